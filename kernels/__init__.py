@@ -1,0 +1,2 @@
+"""The operations before and after the network, one module each, installed as
+``rdx_fast.kernels``. Every module holds the operation's contract and its plain NumPy reference."""
