@@ -1,0 +1,72 @@
+"""Frames as cameras deliver them to the network's input batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rdx_fast.kernels.resize_normalize import resize_normalize
+from rdx_fast.manifest import InputSpec
+
+Frame = NDArray[np.uint8]
+Batch = Frame | Sequence[Frame]
+
+_WANTED = (
+    "wanted a uint8 array: one RGB image [H, W, 3], one mono image [H, W], a batch [B, H, W, 3], "
+    "or a list of images"
+)
+
+
+def as_frames(batch: Batch) -> list[Frame]:
+    """Split a batch into frames, each ``[H, W, 3]`` or ``[H, W]`` uint8, without copying.
+
+    Raises ``ValueError`` that says what was given and what is wanted.
+    """
+    if isinstance(batch, np.ndarray):
+        _check_dtype(batch, "the batch")
+        if batch.ndim == 2 or (batch.ndim == 3 and batch.shape[2] == 3):
+            frames = [batch]
+        elif batch.ndim == 4 and batch.shape[3] == 3:
+            frames = list(batch)
+        else:
+            raise ValueError(f"the batch has shape {list(batch.shape)}; {_WANTED}")
+    elif isinstance(batch, list | tuple):
+        frames = list(batch)
+        for i, frame in enumerate(frames):
+            _check_dtype(frame, f"image {i} of the list")
+            if frame.ndim != 2 and not (frame.ndim == 3 and frame.shape[2] == 3):
+                raise ValueError(
+                    f"image {i} of the list has shape {list(frame.shape)}; wanted [H, W, 3] or "
+                    f"[H, W] uint8"
+                )
+    else:
+        raise ValueError(f"the batch is a {type(batch).__name__}; {_WANTED}")
+    if not frames:
+        raise ValueError(f"the batch is empty; {_WANTED}")
+    for i, frame in enumerate(frames):
+        if 0 in frame.shape:
+            raise ValueError(f"image {i} has shape {list(frame.shape)}: it holds no pixels")
+    return frames
+
+
+def to_input(frames: Sequence[Frame], spec: InputSpec) -> NDArray[np.float32]:
+    """Resize and normalise frames to ``[B, 3, height, width]`` float32."""
+    out = np.empty((len(frames), 3, spec.height, spec.width), np.float32)
+    for frame, target in zip(frames, out, strict=True):
+        resize_normalize(frame, target, spec.mean, spec.std)
+    return out
+
+
+def _check_dtype(frame: Any, what: str) -> None:
+    if not isinstance(frame, np.ndarray):
+        raise ValueError(f"{what} is a {type(frame).__name__}; {_WANTED}")
+    if frame.dtype == np.uint8:
+        return
+    nan = np.issubdtype(frame.dtype, np.floating) and bool(np.isnan(frame).any())
+    raise ValueError(
+        f"{what} is {frame.dtype}{' with NaN' if nan else ''}; {_WANTED}. Values are never "
+        f"rescaled by guess"
+    )

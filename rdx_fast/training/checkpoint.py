@@ -1,0 +1,104 @@
+"""Training checkpoints: one file, replaced atomically, read without running code in it."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import zipfile
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import dacite
+import torch
+from torch import Tensor
+
+from rdx_fast.errors import CheckpointError
+from rdx_fast.training.recipe import Recipe
+
+FILE = "checkpoint.pt"
+_FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A run as it stood after ``step`` batches.
+
+    ``network``: state dict of teacher, bottleneck and student; ``optimizer``, ``scaler``: theirs;
+    ``losses``: mean loss of each finished epoch; ``partial_losses``: of the batches since;
+    ``held_out``: paths of the images kept for the threshold; ``images``: fingerprint of the
+    training images; ``teacher_weights``: name of the file that the teacher came from.
+    """
+
+    method: str
+    recipe: Recipe
+    step: int
+    steps_per_epoch: int
+    network: dict[str, Tensor]
+    optimizer: dict[str, Any]
+    scaler: dict[str, Any]
+    losses: list[float]
+    partial_losses: list[float]
+    images: str
+    image_count: int
+    held_out: list[str]
+    teacher_weights: str
+
+    @property
+    def epoch(self) -> int:
+        """Finished epochs."""
+        return self.step // self.steps_per_epoch
+
+    @property
+    def finished(self) -> bool:
+        return self.step >= self.recipe.epochs * self.steps_per_epoch
+
+
+def save_checkpoint(checkpoint: Checkpoint, run: Path) -> None:
+    """Write ``run/checkpoint.pt``; whenever the process dies, the old or the new one is whole."""
+    content = {f.name: getattr(checkpoint, f.name) for f in fields(checkpoint)}
+    content["recipe"] = asdict(checkpoint.recipe)
+    content["format"] = _FORMAT
+    run.mkdir(parents=True, exist_ok=True)
+    partial = run / f"{FILE}.partial"
+    with partial.open("wb") as stream:
+        torch.save(content, stream)
+        stream.flush()
+        os.fsync(stream.fileno())
+    partial.replace(run / FILE)
+    sync_directory(run)
+
+
+def load_checkpoint(run: Path) -> Checkpoint:
+    """Read a run folder's checkpoint.
+
+    Raises ``CheckpointError`` if there is none, or it is damaged or of another format.
+    """
+    path = run / FILE if run.is_dir() else run
+    if not path.is_file():
+        raise CheckpointError(f"no checkpoint at {path}: give the folder that training wrote")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, zipfile.BadZipFile) as error:
+        raise CheckpointError(f"{path} is damaged or no checkpoint: {error}") from error
+    found = content.pop("format", None) if isinstance(content, dict) else None
+    if found != _FORMAT:
+        raise CheckpointError(f"{path} has format {found}, this version reads format {_FORMAT}")
+    try:
+        content["recipe"] = dacite.from_dict(
+            Recipe, content["recipe"], dacite.Config(strict=True, cast=[tuple])
+        )
+        return Checkpoint(**content)
+    except (dacite.DaciteError, ValueError, TypeError, KeyError) as error:
+        raise CheckpointError(f"{path} was written by another version: {error}") from error
+
+
+def sync_directory(folder: Path) -> None:
+    """Make renames inside ``folder`` durable (a no-op where folders cannot be opened)."""
+    if os.name != "posix":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
