@@ -1,0 +1,147 @@
+"""OpenVINO on CPUs."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections import deque
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import openvino as ov
+from numpy.typing import NDArray
+from openvino import properties as props
+from openvino.preprocess import PrePostProcessor
+from openvino.properties import hint
+
+from rdx_fast.bundle import Bundle
+from rdx_fast.engines.engine import Chunk
+from rdx_fast.errors import EngineError
+
+MODES = {
+    "latency": hint.PerformanceMode.LATENCY,
+    "throughput": hint.PerformanceMode.THROUGHPUT,
+}
+# What is asked of OpenVINO for the layers that the network itself leaves open.
+_INFERENCE_TYPE = {
+    "fp32": ov.Type.f32,
+    "fp16": ov.Type.f16,
+    "bf16": ov.Type.bf16,
+    "int8": ov.Type.f32,
+}
+
+
+class OpenVINOEngine:
+    """A bundle's network on the CPU.
+
+    ``threads``: CPU threads, None for OpenVINO's choice. ``mode``: "latency" runs one image on all
+    threads; "throughput" runs several images of a batch side by side. Images run one by one in
+    either mode, so a score never depends on what else was in the batch.
+
+    Raises ``EngineError`` if OpenVINO refuses the network; warns if the CPU lacks the bundle's
+    precision and another is executed.
+    """
+
+    def __init__(self, bundle: Bundle, threads: int | None = None, mode: str = "latency") -> None:
+        if mode not in MODES:
+            raise ValueError(f"mode is {mode!r}, wanted one of {', '.join(MODES)}")
+        if threads is not None and threads < 1:
+            raise ValueError(f"threads is {threads}, wanted at least 1, or None")
+        self.manifest = bundle.manifest
+        self.mode = mode
+        wanted = _INFERENCE_TYPE[self.manifest.precision]
+        config: dict[Any, Any] = {
+            hint.performance_mode(): MODES[mode],
+            hint.inference_precision(): wanted,
+        }
+        if threads is not None:
+            config[props.inference_num_threads()] = threads
+        try:
+            core = ov.Core()
+            model = core.read_model(bundle.network)
+            size = (self.manifest.input.height, self.manifest.input.width)
+            model.reshape([1, 3, *size])
+            model = _channels_last(model)
+            self._compiled: ov.CompiledModel | None = core.compile_model(model, "CPU", config)
+        except RuntimeError as error:
+            raise EngineError(f"OpenVINO cannot open {bundle.network}: {error}") from error
+        n = len(self.manifest.scales)
+        self._teacher = [self._output(f"teacher_{s}") for s in range(n)]
+        self._student = [self._output(f"student_{s}") for s in range(n)]
+        executed = self._compiled.get_property(hint.inference_precision())
+        self.threads = int(self._compiled.get_property(props.inference_num_threads()))
+        self.streams = int(self._compiled.get_property(props.num_streams()))
+        self.executed_precision = self.manifest.precision
+        if executed != wanted:
+            self.executed_precision += f" executed as {executed.to_string()}"
+            warnings.warn(
+                f"{bundle.path}: this CPU has no {wanted.to_string()}, which the bundle's "
+                f"precision {self.manifest.precision} asks for: {executed.to_string()} is executed",
+                stacklevel=3,
+            )
+        self._local = threading.local()
+
+    @property
+    def description(self) -> str:
+        return (
+            f"openvino {ov.__version__.split('-')[0]} CPU, {self.executed_precision}, {self.mode}, "
+            f"threads {self.threads}, streams {self.streams}"
+        )
+
+    def run(self, inputs: NDArray[np.float32]) -> Iterator[Chunk]:
+        requests = self._requests()
+        running: deque[tuple[int, ov.InferRequest]] = deque()
+        following = 0
+        try:
+            while running or following < len(inputs):
+                while following < len(inputs) and len(running) < len(requests):
+                    request = requests[following % len(requests)]
+                    request.start_async(inputs[following : following + 1], share_inputs=True)
+                    running.append((following, request))
+                    following += 1
+                start, request = running[0]
+                request.wait()
+                teacher, student = (_maps(request, o) for o in (self._teacher, self._student))
+                yield Chunk(start, teacher, student)
+                running.popleft()
+        except RuntimeError as error:
+            raise EngineError(f"OpenVINO failed while running the network: {error}") from error
+        finally:
+            # Abandoned half-way: nothing may go on writing into buffers that are used again.
+            for _, request in running:
+                request.wait()
+
+    def close(self) -> None:
+        self._compiled = None
+        self._local = threading.local()
+
+    def _requests(self) -> list[ov.InferRequest]:
+        """This thread's own requests, as many as run side by side."""
+        if self._compiled is None:
+            raise EngineError("the engine is closed: open a new one")
+        if not hasattr(self._local, "requests"):
+            count = self.streams if self.mode == "throughput" else 1
+            self._local.requests = [self._compiled.create_infer_request() for _ in range(count)]
+        return self._local.requests
+
+    def _output(self, name: str) -> int:
+        assert self._compiled is not None
+        for index, output in enumerate(self._compiled.outputs):
+            if name in output.names:
+                return index
+        raise EngineError(f"the network has no output {name!r}: export the bundle again")
+
+
+def _channels_last(model: ov.Model) -> ov.Model:
+    """Deliver features as the CPU computes them, which saves a reordering of each map."""
+    steps = PrePostProcessor(model)
+    for index in range(len(model.outputs)):
+        steps.output(index).model().set_layout(ov.Layout("NCHW"))
+        steps.output(index).tensor().set_layout(ov.Layout("NHWC"))
+    return steps.build()
+
+
+def _maps(request: ov.InferRequest, outputs: list[int]) -> list[Any]:
+    """Views ``[1, C, h, w]`` of the request's channels-last buffers."""
+    return [request.get_output_tensor(i).data.transpose(0, 3, 1, 2) for i in outputs]

@@ -1,0 +1,29 @@
+"""What the Detector returns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """Verdicts of one batch.
+
+    ``scores: [B] float32``, the maximum of each anomaly map; ``anomaly_maps: [B, H, W] float32``,
+    or None if not asked for; ``is_anomalous: [B] bool``, scores above ``threshold``;
+    ``timings_ms``: wall time by stage (``preprocess``, ``network``, ``postprocess``, ``total``);
+    ``engine``: what ran the network, and how the frames were resized.
+    """
+
+    scores: NDArray[np.float32]
+    anomaly_maps: NDArray[np.float32] | None
+    is_anomalous: NDArray[np.bool_]
+    threshold: float
+    timings_ms: dict[str, float]
+    engine: str
+
+    def __len__(self) -> int:
+        return len(self.scores)
