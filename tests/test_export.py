@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from rdx_fast import Detector
+from rdx_fast.bundle import Bundle
+from rdx_fast.errors import BundleError, ExportError
+from rdx_fast.export import export_bundle
+from rdx_fast.export.exporter import TOLERANCE
+from rdx_fast.export.fold import fold_batch_norm
+from rdx_fast.images import list_images, read_image
+from rdx_fast.models import BACKBONES, RD4AD
+from rdx_fast.training import Checkpoint
+
+
+def operators(bundle: Bundle) -> list[str]:
+    return [node.op_type for node in onnx.load(bundle.network).graph.node]
+
+
+@pytest.mark.parametrize("name", list(BACKBONES))
+def test_folding_changes_nothing(name: str) -> None:
+    torch.manual_seed(0)
+    network = RD4AD(name).train()
+    x = torch.randn(4, 3, 64, 64)
+    with torch.no_grad():
+        network(x)  # gives the norms statistics that matter
+        expected = network.eval()(x)
+        folded = fold_batch_norm(network)
+        found = folded(x)
+    assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in folded.modules())
+    for wanted, got in zip([*expected[0], *expected[1]], [*found[0], *found[1]], strict=True):
+        torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-4 * wanted.abs().max().item())
+
+
+def test_manifest_tells_all(bundle: Bundle, checkpoint: Checkpoint) -> None:
+    m = bundle.manifest
+    assert (m.method, m.backbone, m.precision) == ("rd4ad", "efficientnet_lite0", "fp32")
+    assert (m.input.height, m.input.width) == (64, 96)
+    assert [(s.channels, s.height, s.width) for s in m.scales] == [
+        (24, 16, 24),
+        (40, 8, 12),
+        (112, 4, 6),
+    ]
+    assert (m.map.fusion, m.map.sigma, m.map.truncate) == ("add", 4.0, 4.0)
+    assert m.threshold.good_images == 20
+    assert m.threshold.expected_false_reject_rate == pytest.approx(1 / 21)
+    assert m.check.images == 16
+    assert 0 < m.check.score_difference <= m.check.tolerance
+    assert m.training["images"] == 24
+    assert m.training["images_sha256"] == checkpoint.images
+    assert {"rdx_fast", "torch", "openvino", "onnx"} <= m.versions.keys()
+
+
+def test_network_file(bundle: Bundle) -> None:
+    assert "BatchNormalization" not in operators(bundle)
+    graph = onnx.load(bundle.network).graph
+    assert [i.name for i in graph.input] == ["image"]
+    assert [o.name for o in graph.output] == [
+        f"{part}_{s}" for part in ("teacher", "student") for s in range(3)
+    ]
+    for value in (*graph.input, *graph.output):
+        batch = value.type.tensor_type.shape.dim[0]
+        assert batch.dim_param
+        assert value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16", "int8"])
+@pytest.mark.filterwarnings("ignore:.*this CPU has no:UserWarning")
+def test_precisions(
+    precision: str, checkpoint: Checkpoint, bundle: Bundle, parts: Path, tmp_path: Path
+) -> None:
+    good = list_images(parts / "calibration")
+    other = export_bundle(checkpoint, good, tmp_path / "other.rdx", precision=precision)
+    assert other.manifest.check.tolerance == TOLERANCE[precision]
+    assert other.manifest.check.score_difference <= TOLERANCE[precision]
+    assert precision in other.manifest.check.executed_precision
+    types = {t.data_type for t in onnx.load(other.network).graph.initializer}
+    assert (onnx.TensorProto.FLOAT16 in types) == (precision == "fp16")
+    assert ("QuantizeLinear" in operators(other)) == (precision == "int8")
+    images = [read_image(p) for p in list_images(parts / "test")]
+    with Detector(bundle.path) as a, Detector(other.path) as b:
+        expected, found = a.score(images).scores, b.score(images).scores
+    np.testing.assert_allclose(found, expected, rtol=TOLERANCE[precision])
+
+
+def test_mul_fusion(checkpoint: Checkpoint, parts: Path, tmp_path: Path) -> None:
+    good = list_images(parts / "calibration")
+    bundle = export_bundle(checkpoint, good, tmp_path / "mul.rdx", fusion="mul", sigma=2.0)
+    assert (bundle.manifest.map.fusion, bundle.manifest.map.sigma) == ("mul", 2.0)
+    with Detector(bundle.path) as detector:
+        notch = detector.score([read_image(p) for p in list_images(parts / "test" / "notch")])
+        fine = detector.score([read_image(p) for p in list_images(parts / "test" / "good")])
+    assert notch.scores.min() > fine.scores.max()
+
+
+def test_engine_that_scores_differently_is_not_written(
+    checkpoint: Checkpoint, parts: Path, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setitem(TOLERANCE, "fp32", 1e-12)
+    with pytest.raises(ExportError, match="does not score as the trained network"):
+        export_bundle(checkpoint, list_images(parts / "calibration"), tmp_path / "part.rdx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_activations_beyond_half_precision_are_refused(
+    checkpoint: Checkpoint, parts: Path, tmp_path: Path
+) -> None:
+    # The student's last scale is a linear head: a factor there leaves every cosine as it is.
+    network = dict(checkpoint.network)
+    network["student.heads.0.weight"] = network["student.heads.0.weight"] * 1e6
+    loud = replace(checkpoint, network=network)
+    good = list_images(parts / "calibration")
+    export_bundle(loud, good, tmp_path / "fp32.rdx")
+    with pytest.raises(ExportError, match="leaves the range of fp16"):
+        export_bundle(loud, good, tmp_path / "fp16.rdx", precision="fp16")
+    assert [p.name for p in tmp_path.iterdir()] == ["fp32.rdx"]
+
+
+def test_choices(checkpoint: Checkpoint, parts: Path, tmp_path: Path, bundle: Bundle) -> None:
+    good = list_images(parts / "calibration")
+    with pytest.raises(ValueError, match="precision is 'fp8', wanted one of fp32"):
+        export_bundle(checkpoint, good, tmp_path / "a.rdx", precision="fp8")
+    with pytest.raises(ValueError, match="no good images"):
+        export_bundle(checkpoint, [], tmp_path / "a.rdx")
+    with pytest.raises(BundleError, match="exists"):
+        export_bundle(checkpoint, good, bundle.path)
