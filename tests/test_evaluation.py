@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import itertools
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image
+from scipy import ndimage
+
+from rdx_fast import Detector
+from rdx_fast.bundle import Bundle
+from rdx_fast.errors import DatasetError
+from rdx_fast.evaluation import evaluate, test_images
+from rdx_fast.evaluation.metrics import aupro, auroc, average_precision, best_f1
+from rdx_fast.evaluation.mvtec import read_mask
+
+
+def aupro_by_thresholds(masks: list[NDArray], maps: list[NDArray], limit: float) -> float:
+    """The definition, one threshold after the other."""
+    points = [(0.0, 0.0)]
+    normal = np.concatenate([m[~k] for m, k in zip(maps, masks, strict=True)])
+    for threshold in np.unique(np.concatenate([m.ravel() for m in maps]))[::-1]:
+        overlaps = []
+        for mask, values in zip(masks, maps, strict=True):
+            labelled, count = ndimage.label(mask, structure=np.ones((3, 3)))
+            overlaps += [(values[labelled == r] >= threshold).mean() for r in range(1, count + 1)]
+        points.append(((normal >= threshold).mean(), float(np.mean(overlaps))))
+    fpr, pro = (np.array(x) for x in zip(*points, strict=True))
+    grid = np.unique(np.concatenate([fpr[fpr <= limit], [limit]]))
+    area = 0.0
+    for a, b in itertools.pairwise(grid):
+        left = pro[np.flatnonzero(fpr == a)[-1]]
+        right = pro[np.flatnonzero(fpr == b)[0]] if (fpr == b).any() else np.interp(b, fpr, pro)
+        area += (b - a) * (left + right) / 2
+    return area / limit
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10_000), st.sampled_from([3, 20, 10_000]), st.sampled_from([0.05, 0.3, 1.0]))
+def test_aupro_is_the_definition(seed: int, levels: int, limit: float) -> None:
+    rng = np.random.default_rng(seed)
+    masks = [np.zeros((12, 15), bool) for _ in range(3)]
+    masks[0][2:5, 3:9] = True
+    masks[0][5, 9] = True  # touches by a corner: the same region
+    masks[0][9:11, 1:3] = True
+    masks[1][6:8, 6:8] = True
+    # Few levels make many ties.
+    maps = [rng.integers(0, levels, m.shape).astype(np.float32) + 0.4 * levels * m for m in masks]
+    assert aupro(masks, maps, limit) == pytest.approx(aupro_by_thresholds(masks, maps, limit))
+
+
+def test_aupro_ends() -> None:
+    mask = np.zeros((20, 20), bool)
+    mask[4:9, 4:9] = True
+    perfect = mask.astype(np.float32)
+    assert aupro([mask], [perfect]) == pytest.approx(1.0)
+    assert aupro([mask], [-perfect]) == pytest.approx(0.0)
+    with pytest.raises(ValueError, match="0 defect regions"):
+        aupro([~mask & mask], [perfect])
+
+
+def test_image_figures() -> None:
+    labels = np.array([False, False, True, True])
+    scores = np.array([0.1, 0.4, 0.35, 0.8], np.float32)
+    assert auroc(labels, scores) == pytest.approx(0.75)
+    assert average_precision(labels, scores) == pytest.approx(0.5 + 0.5 * 2 / 3)
+    assert best_f1(labels, scores) == pytest.approx(0.8)
+
+
+@pytest.fixture
+def category(parts: Path, tmp_path: Path) -> Path:
+    """The drawn parts with masks for the notches."""
+    root = Path(shutil.copytree(parts, tmp_path / "category"))
+    truth = root / "ground_truth" / "notch"
+    truth.mkdir(parents=True)
+    for path in (root / "test" / "notch").iterdir():
+        frame = np.asarray(Image.open(path)).astype(int)
+        notch = ndimage.binary_opening(frame.sum(axis=2) < 140, np.ones((3, 3)))
+        assert notch.any()
+        Image.fromarray(notch.astype(np.uint8) * 255).save(truth / f"{path.stem}_mask.png")
+    return root
+
+
+def test_whole_evaluation(bundle: Bundle, category: Path) -> None:
+    told: list[tuple[int, int]] = []
+    with Detector(bundle.path) as detector:
+        result = evaluate(detector, category, lambda done, total: told.append((done, total)))
+    assert told[-1] == (16, 16)
+    assert result.by_type.keys() == {"notch"}
+    assert result.by_type["notch"] == result.overall
+    assert (result.overall.good, result.overall.defective) == (8, 8)
+    assert result.overall.image_auroc == 1.0
+    assert result.overall.pixel_auroc is not None
+    assert result.overall.pixel_auroc > 0.9
+    assert result.overall.aupro is not None
+    assert result.overall.escapes == 0
+
+
+def test_without_masks(bundle: Bundle, parts: Path) -> None:
+    with Detector(bundle.path) as detector:
+        result = evaluate(detector, parts)
+    assert result.overall.image_auroc == 1.0
+    assert result.overall.pixel_auroc is None
+    assert result.overall.aupro is None
+
+
+def test_layouts_that_are_half_there(category: Path, tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="wanted the MVTec AD layout"):
+        test_images(tmp_path / "none")
+    next((category / "ground_truth" / "notch").iterdir()).unlink()
+    with pytest.raises(DatasetError, match="1 masks are missing"):
+        test_images(category)
+    shutil.rmtree(category / "test" / "notch")
+    with pytest.raises(DatasetError, match="at least one defect type"):
+        test_images(category)
+
+
+def test_masks(tmp_path: Path) -> None:
+    white = np.zeros((40, 60), np.uint8)
+    white[10:20, 30:50] = 255
+    Image.fromarray(white).save(tmp_path / "a_mask.png")
+    mask = read_mask(tmp_path / "a_mask.png", 20, 30)
+    expected = np.zeros((20, 30), bool)
+    expected[5:10, 15:25] = True
+    np.testing.assert_array_equal(mask, expected)
+    assert not read_mask(None, 4, 4).any()
+    # Marked with 1 instead of 255: an easy mistake that would make every figure wrong.
+    Image.fromarray(white // 255).save(tmp_path / "b_mask.png")
+    with pytest.raises(DatasetError, match=r"b_mask\.png marks no pixel"):
+        read_mask(tmp_path / "b_mask.png", 20, 30)
