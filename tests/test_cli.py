@@ -1,0 +1,130 @@
+"""The command line, as a user runs it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from rdx_fast.bundle import Bundle, open_bundle
+from rdx_fast.images import list_images
+
+RDX_FAST = Path(sys.executable).with_name("rdx-fast")
+
+
+def run(*arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [str(RDX_FAST), *map(str, arguments)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def test_from_good_parts_to_scores(parts: Path, tmp_path: Path) -> None:
+    options = ["--backbone", "efficientnet_lite0", "--image-size", "64", "64", "--batch", "8"]
+    trained = tmp_path / "run"
+    part = tmp_path / "part.rdx"
+    run("train", parts, trained, *options, "--epochs", 6, "--holdout", 0.25, "--max-minutes", 0)
+    assert "--resume" in run("train", parts, trained, *options, code=2).stderr
+    done = run("train", parts, trained, *options, "--epochs", 6, "--holdout", 0.25, "--resume")
+    assert "trained 6 epochs" in done.stderr
+    assert "loss" in done.stderr
+    done = run("export", trained, part)
+    assert "threshold" in done.stdout
+    assert "give at least 49" in done.stderr
+    assert open_bundle(part).manifest.threshold.good_images == 6
+    result = json.loads(run("evaluate", part, parts, "--json").stdout)
+    assert result["overall"]["image_auroc"] > 0.9
+    assert "AUROC" in run("evaluate", part, parts).stdout
+
+
+def test_score_goes_on_after_a_bad_image(bundle: Bundle, parts: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "mixed"
+    shutil.copytree(parts / "test", folder)
+    (folder / "good" / "broken.png").write_bytes(b"\x89PNG broken")
+    output, overlays = tmp_path / "rows.csv", tmp_path / "overlays"
+    done = run("score", bundle.path, folder, "--output", output, "--overlays", overlays, code=1)
+    assert "broken.png" in done.stderr
+    rows = list(csv.DictReader(output.open()))
+    assert len(rows) == 17
+    by_name = {Path(r["path"]).relative_to(folder).as_posix(): r for r in rows}
+    broken = by_name["good/broken.png"]
+    assert (broken["verdict"], broken["score"]) == ("ERROR", "")
+    assert broken["error"]
+    for name, row in by_name.items():
+        if name != "good/broken.png":
+            assert row["verdict"] == (
+                "NG" if float(row["score"]) > float(row["threshold"]) else "OK"
+            )
+    assert {r["verdict"] for n, r in by_name.items() if n.startswith("notch")} == {"NG"}
+    pictures = {p.relative_to(overlays).as_posix() for p in list_images(overlays)}
+    assert pictures == by_name.keys() - {"good/broken.png"}
+    assert np.asarray(Image.open(overlays / "notch" / "000.png")).shape == (80, 224, 3)
+
+
+def test_score_prints_rows_of_files_and_patterns(bundle: Bundle, parts: Path) -> None:
+    notch = parts / "test" / "notch"
+    done = run("score", bundle.path, notch / "000.png", notch / "*.png", "--json")
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [r["path"] for r in rows] == [str(p) for p in list_images(notch)]
+    done = run("score", bundle.path, notch / "000.png", notch / "none.png", code=1)
+    rows = list(csv.DictReader(io.StringIO(done.stdout)))
+    assert [r["verdict"] for r in rows] == ["NG", "ERROR"]
+    assert rows[1]["error"] == "no such file"
+
+
+def test_inspect(bundle: Bundle, tmp_path: Path) -> None:
+    assert json.loads(run("inspect", bundle.path, "--json").stdout)["format"] == 1
+    assert "efficientnet_lite0" in run("inspect", bundle.path).stdout
+    assert "no such bundle" in run("inspect", tmp_path / "none", code=2).stderr
+
+
+def test_doctor() -> None:
+    found = {f["part"]: f for f in json.loads(run("doctor", "--json").stdout)}
+    assert found["C++ kernels"]["present"]
+    assert found["torch"]["present"]
+    assert "fp32" in found["OpenVINO"]["found"]
+    assert "CPU" in run("doctor").stdout
+
+
+def test_wrong_use(bundle: Bundle, parts: Path, tmp_path: Path) -> None:
+    assert "multiples of 32" in run(
+        "train", parts, tmp_path / "run", "--image-size", 100, 100, code=2
+    ).stderr.replace("\n", " ")
+    assert "is not a folder" in run("train", tmp_path / "none", tmp_path / "r", code=2).stderr
+    assert "no checkpoint" in run("export", tmp_path, tmp_path / "a.rdx", code=2).stderr
+    assert "MVTec AD layout" in run("evaluate", bundle.path, tmp_path, code=2).stderr
+    for command in ("train", "export", "score", "evaluate", "inspect", "doctor", "demo"):
+        assert command in run("--help").stdout
+
+
+@pytest.mark.parametrize("package", ["torch"])
+def test_missing_part_says_how_to_get_it(package: str, parts: Path, tmp_path: Path) -> None:
+    # Stands for an installation without the extra: the import system finds no such package.
+    code = f"""
+import sys
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == {package!r}:
+            raise ModuleNotFoundError("No module named " + repr(name), name=name)
+sys.meta_path.insert(0, Absent())
+from rdx_fast.cli import main
+main()
+"""
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code, "train", str(parts), str(tmp_path / "run")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert 'pip install "rdx_fast[train]"' in done.stderr
