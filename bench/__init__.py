@@ -1,0 +1,1 @@
+"""Measurements; installed as ``rdx_fast.bench``."""
