@@ -49,9 +49,24 @@ void sum_rows(const Frame& frame, const Taps& taps, std::size_t i, std::vector<f
     }
 }
 
+// Where the width stays, each output is one pixel: planes are written one after the other, which
+// compilers turn into vector code too.
+template <std::size_t Channels>
+void keep_columns(const std::vector<float>& line, float* out, std::size_t plane,
+                  std::size_t out_width, const float gain[3], const float offset[3]) {
+    for (std::size_t c = 0; c < 3; ++c) {
+        const float* pixel = line.data() + (Channels == 3 ? c : 0);
+        const float g = gain[c], o = offset[c];
+        float* target = out + c * plane;
+        for (std::size_t j = 0; j < out_width; ++j) target[j] = pixel[j * Channels] * g + o;
+    }
+}
+
 template <std::size_t Channels>
 void sum_columns(const std::vector<float>& line, const Taps& taps, float* out, std::size_t plane,
                  std::size_t out_width, const float gain[3], const float offset[3]) {
+    if (line.size() == out_width * Channels)
+        return keep_columns<Channels>(line, out, plane, out_width, gain, offset);
     for (std::size_t j = 0; j < out_width; ++j) {
         float sum[Channels] = {};
         const float* pixel = line.data() + taps.first[j] * Channels;

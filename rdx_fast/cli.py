@@ -267,7 +267,7 @@ def demo(
     ),
     epochs: Annotated[int, typer.Option(min=1)] = 10,
     seed: Annotated[int, typer.Option(min=0)] = 0,
-    max_minutes: Minutes = None,
+    max_minutes: Minutes = 3.0,
 ) -> None:
     """Train, export and score on photographs of solar cells (four minutes on two cores)."""
     _need_torch("the demo")

@@ -11,7 +11,7 @@ from rdx_fast.errors import MissingDependencyError
 
 try:
     from scipy import ndimage
-    from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
+    from sklearn.metrics import precision_recall_curve, roc_auc_score
 except ModuleNotFoundError as error:
     if error.name is None or error.name.partition(".")[0] not in ("scipy", "sklearn"):
         raise
@@ -25,15 +25,17 @@ def auroc(labels: NDArray[np.bool_], scores: NDArray[np.float32]) -> float:
     return float(roc_auc_score(labels.ravel(), scores.ravel()))
 
 
-def average_precision(labels: NDArray[np.bool_], scores: NDArray[np.float32]) -> float:
-    """Average precision (AP). ``labels``, ``scores``: ``[n]``."""
-    return float(average_precision_score(labels.ravel(), scores.ravel()))
+def average_precision_and_best_f1(
+    labels: NDArray[np.bool_], scores: NDArray[np.float32]
+) -> tuple[float, float]:
+    """Average precision (AP), and the largest F1 that any threshold gives, from one curve.
 
-
-def best_f1(labels: NDArray[np.bool_], scores: NDArray[np.float32]) -> float:
-    """The largest F1 that any threshold gives. ``labels``, ``scores``: ``[n]``."""
+    ``labels``, ``scores``: ``[n]``; both classes must be there.
+    """
     precision, recall, _ = precision_recall_curve(labels.ravel(), scores.ravel())
-    return float(np.max(2 * precision * recall / np.maximum(precision + recall, 1e-12)))
+    ap = -np.sum(np.diff(recall) * precision[:-1])
+    f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
+    return float(ap), float(f1.max())
 
 
 def aupro(
@@ -66,7 +68,7 @@ def aupro(
 
     values = np.concatenate([m.ravel() for m in maps])
     overlap = np.concatenate(weights)
-    order = np.argsort(-values, kind="stable")
+    order = np.argsort(-values)
     values, overlap = values[order], overlap[order]
     last_of_value = np.append(np.flatnonzero(np.diff(values)), len(values) - 1)
     pro = np.cumsum(overlap)[last_of_value] / regions

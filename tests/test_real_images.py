@@ -1,0 +1,93 @@
+"""The main path on photographs that the repository does not hold (see ``real_images``)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rdx_fast import Detector
+from rdx_fast.bundle import Bundle
+from rdx_fast.evaluation import Evaluation, evaluate
+from rdx_fast.export import export_bundle
+from rdx_fast.images import list_images, read_image
+from rdx_fast.models import RD4AD, load_teacher
+from rdx_fast.preprocess import to_input
+from rdx_fast.training import Recipe, train
+from rdx_fast.training.data import good_images, input_spec
+
+
+@pytest.fixture(scope="module")
+def transistor(real_images: Path) -> Path:
+    return real_images / "data" / "mvtec_transistor_256"
+
+
+@pytest.fixture(scope="module")
+def bundles(transistor: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Bundle, Bundle]:
+    """A network trained for a short while, in fp32 and in int8."""
+    folder = tmp_path_factory.mktemp("transistor")
+    good = good_images(transistor)
+    checkpoint = train(Recipe(backbone="efficientnet_lite0", epochs=4), good, folder / "run")
+    exact = export_bundle(checkpoint, good[:40], folder / "fp32.rdx")
+    return exact, export_bundle(checkpoint, good[:40], folder / "int8.rdx", precision="int8")
+
+
+@pytest.fixture(scope="module")
+def evaluations(transistor: Path, bundles: tuple[Bundle, Bundle]) -> list[Evaluation]:
+    found = []
+    for bundle in bundles:
+        with Detector(bundle.path) as detector:
+            found.append(evaluate(detector, transistor))
+    return found
+
+
+def test_defects_are_found_after_a_few_epochs(evaluations: list[Evaluation]) -> None:
+    figures = evaluations[0].overall
+    assert (figures.good, figures.defective) == (60, 40)
+    assert figures.image_auroc > 0.9
+    assert figures.pixel_auroc is not None
+    assert figures.pixel_auroc > 0.75
+
+
+def test_int8_separates_as_well(evaluations: list[Evaluation]) -> None:
+    exact, quantised = (e.overall for e in evaluations)
+    assert quantised.image_auroc > exact.image_auroc - 0.02
+
+
+def test_camera_frames_score_as_their_resized_copies(
+    real_images: Path, transistor: Path, bundles: tuple[Bundle, Bundle]
+) -> None:
+    sample = real_images / "data" / "mvtec_transistor_1024_sample"
+    frames = list_images(sample / "test")
+    copies = [transistor / path.relative_to(sample) for path in frames]
+    with Detector(bundles[0].path) as detector:
+        spec = replace(detector.manifest.input, mean=(0.0,) * 3, std=(1 / 255,) * 3)
+        levels, expected = (
+            to_input([read_image(p) for p in paths], spec) for paths in (frames, copies)
+        )
+        assert np.abs(levels - expected).max() <= 1.0
+        scores, resized = (
+            detector.score([read_image(p) for p in paths]).scores for paths in (frames, copies)
+        )
+    np.testing.assert_allclose(scores, resized, rtol=0.02)
+
+
+def test_tall_mono_frames(real_images: Path, bundles: tuple[Bundle, Bundle]) -> None:
+    frames = [
+        read_image(p) for p in list_images(real_images / "data" / "kolektorsdd_sample" / "test")
+    ]
+    assert {frame.ndim for frame in frames} == {2}
+    with Detector(bundles[0].path) as detector:
+        result = detector.score(frames)
+    assert len(result) == len(frames)
+    assert np.isfinite(result.scores).all()
+
+
+def test_resnet18_teacher(real_images: Path) -> None:
+    network = RD4AD("resnet18")
+    weights = real_images / "weights" / "resnet18_stem_layer1-3.safetensors"
+    assert load_teacher(network.teacher, "resnet18", weights) == weights.name
+    spec = input_spec(Recipe(backbone="resnet18"))
+    assert (spec.height, spec.width) == (256, 256)
