@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
+from sklearn.metrics import average_precision_score
 
 from rdx_fast import Detector
 from rdx_fast.bundle import Bundle
 from rdx_fast.errors import DatasetError
 from rdx_fast.evaluation import evaluate, test_images
-from rdx_fast.evaluation.metrics import aupro, auroc, average_precision, best_f1
+from rdx_fast.evaluation.metrics import aupro, auroc, average_precision_and_best_f1
 from rdx_fast.evaluation.mvtec import read_mask
 
 
@@ -68,8 +69,10 @@ def test_image_figures() -> None:
     labels = np.array([False, False, True, True])
     scores = np.array([0.1, 0.4, 0.35, 0.8], np.float32)
     assert auroc(labels, scores) == pytest.approx(0.75)
-    assert average_precision(labels, scores) == pytest.approx(0.5 + 0.5 * 2 / 3)
-    assert best_f1(labels, scores) == pytest.approx(0.8)
+    ap, f1 = average_precision_and_best_f1(labels, scores)
+    assert ap == pytest.approx(0.5 + 0.5 * 2 / 3)
+    assert ap == pytest.approx(average_precision_score(labels, scores))
+    assert f1 == pytest.approx(0.8)
 
 
 @pytest.fixture

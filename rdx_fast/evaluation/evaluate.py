@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rdx_fast.detector import Detector
-from rdx_fast.evaluation.metrics import aupro, auroc, average_precision, best_f1
+from rdx_fast.evaluation.metrics import aupro, auroc, average_precision_and_best_f1
 from rdx_fast.evaluation.mvtec import TestImage, read_mask, test_images
 from rdx_fast.images import read_image
 
@@ -97,6 +97,7 @@ def _figures(
 ) -> Figures:
     labels = np.array([images[i].is_defective for i in index])
     chosen = scores[list(index)]
+    image_ap, image_f1 = average_precision_and_best_f1(labels, chosen)
     pixel: list[float | None] = [None] * 4
     if maps:
         truth = [masks[i] for i in index]
@@ -104,8 +105,7 @@ def _figures(
         flat_truth, flat = np.stack(truth).ravel(), np.stack(values).ravel()
         pixel = [
             auroc(flat_truth, flat),
-            average_precision(flat_truth, flat),
-            best_f1(flat_truth, flat),
+            *average_precision_and_best_f1(flat_truth, flat),
             aupro(truth, values),
         ]
     rejected = chosen > threshold
@@ -113,8 +113,8 @@ def _figures(
         good=int((~labels).sum()),
         defective=int(labels.sum()),
         image_auroc=auroc(labels, chosen),
-        image_ap=average_precision(labels, chosen),
-        image_best_f1=best_f1(labels, chosen),
+        image_ap=image_ap,
+        image_best_f1=image_f1,
         pixel_auroc=pixel[0],
         pixel_ap=pixel[1],
         pixel_best_f1=pixel[2],
