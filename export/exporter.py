@@ -21,6 +21,7 @@ from rdx_fast.errors import ExportError
 from rdx_fast.export.graph import output_shapes, to_onnx
 from rdx_fast.images import read_image
 from rdx_fast.manifest import (
+    BORDER,
     FORMAT,
     PRECISIONS,
     ExportCheck,
@@ -72,7 +73,9 @@ def export_bundle(
     network = RD4AD(checkpoint.recipe.backbone)
     network.load_state_dict(checkpoint.network)
     network.eval()
-    inputs = [to_input([read_image(path)], spec) for path in good]
+
+    def load(path: Path) -> NDArray[np.float32]:
+        return to_input([read_image(path)], spec)
 
     with new_bundle(output, overwrite) as folder:
         on_stage("network")
@@ -82,7 +85,7 @@ def export_bundle(
             on_stage("quantisation")
             from rdx_fast.export.quantize import quantize
 
-            model = quantize(model, inputs[:_CALIBRATION_IMAGES])
+            model = quantize(model, map(load, _spread(good, _CALIBRATION_IMAGES)))
         onnx.save(model, folder / NETWORK)
 
         draft = Manifest(
@@ -94,7 +97,7 @@ def export_bundle(
             precision=precision,
             input=spec,
             scales=scales,
-            map=MapSpec(spec.height, spec.width, fusion=fusion, sigma=sigma, truncate=4.0),
+            map=MapSpec(spec.height, spec.width, fusion, sigma, truncate=4.0, border=BORDER),
             threshold=ThresholdSpec(0.0, false_reject_rate, 1.0, 0),
             network=NETWORK,
             files={NETWORK: describe_file(folder / NETWORK)},
@@ -105,24 +108,20 @@ def export_bundle(
         on_stage("threshold")
         engine = OpenVINOEngine(Bundle(folder, draft))
         mapper = AnomalyMapper(draft.map, scales)
-        maps = [_engine_map(engine, mapper, x) for x in inputs]
-        if not all(np.isfinite(m).all() for m in maps):
+        scores = [_engine_map(engine, mapper, load(path)).max() for path in good]
+        if not np.isfinite(scores).all():
             raise ExportError(
-                f"the exported engine's maps are not finite: the network leaves the range of "
+                f"the exported engine's scores are not finite: the network leaves the range of "
                 f"{precision}; choose another precision (fp32 is exact)"
             )
-        threshold = calibrate_threshold([m.max() for m in maps], false_reject_rate)
+        threshold = calibrate_threshold(scores, false_reject_rate)
 
         on_stage("check")
-        chosen = np.linspace(0, len(inputs) - 1, min(check_images, len(inputs))).round().astype(int)
-        trained = [_trained_map(network, mapper, inputs[i]) for i in chosen]
-        check = _compare(
-            trained,
-            [maps[i] for i in chosen],
-            threshold.value,
-            TOLERANCE[precision],
-            engine.executed_precision,
-        )
+        pairs = [
+            (_trained_map(network, mapper, image), _engine_map(engine, mapper, image))
+            for image in map(load, _spread(good, check_images))
+        ]
+        check = _compare(pairs, threshold.value, TOLERANCE[precision], engine.executed_precision)
         write_manifest(replace(draft, threshold=threshold, check=check), folder)
     return open_bundle(output)
 
@@ -142,14 +141,19 @@ def _trained_map(
     return mapper([m.numpy() for m in features.teacher], [m.numpy() for m in features.student])
 
 
+def _spread(paths: Sequence[Path], most: int) -> list[Path]:
+    """At most that many of the paths, evenly spread over them."""
+    count = min(most, len(paths))
+    return [paths[i] for i in np.linspace(0, len(paths) - 1, count).round().astype(int)]
+
+
 def _compare(
-    trained: Sequence[NDArray[np.float32]],
-    engine: Sequence[NDArray[np.float32]],
+    pairs: Sequence[tuple[NDArray[np.float32], NDArray[np.float32]]],
     threshold: float,
     tolerance: float,
     executed: str,
 ) -> ExportCheck:
-    pairs = list(zip(trained, engine, strict=True))
+    """``pairs``: maps ``[1, H, W]`` of the trained network and of the engine."""
     score = max(abs(float(t.max()) - float(e.max())) for t, e in pairs) / threshold
     pixel = max(float(np.abs(t - e).max()) for t, e in pairs) / threshold
     # Written so that NaN fails.

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -53,7 +54,7 @@ def main() -> None:
     """Entry point: an error of rdx_fast is one message and exit code 2."""
     try:
         app()
-    except RdxError as error:
+    except (RdxError, OSError) as error:  # OSError: disk full, no permission
         notes.print(f"error: {error}", style="red", markup=False, highlight=False)
         sys.exit(2)
 
@@ -202,7 +203,11 @@ def score(
     as_json = json_lines or (output is not None and output.suffix == ".jsonl")
     counts = dict.fromkeys(("OK", "NG", "ERROR"), 0)
     with Detector(bundle, backend, threads) as detector:
-        stream = sys.stdout if output is None else output.open("w", encoding="utf-8", newline="")
+        if output is None:
+            stream = sys.stdout
+        else:
+            output.parent.mkdir(parents=True, exist_ok=True)
+            stream = output.open("w", encoding="utf-8", newline="")
         try:
             detector.warmup()
             writer = RowWriter(stream, as_json)
@@ -273,8 +278,6 @@ def demo(
     _need_torch("the demo")
     from rdx_fast.demo import run_demo
 
-    if (output / "run").exists():
-        raise DatasetError(f"{output / 'run'} is there from before: delete it or give --output")
     with _training_bar() as on_step:
         result = run_demo(
             output,
@@ -287,7 +290,7 @@ def demo(
     data.print(tables.demo_table(result))
 
 
-def _need_torch(purpose: str):  # type: ignore[no-untyped-def]
+def _need_torch(purpose: str) -> ModuleType:
     """The training package, or an error that says how to get torch."""
     try:
         from rdx_fast import training

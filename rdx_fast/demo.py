@@ -85,7 +85,8 @@ def run_demo(
     on_stage: Callable[[str], None] = lambda stage: None,
     on_step: Callable[[Progress], None] = lambda progress: None,
 ) -> DemoResult:
-    """Train, export, calibrate and score; everything is written below ``output``."""
+    """Train, export, calibrate and score; everything is written below ``output``. A run that is
+    there already goes on, so a second demo only exports and scores."""
     from rdx_fast.evaluation.metrics import auroc
     from rdx_fast.export import export_bundle
 
@@ -93,7 +94,12 @@ def run_demo(
     on_stage(f"training on {len(cells.train)} good cells")
     recipe = Recipe(backbone="efficientnet_lite0", epochs=epochs, seed=seed)
     checkpoint = train(
-        recipe, cells.train, output / "run", max_minutes=max_minutes, on_step=on_step
+        recipe,
+        cells.train,
+        output / "run",
+        resume=True,
+        max_minutes=max_minutes,
+        on_step=on_step,
     )
     on_stage(f"exporting, threshold from {len(cells.calibration)} other good cells")
     bundle = export_bundle(

@@ -14,18 +14,25 @@ from rdx_fast.errors import BundleError
 FORMAT = 1
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 FUSIONS = ("add", "mul")
+# The one way each that this version knows; stated in every manifest, so that none is implied.
+RESIZE = "bilinear-antialiased"
+BORDER = "reflect"
 
 
 @dataclass(frozen=True, slots=True)
 class InputSpec:
-    """The network's input: size in pixels, and RGB mean and deviation of values in [0, 1]."""
+    """The network's input: size in pixels, RGB mean and deviation of values in [0, 1], and the
+    filter that frames are resized with (PIL's bilinear)."""
 
     height: int
     width: int
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    resize: str
 
     def __post_init__(self) -> None:
+        if self.resize != RESIZE:
+            raise ValueError(f"input resize is {self.resize!r}, wanted {RESIZE!r}")
         if self.height < 1 or self.width < 1:
             raise ValueError(f"input size {self.height} x {self.width} is not positive")
         if not all(math.isfinite(m) for m in self.mean):
@@ -50,15 +57,18 @@ class ScaleSpec:
 @dataclass(frozen=True, slots=True)
 class MapSpec:
     """How distance maps become the anomaly map: fusion, and the Gaussian (sigma in map pixels,
-    cut off at ``truncate`` sigmas, edges mirrored with the edge sample repeated)."""
+    cut off at ``truncate`` sigmas; border "reflect" repeats the edge sample, as scipy's does)."""
 
     height: int
     width: int
     fusion: str
     sigma: float
     truncate: float
+    border: str
 
     def __post_init__(self) -> None:
+        if self.border != BORDER:
+            raise ValueError(f"map border is {self.border!r}, wanted {BORDER!r}")
         if self.height < 1 or self.width < 1:
             raise ValueError(f"map size {self.height} x {self.width} is not positive")
         if self.fusion not in FUSIONS:

@@ -28,14 +28,14 @@ def manifest_table(manifest: Manifest) -> Table:
         ("created", m.created),
         ("method, backbone", f"{m.method}, {m.backbone}"),
         ("precision", m.precision),
-        ("input", f"RGB {m.input.height} x {m.input.width}"),
+        ("input", f"RGB {m.input.height} x {m.input.width}, resized {m.input.resize}"),
         ("mean", ", ".join(f"{v:.4f}" for v in m.input.mean)),
         ("std", ", ".join(f"{v:.4f}" for v in m.input.std)),
         ("scales", "; ".join(f"{s.channels} x {s.height} x {s.width}" for s in m.scales)),
         (
             "map",
             f"{m.map.height} x {m.map.width}, scales fused by {m.map.fusion}, Gaussian sigma "
-            f"{m.map.sigma:g} cut at {m.map.truncate:g} sigmas",
+            f"{m.map.sigma:g} cut at {m.map.truncate:g} sigmas, border {m.map.border}",
         ),
         ("threshold", f"{t.value:.6f}"),
         (

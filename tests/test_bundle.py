@@ -72,6 +72,8 @@ def test_newer_format(copy: Path) -> None:
         (lambda m: m["map"].update(sigma="4"), r"map\.sigma"),
         (lambda m: m["map"].update(sigma=-1.0), "sigma"),
         (lambda m: m["map"].update(fusion="max"), "fusion"),
+        (lambda m: m["map"].update(border="mirror"), "border"),
+        (lambda m: m["input"].update(resize="nearest"), "resize"),
         (lambda m: m["input"].update(std=[0.1, 0.0, 0.1]), "std"),
         (lambda m: m["input"].update(mean=[0.1, 0.2]), r"input\.mean"),
         (lambda m: m["threshold"].update(value=float("nan")), "threshold"),

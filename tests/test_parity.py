@@ -32,7 +32,7 @@ def test_maps_are_the_published_ones(backbone: str) -> None:
         np.testing.assert_allclose(cosine_map(t, s), recorded[name], rtol=0, atol=TOLERANCE)
     scales = [ScaleSpec(*m.shape[1:]) for m in teacher]
     for fusion in ("add", "mul"):
-        mapper = AnomalyMapper(MapSpec(256, 256, fusion, sigma=4.0, truncate=4.0), scales)
+        mapper = AnomalyMapper(MapSpec(256, 256, fusion, 4.0, 4.0, "reflect"), scales)
         finished = mapper(teacher, student)
         np.testing.assert_allclose(finished, recorded[f"map_{fusion}"], rtol=0, atol=TOLERANCE)
         np.testing.assert_allclose(

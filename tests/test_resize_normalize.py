@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -43,6 +46,23 @@ def pil(frame: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.float64]:
 def test_extension_is_built() -> None:
     # Where a compiler is at hand, which this project's own checks require.
     assert IMPLEMENTATION == "c++"
+
+
+def test_without_the_extension() -> None:
+    # None in sys.modules is how Python spells "not installed".
+    code = """
+import sys
+sys.modules["rdx_fast._C"] = None
+import numpy as np
+from rdx_fast.kernels.resize_normalize import IMPLEMENTATION, resize_normalize
+out = np.full((3, 2, 2), np.nan, np.float32)
+resize_normalize(np.full((4, 4), 51, np.uint8), out, (0, 0, 0), (1, 1, 1))
+print(IMPLEMENTATION, out.min(), out.max())
+"""
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["numpy", "0.2", "0.2"]
 
 
 @pytest.mark.parametrize("run", IMPLEMENTATIONS)

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from rdx_fast.errors import DatasetError, TrainingError, listed
 from rdx_fast.images import find_bad_images, list_images, read_image
-from rdx_fast.manifest import InputSpec
+from rdx_fast.manifest import RESIZE, InputSpec
 from rdx_fast.models import backbone
 from rdx_fast.preprocess import to_input
 from rdx_fast.training.recipe import Recipe
@@ -36,7 +36,7 @@ class ImageDataset(Dataset[Tensor]):
 def input_spec(recipe: Recipe) -> InputSpec:
     spec = backbone(recipe.backbone)
     height, width = recipe.image_size
-    return InputSpec(height=height, width=width, mean=spec.mean, std=spec.std)
+    return InputSpec(height, width, spec.mean, spec.std, RESIZE)
 
 
 def good_images(folder: Path) -> list[Path]:
