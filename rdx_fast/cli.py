@@ -97,6 +97,7 @@ def train(
 ) -> None:
     """Train a network on images of good parts (RD4AD, the published recipe by default)."""
     training = _need_torch("training")
+    from rdx_fast.training.checkpoint import FILE as CHECKPOINT
     from rdx_fast.training.data import good_images
 
     try:
@@ -113,6 +114,8 @@ def train(
         )
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
+    if resume and not (run / CHECKPOINT).exists():
+        notes.print(f"{run} holds no checkpoint yet: training starts from the beginning")
     with _training_bar() as on_step:
         checkpoint = training.train(
             recipe,
@@ -270,7 +273,7 @@ def demo(
     output: Annotated[Path, typer.Option(help="Folder for everything the demo writes.")] = Path(
         "demo"
     ),
-    epochs: Annotated[int, typer.Option(min=1)] = 10,
+    epochs: Annotated[int, typer.Option(min=1)] = 14,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     max_minutes: Minutes = 3.0,
 ) -> None:

@@ -1,4 +1,4 @@
-"""Features to anomaly maps."""
+"""Features to anomaly maps (RD4AD paper, section 3.3)."""
 
 from __future__ import annotations
 

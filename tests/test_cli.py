@@ -16,6 +16,7 @@ from PIL import Image
 
 from rdx_fast.bundle import Bundle, open_bundle
 from rdx_fast.images import list_images
+from rdx_fast.kernels.resize_normalize import IMPLEMENTATION
 
 RDX_FAST = Path(sys.executable).with_name("rdx-fast")
 
@@ -33,9 +34,12 @@ def test_from_good_parts_to_scores(parts: Path, tmp_path: Path) -> None:
     options = ["--backbone", "efficientnet_lite0", "--image-size", "64", "64", "--batch", "8"]
     trained = tmp_path / "run"
     part = tmp_path / "part.rdx"
-    run("train", parts, trained, *options, "--epochs", 6, "--holdout", 0.25, "--max-minutes", 0)
-    assert "--resume" in run("train", parts, trained, *options, code=2).stderr
-    done = run("train", parts, trained, *options, "--epochs", 6, "--holdout", 0.25, "--resume")
+    options += ["--epochs", "6", "--holdout", "0.25"]
+    done = run("train", parts, trained, *options, "--max-minutes", 0, "--resume")
+    assert "starts from the beginning" in done.stderr
+    assert "with --resume goes on from here" in done.stderr
+    assert "pass --resume" in run("train", parts, trained, *options, code=2).stderr
+    done = run("train", parts, trained, *options, "--resume")
     assert "trained 6 epochs" in done.stderr
     assert "loss" in done.stderr
     done = run("export", trained, part)
@@ -90,7 +94,7 @@ def test_inspect(bundle: Bundle, tmp_path: Path) -> None:
 
 def test_doctor() -> None:
     found = {f["part"]: f for f in json.loads(run("doctor", "--json").stdout)}
-    assert found["C++ kernels"]["present"]
+    assert found["C++ kernels"]["present"] == (IMPLEMENTATION == "c++")
     assert found["torch"]["present"]
     assert "fp32" in found["OpenVINO"]["found"]
     assert "CPU" in run("doctor").stdout

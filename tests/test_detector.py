@@ -14,6 +14,7 @@ from rdx_fast.bundle import Bundle
 from rdx_fast.engines import Chunk
 from rdx_fast.errors import EngineError
 from rdx_fast.images import list_images, read_image
+from rdx_fast.kernels.resize_normalize import IMPLEMENTATION
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +45,7 @@ def test_result_of_a_batch(detector: Detector, frames: NDArray[np.uint8]) -> Non
     stages = [v for k, v in result.timings_ms.items() if k != "total"]
     assert sum(stages) == pytest.approx(result.timings_ms["total"])
     assert "openvino" in result.engine
-    assert "c++" in result.engine
+    assert IMPLEMENTATION in result.engine
 
 
 def test_defects_score_higher(detector: Detector, parts: Path) -> None:

@@ -6,6 +6,7 @@ import threading
 import warnings
 from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -108,9 +109,10 @@ class OpenVINOEngine:
         except RuntimeError as error:
             raise EngineError(f"OpenVINO failed while running the network: {error}") from error
         finally:
-            # Abandoned half-way: nothing may go on writing into buffers that are used again.
+            # Abandoned or failed half-way: nothing may go on writing into buffers used again.
             for _, request in running:
-                request.wait()
+                with suppress(RuntimeError):
+                    request.wait()
 
     def close(self) -> None:
         self._compiled = None

@@ -23,7 +23,7 @@ class Features(NamedTuple):
 
 
 class OneClassBottleneck(nn.Module):
-    """Multi-scale feature fusion and one-class embedding (paper, section 3.3).
+    """Multi-scale feature fusion and one-class embedding (paper, section 3.2).
 
     Call: the teacher's three maps to one embedding at stride 32.
     """
@@ -58,7 +58,7 @@ class OneClassBottleneck(nn.Module):
 
 
 class Student(nn.Module):
-    """The decoder: a teacher in reverse, from the embedding to the finest scale (section 3.2).
+    """The decoder: a teacher in reverse, from embedding to finest scale (paper, section 3.1).
 
     Where the teacher's channels are not the stages' own, a 1 x 1 convolution fits them.
     """

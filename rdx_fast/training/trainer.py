@@ -1,4 +1,4 @@
-"""The training loop of RD4AD (paper, section 3; recipe of the authors' code)."""
+"""The training loop of RD4AD (paper, section 3.1; recipe of the authors' code)."""
 
 from __future__ import annotations
 
