@@ -278,7 +278,7 @@ def demo(
     max_minutes: Minutes = 3.0,
 ) -> None:
     """Train, export and score on photographs of solar cells (four minutes on two cores)."""
-    _need_torch("the demo")
+    _need_torch("the demo", "demo")
     from rdx_fast.demo import run_demo
 
     with _training_bar() as on_step:
@@ -293,14 +293,14 @@ def demo(
     data.print(tables.demo_table(result))
 
 
-def _need_torch(purpose: str) -> ModuleType:
+def _need_torch(purpose: str, extra: str = "train") -> ModuleType:
     """The training package, or an error that says how to get torch."""
     try:
         from rdx_fast import training
     except ModuleNotFoundError as error:
         if error.name != "torch":
             raise
-        raise MissingDependencyError("torch", purpose, "train") from error
+        raise MissingDependencyError("torch", purpose, extra) from error
     return training
 
 

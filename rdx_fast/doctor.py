@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from rdx_fast.errors import install_command
 from rdx_fast.kernels.resize_normalize import IMPLEMENTATION
 
 # Packages of each extra, by what they are for.
@@ -49,7 +50,9 @@ def examine() -> list[Finding]:
             "C++ kernels",
             "built" if native else "missing: NumPy is used, slower",
             native,
-            "" if native else "install a C++ compiler, then  RDX_FAST_NATIVE=1 pip install .",
+            ""
+            if native
+            else "install a C++ compiler, then  RDX_FAST_NATIVE=1 pip install -c constraints.txt .",
         ),
         *(_package(*row) for row in _OPTIONAL),
     ]
@@ -82,4 +85,4 @@ def _package(name: str, purpose: str, extra: str) -> Finding:
     try:
         return Finding(name, f"{version(name)}, for {purpose}", True)
     except PackageNotFoundError:
-        return Finding(name, f"missing, for {purpose}", False, f'pip install "rdx_fast[{extra}]"')
+        return Finding(name, f"missing, for {purpose}", False, install_command(extra))

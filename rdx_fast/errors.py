@@ -55,9 +55,14 @@ class MissingDependencyError(RdxError):
 
     def __init__(self, module: str, wanted_for: str, extra: str) -> None:
         super().__init__(
-            f"{wanted_for} needs the Python package '{module}', which is not installed: "
-            f'run  pip install "rdx_fast[{extra}]"'
+            f"{wanted_for} needs the Python package '{module}', which is not installed: run  "
+            f"{install_command(extra)}  in a checkout of rdx_fast"
         )
+
+
+def install_command(extra: str) -> str:
+    """How to add an extra to an installation, from a checkout."""
+    return f'pip install -c constraints.txt ".[{extra}]"'
 
 
 def listed(names: Sequence[object], most: int = 10) -> str:

@@ -131,4 +131,4 @@ main()
         check=False,
     )
     assert done.returncode == 2
-    assert 'pip install "rdx_fast[train]"' in done.stderr
+    assert '".[train]"' in done.stderr
