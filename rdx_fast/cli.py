@@ -273,9 +273,9 @@ def demo(
     output: Annotated[Path, typer.Option(help="Folder for everything the demo writes.")] = Path(
         "demo"
     ),
-    epochs: Annotated[int, typer.Option(min=1)] = 14,
+    epochs: Annotated[int, typer.Option(min=1)] = 12,
     seed: Annotated[int, typer.Option(min=0)] = 0,
-    max_minutes: Minutes = 3.0,
+    max_minutes: Minutes = 2.5,
 ) -> None:
     """Train, export and score on photographs of solar cells (four minutes on two cores)."""
     _need_torch("the demo", "demo")

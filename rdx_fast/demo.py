@@ -79,7 +79,7 @@ def solar_cells(seed: int) -> Cells:
 def run_demo(
     output: Path,
     *,
-    epochs: int = 14,
+    epochs: int = 12,
     seed: int = 0,
     max_minutes: float | None = None,
     on_stage: Callable[[str], None] = lambda stage: None,
