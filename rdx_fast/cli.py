@@ -277,7 +277,7 @@ def demo(
     seed: Annotated[int, typer.Option(min=0)] = 0,
     max_minutes: Minutes = 2.5,
 ) -> None:
-    """Train, export and score on photographs of solar cells (four minutes on two cores)."""
+    """Train, export and score on photographs of solar cells (three minutes on two cores)."""
     _need_torch("the demo", "demo")
     from rdx_fast.demo import run_demo
 

@@ -16,7 +16,7 @@ from sklearn.metrics import average_precision_score
 from rdx_fast import Detector
 from rdx_fast.bundle import Bundle
 from rdx_fast.errors import DatasetError
-from rdx_fast.evaluation import evaluate, test_images
+from rdx_fast.evaluation import evaluate, labelled_images
 from rdx_fast.evaluation.metrics import aupro, auroc, average_precision_and_best_f1
 from rdx_fast.evaluation.mvtec import read_mask
 
@@ -114,13 +114,13 @@ def test_without_masks(bundle: Bundle, parts: Path) -> None:
 
 def test_layouts_that_are_half_there(category: Path, tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="wanted the MVTec AD layout"):
-        test_images(tmp_path / "none")
+        labelled_images(tmp_path / "none")
     next((category / "ground_truth" / "notch").iterdir()).unlink()
     with pytest.raises(DatasetError, match="1 masks are missing"):
-        test_images(category)
+        labelled_images(category)
     shutil.rmtree(category / "test" / "notch")
     with pytest.raises(DatasetError, match="at least one defect type"):
-        test_images(category)
+        labelled_images(category)
 
 
 def test_masks(tmp_path: Path) -> None:

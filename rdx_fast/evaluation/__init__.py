@@ -1,6 +1,6 @@
 """How well an engine separates good parts from defective ones."""
 
 from rdx_fast.evaluation.evaluate import Evaluation, Figures, evaluate
-from rdx_fast.evaluation.mvtec import TestImage, test_images
+from rdx_fast.evaluation.mvtec import LabelledImage, labelled_images
 
-__all__ = ["Evaluation", "Figures", "TestImage", "evaluate", "test_images"]
+__all__ = ["Evaluation", "Figures", "LabelledImage", "evaluate", "labelled_images"]

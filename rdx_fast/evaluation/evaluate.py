@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from rdx_fast.detector import Detector
 from rdx_fast.evaluation.metrics import aupro, auroc, average_precision_and_best_f1
-from rdx_fast.evaluation.mvtec import TestImage, read_mask, test_images
+from rdx_fast.evaluation.mvtec import LabelledImage, labelled_images, read_mask
 from rdx_fast.images import read_image
 
 
@@ -59,7 +59,7 @@ def evaluate(
     Masks are compared at the anomaly map's size. ``on_image`` is told images done and in all.
     Raises ``DatasetError`` (layout, masks), ``ImageError`` (unreadable image).
     """
-    images, has_masks = test_images(root)
+    images, has_masks = labelled_images(root)
     spec = detector.manifest.map
     scores = np.empty(len(images), np.float32)
     maps, masks = [], []
@@ -88,7 +88,7 @@ def evaluate(
 
 
 def _figures(
-    images: Sequence[TestImage],
+    images: Sequence[LabelledImage],
     scores: NDArray[np.float32],
     maps: Sequence[NDArray[np.float32]],
     masks: Sequence[NDArray[np.bool_]],

@@ -19,10 +19,8 @@ GOOD = "good"
 
 
 @dataclass(frozen=True, slots=True)
-class TestImage:
+class LabelledImage:
     """One test image; ``mask`` is None for a good part, or where the set has no masks."""
-
-    __test__ = False  # not a test class, whatever its name begins with
 
     path: Path
     defect_type: str
@@ -33,7 +31,7 @@ class TestImage:
         return self.defect_type != GOOD
 
 
-def test_images(root: Path) -> tuple[list[TestImage], bool]:
+def labelled_images(root: Path) -> tuple[list[LabelledImage], bool]:
     """The test images of a category folder, and whether defects have masks.
 
     Raises ``DatasetError``: no ``test`` folder, no good or no defective images, or masks missing
@@ -61,16 +59,13 @@ def test_images(root: Path) -> tuple[list[TestImage], bool]:
                 mask = truth / defect_type / f"{path.stem}_mask.png"
                 if not mask.is_file():
                     missing.append(mask)
-            images.append(TestImage(path, defect_type, mask))
+            images.append(LabelledImage(path, defect_type, mask))
     if missing:
         raise DatasetError(
             f"{len(missing)} masks are missing (remove {truth} to evaluate images only):"
             f"{listed(missing)}"
         )
     return images, has_masks
-
-
-test_images.__test__ = False  # type: ignore[attr-defined]
 
 
 def read_mask(path: Path | None, height: int, width: int) -> NDArray[np.bool_]:
