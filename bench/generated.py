@@ -12,36 +12,24 @@ from torch import nn
 
 from rdx_fast.bundle import Bundle
 from rdx_fast.export import export_bundle
-from rdx_fast.models import RD4AD
+from rdx_fast.models import make_network
 from rdx_fast.training import Checkpoint, Recipe
 
 
-def generated_bundle(backbone: str, precision: str, folder: Path, size: int = 256) -> Bundle:
+def generated_bundle(
+    backbone: str, precision: str, folder: Path, size: int = 256, method: str = "rd4ad"
+) -> Bundle:
     """Export an untrained network whose batch norms have seen noise, so that nothing overflows."""
     torch.manual_seed(0)
-    network = RD4AD(backbone)
+    network = make_network(method, backbone)
     norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
     for norm in norms:
         norm.train()
         norm.momentum = None
     with torch.no_grad():
         network(torch.randn(2, 3, size, size))
-    recipe = Recipe(backbone=backbone, image_size=(size, size), epochs=1, batch=1)
-    checkpoint = Checkpoint(
-        method=network.method,
-        recipe=recipe,
-        step=1,
-        steps_per_epoch=1,
-        network=network.state_dict(),
-        optimizer={},
-        scaler={},
-        losses=[],
-        partial_losses=[],
-        images="",
-        image_count=0,
-        held_out=[],
-        teacher_weights="generated",
-    )
+    recipe = Recipe(method=method, backbone=backbone, image_size=(size, size), epochs=1, batch=1)
+    checkpoint = Checkpoint.of_network(recipe, network, ["generated"])
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as images:
         paths = [Path(images) / f"{i}.png" for i in range(4)]
@@ -49,5 +37,5 @@ def generated_bundle(backbone: str, precision: str, folder: Path, size: int = 25
             coarse = Image.fromarray(rng.integers(0, 256, (16, 16, 3), dtype=np.uint8))
             coarse.resize((size, size), Image.Resampling.BICUBIC).save(path)
         return export_bundle(
-            checkpoint, paths, folder / f"{backbone}_{precision}.rdx", precision=precision
+            checkpoint, paths, folder / f"{method}_{backbone}_{precision}.rdx", precision=precision
         )

@@ -6,6 +6,7 @@ ratios are of calls that followed each other.
 
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 import tempfile
@@ -59,6 +60,7 @@ def record(
         "cpu": next(f.found for f in examine() if f.part == "CPU"),
         "versions": {name: version(name) for name in ("rdx_fast", "openvino", "numpy")},
         "bundle_sha256": manifest.files[manifest.network].sha256,
+        "method": manifest.method,
         "backbone": manifest.backbone,
         "precision": manifest.precision,
         "engine": detector.description,
@@ -84,6 +86,7 @@ def main(
         list[str] | None, typer.Option(help="Also untrained networks of this backbone.")
     ] = None,
     precision: Annotated[list[str] | None, typer.Option(help="Their precisions.")] = None,
+    method: Annotated[list[str] | None, typer.Option(help="Their methods.")] = None,
     frame: Annotated[tuple[int, int], typer.Option(help="Height and width.")] = (256, 256),
     calls: Annotated[int, typer.Option(min=10)] = 200,
     threads: Annotated[int, typer.Option(min=1)] = 2,
@@ -94,8 +97,8 @@ def main(
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         paths = list(bundles or [])
         for name in backbone or []:
-            for kind in precision or ["fp32"]:
-                paths.append(generated_bundle(name, kind, folder).path)
+            for kind, how in itertools.product(precision or ["fp32"], method or ["rd4ad"]):
+                paths.append(generated_bundle(name, kind, folder, method=how).path)
         if not paths:
             raise typer.BadParameter("give a bundle, or --backbone")
         detectors = [stack.enter_context(Detector(path, threads=threads)) for path in paths]
@@ -104,6 +107,7 @@ def main(
         rows = [record(d, t, times[0], picture) for d, t in zip(detectors, times, strict=True)]
     table = Table(title=f"{rows[0]['cpu']}; {threads} threads; {calls} calls in turn; ms")
     for column in (
+        "method",
         "backbone",
         "precision",
         *STAGES,
@@ -116,6 +120,7 @@ def main(
     for row, t in zip(rows, times, strict=True):
         low, middle, high = row["ratio_to_first"]
         table.add_row(
+            str(row["method"]),
             str(row["backbone"]),
             str(row["precision"]),
             *(f"{np.median(t[stage]):.2f}" for stage in STAGES),

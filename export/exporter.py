@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -30,7 +30,7 @@ from rdx_fast.manifest import (
     ScaleSpec,
     ThresholdSpec,
 )
-from rdx_fast.models import RD4AD
+from rdx_fast.models import ReverseDistillation
 from rdx_fast.postprocess import AnomalyMapper
 from rdx_fast.preprocess import to_input
 from rdx_fast.training.checkpoint import Checkpoint
@@ -70,9 +70,7 @@ def export_bundle(
     if not good:
         raise ValueError("no good images were given: the threshold and the check need some")
     spec = input_spec(checkpoint.recipe)
-    network = RD4AD(checkpoint.recipe.backbone)
-    network.load_state_dict(checkpoint.network)
-    network.eval()
+    network = checkpoint.build()
 
     def load(path: Path) -> NDArray[np.float32]:
         return to_input([read_image(path)], spec)
@@ -92,7 +90,7 @@ def export_bundle(
             format=FORMAT,
             name=name or output.stem,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
-            method=checkpoint.method,
+            method=checkpoint.recipe.method,
             backbone=checkpoint.recipe.backbone,
             precision=precision,
             input=spec,
@@ -134,7 +132,7 @@ def _engine_map(
 
 
 def _trained_map(
-    network: RD4AD, mapper: AnomalyMapper, inputs: NDArray[np.float32]
+    network: ReverseDistillation, mapper: AnomalyMapper, inputs: NDArray[np.float32]
 ) -> NDArray[np.float32]:
     with torch.no_grad():
         features = network(torch.from_numpy(inputs))
@@ -170,10 +168,14 @@ def _training_facts(checkpoint: Checkpoint) -> dict[str, object]:
     return {
         "images": checkpoint.image_count,
         "images_sha256": checkpoint.images,
+        "steps": checkpoint.step,
         "epochs": checkpoint.epoch,
-        "seed": checkpoint.recipe.seed,
-        "last_epoch_loss": checkpoint.losses[-1] if checkpoint.losses else None,
+        "last_epoch_losses": {
+            term: means[-1] for term, means in checkpoint.losses.items() if means
+        },
         "teacher_weights": checkpoint.teacher_weights,
+        "imported": checkpoint.imported,
+        "recipe": asdict(checkpoint.recipe),
     }
 
 

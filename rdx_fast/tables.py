@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
 if TYPE_CHECKING:
     from rdx_fast.demo import DemoResult
     from rdx_fast.doctor import Finding
-    from rdx_fast.evaluation import Evaluation
+    from rdx_fast.evaluation import Difference, Evaluation, Figures
+    from rdx_fast.evaluation.protocol import Protocol
     from rdx_fast.manifest import Manifest
 
 
@@ -56,27 +60,111 @@ def manifest_table(manifest: Manifest) -> Table:
     return _pairs("Engine bundle", rows)
 
 
+def _figure_rows(table: Table, figures: Sequence[Figures], fpr_limit: float) -> None:
+    """The rows of an evaluation, one column for each of ``figures``."""
+
+    def rates(name: str, label: str, **options: Any) -> None:
+        values = [getattr(f, name) for f in figures]
+        cells = ["-" if value is None else f"{100 * value:.2f}" for value in values]
+        table.add_row(label, *cells, **options)
+
+    rates("image_auroc", "image AUROC")
+    rates("image_ap", "image AP")
+    rates("image_best_f1", "image best F1", end_section=True)
+    rates("pixel_auroc", "pixel AUROC")
+    rates("pixel_ap", "pixel AP")
+    rates("pixel_best_f1", "pixel best F1")
+    rates("aupro", f"AUPRO to {fpr_limit:g}")
+    rates("aupro_per_image_mean", "AUPRO, per-image mean", end_section=True)
+    table.add_row("escapes", *(f"{f.escapes} of {f.defective}" for f in figures))
+    table.add_row("false rejects", *(f"{f.false_rejects} of {f.good}" for f in figures))
+
+
+def _caption(mask_threshold: float) -> str:
+    return f"rates in percent; masks resized to the map and cut at {mask_threshold:g}"
+
+
 def evaluation_table(result: Evaluation) -> Table:
     """One column a defect type, so that a usual test set fits a terminal."""
-    figures = [*result.by_type.values(), result.overall]
     title = f"{result.bundle}: {result.engine}; threshold {result.threshold:.4f}"
-    table = Table(title=title, title_justify="left", caption="rates in percent")
+    table = Table(title=title, title_justify="left", caption=_caption(result.mask_threshold))
     table.add_column("against good parts")
     for name in [*(n.replace("_", " ") for n in result.by_type), "all"]:
         table.add_column(name, justify="right")
+    _figure_rows(table, [*result.by_type.values(), result.overall], result.aupro_fpr_limit)
+    return table
 
-    def rate(value: float | None) -> str:
-        return "-" if value is None else f"{100 * value:.2f}"
 
-    table.add_row("image AUROC", *(rate(f.image_auroc) for f in figures))
-    table.add_row("image AP", *(rate(f.image_ap) for f in figures))
-    table.add_row("image best F1", *(rate(f.image_best_f1) for f in figures), end_section=True)
-    table.add_row("pixel AUROC", *(rate(f.pixel_auroc) for f in figures))
-    table.add_row("pixel AP", *(rate(f.pixel_ap) for f in figures))
-    table.add_row("pixel best F1", *(rate(f.pixel_best_f1) for f in figures))
-    table.add_row("AUPRO to 0.3", *(rate(f.aupro) for f in figures), end_section=True)
-    table.add_row("escapes", *(f"{f.escapes} of {f.defective}" for f in figures))
-    table.add_row("false rejects", *(f"{f.false_rejects} of {f.good}" for f in figures))
+def comparison_table(bundles: Sequence[Path], results: Sequence[Evaluation]) -> Table:
+    """One column a bundle."""
+    table = Table(title_justify="left", caption=_caption(results[0].mask_threshold))
+    table.add_column("all defects")
+    for path in bundles:
+        table.add_column(path.name, justify="right")
+    _figure_rows(table, [r.overall for r in results], results[0].aupro_fpr_limit)
+    return table
+
+
+def difference_table(differences: Sequence[Difference]) -> Table:
+    table = Table(caption="in percent; paired bootstrap over the images, 95% interval")
+    for column in ("difference", "of", "to", "estimate", "from", "to"):
+        table.add_column(column)
+    for d in differences:
+        values = (f"{100 * v:+.2f}" for v in (d.difference, d.low, d.high))
+        table.add_row(d.figure, d.name, d.baseline, *values)
+    return table
+
+
+def comparison_dict(
+    bundles: Sequence[Path], results: Sequence[Evaluation], differences: Sequence[Difference]
+) -> dict[str, Any]:
+    return {
+        "bundles": {str(p): r.to_dict() for p, r in zip(bundles, results, strict=True)},
+        "differences": [asdict(d) for d in differences],
+    }
+
+
+def protocol_table(result: Protocol, oracle: bool = False) -> Table:
+    """One column a method, mean and standard deviation over its seeds."""
+    summary = result.summary(oracle)
+    which = (
+        "oracle epoch: CHOSEN ON THE TEST SET, not to be compared with last-epoch figures"
+        if oracle
+        else "last epoch"
+    )
+    seeds = len({run.seed for run in result.runs})
+    table = Table(
+        title=f"{result.dataset} ({result.layout}), {which}, {seeds} seed{'s' * (seeds > 1)}",
+        title_justify="left",
+        caption=_caption(result.mask_threshold) + "; mean ± standard deviation over the seeds",
+    )
+    table.add_column("")
+    for method in summary:
+        table.add_column(method, justify="right")
+    labels = {
+        "image_auroc": "image AUROC",
+        "pixel_auroc": "pixel AUROC",
+        "aupro": f"AUPRO to {result.aupro_fpr_limit:g}",
+        "aupro_per_image_mean": "AUPRO, per-image mean",
+        "image_ap": "image AP",
+        "pixel_ap": "pixel AP",
+    }
+    for name, label in labels.items():
+        cells = [
+            "{:.2f} ± {:.2f}".format(*(100 * v for v in figures[name])) if name in figures else "-"
+            for figures in summary.values()
+        ]
+        table.add_row(label, *cells)
+    runs = {m: [run for run in result.runs if run.method == m] for m in summary}
+    spent: dict[str, dict[str, list[float]]] = {
+        "batches": {m: [run.steps for run in runs[m]] for m in runs},
+        "minutes of training": {m: [round(run.minutes, 1) for run in runs[m]] for m in runs},
+    }
+    waited = [max(run.waiting for run in runs[m]) for m in runs]
+    table.add_row("waited for data", *(f"{share:.1%}" for share in waited))
+    for label, by_method in spent.items():
+        ends = [(min(values), max(values)) for values in by_method.values()]
+        table.add_row(label, *(f"{a}" if a == b else f"{a} to {b}" for a, b in ends))
     return table
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -64,6 +65,16 @@ def recipe() -> Recipe:
 def checkpoint(parts: Path, recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
     run = tmp_path_factory.mktemp("trained") / "run"
     return train(recipe, list_images(parts / "train" / "good"), run)
+
+
+@pytest.fixture(scope="session")
+def expert_checkpoint(
+    parts: Path, recipe: Recipe, tmp_path_factory: pytest.TempPathFactory
+) -> Checkpoint:
+    """The same by RD with Expert, its textures cut from the parts themselves."""
+    run = tmp_path_factory.mktemp("trained_by_expert") / "run"
+    expert = replace(recipe, method="rd-expert", teacher_learning_rate=0.001)
+    return train(expert, list_images(parts / "train" / "good"), run)
 
 
 @pytest.fixture(scope="session")

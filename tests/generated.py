@@ -9,11 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rdx_fast.models import RD4AD
-
-# The published code's names of our parts.
-PUBLISHED_PARTS = {"teacher": "encoder", "bottleneck": "bn", "student": "decoder"}
-
 
 def generated_tensor(name: str, shape: tuple[int, ...]) -> Tensor:
     rng = np.random.default_rng(zlib.crc32(name.encode()))
@@ -26,20 +21,20 @@ def generated_tensor(name: str, shape: tuple[int, ...]) -> Tensor:
     return torch.from_numpy(values.astype(np.float32))
 
 
-def generated_rd4ad(backbone: str) -> RD4AD:
-    network = RD4AD(backbone).eval()
-    for ours, published in PUBLISHED_PARTS.items():
-        part = network.get_submodule(ours)
-        state = {
-            key: value
+def generated_parts(keys: dict[str, dict[str, list[int]]]) -> dict[str, dict[str, Tensor]]:
+    """State dicts under their published names, as a file of ``tests/data`` lists them."""
+    return {
+        part: {
+            key: torch.zeros((), dtype=torch.int64)
             if key.endswith("num_batches_tracked")
-            else generated_tensor(f"{published}.{key}", tuple(value.shape))
-            for key, value in part.state_dict().items()
+            else generated_tensor(f"{part}.{key}", tuple(shape))
+            for key, shape in shapes.items()
         }
-        part.load_state_dict(state)
-    return network
+        for part, shapes in keys.items()
+    }
 
 
-def generated_input(seed: int) -> Tensor:
-    values = np.random.default_rng(seed).standard_normal((1, 3, 256, 256))
+def generated_input(seed: int, batch: int = 1) -> Tensor:
+    """The first image does not depend on the batch."""
+    values = np.random.default_rng(seed).standard_normal((batch, 3, 256, 256))
     return torch.from_numpy(values.astype(np.float32))

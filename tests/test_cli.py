@@ -12,11 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from rdx_fast.bundle import Bundle, open_bundle
 from rdx_fast.images import list_images
 from rdx_fast.kernels.resize_normalize import IMPLEMENTATION
+from rdx_fast.models import RD4AD
 
 RDX_FAST = Path(sys.executable).with_name("rdx-fast")
 
@@ -40,7 +42,7 @@ def test_from_good_parts_to_scores(parts: Path, tmp_path: Path) -> None:
     assert "with --resume goes on from here" in done.stderr
     assert "pass --resume" in run("train", parts, trained, *options, code=2).stderr
     done = run("train", parts, trained, *options, "--resume")
-    assert "trained 6 epochs" in done.stderr
+    assert "trained 18 batches, 6 whole epochs" in done.stderr
     assert "loss" in done.stderr
     done = run("export", trained, part)
     assert "threshold" in done.stdout
@@ -49,6 +51,73 @@ def test_from_good_parts_to_scores(parts: Path, tmp_path: Path) -> None:
     result = json.loads(run("evaluate", part, parts, "--json").stdout)
     assert result["overall"]["image_auroc"] > 0.9
     assert "AUROC" in run("evaluate", part, parts).stdout
+
+
+def test_methods_against_each_other(parts: Path, tmp_path: Path) -> None:
+    options = ["--backbone", "efficientnet_lite0", "--image-size", "64", "64", "--batch", "8"]
+    options += ["--epochs", "6", "--seeds", 2, "--oracle-epoch", "--textures", parts / "test"]
+    methods = ["--method", "rd4ad", "--method", "rd-expert:plain"]
+    output = tmp_path / "protocol"
+    done = run("protocol", parts, output, *methods, *options)
+    last, oracle = done.stdout.split("CHOSEN ON THE TEST SET")
+    assert "last epoch, 2 seeds" in last
+    assert "rd-expert:plain" in last
+    assert "±" in oracle
+    result = json.loads((output / "protocol.json").read_text())
+    assert [(r["method"], r["seed"]) for r in result["runs"]] == [
+        (method, seed) for seed in (111, 112) for method in ("rd4ad", "rd-expert:plain")
+    ]
+    for line in result["runs"]:
+        best = line["oracle_epoch"]["figures"]["image_auroc"]
+        assert best >= line["figures"]["image_auroc"] > 0.8
+        assert line["oracle_epoch"]["candidates"] == 2
+        assert (line["steps"], line["epochs"]) == (18, 6)
+    # What is finished is not repeated, and not taken for another recipe's.
+    before = {p: p.stat().st_mtime_ns for p in output.glob("*/result.json")}
+    assert len(before) == 4
+    again = run("protocol", parts, output, *methods, *options, "--json")
+    assert json.loads(again.stdout) == result
+    assert before == {p: p.stat().st_mtime_ns for p in output.glob("*/result.json")}
+    refused = run("protocol", parts, output, *methods, *options, "--batch", 4, code=2)
+    assert "batch: 8 before, 4 now" in refused.stderr
+    refused = run("protocol", parts, output, *methods, *options, "--max-minutes", 1, code=2)
+    assert "max_minutes: None before, 1.0 now" in refused.stderr
+
+    bundles = [output / f"{m}-seed111" / "part.rdx" for m in ("rd4ad", "rd-expert-plain")]
+    done = run("evaluate", "--compare", *bundles, parts)
+    assert "95% interval" in done.stdout
+    compared = json.loads(run("evaluate", "--compare", *bundles, parts, "--json").stdout)
+    assert compared["bundles"].keys() == {str(path) for path in bundles}
+    (difference,) = compared["differences"]  # the parts have no masks
+    assert (difference["figure"], difference["name"]) == ("image AUROC", "rd-expert:plain")
+    assert difference["low"] <= difference["difference"] <= difference["high"]
+
+
+def test_train_by_expert(parts: Path, tmp_path: Path) -> None:
+    options = ["--method", "rd-expert", "--backbone", "efficientnet_lite0"]
+    options += ["--image-size", "64", "64", "--batch", "8", "--iterations", "4"]
+    done = run("train", parts, tmp_path / "run", *options, "--holdout", "0.25")
+    assert "trained 4 batches" in done.stderr
+    assert "loss: teacher" in done.stderr
+    assert "waiting for data" in done.stderr
+    assert "rd-expert" in run("export", tmp_path / "run", tmp_path / "part.rdx").stdout
+    run("preview", parts, tmp_path / "look.png", "--image-size", "64", "64", "--count", 3)
+    assert np.asarray(Image.open(tmp_path / "look.png")).shape == (192, 192, 3)
+
+
+def test_import(parts: Path, tmp_path: Path) -> None:
+    network = RD4AD("resnet18")
+    published = {"encoder": network.teacher, "bn": network.bottleneck, "decoder": network.student}
+    torch.save(published["encoder"].state_dict(), tmp_path / "resnet18.pth")
+    rest = {part: published[part].state_dict() for part in ("bn", "decoder")}
+    torch.save(rest, tmp_path / "res18_part.pth")
+    options = ["--backbone", "resnet18", "--image-size", "64", "64"]
+    files = [tmp_path / "res18_part.pth", tmp_path / "resnet18.pth"]
+    assert "--good FOLDER" in run("import", *files, tmp_path / "run", *options).stderr
+    done = run("export", tmp_path / "run", tmp_path / "a.rdx", "--good", parts / "calibration")
+    assert "res18_part.pth" in done.stdout
+    wrong = run("import", *files, tmp_path / "b", "--backbone", "resnet34", code=2)
+    assert "missing:\n  encoder.layer1.2.conv1.weight" in wrong.stderr
 
 
 def test_score_goes_on_after_a_bad_image(bundle: Bundle, parts: Path, tmp_path: Path) -> None:
@@ -106,8 +175,17 @@ def test_wrong_use(bundle: Bundle, parts: Path, tmp_path: Path) -> None:
     ).stderr.replace("\n", " ")
     assert "is not a folder" in run("train", tmp_path / "none", tmp_path / "r", code=2).stderr
     assert "no checkpoint" in run("export", tmp_path, tmp_path / "a.rdx", code=2).stderr
-    assert "MVTec AD layout" in run("evaluate", bundle.path, tmp_path, code=2).stderr
-    for command in ("train", "export", "score", "evaluate", "inspect", "doctor", "demo"):
+    assert "a test set wants 'good'" in run("evaluate", bundle.path, tmp_path, code=2).stderr
+    assert "compared with --compare" in run(
+        "evaluate", bundle.path, bundle.path, parts, code=2
+    ).stderr.replace("\n", " ")
+    assert "rd4ad does not make" in run(
+        "train", parts, tmp_path / "r", "--textures", parts, code=2
+    ).stderr.replace("\n", " ")
+    for command in (
+        *("train", "import", "export", "score", "evaluate", "protocol"),
+        *("inspect", "doctor", "preview", "demo"),
+    ):
         assert command in run("--help").stdout
 
 

@@ -15,7 +15,7 @@ from rdx_fast.export import export_bundle
 from rdx_fast.export.exporter import TOLERANCE
 from rdx_fast.export.fold import fold_batch_norm
 from rdx_fast.images import list_images, read_image
-from rdx_fast.models import BACKBONES, RD4AD
+from rdx_fast.models import BACKBONES, METHODS, make_network
 from rdx_fast.training import Checkpoint
 
 
@@ -23,10 +23,11 @@ def operators(bundle: Bundle) -> list[str]:
     return [node.op_type for node in onnx.load(bundle.network).graph.node]
 
 
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("name", list(BACKBONES))
-def test_folding_changes_nothing(name: str) -> None:
+def test_folding_changes_nothing(name: str, method: str) -> None:
     torch.manual_seed(0)
-    network = RD4AD(name).train()
+    network = make_network(method, name).train()
     x = torch.randn(4, 3, 64, 64)
     with torch.no_grad():
         network(x)  # gives the norms statistics that matter
@@ -73,6 +74,29 @@ def test_network_file(bundle: Bundle) -> None:
 @pytest.mark.parametrize("precision", ["fp16", "bf16", "int8"])
 @pytest.mark.filterwarnings("ignore:.*this CPU has no:UserWarning")
 def test_precisions(
+    precision: str, checkpoint: Checkpoint, bundle: Bundle, parts: Path, tmp_path: Path
+) -> None:
+    check_precision(precision, checkpoint, bundle, parts, tmp_path)
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16", "int8"])
+@pytest.mark.filterwarnings("ignore:.*this CPU has no:UserWarning")
+def test_precisions_of_the_other_method(
+    precision: str, expert_checkpoint: Checkpoint, parts: Path, tmp_path: Path
+) -> None:
+    bundle = export_bundle(
+        expert_checkpoint, list_images(parts / "calibration"), tmp_path / "fp32.rdx"
+    )
+    assert bundle.manifest.method == "rd-expert"
+    assert bundle.manifest.training["recipe"]["injection"] == "guided"
+    check_precision(precision, expert_checkpoint, bundle, parts, tmp_path)
+    with Detector(bundle.path) as detector:
+        notch = detector.score([read_image(p) for p in list_images(parts / "test" / "notch")])
+        fine = detector.score([read_image(p) for p in list_images(parts / "test" / "good")])
+    assert notch.scores.min() > fine.scores.max()
+
+
+def check_precision(
     precision: str, checkpoint: Checkpoint, bundle: Bundle, parts: Path, tmp_path: Path
 ) -> None:
     good = list_images(parts / "calibration")

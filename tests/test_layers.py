@@ -31,6 +31,7 @@ FLOORS = {
     "rdx_fast.kernels": 1,
     "rdx_fast.models": 1,
     "rdx_fast.images": 1,
+    "rdx_fast.datasets": 1,
     "rdx_fast.overlay": 1,
     "rdx_fast.result": 1,
     "rdx_fast.errors": 1,
@@ -93,6 +94,20 @@ def test_no_import_in_a_circle() -> None:
     assert not graph, f"imports go in a circle among {sorted(graph)}"
 
 
+def test_methods_are_told_apart_where_they_differ_alone() -> None:
+    for module, path in SOURCES.items():
+        if room(module) in ("rdx_fast.models", "rdx_fast.training", "rdx_fast.manifest"):
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Compare):
+                sides = [node.left, *node.comparators]
+                values = {side.value for side in sides if isinstance(side, ast.Constant)}
+                assert not values & {"rd4ad", "rd-expert"}, f"{module}, line {node.lineno}"
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "isinstance":
+                assert "RD4AD" not in ast.dump(node), f"{module}, line {node.lineno}"
+                assert "RDExpert" not in ast.dump(node), f"{module}, line {node.lineno}"
+
+
 def python(code: str, *arguments: str) -> str:
     done = subprocess.run(
         [sys.executable, "-P", "-c", code, *arguments], capture_output=True, text=True, check=False
@@ -112,6 +127,20 @@ heavy = {"torch", "onnx", "nncf", "scipy", "sklearn", "rich", "typer"} & sys.mod
 print(sorted(heavy))
 """
     assert python(code, str(bundle.path)) == "[]"
+
+
+def test_evaluation_needs_no_torch(bundle, parts) -> None:
+    code = """
+import sys
+from pathlib import Path
+import rdx_fast.cli
+from rdx_fast import Detector
+from rdx_fast.evaluation import evaluate
+with Detector(sys.argv[1]) as detector:
+    evaluate(detector, Path(sys.argv[2]))
+print(sorted({"torch", "onnx", "nncf"} & sys.modules.keys()))
+"""
+    assert python(code, str(bundle.path), str(parts)) == "[]"
 
 
 def test_import_takes_at_most_300_ms() -> None:

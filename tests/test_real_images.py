@@ -10,13 +10,14 @@ import pytest
 
 from rdx_fast import Detector
 from rdx_fast.bundle import Bundle
+from rdx_fast.datasets import find_dataset
 from rdx_fast.evaluation import Evaluation, evaluate
 from rdx_fast.export import export_bundle
 from rdx_fast.images import list_images, read_image
 from rdx_fast.models import RD4AD, load_teacher
 from rdx_fast.preprocess import to_input
 from rdx_fast.training import Recipe, train
-from rdx_fast.training.data import good_images, input_spec
+from rdx_fast.training.data import input_spec
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +29,7 @@ def transistor(real_images: Path) -> Path:
 def bundles(transistor: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Bundle, Bundle]:
     """A network trained for a short while, in fp32 and in int8."""
     folder = tmp_path_factory.mktemp("transistor")
-    good = good_images(transistor)
+    good = find_dataset(transistor).train()
     checkpoint = train(Recipe(backbone="efficientnet_lite0", epochs=4), good, folder / "run")
     exact = export_bundle(checkpoint, good[:40], folder / "fp32.rdx")
     return exact, export_bundle(checkpoint, good[:40], folder / "int8.rdx", precision="int8")

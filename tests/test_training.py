@@ -13,12 +13,12 @@ import pytest
 import torch
 from PIL import Image
 
+from rdx_fast.datasets import find_dataset
 from rdx_fast.errors import CheckpointError, DatasetError, TrainingError
 from rdx_fast.images import list_images
-from rdx_fast.models import Features
 from rdx_fast.training import Checkpoint, Progress, Recipe, load_checkpoint, train
 from rdx_fast.training.checkpoint import save_checkpoint
-from rdx_fast.training.data import good_images, split_holdout
+from rdx_fast.training.data import split_holdout
 from rdx_fast.training.loss import distillation_loss
 
 SHORT = Recipe(backbone="efficientnet_lite0", image_size=(32, 32), epochs=4, batch=10)
@@ -26,7 +26,7 @@ SHORT = Recipe(backbone="efficientnet_lite0", image_size=(32, 32), epochs=4, bat
 
 @pytest.fixture(scope="module")
 def images(parts: Path) -> list[Path]:
-    return good_images(parts)
+    return find_dataset(parts).train()
 
 
 @pytest.fixture(scope="module")
@@ -43,8 +43,14 @@ def assert_same_weights(a: Checkpoint, b: Checkpoint) -> None:
 def test_defaults_are_the_published_recipe() -> None:
     recipe = Recipe()
     assert (recipe.backbone, recipe.image_size) == ("wide_resnet50_2", (256, 256))
-    assert (recipe.epochs, recipe.batch, recipe.learning_rate) == (200, 16, 0.005)
+    assert (recipe.method, recipe.batch, recipe.learning_rate) == ("rd4ad", 16, 0.005)
     assert recipe.betas == (0.5, 0.999)
+    assert recipe.total_steps(steps_per_epoch=14) == 200 * 14
+    expert = Recipe(method="rd-expert")
+    assert (expert.injection, expert.teacher_learning_rate) == ("guided", 0.0001)
+    assert expert.total_steps(steps_per_epoch=14) == 5000
+    assert replace(expert, epochs=3).total_steps(14) == 42
+    assert replace(recipe, iterations=10).total_steps(14) == 10
 
 
 def test_loss_flattens_each_scale() -> None:
@@ -56,8 +62,8 @@ def test_loss_flattens_each_scale() -> None:
         t64, s64 = t.reshape(2, -1).double().numpy(), s.reshape(2, -1).double().numpy()
         norms = np.linalg.norm(t64, axis=1) * np.linalg.norm(s64, axis=1)
         expected += float((1 - (t64 * s64).sum(1) / norms).mean())
-    assert distillation_loss(Features(maps, others)).item() == pytest.approx(expected, abs=1e-6)
-    assert distillation_loss(Features(maps, maps)).item() == pytest.approx(0.0, abs=1e-6)
+    assert distillation_loss(maps, others).item() == pytest.approx(expected, abs=1e-6)
+    assert distillation_loss(maps, maps).item() == pytest.approx(0.0, abs=1e-6)
 
 
 def test_loss_falls_and_progress_is_told(images: list[Path], tmp_path: Path) -> None:
@@ -65,11 +71,13 @@ def test_loss_falls_and_progress_is_told(images: list[Path], tmp_path: Path) -> 
     checkpoint = train(SHORT, images, tmp_path / "run", on_step=told.append)
     assert checkpoint.finished
     assert checkpoint.epoch == 4
-    assert checkpoint.losses[-1] < checkpoint.losses[0]
+    losses = checkpoint.losses["student"]
+    assert losses[-1] < losses[0]
     assert [p.step for p in told] == list(range(1, 13))  # 24 images in batches of 10, 10 and 4
     assert {p.total_steps for p in told} == {12}
     assert told[0].epoch_loss is None
-    assert told[-1].epoch_loss == checkpoint.losses[-1]
+    assert told[-1].epoch_loss == losses[-1]
+    assert all(0 <= p.waiting <= 1 for p in told)
 
 
 KILLED = """
@@ -118,7 +126,7 @@ def test_time_limit_stops_mid_epoch_and_resumes(
 def test_features_that_do_not_fit(images: list[Path], unbroken: Checkpoint, tmp_path: Path) -> None:
     checkpoint = train(SHORT, images, tmp_path / "run", feature_memory_gb=0, workers=1)
     # The teacher sees other batches, so sums round differently; the way there is the same.
-    np.testing.assert_allclose(checkpoint.losses, unbroken.losses, rtol=1e-3)
+    np.testing.assert_allclose(checkpoint.losses["student"], unbroken.losses["student"], rtol=1e-3)
 
 
 def test_resume_refuses_another_run(images: list[Path], tmp_path: Path) -> None:
@@ -159,15 +167,6 @@ def test_bad_images_are_listed_or_skipped(images: list[Path], tmp_path: Path) ->
     assert checkpoint.image_count == 24
 
 
-def test_folders_that_will_not_do(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match="is not a folder"):
-        good_images(tmp_path / "none")
-    (tmp_path / "notes.txt").touch()
-    (tmp_path / ".hidden.png").touch()
-    with pytest.raises(DatasetError, match="holds no images"):
-        good_images(tmp_path)
-
-
 def test_fewer_images_than_a_batch(images: list[Path], tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="9 images to train on, fewer than a batch of 10"):
         train(SHORT, images[:9], tmp_path / "run")
@@ -175,11 +174,11 @@ def test_fewer_images_than_a_batch(images: list[Path], tmp_path: Path) -> None:
 
 
 def test_loss_that_is_not_finite(images: list[Path], tmp_path: Path, monkeypatch) -> None:
-    def broken(features: Features) -> torch.Tensor:
-        return distillation_loss(features) * float("nan")
+    def broken(*maps: list[torch.Tensor]) -> torch.Tensor:
+        return distillation_loss(*maps) * float("nan")
 
-    monkeypatch.setattr("rdx_fast.training.trainer.distillation_loss", broken)
-    with pytest.raises(TrainingError, match=r"the loss became nan at epoch 1.*--learning-rate"):
+    monkeypatch.setattr("rdx_fast.training.distillation.distillation_loss", broken)
+    with pytest.raises(TrainingError, match=r"the loss became nan at step 1: lower --learning"):
         train(SHORT, images, tmp_path / "run")
 
 
@@ -208,6 +207,10 @@ def test_holdout(images: list[Path]) -> None:
         {"holdout": 0.9},
         {"seed": -1},
         {"backbone": "vgg"},
+        {"method": "rd5"},
+        {"injection": "forced"},
+        {"teacher_learning_rate": 0.0},
+        {"iterations": 5},  # beside the epochs
     ],
 )
 def test_recipe_out_of_range(change) -> None:

@@ -1,6 +1,19 @@
-"""How well an engine separates good parts from defective ones."""
+"""How well an engine separates good parts from defective ones.
 
-from rdx_fast.evaluation.evaluate import Evaluation, Figures, evaluate
-from rdx_fast.evaluation.mvtec import LabelledImage, labelled_images
+``rdx_fast.evaluation.protocol`` trains, so it alone needs torch.
+"""
 
-__all__ = ["Evaluation", "Figures", "LabelledImage", "evaluate", "labelled_images"]
+from rdx_fast.evaluation.compare import Difference, compare
+from rdx_fast.evaluation.evaluate import Evaluation, Figures, evaluate, evaluate_scored
+from rdx_fast.evaluation.scored import ScoredSet, score_set
+
+__all__ = [
+    "Difference",
+    "Evaluation",
+    "Figures",
+    "ScoredSet",
+    "compare",
+    "evaluate",
+    "evaluate_scored",
+    "score_set",
+]

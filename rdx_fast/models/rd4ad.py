@@ -6,6 +6,7 @@ CVPR 2022.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -76,38 +77,51 @@ class Student(nn.Module):
             self.heads = nn.ModuleList(map(conv1x1, out_channels, spec.channels))
         init_kaiming(self)
 
-    def forward(self, embedding: Tensor) -> list[Tensor]:
+    def forward(self, embedding: Tensor, teacher: list[Tensor]) -> list[Tensor]:
+        """``teacher``: its maps, of which this student sees nothing but the embedding."""
         coarse = self.layer1(embedding)
         middle = self.layer2(coarse)
         fine = self.layer3(middle)
-        maps = [fine, middle, coarse]
-        if self.heads is None:
-            return maps
-        return [head(m) for head, m in zip(self.heads, maps, strict=True)]
+        return [self.fitted(m, scale) for scale, m in enumerate((fine, middle, coarse))]
+
+    def fitted(self, x: Tensor, scale: int) -> Tensor:
+        """A stage's output with the teacher's channels."""
+        return x if self.heads is None else self.heads[scale](x)
 
 
-class RD4AD(nn.Module):
-    """Teacher, bottleneck and student.
+class ReverseDistillation(nn.Module):
+    """Teacher, bottleneck and student of either method.
 
     Call: ``x: [B, 3, H, W] float, normalised; H and W multiples of 32`` to ``Features``.
     """
 
-    method = "rd4ad"
-
-    def __init__(self, backbone_name: str) -> None:
+    def __init__(self, backbone_name: str, make_student: Callable[[Backbone], Student]) -> None:
         super().__init__()
         spec = backbone(backbone_name)
         self.backbone_name = backbone_name
-        self.teacher = spec.make_teacher().eval().requires_grad_(False)
+        self.teacher = spec.make_teacher().eval()
         self.bottleneck = OneClassBottleneck(spec)
-        self.student = Student(spec)
+        self.student = make_student(spec)
 
-    def train(self, mode: bool = True) -> RD4AD:
-        """Set the mode of bottleneck and student; the teacher stays frozen in evaluation mode."""
+    def train(self, mode: bool = True) -> ReverseDistillation:
+        """Set the mode of bottleneck and student. The teacher stays in evaluation mode: even where
+        its weights learn, its batch statistics stay those of ImageNet."""
         super().train(mode)
         self.teacher.eval()
         return self
 
+    def decode(self, teacher: list[Tensor]) -> list[Tensor]:
+        """The student's maps for the teacher's."""
+        return self.student(self.bottleneck(teacher), teacher)
+
     def forward(self, x: Tensor) -> Features:
         teacher = self.teacher(x)
-        return Features(teacher, self.student(self.bottleneck(teacher)))
+        return Features(teacher, self.decode(teacher))
+
+
+class RD4AD(ReverseDistillation):
+    """RD4AD: a frozen teacher, a student that sees the embedding alone."""
+
+    def __init__(self, backbone_name: str) -> None:
+        super().__init__(backbone_name, Student)
+        self.teacher.requires_grad_(False)

@@ -7,7 +7,9 @@ import importlib.util
 import pickle
 import re
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, TypeGuard
 from urllib.error import URLError
 
 import torch
@@ -33,31 +35,41 @@ def load_teacher(teacher: nn.Module, name: str, weights: Path | None = None) -> 
     state = {_plain(key): value for key, value in read_state(path).items()}
     own = teacher.state_dict()
     state = {k: v for k, v in state.items() if k in own or not _BEYOND_TAPS.match(k)}
-    # Old checkpoints lack the counter, which evaluation never reads.
-    missing = [k for k in own if k not in state and not k.endswith("num_batches_tracked")]
-    unknown = [k for k in state if k not in own]
-    misshapen = [
-        f"{k}: {tuple(state[k].shape)} given, {tuple(own[k].shape)} wanted"
-        for k in own
-        if k in state and state[k].shape != own[k].shape
-    ]
-    if missing or unknown or misshapen:
-        parts = [
-            f"{what}:{listed(keys)}"
-            for what, keys in (
-                ("missing", missing),
-                ("unknown", unknown),
-                ("of another shape", misshapen),
-            )
-            if keys
-        ]
-        raise WeightsError(f"{path} does not fit the {name} teacher; keys " + "\n".join(parts))
+    if problems := misfits(state, own):
+        raise WeightsError(f"{path} does not fit the {name} teacher; keys {problems}")
     teacher.load_state_dict(state, strict=False)
     return str(path.name)
 
 
+def misfits(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str:
+    """What keeps ``state`` from being loaded where ``wanted`` is: all missing, unknown and
+    misshapen keys in words, or nothing. Old checkpoints lack the counter that evaluation never
+    reads."""
+    missing = [k for k in wanted if k not in state and not k.endswith("num_batches_tracked")]
+    unknown = [k for k in state if k not in wanted]
+    misshapen = [
+        f"{k}: {tuple(state[k].shape)} given, {tuple(wanted[k].shape)} wanted"
+        for k in wanted
+        if k in state and state[k].shape != wanted[k].shape
+    ]
+    kinds = (("missing", missing), ("unknown", unknown), ("of another shape", misshapen))
+    return "\n".join(f"{what}:{listed(keys, len(keys))}" for what, keys in kinds if keys)
+
+
 def read_state(path: Path) -> dict[str, Tensor]:
     """Read a state dict of tensors from a safetensors or torch file without running code in it."""
+    state = read_file(path)
+    if not is_state(state):
+        raise WeightsError(f"{path} holds no state dict of tensors")
+    return state
+
+
+def is_state(value: object) -> TypeGuard[dict[str, Tensor]]:
+    return isinstance(value, dict) and all(isinstance(v, Tensor) for v in value.values())
+
+
+def read_file(path: Path) -> Any:
+    """What a safetensors or torch file holds: tensors, and plain containers of them."""
     if not path.is_file():
         raise WeightsError(f"no weights file at {path}: give a .safetensors or .pth file")
     if path.suffix == ".safetensors":
@@ -69,15 +81,12 @@ def read_state(path: Path) -> dict[str, Tensor]:
         except SafetensorError as error:
             raise WeightsError(f"{path} is not a readable safetensors file: {error}") from error
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, zipfile.BadZipFile) as error:
         raise WeightsError(
             f"{path} is not a plain file of tensors and was not loaded (code in weight files is "
             f"never run): {error}"
         ) from error
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise WeightsError(f"{path} holds no state dict of tensors")
-    return state
 
 
 def _plain(key: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import zipfile
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -14,35 +14,61 @@ import torch
 from torch import Tensor
 
 from rdx_fast.errors import CheckpointError
+from rdx_fast.models import ReverseDistillation, make_network
 from rdx_fast.training.recipe import Recipe
 
 FILE = "checkpoint.pt"
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
     """A run as it stood after ``step`` batches.
 
-    ``network``: state dict of teacher, bottleneck and student; ``optimizer``, ``scaler``: theirs;
-    ``losses``: mean loss of each finished epoch; ``partial_losses``: of the batches since;
-    ``held_out``: paths of the images kept for the threshold; ``images``: fingerprint of the
-    training images; ``teacher_weights``: name of the file that the teacher came from.
+    ``network``: state dict of teacher, bottleneck and student; ``expert``: of RD with Expert's
+    frozen expert, else empty; ``optimizer``, ``scaler``: theirs; ``losses``: by term, the mean of
+    each finished epoch; ``partial_losses``: of the batches since; ``held_out``: paths of the images
+    kept for the threshold; ``images``: fingerprint of everything trained on; ``teacher_weights``:
+    name of the file that the ImageNet network came from; ``imported``: names of the published files
+    that the network was taken from, of a run that was not trained here.
     """
 
-    method: str
     recipe: Recipe
     step: int
     steps_per_epoch: int
     network: dict[str, Tensor]
+    expert: dict[str, Tensor]
     optimizer: dict[str, Any]
     scaler: dict[str, Any]
-    losses: list[float]
-    partial_losses: list[float]
+    losses: dict[str, list[float]]
+    partial_losses: dict[str, list[float]]
     images: str
     image_count: int
     held_out: list[str]
     teacher_weights: str
+    imported: list[str] = field(default_factory=list)
+
+    @classmethod
+    def of_network(
+        cls, recipe: Recipe, network: ReverseDistillation, origin: list[str]
+    ) -> Checkpoint:
+        """A checkpoint of weights that were not trained here but come from the files ``origin``."""
+        return cls(
+            recipe=recipe,
+            step=0,
+            steps_per_epoch=1,
+            network=network.state_dict(),
+            expert={},
+            optimizer={},
+            scaler={},
+            losses={},
+            partial_losses={},
+            images="",
+            image_count=0,
+            held_out=[],
+            teacher_weights=origin[0],
+            imported=origin,
+        )
 
     @property
     def epoch(self) -> int:
@@ -51,7 +77,18 @@ class Checkpoint:
 
     @property
     def finished(self) -> bool:
-        return self.step >= self.recipe.epochs * self.steps_per_epoch
+        return self.step >= self.total_steps
+
+    @property
+    def total_steps(self) -> int:
+        return self.recipe.total_steps(self.steps_per_epoch)
+
+    def build(self) -> ReverseDistillation:
+        """The trained network, in evaluation mode."""
+        recipe = self.recipe
+        network = make_network(recipe.method, recipe.backbone, recipe.injection)
+        network.load_state_dict(self.network)
+        return network.eval()
 
 
 def save_checkpoint(checkpoint: Checkpoint, run: Path) -> None:

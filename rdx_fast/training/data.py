@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from rdx_fast.errors import DatasetError, TrainingError, listed
-from rdx_fast.images import find_bad_images, list_images, read_image
+from rdx_fast.images import find_bad_images, read_image
 from rdx_fast.manifest import RESIZE, InputSpec
 from rdx_fast.models import backbone
 from rdx_fast.preprocess import to_input
@@ -30,19 +31,16 @@ class ImageDataset(Dataset[Tensor]):
         return len(self.paths)
 
     def __getitem__(self, index: int) -> Tensor:
-        return torch.from_numpy(to_input([read_image(self.paths[index])], self.spec)[0])
+        return torch.from_numpy(self.load(index))
+
+    def load(self, index: int) -> NDArray[np.float32]:
+        return to_input([read_image(self.paths[index])], self.spec)[0]
 
 
 def input_spec(recipe: Recipe) -> InputSpec:
     spec = backbone(recipe.backbone)
     height, width = recipe.image_size
     return InputSpec(height, width, spec.mean, spec.std, RESIZE)
-
-
-def good_images(folder: Path) -> list[Path]:
-    """Images of a folder of good parts, or of ``train/good`` where the folder has one."""
-    inner = folder / "train" / "good"
-    return list_images(inner if inner.is_dir() else folder)
 
 
 def readable_images(paths: Sequence[Path], skip_bad: bool) -> list[Path]:
@@ -106,27 +104,38 @@ class TeacherFeatures:
         self.workers = workers
         self.device = device
         self._kept: list[Tensor] | None = None
-        sample = self._features(dataset[0][None])
+        sample = self.of_images(dataset[0][None])
         self.bytes_needed = len(dataset) * sum(m.nbytes for m in sample)
         self.keeps = self.bytes_needed <= budget_bytes
 
+    def prepare(self) -> None:
+        """Compute what is kept; without it the first batch does."""
+        if self.keeps and self._kept is None:
+            self._kept = self._all_features()
+
     def batches(self, index_lists: Sequence[list[int]]) -> Iterator[list[Tensor]]:
         """For each list of indices the three maps ``[B, C_s, h_s, w_s]`` float32, on the device."""
-        if self.keeps:
-            if self._kept is None:
-                self._kept = self._all_features()
+        self.prepare()
+        if self._kept is not None:
             for indices in index_lists:
                 yield [m[indices].to(self.device) for m in self._kept]
         else:
             for images in self._images(index_lists):
-                yield self._features(images)
+                yield self.of_images(images)
+
+    def of(self, indices: list[int], images: Tensor) -> list[Tensor]:
+        """The maps of these images of the data set, which the caller has at hand anyway."""
+        self.prepare()
+        if self._kept is not None:
+            return [m[indices].to(self.device) for m in self._kept]
+        return self.of_images(images)
 
     def _all_features(self) -> list[Tensor]:
         n = len(self.dataset)
         chunks = [list(range(i, min(i + self.batch, n))) for i in range(0, n, self.batch)]
         kept: list[Tensor] | None = None
         for indices, images in zip(chunks, self._images(chunks), strict=True):
-            maps = [m.cpu() for m in self._features(images)]
+            maps = [m.cpu() for m in self.of_images(images)]
             if kept is None:
                 kept = [m.new_empty((n, *m.shape[1:])) for m in maps]
             for store, m in zip(kept, maps, strict=True):
@@ -144,6 +153,7 @@ class TeacherFeatures:
         return iter(loader)
 
     @torch.no_grad()
-    def _features(self, images: Tensor) -> list[Tensor]:
+    def of_images(self, images: Tensor) -> list[Tensor]:
+        """The maps of any images, ``[B, 3, H, W]`` float32, normalised."""
         images = images.to(self.device, memory_format=torch.channels_last)
         return [m.float() for m in self.teacher(images)]

@@ -1,23 +1,51 @@
-"""The distillation loss."""
+"""The losses of both methods, each a scalar float32."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
-from torch.nn.functional import cosine_similarity
-
-from rdx_fast.models import Features
+from torch.nn.functional import cosine_similarity, interpolate
 
 
-def distillation_loss(features: Features) -> Tensor:
-    """Published loss: per scale, 1 - cosine similarity of the flattened maps, averaged over the
-    batch, then summed over scales. (The paper's equation 2 averages over positions; the authors'
-    code, which gave their figures, flattens.)
+def distillation_loss(target: Sequence[Tensor], student: Sequence[Tensor]) -> Tensor:
+    """RD4AD's published loss: per scale, 1 - cosine similarity of the flattened maps, averaged over
+    the batch, then summed over scales. (The paper's equation 2 averages over positions; the
+    authors' code, which gave their figures, flattens.)
 
-    Returns a scalar float32.
+    ``target``, ``student``: maps ``[B, C_s, h_s, w_s]`` float, same shapes.
     """
     terms = [
         (1 - cosine_similarity(t.flatten(1).float(), s.flatten(1).float())).mean()
-        for t, s in zip(features.teacher, features.student, strict=True)
+        for t, s in zip(target, student, strict=True)
     ]
     return torch.stack(terms).sum()
+
+
+def agreement_loss(expert: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
+    """RD with Expert, normal images: cosine distance of expert and teacher, averaged over
+    positions, summed over scales."""
+    return torch.stack([_distance(e, t).mean() for e, t in zip(expert, teacher, strict=True)]).sum()
+
+
+def separation_loss(expert: Sequence[Tensor], teacher: Sequence[Tensor], mask: Tensor) -> Tensor:
+    """RD with Expert, synthetic anomalies: inside the mask the teacher's features must be
+    orthogonal to the expert's (disagreement beyond that earns nothing), outside they must agree.
+
+    ``mask``: ``[B, H, W]`` float in {0, 1}; at each scale a position counts as inside by the share
+    of it that the mask covers.
+    """
+    terms = []
+    for e, t in zip(expert, teacher, strict=True):
+        inside = interpolate(mask[:, None], size=e.shape[2:], mode="area")[:, 0]
+        distance = _distance(e, t)
+        agree = (distance * (1 - inside)).sum() / (1 - inside).sum().clamp(min=1)
+        differ = ((1 - distance).clamp(min=0) * inside).sum() / inside.sum().clamp(min=1)
+        terms.append(agree + differ)
+    return torch.stack(terms).sum()
+
+
+def _distance(a: Tensor, b: Tensor) -> Tensor:
+    """Cosine distance over channels, ``[B, h, w]`` float32."""
+    return 1 - cosine_similarity(a.float(), b.float())

@@ -1,27 +1,37 @@
-"""What a training run is made of. The defaults are the published RD4AD recipe."""
+"""What a training run is made of. The defaults are the published recipes."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 
-from rdx_fast.models import backbone
+from rdx_fast.models import INJECTIONS, METHODS, backbone
+
+PUBLISHED_EPOCHS = 200  # RD4AD
+PUBLISHED_ITERATIONS = 5000  # RD with Expert; 10,000 for hard categories
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """Every option the trained weights depend on.
+    """Every option the trained weights depend on, but for the images.
 
     ``image_size``: (height, width) of the network's input in pixels, multiples of 32.
-    ``amp``: mixed precision, on CUDA only. ``holdout``: share of the images kept out of training
-    for the threshold. Raises ``ValueError`` for a value out of range.
+    ``epochs`` or ``iterations`` (batches) is the length, not both; with neither, the published one
+    of the method. ``learning_rate``: of student and bottleneck; ``teacher_learning_rate`` and
+    ``injection``: RD with Expert only. ``amp``: mixed precision, on CUDA only. ``holdout``: share
+    of the images kept out of training for the threshold. Raises ``ValueError`` for a value out of
+    range.
     """
 
+    method: str = "rd4ad"
     backbone: str = "wide_resnet50_2"
+    injection: str = "guided"
     image_size: tuple[int, int] = (256, 256)
-    epochs: int = 200
+    epochs: int | None = None
+    iterations: int | None = None
     batch: int = 16
     learning_rate: float = 0.005
+    teacher_learning_rate: float = 0.0001
     betas: tuple[float, float] = (0.5, 0.999)
     seed: int = 111
     amp: bool = True
@@ -29,17 +39,49 @@ class Recipe:
 
     def __post_init__(self) -> None:
         backbone(self.backbone)
+        for what, given, known in (
+            ("method", self.method, METHODS),
+            ("injection", self.injection, INJECTIONS),
+        ):
+            if given not in known:
+                raise ValueError(f"unknown {what} {given!r}: choose one of {', '.join(known)}")
         if min(self.image_size) < 32 or any(side % 32 for side in self.image_size):
             raise ValueError(f"image size is {self.image_size}: both sides must be multiples of 32")
-        if self.epochs < 1 or self.batch < 1:
+        if self.epochs is not None and self.iterations is not None:
             raise ValueError(
-                f"epochs is {self.epochs}, batch {self.batch}: both must be at least 1"
+                f"epochs is {self.epochs} and iterations {self.iterations}: give one of them"
             )
-        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
-            raise ValueError(f"learning rate is {self.learning_rate}: it must be above 0")
+        for what, count in (
+            ("epochs", self.epochs),
+            ("iterations", self.iterations),
+            ("batch", self.batch),
+        ):
+            if count is not None and count < 1:
+                raise ValueError(f"{what} is {count}: it must be at least 1")
+        for what, rate in (
+            ("learning rate", self.learning_rate),
+            ("teacher learning rate", self.teacher_learning_rate),
+        ):
+            if not (math.isfinite(rate) and rate > 0):
+                raise ValueError(f"{what} is {rate}: it must be above 0")
         if not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError(f"betas are {self.betas}: each must be in [0, 1)")
         if not 0 <= self.holdout <= 0.5:
             raise ValueError(f"holdout is {self.holdout}: it must be between 0 and 0.5")
         if not 0 <= self.seed < 2**63:
             raise ValueError(f"seed is {self.seed}: it must be between 0 and 2^63 - 1")
+
+    @property
+    def makes_anomalies(self) -> bool:
+        """Whether training makes synthetic anomalies, and so takes textures."""
+        return self.method == "rd-expert"
+
+    def total_steps(self, steps_per_epoch: int) -> int:
+        """Batches of the whole run."""
+        if self.iterations is not None:
+            return self.iterations
+        if self.epochs is not None:
+            return self.epochs * steps_per_epoch
+        if self.method == "rd4ad":
+            return PUBLISHED_EPOCHS * steps_per_epoch
+        return PUBLISHED_ITERATIONS

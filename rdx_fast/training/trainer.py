@@ -1,18 +1,21 @@
-"""The training loop of RD4AD (paper, section 3.1; recipe of the authors' code)."""
+"""The training loop of both methods, with checkpoints from which a run goes on as if unbroken."""
 
 from __future__ import annotations
 
+import copy
 import math
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import nn
 
 from rdx_fast.errors import CheckpointError, TrainingError
-from rdx_fast.models import RD4AD, Features, load_teacher
+from rdx_fast.models import RD4AD, RDExpert, ReverseDistillation, load_teacher, make_network
 from rdx_fast.training.checkpoint import FILE, Checkpoint, load_checkpoint, save_checkpoint
 from rdx_fast.training.data import (
     ImageDataset,
@@ -22,19 +25,25 @@ from rdx_fast.training.data import (
     readable_images,
     split_holdout,
 )
-from rdx_fast.training.loss import distillation_loss
+from rdx_fast.training.distillation import Distillation
+from rdx_fast.training.expert import AnomalyDataset, ExpertDistillation
 from rdx_fast.training.recipe import Recipe
+from rdx_fast.training.synthetic import AnomalyMaker, foreground_masks
+
+Losses = dict[str, list[float]]
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """One finished step: counts, the step's loss, and the last epoch's mean (None before)."""
+    """One finished step: counts, the step's loss by term, their sum averaged over the last epoch
+    (None before), and the share of the time so far that was spent waiting for data."""
 
     step: int
     total_steps: int
     epoch: int
-    loss: float
+    losses: dict[str, float]
     epoch_loss: float | None
+    waiting: float
 
 
 def train(
@@ -43,51 +52,70 @@ def train(
     run: Path,
     *,
     weights: Path | None = None,
+    textures: list[Path] | None = None,
+    foreground: Path | None = None,
     device: str = "cpu",
     resume: bool = False,
     skip_bad: bool = False,
     max_minutes: float | None = None,
     checkpoint_every: int = 5,
     feature_memory_gb: float = 4.0,
-    workers: int = 0,
+    workers: int | None = None,
     on_step: Callable[[Progress], None] = lambda progress: None,
+    on_checkpoint: Callable[[Checkpoint], None] = lambda checkpoint: None,
 ) -> Checkpoint:
     """Train on images of good parts and return the last checkpoint, which lies in ``run``.
 
-    Checkpoints are written every ``checkpoint_every`` epochs, at the end, and when ``max_minutes``
-    are over. With ``resume`` a run goes on from its checkpoint, and ends with the weights that an
-    unbroken run on the same machine ends with.
+    ``textures``, ``foreground``: for the synthetic anomalies of RD with Expert (see
+    ``AnomalyMaker`` and ``foreground_masks``). Checkpoints are written every ``checkpoint_every``
+    epochs, at the end, and when ``max_minutes`` are over; ``on_checkpoint`` is told of each. With
+    ``resume`` a run goes on from its checkpoint, and ends with the weights that an unbroken run on
+    the same machine ends with. ``workers``: processes that load data beside the training, by
+    default as many as it can use.
 
     Raises ``TrainingError`` (too few images, non-finite loss, no such device), ``DatasetError``
-    (bad images), ``WeightsError`` (teacher), ``CheckpointError`` (resume).
+    (bad images), ``WeightsError`` (teacher), ``CheckpointError`` (resume), ``ValueError`` (options
+    of another method).
     """
     started = time.monotonic()
+    if not recipe.makes_anomalies and (textures or foreground is not None):
+        raise ValueError("textures and foreground make synthetic anomalies: for rd-expert alone")
     place = _device(device)
     old = _previous(run, resume)
     training, held_out = split_holdout(readable_images(images, skip_bad), recipe)
-    images_id = fingerprint(training)
-    learner = _Learner(recipe, place)
-    if old is None:
-        weights_name = load_teacher(learner.network.teacher, recipe.backbone, weights)
-    else:
-        _check_same_run(old, recipe, images_id, run)
-        learner.restore(old)
-        weights_name = old.teacher_weights
+    usable_textures = readable_images(textures, skip_bad) if textures else []
+    masks = foreground_masks(foreground, training)
+    images_id = fingerprint([*training, *usable_textures, *masks])
 
+    if old is not None:
+        _check_same_run(old, recipe, images_id, run)
+    network, frozen, weights_name = _networks(recipe, old, weights, place)
     dataset = ImageDataset(training, input_spec(recipe))
+    if workers is None:
+        workers = min(4, os.cpu_count() or 1)
     features = TeacherFeatures(
-        learner.network.teacher, dataset, recipe.batch, feature_memory_gb * 2**30, workers, place
+        frozen, dataset, recipe.batch, feature_memory_gb * 2**30, workers, place
     )
+    lesson: Distillation | ExpertDistillation
+    if isinstance(network, RD4AD):
+        lesson = Distillation(network, features)
+    else:
+        maker = AnomalyMaker(dataset.spec, training, usable_textures, masks)
+        anomalies = AnomalyDataset(dataset, maker, recipe.seed)
+        lesson = ExpertDistillation(network, features, anomalies, workers)
+    learner = _Learner(lesson, recipe, place)
+    if old is not None:
+        learner.restore(old)
     steps_per_epoch = math.ceil(len(training) / recipe.batch)
-    total_steps = recipe.epochs * steps_per_epoch
+    total_steps = recipe.total_steps(steps_per_epoch)
 
     def save() -> Checkpoint:
         checkpoint = Checkpoint(
-            method=learner.network.method,
             recipe=recipe,
             step=learner.step,
             steps_per_epoch=steps_per_epoch,
-            network=learner.network.state_dict(),
+            network=network.state_dict(),
+            expert=frozen.state_dict() if isinstance(network, RDExpert) else {},
             optimizer=learner.optimizer.state_dict(),
             scaler=learner.scaler.state_dict(),
             losses=learner.losses,
@@ -98,72 +126,134 @@ def train(
             teacher_weights=weights_name,
         )
         save_checkpoint(checkpoint, run)
+        on_checkpoint(checkpoint)
         return checkpoint
 
-    while learner.step < total_steps:
-        epoch, done = divmod(learner.step, steps_per_epoch)
-        for teacher in features.batches(_shuffled(len(training), recipe, epoch)[done:]):
-            loss = learner.learn(teacher)
-            if not math.isfinite(loss):
-                raise TrainingError(
-                    f"the loss became {loss} at epoch {epoch + 1}, step {learner.step}: lower "
-                    f"--learning-rate (it is {recipe.learning_rate}), or train without mixed "
-                    f"precision (--no-amp); the last checkpoint, if any, stays in {run}"
-                )
-            learner.note(loss, steps_per_epoch)
-            epoch_loss = learner.losses[-1] if learner.losses else None
-            on_step(Progress(learner.step, total_steps, epoch, loss, epoch_loss))
-            if max_minutes is not None and time.monotonic() - started > 60 * max_minutes:
-                return save()
-        if (epoch + 1) % checkpoint_every == 0 and learner.step < total_steps:
+    features.prepare()
+    clock = _WaitClock()
+    steps = _steps(len(training), recipe, learner.step, total_steps)
+    for batch in clock.timed(lesson.batches(steps)):
+        losses = learner.learn(batch)
+        if not math.isfinite(sum(losses.values())):
+            raise TrainingError(
+                f"the loss became {sum(losses.values())} at step {learner.step}: lower "
+                f"--learning-rate (it is "
+                f"{recipe.learning_rate}), or train without mixed precision (--no-amp); the last "
+                f"checkpoint, if any, stays in {run}"
+            )
+        learner.note(losses, steps_per_epoch)
+        epoch, begun = divmod(learner.step, steps_per_epoch)
+        finished = [terms[-1] for terms in learner.losses.values() if terms]
+        on_step(
+            Progress(
+                step=learner.step,
+                total_steps=total_steps,
+                epoch=(learner.step - 1) // steps_per_epoch,
+                losses=losses,
+                epoch_loss=sum(finished) if finished else None,
+                waiting=clock.share,
+            )
+        )
+        if max_minutes is not None and time.monotonic() - started > 60 * max_minutes:
+            break
+        if begun == 0 and epoch % checkpoint_every == 0 and learner.step < total_steps:
             save()
     return save()
+
+
+def _networks(
+    recipe: Recipe, old: Checkpoint | None, weights: Path | None, place: torch.device
+) -> tuple[ReverseDistillation, nn.Module, str]:
+    """The network to train; the frozen one that it learns from, RD4AD's own teacher or RD with
+    Expert's expert; and the name of the file with its weights."""
+    torch.manual_seed(recipe.seed)
+    if old is None:
+        network = make_network(recipe.method, recipe.backbone, recipe.injection)
+        weights_name = load_teacher(network.teacher, recipe.backbone, weights)
+        frozen = copy.deepcopy(network.teacher)
+    else:
+        network = old.build()
+        weights_name = old.teacher_weights
+        frozen = copy.deepcopy(network.teacher)
+        if old.expert:
+            frozen.load_state_dict(old.expert)
+    network.to(place, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    frozen.to(place, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network, frozen.eval().requires_grad_(False), weights_name
 
 
 class _Learner:
     """What learns, and what a checkpoint brings back."""
 
-    def __init__(self, recipe: Recipe, place: torch.device) -> None:
-        torch.manual_seed(recipe.seed)
-        self.network = RD4AD(recipe.backbone)
-        self.network.to(place, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
-        self.optimizer = torch.optim.Adam(
-            [*self.network.student.parameters(), *self.network.bottleneck.parameters()],
-            lr=recipe.learning_rate,
-            betas=recipe.betas,
-        )
+    def __init__(
+        self, lesson: Distillation | ExpertDistillation, recipe: Recipe, place: torch.device
+    ) -> None:
+        self.lesson: Any = lesson  # each takes the batches that it makes
+        self.optimizer = torch.optim.Adam(lesson.parameters(recipe), betas=recipe.betas)
         self.place = place
         self.amp = recipe.amp and place.type == "cuda"
         self.scaler = torch.amp.GradScaler(place.type, enabled=self.amp)
         self.step = 0
-        self.losses: list[float] = []
-        self.partial_losses: list[float] = []
+        self.losses: Losses = {}
+        self.partial_losses: Losses = {}
 
     def restore(self, old: Checkpoint) -> None:
-        self.network.load_state_dict(old.network)
         self.optimizer.load_state_dict(old.optimizer)
         self.scaler.load_state_dict(old.scaler)
         self.step = old.step
-        self.losses = list(old.losses)
-        self.partial_losses = list(old.partial_losses)
+        self.losses = {term: list(values) for term, values in old.losses.items()}
+        self.partial_losses = {term: list(values) for term, values in old.partial_losses.items()}
 
-    def learn(self, teacher: list[Tensor]) -> float:
-        """One step on the teacher's maps of a batch; returns its loss, which may not be finite."""
+    def learn(self, batch: Any) -> dict[str, float]:
+        """One step; returns its loss by term, which may not be finite."""
         with torch.autocast(self.place.type, torch.float16, enabled=self.amp):
-            student = self.network.student(self.network.bottleneck(teacher))
-        loss = distillation_loss(Features(teacher, student))
+            losses = self.lesson.losses(batch)
         self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        self.scaler.scale(sum(losses.values())).backward()
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.step += 1
-        return loss.item()
+        return {term: loss.item() for term, loss in losses.items()}
 
-    def note(self, loss: float, steps_per_epoch: int) -> None:
-        self.partial_losses.append(loss)
-        if len(self.partial_losses) == steps_per_epoch:
-            self.losses.append(sum(self.partial_losses) / steps_per_epoch)
-            self.partial_losses = []
+    def note(self, losses: dict[str, float], steps_per_epoch: int) -> None:
+        for term, loss in losses.items():
+            begun = self.partial_losses.setdefault(term, [])
+            begun.append(loss)
+            if len(begun) == steps_per_epoch:
+                self.losses.setdefault(term, []).append(sum(begun) / steps_per_epoch)
+                begun.clear()
+
+
+class _WaitClock:
+    """How much of the time goes into waiting for the next batch."""
+
+    def __init__(self) -> None:
+        self.started = time.monotonic()
+        self.waited = 0.0
+
+    @property
+    def share(self) -> float:
+        return self.waited / max(time.monotonic() - self.started, 1e-9)
+
+    def timed(self, batches: Iterable[Any]) -> Iterator[Any]:
+        iterator = iter(batches)
+        while True:
+            before = time.monotonic()
+            batch = next(iterator, None)
+            self.waited += time.monotonic() - before
+            if batch is None:
+                return
+            yield batch
+
+
+def _steps(count: int, recipe: Recipe, first: int, total: int) -> list[tuple[int, list[int]]]:
+    """The run's remaining steps, each with the indices of its images."""
+    steps: list[tuple[int, list[int]]] = []
+    per_epoch = math.ceil(count / recipe.batch)
+    for epoch in range(first // per_epoch, math.ceil(total / per_epoch)):
+        batches = _shuffled(count, recipe, epoch)
+        steps += [(epoch * per_epoch + i, indices) for i, indices in enumerate(batches)]
+    return [step for step in steps if first <= step[0] < total]
 
 
 def _shuffled(count: int, recipe: Recipe, epoch: int) -> list[list[int]]:
@@ -195,7 +285,12 @@ def _previous(run: Path, resume: bool) -> Checkpoint | None:
 
 def _check_same_run(old: Checkpoint, recipe: Recipe, images_id: str, run: Path) -> None:
     """A run may be lengthened on resume, nothing else about it may change."""
-    was, now = asdict(old.recipe), asdict(replace(recipe, epochs=old.recipe.epochs))
+    was = asdict(old.recipe)
+    now = asdict(replace(recipe, epochs=old.recipe.epochs, iterations=old.recipe.iterations))
+    if old.imported:
+        raise CheckpointError(
+            f"{run} was imported from {', '.join(old.imported)}: it can be exported, not trained on"
+        )
     changed = [f"{key}: {was[key]} before, {now[key]} now" for key in was if was[key] != now[key]]
     if old.images != images_id:
         changed.append("the training images are not the same files")

@@ -1,0 +1,40 @@
+"""The command line ``rdx-fast``."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from rdx_fast.cli import judging, making, using
+from rdx_fast.cli.common import notes
+from rdx_fast.errors import RdxError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Visual anomaly detection by reverse distillation: good parts in, verdicts out.",
+)
+for command in (
+    making.train,
+    making.export,
+    using.score,
+    judging.evaluate,
+    judging.protocol,
+    using.inspect,
+    using.doctor,
+    making.preview,
+    making.demo,
+):
+    app.command()(command)
+app.command("import")(making.import_published)
+
+
+def main() -> None:
+    """Entry point: an error of rdx_fast is one message and exit code 2."""
+    try:
+        app()
+    except (RdxError, OSError) as error:  # OSError: disk full, no permission
+        notes.print(f"error: {error}", style="red", markup=False, highlight=False)
+        sys.exit(2)

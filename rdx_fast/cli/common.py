@@ -1,0 +1,118 @@
+"""What the commands share: consoles, options, progress bars."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from rdx_fast.errors import MissingDependencyError
+
+if TYPE_CHECKING:
+    from rdx_fast.training import Progress as Step
+
+# What was asked for; in a file or pipe nothing is cut to the width of a terminal that is not there.
+data = Console(width=None if sys.stdout.isatty() else 120)
+notes = Console(stderr=True, soft_wrap=True)  # progress and messages
+
+BundlePath = Annotated[Path, typer.Argument(help="Engine bundle, as 'export' wrote it.")]
+BackboneName = Literal["resnet18", "resnet34", "resnet50", "wide_resnet50_2", "efficientnet_lite0"]
+MethodName = Literal["rd4ad", "rd-expert"]
+InjectionName = Literal["guided", "plain", "none"]
+Backend = Annotated[Literal["auto", "openvino"], typer.Option(help="What runs the network.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads; all of them if left out.")]
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+Minutes = Annotated[float | None, typer.Option(min=0, help="Stop training after this long.")]
+Weights = Annotated[
+    Path | None, typer.Option(help="Teacher weights, .safetensors, .pth; published if left out.")
+]
+ImageSize = Annotated[tuple[int, int], typer.Option(help="Height, width of the network's input.")]
+Textures = Annotated[
+    Path | None,
+    typer.Option(
+        help="rd-expert: folder of pictures that synthetic anomalies are made of; cut from the "
+        "training images if left out."
+    ),
+]
+Foreground = Annotated[
+    Path | None,
+    typer.Option(
+        help="rd-expert: mask of where the part is (white), one for all images or a folder with "
+        "one of each image's name; anomalies stay inside."
+    ),
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+Epochs = Annotated[
+    int | None, typer.Option(min=1, help="Length of training; published if left out.")
+]
+Iterations = Annotated[
+    int | None, typer.Option(min=1, help="Length in batches instead (rd-expert: 5000).")
+]
+
+
+def need_torch(purpose: str, extra: str = "train") -> ModuleType:
+    """The training package, or an error that says how to get torch."""
+    try:
+        from rdx_fast import training
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise MissingDependencyError("torch", purpose, extra) from error
+    return training
+
+
+class TrainingBar:
+    """A bar over all steps, with the last epoch's loss; call it with each ``Progress``."""
+
+    def __init__(self) -> None:
+        self.last: Step | None = None
+        self._bar = Progress(
+            TextColumn("training"),
+            BarColumn(bar_width=20),
+            MofNCompleteColumn(),
+            TextColumn("epoch {task.fields[epoch]}  loss {task.fields[loss]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=notes,
+        )
+        self._task = self._bar.add_task("training", total=None, epoch="-", loss="-")
+
+    def __enter__(self) -> TrainingBar:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def __call__(self, step: Step) -> None:
+        self.last = step
+        loss = sum(step.losses.values()) if step.epoch_loss is None else step.epoch_loss
+        self._bar.update(
+            self._task,
+            completed=step.step,
+            total=step.total_steps,
+            epoch=step.epoch + 1,
+            loss=f"{loss:.4f}",
+        )
+
+
+@contextmanager
+def bar(what: str) -> Iterator[Callable[[int, int], None]]:
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=notes) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

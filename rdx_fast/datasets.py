@@ -1,0 +1,171 @@
+"""Folders of photographs as data sets publish them, told apart by looking.
+
+======================  =============================================================
+MVTec AD                ``train/good``, ``test/<type>``, ``ground_truth/<type>/<name>_mask.png``
+MVTec AD 2              ``train/good``, ``validation/good``, ``test_public/{good,bad}``,
+                        ``test_public/ground_truth/bad/<name>_mask.png``
+VisA                    ``<category>/Data/Images`` with ``split_csv/1cls.csv`` beside the category
+plain folder            images; or ``good`` and a folder for each defect type
+======================  =============================================================
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from rdx_fast.errors import DatasetError, listed
+from rdx_fast.images import list_images
+
+GOOD = "good"
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledImage:
+    """One test image; ``mask`` is None for a good part, or where the set has no masks. Mask values
+    over ``mask_above`` mark the defect."""
+
+    path: Path
+    defect_type: str
+    mask: Path | None
+    mask_above: int = 127
+
+    @property
+    def is_defective(self) -> bool:
+        return self.defect_type != GOOD
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """A category: its ``layout`` by name, and what each split holds, read when it is asked for.
+
+    ``train()``: good images to train on. ``validation()``: good images that are neither trained nor
+    tested on; empty where the layout has none. ``test()``: labelled images. Each raises
+    ``DatasetError`` if its part of the layout is not there or not whole.
+    """
+
+    layout: str
+    train: Callable[[], list[Path]]
+    validation: Callable[[], list[Path]]
+    test: Callable[[], list[LabelledImage]]
+
+
+def find_dataset(root: Path) -> Dataset:
+    """Tell the layout of a category folder. Raises ``DatasetError`` if it is not a folder, or of a
+    data set's parent instead of one category."""
+    if not root.is_dir():
+        raise DatasetError(f"{root} is not a folder: give a folder of images or a category")
+    if (root / "test_public").is_dir() or (root / "validation").is_dir():
+        return Dataset(
+            "MVTec AD 2",
+            lambda: list_images(root / "train" / GOOD),
+            lambda: list_images(root / "validation" / GOOD),
+            lambda: _typed_folders(root / "test_public", root / "test_public" / "ground_truth"),
+        )
+    if (root / "Data" / "Images").is_dir():
+        return Dataset(
+            "VisA",
+            lambda: [image.path for image in _visa(root, "train")],
+            list,
+            lambda: _visa(root, "test"),
+        )
+    if (root / "split_csv").is_dir():
+        categories = sorted(p.name for p in root.iterdir() if (p / "Data").is_dir())
+        raise DatasetError(
+            f"{root} is all of VisA: give one category, such as "
+            f"{root / (categories[0] if categories else 'candle')}"
+        )
+    if any((root / name).is_dir() for name in ("train", "test", "ground_truth")):
+        return Dataset(
+            "MVTec AD",
+            lambda: list_images(root / "train" / GOOD),
+            list,
+            lambda: _typed_folders(root / "test", root / "ground_truth"),
+        )
+    return Dataset(
+        "plain folder",
+        lambda: list_images(root / GOOD if (root / GOOD).is_dir() else root),
+        list,
+        lambda: _typed_folders(root, root / "ground_truth"),
+    )
+
+
+def has_masks(images: list[LabelledImage]) -> bool:
+    return any(image.mask is not None for image in images)
+
+
+def _typed_folders(folder: Path, truth: Path) -> list[LabelledImage]:
+    """``folder/<type>/<image>``, masks ``truth/<type>/<stem>_mask.png`` or ``<stem>.png``."""
+    if not folder.is_dir():
+        raise DatasetError(
+            f"{folder} is not a folder: a test set holds {folder / GOOD} and "
+            f"{folder / '<defect type>'}, with masks, if any, in {truth}"
+        )
+    types = sorted(
+        p.name for p in folder.iterdir() if p.is_dir() and p != truth and not p.name.startswith(".")
+    )
+    if GOOD not in types or len(types) < 2:
+        raise DatasetError(
+            f"{folder} holds {', '.join(types) or 'no folders'}: a test set wants 'good' and at "
+            f"least one defect type"
+        )
+    masked = truth.is_dir()
+    images, missing = [], []
+    for defect_type in types:
+        for path in list_images(folder / defect_type):
+            mask = None
+            if defect_type != GOOD and masked:
+                names = (f"{path.stem}_mask.png", f"{path.stem}.png")
+                found = [p for name in names if (p := truth / defect_type / name).is_file()]
+                if found:
+                    mask = found[0]
+                else:
+                    missing.append(truth / defect_type / names[0])
+            images.append(LabelledImage(path, defect_type, mask))
+    if missing:
+        raise DatasetError(
+            f"{len(missing)} masks are missing (remove {truth} to evaluate images only):"
+            f"{listed(missing)}"
+        )
+    return images
+
+
+def _visa(root: Path, split: str) -> list[LabelledImage]:
+    """The rows of a category and split in VisA's table; its paths start at the table's parent."""
+    table = root.parent / "split_csv" / "1cls.csv"
+    if not table.is_file():
+        raise DatasetError(
+            f"{root} looks like a category of VisA, whose split is in {table}: that file is missing"
+        )
+    wanted = {"object", "split", "label", "image", "mask"}
+    with table.open(encoding="utf-8", newline="") as stream:
+        reader = csv.DictReader(stream)
+        if not wanted <= set(reader.fieldnames or ()):
+            raise DatasetError(
+                f"{table} has the columns {', '.join(reader.fieldnames or ['none'])}: wanted "
+                f"{', '.join(sorted(wanted))}"
+            )
+        rows = [r for r in reader if r["object"] == root.name and r["split"] == split]
+    if not rows:
+        raise DatasetError(f"{table} lists no {split} images of {root.name}")
+    base = root.parent
+    images = [
+        LabelledImage(
+            base / row["image"],
+            GOOD if row["label"] == "normal" else row["label"],
+            base / row["mask"] if row["mask"] else None,
+            mask_above=0,  # VisA numbers the defects
+        )
+        for row in rows
+    ]
+    named = [p for image in images for p in (image.path, image.mask) if p is not None]
+    if missing := [path for path in named if not path.is_file()]:
+        raise DatasetError(f"{len(missing)} files that {table} lists are missing:{listed(missing)}")
+    unmasked = [i.path for i in images if i.is_defective and i.mask is None]
+    if unmasked and len(unmasked) < sum(i.is_defective for i in images):
+        raise DatasetError(f"{table} names no mask for defective images:{listed(unmasked)}")
+    if split == "test" and len({image.is_defective for image in images}) < 2:
+        raise DatasetError(f"{table} lists only one kind of test image of {root.name}")
+    return images

@@ -1,0 +1,34 @@
+"""RD4AD: what a step learns from (paper, section 3.1; recipe of the authors' code)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from torch import Tensor
+
+from rdx_fast.models import ReverseDistillation
+from rdx_fast.training.data import TeacherFeatures
+from rdx_fast.training.loss import distillation_loss
+from rdx_fast.training.recipe import Recipe
+
+Batch = list[Tensor]
+
+
+class Distillation:
+    """The frozen teacher's maps of good images; bottleneck and student learn to give them back."""
+
+    def __init__(self, network: ReverseDistillation, features: TeacherFeatures) -> None:
+        self.network = network
+        self.features = features
+
+    def parameters(self, recipe: Recipe) -> list[dict[str, object]]:
+        """Parameter groups of the optimizer."""
+        learnt = [*self.network.student.parameters(), *self.network.bottleneck.parameters()]
+        return [{"params": learnt, "lr": recipe.learning_rate}]
+
+    def batches(self, steps: Sequence[tuple[int, list[int]]]) -> Iterator[Batch]:
+        """For each (step, indices of images) what ``losses`` takes."""
+        return self.features.batches([indices for _, indices in steps])
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        return {"student": distillation_loss(batch, self.network.decode(batch))}

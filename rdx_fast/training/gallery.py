@@ -1,0 +1,40 @@
+"""A picture of synthetic anomalies, to judge before training whether they look like defects."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from rdx_fast.images import read_image
+from rdx_fast.manifest import RESIZE, InputSpec
+from rdx_fast.preprocess import to_input
+from rdx_fast.training.synthetic import AnomalyMaker, foreground_masks
+
+
+def save_gallery(
+    picture: Path,
+    good: Sequence[Path],
+    textures: Sequence[Path],
+    foreground: Path | None,
+    image_size: tuple[int, int],
+    count: int,
+    seed: int,
+) -> None:
+    """Write ``count`` columns, each a good part, its anomalous twin and the mask, as a PNG."""
+    # Values in [0, 1], so that they can be shown.
+    spec = InputSpec(*image_size, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), RESIZE)
+    maker = AnomalyMaker(spec, good, textures, foreground_masks(foreground, good))
+    rng = np.random.default_rng(seed)
+    columns: list[NDArray[np.float32]] = []
+    for index in rng.integers(len(good), size=count):
+        image = to_input([read_image(good[index])], spec)[0]
+        anomalous, mask = maker(rng, image, int(index))
+        white = np.broadcast_to(mask, image.shape).astype(np.float32)
+        columns.append(np.concatenate([image, anomalous, white], axis=1))
+    pixels = np.concatenate(columns, axis=2).transpose(1, 2, 0)
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray((pixels * 255).round().astype(np.uint8)).save(picture)
