@@ -59,12 +59,10 @@ class ExpertDistillation:
         network: ReverseDistillation,
         expert: TeacherFeatures,
         data: AnomalyDataset,
-        workers: int,
     ) -> None:
         self.network = network
         self.expert = expert
         self.data = data
-        self.workers = workers
 
     def parameters(self, recipe: Recipe) -> list[dict[str, object]]:
         """Parameter groups of the optimizer."""
@@ -83,7 +81,7 @@ class ExpertDistillation:
             self.data,
             sampler=steps,
             batch_size=None,
-            num_workers=self.workers,
+            num_workers=self.expert.workers,
             pin_memory=self.expert.device.type == "cuda",
         )
         return iter(loader)

@@ -6,10 +6,9 @@ import copy
 import math
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -27,10 +26,9 @@ from rdx_fast.training.data import (
 )
 from rdx_fast.training.distillation import Distillation
 from rdx_fast.training.expert import AnomalyDataset, ExpertDistillation
+from rdx_fast.training.learner import Learner, WaitClock
 from rdx_fast.training.recipe import Recipe
 from rdx_fast.training.synthetic import AnomalyMaker, foreground_masks
-
-Losses = dict[str, list[float]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +69,9 @@ def train(
     epochs, at the end, and when ``max_minutes`` are over; ``on_checkpoint`` is told of each. With
     ``resume`` a run goes on from its checkpoint, and ends with the weights that an unbroken run on
     the same machine ends with. ``workers``: processes that load data beside the training, by
-    default as many as it can use.
+    default up to 4 where every step needs images and none where kept features will do; where
+    Python starts processes anew instead of forking, call this below ``if __name__ ==
+    "__main__"``.
 
     Raises ``TrainingError`` (too few images, non-finite loss, no such device), ``DatasetError``
     (bad images), ``WeightsError`` (teacher), ``CheckpointError`` (resume), ``ValueError`` (options
@@ -91,19 +91,19 @@ def train(
         _check_same_run(old, recipe, images_id, run)
     network, frozen, weights_name = _networks(recipe, old, weights, place)
     dataset = ImageDataset(training, input_spec(recipe))
-    if workers is None:
-        workers = min(4, os.cpu_count() or 1)
     features = TeacherFeatures(
-        frozen, dataset, recipe.batch, feature_memory_gb * 2**30, workers, place
+        frozen, dataset, recipe.batch, feature_memory_gb * 2**30, workers or 0, place
     )
+    if workers is None and (recipe.makes_anomalies or not features.keeps):
+        features.workers = min(4, os.cpu_count() or 1)
     lesson: Distillation | ExpertDistillation
     if isinstance(network, RD4AD):
         lesson = Distillation(network, features)
     else:
         maker = AnomalyMaker(dataset.spec, training, usable_textures, masks)
         anomalies = AnomalyDataset(dataset, maker, recipe.seed)
-        lesson = ExpertDistillation(network, features, anomalies, workers)
-    learner = _Learner(lesson, recipe, place)
+        lesson = ExpertDistillation(network, features, anomalies)
+    learner = Learner(lesson, recipe, place)
     if old is not None:
         learner.restore(old)
     steps_per_epoch = math.ceil(len(training) / recipe.batch)
@@ -130,7 +130,7 @@ def train(
         return checkpoint
 
     features.prepare()
-    clock = _WaitClock()
+    clock = WaitClock()
     steps = _steps(len(training), recipe, learner.step, total_steps)
     for batch in clock.timed(lesson.batches(steps)):
         losses = learner.learn(batch)
@@ -180,70 +180,6 @@ def _networks(
     network.to(place, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     frozen.to(place, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network, frozen.eval().requires_grad_(False), weights_name
-
-
-class _Learner:
-    """What learns, and what a checkpoint brings back."""
-
-    def __init__(
-        self, lesson: Distillation | ExpertDistillation, recipe: Recipe, place: torch.device
-    ) -> None:
-        self.lesson: Any = lesson  # each takes the batches that it makes
-        self.optimizer = torch.optim.Adam(lesson.parameters(recipe), betas=recipe.betas)
-        self.place = place
-        self.amp = recipe.amp and place.type == "cuda"
-        self.scaler = torch.amp.GradScaler(place.type, enabled=self.amp)
-        self.step = 0
-        self.losses: Losses = {}
-        self.partial_losses: Losses = {}
-
-    def restore(self, old: Checkpoint) -> None:
-        self.optimizer.load_state_dict(old.optimizer)
-        self.scaler.load_state_dict(old.scaler)
-        self.step = old.step
-        self.losses = {term: list(values) for term, values in old.losses.items()}
-        self.partial_losses = {term: list(values) for term, values in old.partial_losses.items()}
-
-    def learn(self, batch: Any) -> dict[str, float]:
-        """One step; returns its loss by term, which may not be finite."""
-        with torch.autocast(self.place.type, torch.float16, enabled=self.amp):
-            losses = self.lesson.losses(batch)
-        self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(sum(losses.values())).backward()
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        self.step += 1
-        return {term: loss.item() for term, loss in losses.items()}
-
-    def note(self, losses: dict[str, float], steps_per_epoch: int) -> None:
-        for term, loss in losses.items():
-            begun = self.partial_losses.setdefault(term, [])
-            begun.append(loss)
-            if len(begun) == steps_per_epoch:
-                self.losses.setdefault(term, []).append(sum(begun) / steps_per_epoch)
-                begun.clear()
-
-
-class _WaitClock:
-    """How much of the time goes into waiting for the next batch."""
-
-    def __init__(self) -> None:
-        self.started = time.monotonic()
-        self.waited = 0.0
-
-    @property
-    def share(self) -> float:
-        return self.waited / max(time.monotonic() - self.started, 1e-9)
-
-    def timed(self, batches: Iterable[Any]) -> Iterator[Any]:
-        iterator = iter(batches)
-        while True:
-            before = time.monotonic()
-            batch = next(iterator, None)
-            self.waited += time.monotonic() - before
-            if batch is None:
-                return
-            yield batch
 
 
 def _steps(count: int, recipe: Recipe, first: int, total: int) -> list[tuple[int, list[int]]]:

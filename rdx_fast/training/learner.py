@@ -1,0 +1,80 @@
+"""One step of learning, whatever the method, and the time spent waiting between steps."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+
+from rdx_fast.training.checkpoint import Checkpoint
+from rdx_fast.training.distillation import Distillation
+from rdx_fast.training.expert import ExpertDistillation
+from rdx_fast.training.recipe import Recipe
+
+Losses = dict[str, list[float]]
+
+
+class Learner:
+    """What learns, and what a checkpoint brings back."""
+
+    def __init__(
+        self, lesson: Distillation | ExpertDistillation, recipe: Recipe, place: torch.device
+    ) -> None:
+        self.lesson: Any = lesson  # each takes the batches that it makes
+        self.optimizer = torch.optim.Adam(lesson.parameters(recipe), betas=recipe.betas)
+        self.place = place
+        self.amp = recipe.amp and place.type == "cuda"
+        self.scaler = torch.amp.GradScaler(place.type, enabled=self.amp)
+        self.step = 0
+        self.losses: Losses = {}
+        self.partial_losses: Losses = {}
+
+    def restore(self, old: Checkpoint) -> None:
+        self.optimizer.load_state_dict(old.optimizer)
+        self.scaler.load_state_dict(old.scaler)
+        self.step = old.step
+        self.losses = {term: list(values) for term, values in old.losses.items()}
+        self.partial_losses = {term: list(values) for term, values in old.partial_losses.items()}
+
+    def learn(self, batch: Any) -> dict[str, float]:
+        """One step; returns its loss by term, which may not be finite."""
+        with torch.autocast(self.place.type, torch.float16, enabled=self.amp):
+            losses = self.lesson.losses(batch)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(sum(losses.values())).backward()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.step += 1
+        return {term: loss.item() for term, loss in losses.items()}
+
+    def note(self, losses: dict[str, float], steps_per_epoch: int) -> None:
+        for term, loss in losses.items():
+            begun = self.partial_losses.setdefault(term, [])
+            begun.append(loss)
+            if len(begun) == steps_per_epoch:
+                self.losses.setdefault(term, []).append(sum(begun) / steps_per_epoch)
+                begun.clear()
+
+
+class WaitClock:
+    """How much of the time goes into waiting for the next batch."""
+
+    def __init__(self) -> None:
+        self.started = time.monotonic()
+        self.waited = 0.0
+
+    @property
+    def share(self) -> float:
+        return self.waited / max(time.monotonic() - self.started, 1e-9)
+
+    def timed(self, batches: Iterable[Any]) -> Iterator[Any]:
+        iterator = iter(batches)
+        while True:
+            before = time.monotonic()
+            batch = next(iterator, None)
+            self.waited += time.monotonic() - before
+            if batch is None:
+                return
+            yield batch
