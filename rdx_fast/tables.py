@@ -99,8 +99,11 @@ def comparison_table(bundles: Sequence[Path], results: Sequence[Evaluation]) -> 
     """One column a bundle."""
     table = Table(title_justify="left", caption=_caption(results[0].mask_threshold))
     table.add_column("all defects")
-    for path in bundles:
-        table.add_column(path.name, justify="right")
+    names = [r.bundle for r in results]
+    if len(set(names)) < len(names):
+        names = [str(path) for path in bundles]
+    for name in names:
+        table.add_column(name, justify="right", overflow="fold")
     _figure_rows(table, [r.overall for r in results], results[0].aupro_fpr_limit)
     return table
 
@@ -136,7 +139,8 @@ def protocol_table(result: Protocol, oracle: bool = False) -> Table:
     table = Table(
         title=f"{result.dataset} ({result.layout}), {which}, {seeds} seed{'s' * (seeds > 1)}",
         title_justify="left",
-        caption=_caption(result.mask_threshold) + "; mean ± standard deviation over the seeds",
+        caption=_caption(result.mask_threshold)
+        + ("; mean ± standard deviation over the seeds" if seeds > 1 else "; no spread: one seed"),
     )
     table.add_column("")
     for method in summary:
@@ -151,7 +155,9 @@ def protocol_table(result: Protocol, oracle: bool = False) -> Table:
     }
     for name, label in labels.items():
         cells = [
-            "{:.2f} ± {:.2f}".format(*(100 * v for v in figures[name])) if name in figures else "-"
+            ("{:.2f} ± {:.2f}" if seeds > 1 else "{:.2f}").format(*(100 * v for v in figures[name]))
+            if name in figures
+            else "-"
             for figures in summary.values()
         ]
         table.add_row(label, *cells)

@@ -86,6 +86,7 @@ def test_methods_against_each_other(parts: Path, tmp_path: Path) -> None:
     bundles = [output / f"{m}-seed111" / "part.rdx" for m in ("rd4ad", "rd-expert-plain")]
     done = run("evaluate", "--compare", *bundles, parts)
     assert "95% interval" in done.stdout
+    assert "rd-expert:plain" in done.stdout  # the bundles' names, for both files are part.rdx
     compared = json.loads(run("evaluate", "--compare", *bundles, parts, "--json").stdout)
     assert compared["bundles"].keys() == {str(path) for path in bundles}
     (difference,) = compared["differences"]  # the parts have no masks

@@ -69,7 +69,8 @@ class Protocol:
         return asdict(self)
 
     def summary(self, oracle: bool = False) -> dict[str, dict[str, tuple[float, float]]]:
-        """By method and figure, mean and standard deviation over the seeds (0 for one seed).
+        """By method and figure, mean and standard deviation over the seeds (0, meaning nothing, for
+        one seed).
 
         ``oracle``: of the oracle epochs instead of the last ones.
         """
