@@ -5,7 +5,9 @@ leaves it out.
 """
 
 import os
+import platform
 import sys
+from glob import glob
 
 from pybind11.setup_helpers import Pybind11Extension
 from setuptools import find_packages, setup
@@ -21,8 +23,30 @@ INSTALLED_AS = {
     "bench": "rdx_fast.bench",
 }
 
+X86 = platform.machine().lower() in ("x86_64", "amd64") and sys.platform != "win32"
+AVX2 = ["-mavx2", "-mfma", "-mf16c"]
+# The inner loops are compiled once for each instruction set; which one runs is chosen at run time.
+ISA_FLAGS = {"portable": []}
+if X86:
+    AVX512 = [*AVX2, "-mavx512f", "-mavx512bw", "-mavx512vl"]
+    # GCC 12 finds uninitialised variables in its own AVX-512 header.
+    ISA_FLAGS |= {"avx2": AVX2, "avx512": [*AVX512, "-Wno-maybe-uninitialized"]}
+INNER_LOOPS = sorted(glob("csrc/*.simd.cpp"))
+
 
 class BuildExtension(build_ext):
+    def build_extension(self, ext: Pybind11Extension) -> None:
+        for isa, flags in ISA_FLAGS.items():
+            ext.extra_objects += self.compiler.compile(
+                INNER_LOOPS,
+                output_dir=os.path.join(self.build_temp, isa),
+                macros=[("RDX_ISA", isa)],
+                include_dirs=["csrc"],
+                extra_postargs=[*ext.extra_compile_args, *flags],
+                depends=ext.depends,
+            )
+        super().build_extension(ext)
+
     def run(self) -> None:
         super().run()
         if os.path.exists(self.get_ext_fullpath("rdx_fast._C")):
@@ -32,10 +56,11 @@ class BuildExtension(build_ext):
 
 extension = Pybind11Extension(
     "rdx_fast._C",
-    ["csrc/module.cpp", "csrc/resize_normalize.cpp"],
+    sorted(set(glob("csrc/*.cpp")) - set(INNER_LOOPS)),
     include_dirs=["csrc"],
-    depends=["csrc/resize_normalize.hpp"],
+    depends=sorted({*glob("csrc/*.hpp"), *INNER_LOOPS}),
     cxx_std=17,
+    define_macros=[("RDX_X86", None)] if X86 else [],
     extra_compile_args=["/O2"] if sys.platform == "win32" else ["-O3", "-Wall", "-Wextra"],
     optional=NATIVE != "1",
 )

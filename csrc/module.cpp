@@ -3,46 +3,244 @@
 
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
 
+#include <algorithm>
+#include <optional>
 #include <stdexcept>
+#include <string>
+#include <tuple>
+#include <vector>
 
+#include "cosine_map.hpp"
+#include "fuse_mul.hpp"
+#include "isa.hpp"
 #include "resize_normalize.hpp"
+#include "smooth_map.hpp"
 
 namespace py = pybind11;
 
 namespace {
 
 using Floats = py::array_t<float, py::array::c_style>;
+using Counts = py::array_t<std::int64_t, py::array::c_style>;
+using Indices = py::array_t<std::int32_t, py::array::c_style>;
+using Mask = py::array_t<bool, py::array::c_style>;
+using BandArrays = std::tuple<Floats, Indices, Indices>;
 
-void resize_normalize(const py::array_t<std::uint8_t>& given, Floats& out, const Floats& gain,
-                      const Floats& offset) {
-    py::array_t<std::uint8_t> frame = given;
-    const py::ssize_t channels = frame.ndim() == 3 ? frame.shape(2) : 1;
-    if (frame.ndim() < 2 || frame.ndim() > 3 || (channels != 1 && channels != 3))
-        throw std::invalid_argument("frame must be uint8 [H, W, 3] or [H, W]");
-    if (out.ndim() != 3 || out.shape(0) != 3 || gain.size() != 3 || offset.size() != 3)
-        throw std::invalid_argument("out must be float32 [3, h, w]; gain and offset hold 3 each");
-    if (frame.size() == 0 || out.size() == 0)
-        throw std::invalid_argument("frame and out must not be empty");
+void demand(bool holds, const char* what) {
+    if (!holds) throw std::invalid_argument(what);
+}
+
+std::size_t length(const py::array& array, py::ssize_t axis) {
+    return static_cast<std::size_t>(array.shape(axis));
+}
+
+std::ptrdiff_t element_stride(const py::array& array, py::ssize_t axis) {
+    demand(array.strides(axis) % array.itemsize() == 0, "strides must be whole elements");
+    return array.strides(axis) / array.itemsize();
+}
+
+rdx::Element element_named(const std::string& name, const py::array& array) {
+    const auto element = name == "float32"    ? rdx::Element::f32
+                         : name == "float16"  ? rdx::Element::f16
+                         : name == "bfloat16" ? rdx::Element::bf16
+                                              : throw std::invalid_argument("unknown element type");
+    demand(array.itemsize() == (element == rdx::Element::f32 ? 4 : 2), "element size differs");
+    return element;
+}
+
+void cosine_maps(const std::vector<py::array>& teacher, const std::vector<py::array>& student,
+                 std::vector<Floats> out, const std::string& element_name, std::size_t threads,
+                 const std::string& isa_name) {
+    demand(!teacher.empty() && teacher.size() == student.size() && teacher.size() == out.size(),
+           "teacher, student and out must be as many, and not none");
+    const rdx::Isa& isa = rdx::isa_named(isa_name);
+    const rdx::Element element = element_named(element_name, teacher[0]);
+    std::vector<rdx::CosineScale> scales;
+    for (std::size_t s = 0; s < teacher.size(); ++s) {
+        const py::array &t = teacher[s], &u = student[s];
+        demand(t.ndim() == 4 && u.ndim() == 4 && out[s].ndim() == 3, "wanted [B, C, h, w]");
+        demand(t.itemsize() == teacher[0].itemsize() && u.itemsize() == t.itemsize(),
+               "element sizes differ");
+        demand(std::equal(t.shape(), t.shape() + 4, u.shape()), "teacher and student differ");
+        demand(out[s].shape(0) == t.shape(0) && out[s].shape(1) == t.shape(2) &&
+                   out[s].shape(2) == t.shape(3) && t.shape(1) > 0,
+               "out does not fit");
+        rdx::CosineScale scale{length(t, 0), length(t, 1), length(t, 2), length(t, 3),
+                               static_cast<const char*>(t.data()),
+                               static_cast<const char*>(u.data()), {}, {}, out[s].mutable_data()};
+        for (py::ssize_t axis = 0; axis < 4; ++axis) {
+            scale.teacher_strides[axis] = element_stride(t, axis);
+            scale.student_strides[axis] = element_stride(u, axis);
+        }
+        scales.push_back(scale);
+    }
+    py::gil_scoped_release unlocked;
+    rdx::cosine_maps(isa, element, scales, threads);
+}
+
+// `matrix` is [out, in], or [in, out] where it is applied from the right.
+rdx::Band band(const BandArrays& arrays, bool transposed) {
+    const auto& [matrix, first, end] = arrays;
+    demand(matrix.ndim() == 2 && first.ndim() == 1 && end.ndim() == 1, "an operator is misshapen");
+    const std::size_t out = length(matrix, transposed ? 1 : 0);
+    const std::size_t in = length(matrix, transposed ? 0 : 1);
+    demand(length(first, 0) == out && length(end, 0) == out, "an operator is misshapen");
+    for (std::size_t o = 0; o < out; ++o)
+        demand(first.data()[o] >= 0 && first.data()[o] < end.data()[o] &&
+                   static_cast<std::size_t>(end.data()[o]) <= in,
+               "an operator draws on what is not there");
+    return {matrix.data(), out, in, first.data(), end.data()};
+}
+
+std::vector<rdx::SmoothScale> smooth_scales(const std::vector<Floats>& distances,
+                                            const std::vector<BandArrays>& rows,
+                                            const std::vector<BandArrays>& columns) {
+    demand(!distances.empty() && distances.size() == rows.size() && rows.size() == columns.size(),
+           "distances, rows and columns must be as many, and not none");
+    std::vector<rdx::SmoothScale> scales;
+    for (std::size_t s = 0; s < distances.size(); ++s) {
+        scales.push_back({distances[s].data(), band(rows[s], false), band(columns[s], true)});
+        demand(distances[s].ndim() == 3 && distances[s].shape(0) == distances[0].shape(0) &&
+                   length(distances[s], 1) == scales[s].rows.in &&
+                   length(distances[s], 2) == scales[s].columns.in &&
+                   scales[s].rows.out == scales[0].rows.out &&
+                   scales[s].columns.out == scales[0].columns.out,
+               "distances and operators do not fit");
+    }
+    return scales;
+}
+
+// Arrays that an epilogue writes to, and what it reads off.
+struct EpilogueArrays {
+    std::optional<Floats> maps;
+    std::optional<Mask> mask;
+    float threshold;
+    std::size_t top_k;
+    Floats maxima, top_means;
+    Counts areas;
+
+    rdx::Epilogue checked(std::size_t batch, std::size_t height, std::size_t width) {
+        demand(!maps || (maps->ndim() == 3 && length(*maps, 0) == batch &&
+                         length(*maps, 1) == height && length(*maps, 2) == width),
+               "maps do not fit");
+        demand(!mask || (mask->ndim() == 2 && length(*mask, 0) == height &&
+                         length(*mask, 1) == width),
+               "mask does not fit");
+        demand(length(maxima, 0) == batch && length(areas, 0) == batch &&
+                   length(top_means, 0) == batch,
+               "results do not fit");
+        const std::size_t inside =
+            mask ? static_cast<std::size_t>(
+                       std::count(mask->data(), mask->data() + height * width, true))
+                 : height * width;
+        demand(top_k <= inside, "top_k is larger than the region of interest");
+        return {mask ? reinterpret_cast<const std::uint8_t*>(mask->data()) : nullptr,
+                threshold,
+                top_k,
+                maps ? maps->mutable_data() : nullptr,
+                maxima.mutable_data(),
+                top_means.mutable_data(),
+                areas.mutable_data()};
+    }
+};
+
+void smooth_map(const std::vector<Floats>& distances, const std::vector<BandArrays>& rows,
+                const std::vector<BandArrays>& columns, EpilogueArrays wanted,
+                std::size_t threads, const std::string& isa_name) {
+    const rdx::Isa& isa = rdx::isa_named(isa_name);
+    const auto scales = smooth_scales(distances, rows, columns);
+    const std::size_t batch = length(distances[0], 0);
+    const auto epilogue = wanted.checked(batch, scales[0].rows.out, scales[0].columns.out);
+    py::gil_scoped_release unlocked;
+    rdx::smooth_map(isa, scales, batch, epilogue, threads);
+}
+
+void fuse_mul(const std::vector<Floats>& distances, const std::vector<BandArrays>& rows,
+              const std::vector<BandArrays>& columns, const BandArrays& blur_rows,
+              const BandArrays& blur_columns, EpilogueArrays wanted, std::size_t threads,
+              const std::string& isa_name) {
+    const rdx::Isa& isa = rdx::isa_named(isa_name);
+    const auto scales = smooth_scales(distances, rows, columns);
+    const std::size_t batch = length(distances[0], 0);
+    const rdx::Band down = band(blur_rows, false), across = band(blur_columns, true);
+    demand(down.in == scales[0].rows.out && across.in == scales[0].columns.out,
+           "the Gaussian does not fit");
+    const auto epilogue = wanted.checked(batch, down.out, across.out);
+    py::gil_scoped_release unlocked;
+    rdx::fuse_mul(isa, scales, down, across, batch, epilogue, threads);
+}
+
+rdx::Taps taps(const Indices& first, const Floats& weights, std::size_t tables, std::size_t size) {
+    demand(first.ndim() == 1 && weights.ndim() == 3 && weights.shape(1) == first.shape(0) &&
+               length(weights, 0) >= tables && weights.shape(2) > 0,
+           "a filter is misshapen");
+    for (std::size_t i = 0; i < length(first, 0); ++i)
+        demand(first.data()[i] >= 0 &&
+                   static_cast<std::size_t>(first.data()[i]) + length(weights, 2) <= size,
+               "a filter draws on pixels that are not there");
+    return {first.data(), weights.data(), length(first, 0), length(weights, 2)};
+}
+
+void resize_normalize(const py::array_t<std::uint8_t>& given, py::array out,
+                      const std::string& format, std::size_t red_row, std::size_t red_column,
+                      const std::tuple<Indices, Floats>& rows,
+                      const std::tuple<Indices, Floats>& columns, const Floats& gain,
+                      const Floats& offset, std::size_t threads, const std::string& isa_name) {
+    const rdx::Isa& isa = rdx::isa_named(isa_name);
+    py::array_t<std::uint8_t> pixels = given;
+    const auto kind = format == "rgb"     ? rdx::PixelFormat::rgb
+                      : format == "bgr"   ? rdx::PixelFormat::bgr
+                      : format == "mono"  ? rdx::PixelFormat::mono
+                      : format == "bayer" ? rdx::PixelFormat::bayer
+                                          : throw std::invalid_argument("unknown pixel format");
+    const bool coloured = kind == rdx::PixelFormat::rgb || kind == rdx::PixelFormat::bgr;
+    const py::ssize_t channels = coloured ? 3 : 1;
+    demand(pixels.ndim() == (coloured ? 3 : 2) && (!coloured || pixels.shape(2) == 3),
+           "the frame does not fit its pixel format");
+    demand(red_row < 2 && red_column < 2, "parities are 0 or 1");
+    const std::size_t tables = kind == rdx::PixelFormat::bayer ? 3 : 1;
+    const rdx::Taps down = taps(std::get<0>(rows), std::get<1>(rows), tables, length(pixels, 0));
+    const rdx::Taps across =
+        taps(std::get<0>(columns), std::get<1>(columns), tables, length(pixels, 1));
+    demand(out.ndim() == 3 && out.shape(0) == 3 && length(out, 1) == down.count &&
+               length(out, 2) == across.count && down.count > 0 && across.count > 0,
+           "out does not fit");
+    demand(gain.size() == 3 && offset.size() == 3, "gain and offset hold 3 each");
+    const bool half = out.itemsize() == 2;
+    const rdx::Input target{out.mutable_data(), element_named(half ? "float16" : "float32", out),
+                            {element_stride(out, 0), element_stride(out, 1), element_stride(out, 2)}};
     // A row pitch is taken as it is; pixels that do not lie side by side are copied once.
-    if (frame.strides(1) != channels || (frame.ndim() == 3 && frame.strides(2) != 1))
-        frame = py::array_t<std::uint8_t, py::array::c_style | py::array::forcecast>(frame);
-    const rdx::Frame view{frame.data(), static_cast<std::size_t>(frame.shape(0)),
-                          static_cast<std::size_t>(frame.shape(1)),
-                          static_cast<std::size_t>(channels), frame.strides(0)};
-    float* target = out.mutable_data();
-    const auto height = static_cast<std::size_t>(out.shape(1));
-    const auto width = static_cast<std::size_t>(out.shape(2));
+    if (pixels.strides(1) != channels || (coloured && pixels.strides(2) != 1))
+        pixels = py::array_t<std::uint8_t, py::array::c_style | py::array::forcecast>(pixels);
+    const rdx::Frame frame{pixels.data(), static_cast<std::size_t>(channels), pixels.strides(0),
+                           kind, red_row, red_column};
     const float* g = gain.data();
     const float* o = offset.data();
     py::gil_scoped_release unlocked;
-    rdx::resize_normalize(view, target, height, width, g, o);
+    rdx::resize_normalize(isa, frame, down, across, g, o, target, threads);
 }
 
 }  // namespace
 
 PYBIND11_MODULE(_C, m) {
     m.doc() = "Compiled CPU kernels of rdx_fast; use them through rdx_fast.kernels.";
-    m.def("resize_normalize", &resize_normalize, py::arg("frame"), py::arg("out").noconvert(),
-          py::arg("gain"), py::arg("offset"));
+    m.def("isas", &rdx::isas);
+    py::class_<EpilogueArrays>(m, "Epilogue")
+        .def(py::init<std::optional<Floats>, std::optional<Mask>, float, std::size_t, Floats,
+                      Floats, Counts>(),
+             py::arg("maps"), py::arg("mask"), py::arg("threshold"), py::arg("top_k"),
+             py::arg("maxima"), py::arg("top_means"), py::arg("areas"));
+    m.def("cosine_maps", &cosine_maps, py::arg("teacher"), py::arg("student"), py::arg("out"),
+          py::arg("element"), py::arg("threads"), py::arg("isa"));
+    m.def("smooth_map", &smooth_map, py::arg("distances"), py::arg("rows"), py::arg("columns"),
+          py::arg("epilogue"), py::arg("threads"), py::arg("isa"));
+    m.def("fuse_mul", &fuse_mul, py::arg("distances"), py::arg("rows"), py::arg("columns"),
+          py::arg("blur_rows"), py::arg("blur_columns"), py::arg("epilogue"), py::arg("threads"),
+          py::arg("isa"));
+    m.def("resize_normalize", &resize_normalize, py::arg("frame"), py::arg("out"),
+          py::arg("format"), py::arg("red_row"), py::arg("red_column"), py::arg("rows"),
+          py::arg("columns"), py::arg("gain"), py::arg("offset"), py::arg("threads"),
+          py::arg("isa"));
 }

@@ -1,99 +1,148 @@
 #include "resize_normalize.hpp"
 
 #include <algorithm>
-#include <cmath>
 #include <vector>
+
+#include "parallel.hpp"
 
 namespace rdx {
 namespace {
 
-// One axis of the filter: output i is the sum of weights[offset[i] + k] * input[first[i] + k].
-struct Taps {
-    std::vector<std::size_t> first, count, offset;
+// Buffers of one thread. Rows are summed first: they are contiguous bytes.
+struct Scratch {
+    std::vector<const std::uint8_t*> rows;
     std::vector<float> weights;
+    std::vector<float> lines;   // up to six, each a row of the frame
+    std::vector<float> planes;  // [3, columns], padded to whole vectors
 };
 
-Taps bilinear_taps(std::size_t in_size, std::size_t out_size) {
-    const double scale = static_cast<double>(in_size) / static_cast<double>(out_size);
-    const double reach = std::max(scale, 1.0);
-    Taps taps;
-    for (std::size_t i = 0; i < out_size; ++i) {
-        const double centre = (static_cast<double>(i) + 0.5) * scale;
-        const auto first = static_cast<std::size_t>(std::max(centre - reach + 0.5, 0.0));
-        const auto last = std::min(static_cast<std::size_t>(centre + reach + 0.5), in_size);
-        taps.first.push_back(first);
-        taps.count.push_back(last - first);
-        taps.offset.push_back(taps.weights.size());
-        double sum = 0.0;
-        std::vector<double> row;
-        for (std::size_t x = first; x < last; ++x) {
-            const double distance = std::abs(static_cast<double>(x) + 0.5 - centre) / reach;
-            row.push_back(std::max(0.0, 1.0 - distance));
-            sum += row.back();
+struct Resize {
+    const Isa& isa;
+    const Frame& frame;
+    const Taps &rows, &columns;
+    std::size_t line, plane;  // lengths in floats
+    std::size_t from, to;     // pixels of a row that the columns' filter draws on
+
+    Resize(const Isa& isa_, const Frame& frame_, const Taps& rows_, const Taps& columns_)
+        : isa(isa_), frame(frame_), rows(rows_), columns(columns_) {
+        const std::int32_t* end = columns.first + columns.count;
+        from = static_cast<std::size_t>(*std::min_element(columns.first, end));
+        to = static_cast<std::size_t>(*std::max_element(columns.first, end)) + columns.taps;
+        line = to * frame.channels + 1;  // one float past the last pixel is read
+        plane = (columns.count + 15) / 16 * 16;
+    }
+
+    Scratch scratch() const {
+        const std::size_t lines = frame.format == PixelFormat::bayer ? 6 : 1;
+        return {std::vector<const std::uint8_t*>(rows.taps), std::vector<float>(rows.taps),
+                std::vector<float>(lines * line), std::vector<float>(3 * plane)};
+    }
+
+    const std::uint8_t* row(std::size_t y) const {
+        return frame.data + static_cast<std::ptrdiff_t>(y) * frame.pitch;
+    }
+
+    // Sum of the rows that output i draws on, weighed by weight(k); only those whose number is even
+    // or odd if `step` is 2.
+    template <class Weight>
+    void sum_rows(std::size_t i, std::size_t parity, std::size_t step, const Weight& weight,
+                  Scratch& s, float* out) const {
+        const auto first = static_cast<std::size_t>(rows.first[i]);
+        std::size_t n = 0;
+        for (std::size_t k = step == 1 ? 0 : (first + parity) % 2; k < rows.taps; k += step) {
+            s.rows[n] = row(first + k) + from * frame.channels;
+            s.weights[n++] = weight(k);
         }
-        for (double w : row) taps.weights.push_back(static_cast<float>(w / sum));
+        isa.sum_rows(s.rows.data(), s.weights.data(), n, out + from * frame.channels,
+                     (to - from) * frame.channels);
     }
-    return taps;
-}
 
-// Whole rows are summed first: contiguous bytes, which compilers turn into vector code.
-void sum_rows(const Frame& frame, const Taps& taps, std::size_t i, std::vector<float>& line) {
-    const std::size_t n = line.size();
-    std::fill(line.begin(), line.end(), 0.0f);
-    for (std::size_t k = 0; k < taps.count[i]; ++k) {
-        const float w = taps.weights[taps.offset[i] + k];
-        const std::uint8_t* row =
-            frame.data + static_cast<std::ptrdiff_t>(taps.first[i] + k) * frame.row_pitch;
-        float* sum = line.data();
-        for (std::size_t x = 0; x < n; ++x) sum[x] += w * static_cast<float>(row[x]);
+    // One line through the columns' filter; only columns that are even or odd if `step` is 2.
+    float at_column(const float* row, std::size_t table, std::size_t j, std::size_t parity,
+                    std::size_t step) const {
+        const auto first = static_cast<std::size_t>(columns.first[j]);
+        const float* weights = columns.table(table) + j * columns.taps;
+        float sum = 0.0f;
+        for (std::size_t k = step == 1 ? 0 : (first + parity) % 2; k < columns.taps; k += step)
+            sum += weights[k] * row[first + k];
+        return sum;
     }
-}
 
-// Where the width stays, each output is one pixel: planes are written one after the other, which
-// compilers turn into vector code too.
-template <std::size_t Channels>
-void keep_columns(const std::vector<float>& line, float* out, std::size_t plane,
-                  std::size_t out_width, const float gain[3], const float offset[3]) {
-    for (std::size_t c = 0; c < 3; ++c) {
-        const float* pixel = line.data() + (Channels == 3 ? c : 0);
-        const float g = gain[c], o = offset[c];
-        float* target = out + c * plane;
-        for (std::size_t j = 0; j < out_width; ++j) target[j] = pixel[j * Channels] * g + o;
+    void interleaved(std::size_t i, Scratch& s) const {
+        const float* weights = rows.table(0) + i * rows.taps;
+        sum_rows(i, 0, 1, [=](std::size_t k) { return weights[k]; }, s, s.lines.data());
+        if (frame.channels == 1) {
+            for (std::size_t j = 0; j < columns.count; ++j)
+                s.planes[j] = at_column(s.lines.data(), 0, j, 0, 1);
+            return;
+        }
+        float* const planes[3] = {s.planes.data(), s.planes.data() + plane,
+                                  s.planes.data() + 2 * plane};
+        isa.sum_columns_rgb(s.lines.data(), columns.first, columns.table(0), columns.taps,
+                            columns.count, planes);
     }
-}
 
-template <std::size_t Channels>
-void sum_columns(const std::vector<float>& line, const Taps& taps, float* out, std::size_t plane,
-                 std::size_t out_width, const float gain[3], const float offset[3]) {
-    if (line.size() == out_width * Channels)
-        return keep_columns<Channels>(line, out, plane, out_width, gain, offset);
-    for (std::size_t j = 0; j < out_width; ++j) {
-        float sum[Channels] = {};
-        const float* pixel = line.data() + taps.first[j] * Channels;
-        const float* w = taps.weights.data() + taps.offset[j];
-        for (std::size_t k = 0; k < taps.count[j]; ++k)
-            for (std::size_t c = 0; c < Channels; ++c) sum[c] += w[k] * pixel[k * Channels + c];
-        for (std::size_t c = 0; c < 3; ++c)
-            out[c * plane + j] = sum[Channels == 3 ? c : 0] * gain[c] + offset[c];
+    // Demosaicing (bilinear) is linear too: it is folded into the filters of the two axes, so each
+    // byte is read once. With P, S, N the filter's tables: red and blue are S raw S over their own
+    // pixels, green is (P + N) raw P + P raw N over its own.
+    void bayer(std::size_t i, Scratch& s) const {
+        const float* p = rows.table(0) + i * rows.taps;
+        const float* f = rows.table(1) + i * rows.taps;
+        const float* n = rows.table(2) + i * rows.taps;
+        const auto filled = [=](std::size_t k) { return f[k]; };
+        const auto plain = [=](std::size_t k) { return p[k]; };
+        const auto crossed = [=](std::size_t k) { return p[k] + n[k]; };
+        float* lines[6];
+        for (std::size_t l = 0; l < 6; ++l) lines[l] = s.lines.data() + l * line;
+        for (std::size_t other = 0; other < 2; ++other) {  // rows with red, then rows with blue
+            const std::size_t parity = frame.red_row ^ other;
+            sum_rows(i, parity, 2, filled, s, lines[3 * other]);
+            sum_rows(i, parity, 2, crossed, s, lines[3 * other + 1]);
+            sum_rows(i, parity, 2, plain, s, lines[3 * other + 2]);
+        }
+        const std::size_t red = frame.red_column, blue = red ^ 1;
+        for (std::size_t j = 0; j < columns.count; ++j) {
+            s.planes[j] = at_column(lines[0], 1, j, red, 2);
+            s.planes[plane + j] = at_column(lines[1], 0, j, blue, 2) +
+                                  at_column(lines[2], 2, j, blue, 2) +
+                                  at_column(lines[4], 0, j, red, 2) +
+                                  at_column(lines[5], 2, j, red, 2);
+            s.planes[2 * plane + j] = at_column(lines[3], 1, j, blue, 2);
+        }
     }
-}
+};
 
 }  // namespace
 
-void resize_normalize(const Frame& frame, float* out, std::size_t out_height,
-                      std::size_t out_width, const float gain[3], const float offset[3]) {
-    const Taps rows = bilinear_taps(frame.height, out_height);
-    const Taps columns = bilinear_taps(frame.width, out_width);
-    const std::size_t plane = out_height * out_width;
-    std::vector<float> line(frame.width * frame.channels);
-    for (std::size_t i = 0; i < out_height; ++i) {
-        sum_rows(frame, rows, i, line);
-        float* out_row = out + i * out_width;
-        if (frame.channels == 3)
-            sum_columns<3>(line, columns, out_row, plane, out_width, gain, offset);
-        else
-            sum_columns<1>(line, columns, out_row, plane, out_width, gain, offset);
-    }
+void resize_normalize(const Isa& isa, const Frame& frame, const Taps& rows, const Taps& columns,
+                      const float gain[3], const float offset[3], const Input& out,
+                      std::size_t threads) {
+    const Resize resize(isa, frame, rows, columns);
+    threads = std::max<std::size_t>(1, std::min(threads, rows.count));
+    std::vector<Scratch> scratch(threads, resize.scratch());
+    parallel_for(rows.count, threads, [&](std::size_t t, std::size_t begin, std::size_t end) {
+        Scratch& s = scratch[t];
+        for (std::size_t i = begin; i < end; ++i) {
+            if (frame.format == PixelFormat::bayer)
+                resize.bayer(i, s);
+            else
+                resize.interleaved(i, s);
+            for (std::size_t c = 0; c < 3; ++c) {
+                const std::size_t source = frame.format == PixelFormat::mono  ? 0
+                                           : frame.format == PixelFormat::bgr ? 2 - c
+                                                                              : c;
+                const float* plane = s.planes.data() + source * resize.plane;
+                const std::ptrdiff_t start = static_cast<std::ptrdiff_t>(c) * out.strides[0] +
+                                             static_cast<std::ptrdiff_t>(i) * out.strides[1];
+                if (out.element == Element::f16)
+                    isa.store_half(plane, columns.count, gain[c], offset[c],
+                                   static_cast<Half*>(out.data) + start, out.strides[2]);
+                else
+                    isa.store_float(plane, columns.count, gain[c], offset[c],
+                                    static_cast<float*>(out.data) + start, out.strides[2]);
+            }
+        }
+    });
 }
 
 }  // namespace rdx

@@ -3,18 +3,42 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "isa.hpp"
+
 namespace rdx {
 
-// A camera frame: `height` rows of `width` pixels of `channels` interleaved bytes (1 or 3).
+enum class PixelFormat { rgb, bgr, mono, bayer };
+
+// A camera frame of uint8: `channels` interleaved bytes a pixel, `pitch` bytes from row to row.
 struct Frame {
     const std::uint8_t* data;
-    std::size_t height, width, channels;
-    std::ptrdiff_t row_pitch;  // bytes from one row to the next
+    std::size_t channels;
+    std::ptrdiff_t pitch;
+    PixelFormat format;
+    std::size_t red_row, red_column;  // parity of the red pixels of a Bayer pattern
 };
 
-// Antialiased bilinear resize as PIL does it, without rounding to grey levels, then
-// value * gain[c] + offset[c]. `out` is [3, out_height, out_width]; mono fills all three planes.
-void resize_normalize(const Frame& frame, float* out, std::size_t out_height,
-                      std::size_t out_width, const float gain[3], const float offset[3]);
+// Filter along one axis: output i is the sum of weights[table, i, k] * input[first[i] + k]. Table 0
+// is the plain filter. For Bayer patterns table 1 also fills in the rows (columns) between red or
+// blue ones, table 2 a quarter of each green neighbour.
+struct Taps {
+    const std::int32_t* first;
+    const float* weights;
+    std::size_t count, taps;
+
+    const float* table(std::size_t t) const { return weights + t * count * taps; }
+};
+
+// The network's input [3, rows.count, columns.count]; strides in elements, in that order.
+struct Input {
+    void* data;
+    Element element;
+    std::ptrdiff_t strides[3];
+};
+
+// Resize, then value * gain[c] + offset[c]; mono fills all three channels.
+void resize_normalize(const Isa& isa, const Frame& frame, const Taps& rows, const Taps& columns,
+                      const float gain[3], const float offset[3], const Input& out,
+                      std::size_t threads);
 
 }  // namespace rdx

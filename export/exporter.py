@@ -128,7 +128,7 @@ def _engine_map(
     engine: OpenVINOEngine, mapper: AnomalyMapper, inputs: NDArray[np.float32]
 ) -> NDArray[np.float32]:
     (chunk,) = engine.run(inputs)
-    return mapper(chunk.teacher, chunk.student)
+    return mapper.maps(chunk.teacher, chunk.student)
 
 
 def _trained_map(
@@ -136,7 +136,8 @@ def _trained_map(
 ) -> NDArray[np.float32]:
     with torch.no_grad():
         features = network(torch.from_numpy(inputs))
-    return mapper([m.numpy() for m in features.teacher], [m.numpy() for m in features.student])
+    teacher, student = ([m.numpy() for m in maps] for maps in features)
+    return mapper.maps(teacher, student)
 
 
 def _spread(paths: Sequence[Path], most: int) -> list[Path]:

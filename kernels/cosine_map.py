@@ -1,36 +1,84 @@
-"""Distance map of one scale: 1 - cosine similarity of teacher and student over channels."""
+"""Distance maps: 1 - cosine similarity of teacher and student over channels."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rdx_fast.kernels.native import ISAS, check_threads, native
+
 EPS = 1e-8  # torch.nn.functional.cosine_similarity's: each norm is at least this
+ELEMENTS = ("float32", "float16", "bfloat16")
 
-Floats = NDArray[np.float32] | NDArray[np.float16]
+# NumPy has no bfloat16 of its own: ml_dtypes' is taken, by its name.
+Floats = NDArray[Any]
 
 
-def cosine_map(teacher: Floats, student: Floats) -> NDArray[np.float32]:
-    """Cosine distance at each position.
+def cosine_maps(
+    teacher: Sequence[Floats], student: Sequence[Floats], threads: int = 1
+) -> list[NDArray[np.float32]]:
+    """Cosine distance at each position of every scale (RD4AD paper, section 3.3).
 
-    ``teacher``, ``student``: ``[B, C, h, w]`` float32 or float16, any strides. Returns
-    ``[B, h, w]`` float32 in about [0, 2]; sums run in float32. A zero vector has similarity 0 and
-    so distance 1, as in torch.
+    ``teacher[s]``, ``student[s]``: ``[B, C_s, h_s, w_s]`` float32, float16 or bfloat16, all of one
+    type; any strides, fastest channels-last or contiguous. Returns one ``[B, h_s, w_s]`` float32 a
+    scale, in about [0, 2]; sums run in float32. A zero vector has similarity 0 and so distance 1,
+    as in torch. ``threads``: CPU threads, for the call alone.
 
-    Raises ``ValueError`` for unlike shapes or another dtype.
+    Raises ``ValueError`` for unlike shapes, another or mixed dtype, no scales, or no channels.
     """
-    if teacher.ndim != 4 or teacher.shape != student.shape:
-        raise ValueError(
-            f"teacher {list(teacher.shape)} and student {list(student.shape)} differ or are not "
-            f"[B, C, h, w]"
-        )
-    for name, features in (("teacher", teacher), ("student", student)):
-        if features.dtype not in (np.float32, np.float16):
-            raise ValueError(f"{name} is {features.dtype}, wanted float32 or float16")
+    _check(teacher, student)
+    check_threads(threads)
+    if native is None:
+        return cosine_maps_numpy(teacher, student)
+    out = [np.empty((t.shape[0], *t.shape[2:]), np.float32) for t in teacher]
+    element = teacher[0].dtype.name
+    t, s = ([_bits(x) for x in maps] for maps in (teacher, student))
+    native.cosine_maps(t, s, out, element, threads, ISAS[0])
+    return out
+
+
+def cosine_map(teacher: Floats, student: Floats, threads: int = 1) -> NDArray[np.float32]:
+    """:func:`cosine_maps` of one scale: ``[B, C, h, w]`` twice to ``[B, h, w]`` float32."""
+    return cosine_maps([teacher], [student], threads)[0]
+
+
+def cosine_maps_numpy(
+    teacher: Sequence[Floats], student: Sequence[Floats]
+) -> list[NDArray[np.float32]]:
+    """Plain reference of :func:`cosine_maps`."""
+    return [_cosine_map_numpy(t, s) for t, s in zip(teacher, student, strict=True)]
+
+
+def _cosine_map_numpy(teacher: Floats, student: Floats) -> NDArray[np.float32]:
     t = teacher.astype(np.float32, copy=False)
     s = student.astype(np.float32, copy=False)
     dot = np.einsum("bchw,bchw->bhw", t, s)
     norms = [
         np.maximum(np.sqrt(np.einsum("bchw,bchw->bhw", x, x)), np.float32(EPS)) for x in (t, s)
     ]
-    return np.float32(1) - dot / (norms[0] * norms[1])
+    with np.errstate(invalid="ignore"):  # infinite features give NaN, as they must
+        return np.float32(1) - dot / (norms[0] * norms[1])
+
+
+def _bits(features: Floats) -> NDArray[Any]:
+    """bfloat16 as the integers that hold its bits, the rest as it is."""
+    return features.view(np.uint16) if features.dtype.name == "bfloat16" else features
+
+
+def _check(teacher: Sequence[Floats], student: Sequence[Floats]) -> None:
+    if not teacher or len(teacher) != len(student):
+        raise ValueError(f"{len(teacher)} teacher and {len(student)} student maps: wanted as many")
+    for s, (t, u) in enumerate(zip(teacher, student, strict=True)):
+        if t.ndim != 4 or t.shape != u.shape or t.shape[1] == 0:
+            raise ValueError(
+                f"scale {s}: teacher {list(t.shape)} and student {list(u.shape)} differ or are not "
+                f"[B, C, h, w]"
+            )
+    given = {x.dtype.name for x in (*teacher, *student)}
+    if len(given) > 1 or not given <= set(ELEMENTS):
+        raise ValueError(
+            f"features are {', '.join(sorted(given))}, wanted one of {', '.join(ELEMENTS)} for all"
+        )

@@ -5,31 +5,70 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
+from rdx_fast.kernels.epilogue import Epilogue, Summary, summarize_numpy
+from rdx_fast.kernels.native import ISAS, check_threads, native
+from rdx_fast.kernels.operators import Band
 from rdx_fast.kernels.serial_matmul import serial_matmul
+from rdx_fast.kernels.smooth_map import Maps, check_out, check_scales, native_epilogue
 
 
 def fuse_mul(
-    distances: Sequence[NDArray[np.float32]],
-    rows: Sequence[NDArray[np.float32]],
-    columns: Sequence[NDArray[np.float32]],
-    blur_rows: NDArray[np.float32],
-    blur_columns: NDArray[np.float32],
-) -> NDArray[np.float32]:
-    """``blur_rows @ prod_s(rows[s] @ distances[s] @ columns[s].T) @ blur_columns.T``.
+    distances: Sequence[Maps],
+    rows: Sequence[Band],
+    columns: Sequence[Band],
+    blur_rows: Band,
+    blur_columns: Band,
+    epilogue: Epilogue,
+    out: Maps | None = None,
+    threads: int = 1,
+) -> Summary:
+    """``blur_rows @ prod_s(rows[s] @ distances[s] @ columns[s].T) @ blur_columns.T``, and what
+    ``epilogue`` reads off it.
 
-    ``distances[s]: [B, h_s, w_s]``, ``rows[s]: [H, h_s]`` and ``columns[s]: [W, w_s]`` (upsampling
-    alone), ``blur_rows: [H, H]``, ``blur_columns: [W, W]``, all float32. Returns ``[B, H, W]``
-    float32.
+    ``distances[s]: [B, h_s, w_s]`` float32; ``rows[s]``: ``[H, h_s]``, ``columns[s]``: ``[W, w_s]``
+    (upsampling alone), ``blur_rows``: ``[H, H]``, ``blur_columns``: ``[W, W]`` operators, columns
+    :attr:`Band.transposed`. ``out: [B, H, W]`` float32, C-contiguous, takes the maps; None gives
+    none. ``threads``: CPU threads, for the call alone.
+
+    Raises ``ValueError`` for shapes that do not fit.
     """
+    check_scales(distances, rows, columns)
+    batch, size = len(distances[0]), (len(blur_rows.first), len(blur_columns.first))
+    if size != (len(rows[0].first), len(columns[0].first)):
+        raise ValueError(f"the Gaussian is for maps of {list(size)}, the scales are upsampled else")
+    check_out(out, (batch, *size))
+    epilogue.check(*size)
+    check_threads(threads)
+    if native is None:
+        return fuse_mul_numpy(
+            distances, rows, columns, blur_rows, blur_columns, epilogue=epilogue, out=out
+        )
+    summary = Summary.empty(batch, epilogue.top_k)
+    contiguous = [np.ascontiguousarray(d) for d in distances]
+    target = native_epilogue(epilogue, out, summary)
+    native.fuse_mul(contiguous, rows, columns, blur_rows, blur_columns, target, threads, ISAS[0])
+    return summary
+
+
+def fuse_mul_numpy(
+    distances: Sequence[Maps],
+    rows: Sequence[Band],
+    columns: Sequence[Band],
+    blur_rows: Band,
+    blur_columns: Band,
+    epilogue: Epilogue,
+    out: Maps | None = None,
+) -> Summary:
+    """Plain reference of :func:`fuse_mul`."""
     product = _both_axes(rows[0], distances[0], columns[0])
     for a, d, b in zip(rows[1:], distances[1:], columns[1:], strict=True):
         product *= _both_axes(a, d, b)
-    return _both_axes(blur_rows, product, blur_columns)
+    maps = _both_axes(blur_rows, product, blur_columns)
+    if out is not None:
+        out[...] = maps
+    return summarize_numpy(maps, epilogue)
 
 
-def _both_axes(
-    rows: NDArray[np.float32], maps: NDArray[np.float32], columns: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    return serial_matmul(serial_matmul(rows, maps), columns.T)
+def _both_axes(rows: Band, maps: Maps, columns: Band) -> Maps:
+    return serial_matmul(serial_matmul(rows.matrix, maps), columns.matrix)

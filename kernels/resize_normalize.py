@@ -2,31 +2,45 @@
 
 Both are linear and separable: with ``R_h [h, H]`` and ``R_w [w, W]`` the banded matrices of PIL's
 bilinear filter, ``out[c] = (R_h @ frame[..., c] @ R_w.T / 255 - mean[c]) / std[c]``. Nothing is
-rounded to grey levels on the way, so the result lies within one level of PIL's.
+rounded to grey levels on the way, so the result lies within one level of PIL's. A crop is a band
+that starts later; demosaicing is linear as well and is folded into the bands.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-try:
-    from rdx_fast._C import resize_normalize as _compiled
-except ModuleNotFoundError as error:
-    # Built only where a compiler was at hand; one that is there and broken must be heard.
-    if error.name != "rdx_fast._C":
-        raise
-    _compiled = None  # type: ignore[assignment]
+from rdx_fast.kernels.native import ISAS, check_threads, native
 
-IMPLEMENTATION = "c++" if _compiled is not None else "numpy"
+# Bayer patterns by their first two rows (GenICam's BayerRG8 is rggb): where red lies, row, column.
+BAYER = {"bayer_rggb": (0, 0), "bayer_grbg": (0, 1), "bayer_gbrg": (1, 0), "bayer_bggr": (1, 1)}
+PIXEL_FORMATS = ("rgb", "bgr", "mono", *BAYER)
+
+Crop = tuple[int, int, int, int]
+NetworkInput = NDArray[np.float32] | NDArray[np.float16]
+
+
+class Taps(NamedTuple):
+    """The filter along one axis as a table: output ``i`` is the sum over ``k`` of
+    ``weights[table, i, k] * input[first[i] + k]``.
+
+    ``first: [out]`` int32, ``weights: [tables, out, taps]`` float32. Table 0 is the plain filter;
+    for Bayer patterns table 1 also fills in the rows (columns) between red or blue ones, and table
+    2 takes a quarter of each of the two neighbours, as green wants.
+    """
+
+    first: NDArray[np.int32]
+    weights: NDArray[np.float32]
 
 
 @lru_cache(maxsize=64)
-def resize_matrix(in_size: int, out_size: int) -> NDArray[np.float32]:
-    """PIL's antialiased bilinear filter along one axis: ``[out_size, in_size]`` float32."""
+def resize_matrix(in_size: int, out_size: int) -> NDArray[np.float64]:
+    """PIL's antialiased bilinear filter along one axis: ``[out_size, in_size]``."""
     scale = in_size / out_size
     reach = max(scale, 1.0)
     centre = (np.arange(out_size) + 0.5) * scale
@@ -35,64 +49,163 @@ def resize_matrix(in_size: int, out_size: int) -> NDArray[np.float32]:
     x = np.arange(in_size)
     weights = np.maximum(0.0, 1.0 - np.abs(x + 0.5 - centre[:, None]) / reach)
     weights[(x < first[:, None]) | (x >= last[:, None])] = 0.0
-    matrix = (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+    matrix: NDArray[np.float64] = weights / weights.sum(axis=1, keepdims=True)
     matrix.flags.writeable = False
     return matrix
 
 
-def resize_normalize_numpy(
-    frame: NDArray[np.uint8],
-    out: NDArray[np.float32],
-    mean: Sequence[float],
-    std: Sequence[float],
-) -> None:
-    """Plain reference of :func:`resize_normalize`."""
-    height, width = out.shape[1:]
-    planes = frame[None] if frame.ndim == 2 else frame.transpose(2, 0, 1)
-    resized = planes.astype(np.float32)
-    if frame.shape[0] != height:
-        resized = resize_matrix(frame.shape[0], height) @ resized
-    if frame.shape[1] != width:
-        resized = resized @ resize_matrix(frame.shape[1], width).T
-    gain, offset = _affine(mean, std)
-    np.multiply(resized, gain[:, None, None], out=out)
-    out += offset[:, None, None]
+@lru_cache(maxsize=64)
+def resize_taps(size: int, start: int, length: int, out_size: int, bayer: bool = False) -> Taps:
+    """The filter from pixels ``[start, start + length)`` of an axis of ``size`` to ``out_size``."""
+    plain = np.zeros((out_size, size))
+    plain[:, start : start + length] = resize_matrix(length, out_size)
+    tables = plain[None]
+    if bayer:
+        # Neighbours beyond the edge are mirrored about it, which keeps the pattern's order.
+        neighbours = np.zeros((size, size))
+        here = np.arange(size)
+        np.add.at(neighbours, (here, np.abs(here - 1)), 1.0)
+        np.add.at(neighbours, (here, size - 1 - np.abs(size - 2 - here)), 1.0)
+        tables = np.stack([plain, plain + plain @ neighbours / 2, plain @ neighbours / 4])
+    there = (tables != 0).any(axis=0)
+    first = there.argmax(axis=1)
+    taps = int((size - there[:, ::-1].argmax(axis=1) - first).max())
+    first = np.minimum(first, size - taps)
+    weights = np.take_along_axis(tables, (first[:, None] + np.arange(taps))[None], axis=2)
+    return Taps(first.astype(np.int32), np.ascontiguousarray(weights, np.float32))
 
 
 def resize_normalize(
     frame: NDArray[np.uint8],
-    out: NDArray[np.float32],
+    out: NetworkInput,
     mean: Sequence[float],
     std: Sequence[float],
+    pixel_format: str | None = None,
+    crop: Crop | None = None,
+    threads: int = 1,
 ) -> None:
     """Resize a frame and normalise it into ``out``.
 
-    ``frame: [H, W, 3] or [H, W] uint8`` (any strides; mono fills all three channels),
-    ``out: [3, h, w] float32``, C-contiguous, written; ``mean``, ``std``: three each, for values in
-    [0, 1].
+    ``frame: [H, W, 3] or [H, W] uint8``, any strides; a row pitch costs nothing. ``out: [3, h, w]``
+    float32 or float16, any strides (a channels-last buffer is passed transposed), written;
+    ``mean``, ``std``: three each, for values in [0, 1]. ``pixel_format``: one of
+    ``PIXEL_FORMATS``; None is ``rgb`` for three channels and ``mono``, which fills all three, for
+    one. Bayer patterns are demosaiced bilinearly. ``crop``: top, left, height, width in frame
+    pixels. ``threads``: CPU threads, for the call alone.
 
-    Raises ``ValueError`` for another dtype or shape.
+    Raises ``ValueError`` for another dtype, shape or pixel format, or a crop that leaves the frame.
     """
-    if frame.dtype != np.uint8 or frame.ndim not in (2, 3) or frame.shape[2:] not in ((), (3,)):
-        raise ValueError(
-            f"frame is {frame.dtype} {list(frame.shape)}, wanted uint8 [H, W, 3] or [H, W]"
-        )
-    if out.dtype != np.float32 or out.ndim != 3 or out.shape[0] != 3 or not out.flags.c_contiguous:
-        raise ValueError(
-            f"out is {out.dtype} {list(out.shape)}, wanted contiguous float32 [3, h, w]"
-        )
-    if min(*frame.shape[:2], *out.shape[1:]) < 1:
-        raise ValueError(f"frame {list(frame.shape)} or out {list(out.shape)} is empty")
-    if _compiled is None:
-        resize_normalize_numpy(frame, out, mean, std)
+    pixel_format = _check(frame, out, pixel_format)
+    top, left, height, width = check_crop(frame.shape[:2], crop)
+    check_threads(threads)
+    bayer = pixel_format in BAYER
+    rows = resize_taps(frame.shape[0], top, height, out.shape[1], bayer)
+    columns = resize_taps(frame.shape[1], left, width, out.shape[2], bayer)
+    gain, offset = affine(mean, std)
+    if native is None:
+        resize_normalize_numpy(frame, out, mean, std, pixel_format, crop)
+        return
+    kind, red = ("bayer", BAYER[pixel_format]) if bayer else (pixel_format, (0, 0))
+    native.resize_normalize(
+        frame, out, kind, *red, rows, columns, gain, offset, threads=threads, isa=ISAS[0]
+    )
+
+
+def resize_normalize_numpy(
+    frame: NDArray[np.uint8],
+    out: NetworkInput,
+    mean: Sequence[float],
+    std: Sequence[float],
+    pixel_format: str | None = None,
+    crop: Crop | None = None,
+) -> None:
+    """Plain reference of :func:`resize_normalize`."""
+    pixel_format = _check(frame, out, pixel_format)
+    top, left, height, width = check_crop(frame.shape[:2], crop)
+    if pixel_format in BAYER:
+        planes = demosaic_numpy(frame, pixel_format)
+    elif pixel_format == "mono":
+        planes = frame[None].astype(np.float32)
     else:
-        gain, offset = _affine(mean, std)
-        _compiled(frame, out, gain, offset)
+        step = -1 if pixel_format == "bgr" else 1
+        planes = frame[..., ::step].transpose(2, 0, 1).astype(np.float32)
+    resized = planes[:, top : top + height, left : left + width]
+    if height != out.shape[1]:
+        resized = resize_matrix(height, out.shape[1]).astype(np.float32) @ resized
+    if width != out.shape[2]:
+        resized = resized @ resize_matrix(width, out.shape[2]).astype(np.float32).T
+    gain, offset = affine(mean, std)
+    out[...] = resized * gain[:, None, None] + offset[:, None, None]
 
 
-def _affine(
+def demosaic_numpy(frame: NDArray[np.uint8], pattern: str) -> NDArray[np.float32]:
+    """Bilinear demosaicing: ``[H, W]`` uint8 to red, green and blue planes ``[3, H, W]`` float32.
+
+    Neighbours beyond the edge are mirrored about it.
+    """
+    row, column = BAYER[pattern]
+    height, width = frame.shape
+    raw = np.pad(frame.astype(np.float32), 1, mode="reflect")
+    cross = (raw[:-2, 1:-1] + raw[2:, 1:-1] + raw[1:-1, :-2] + raw[1:-1, 2:]) / 4
+    y, x = np.indices((height + 2, width + 2)) - 1
+    red = (y % 2 == row) & (x % 2 == column)
+    blue = (y % 2 != row) & (x % 2 != column)
+    green = ~(red | blue)[1:-1, 1:-1]
+    planes = [np.where(green, raw[1:-1, 1:-1], cross)]
+    for own in (red, blue):
+        lone = np.where(own, raw, 0)
+        tall = lone[1:-1] + (lone[:-2] + lone[2:]) / 2
+        planes.append(tall[:, 1:-1] + (tall[:, :-2] + tall[:, 2:]) / 2)
+    return np.stack([planes[1], planes[0], planes[2]])
+
+
+def affine(
     mean: Sequence[float], std: Sequence[float]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Gain and offset per channel that take grey levels to normalised values."""
     m, s = np.asarray(mean, np.float64), np.asarray(std, np.float64)
     return (1 / (255 * s)).astype(np.float32), (-m / s).astype(np.float32)
+
+
+def check_pixel_format(shape: tuple[int, ...], pixel_format: str | None) -> str:
+    """The pixel format of a frame of ``shape``. Raises ``ValueError`` if they do not fit."""
+    if pixel_format is None:
+        return "rgb" if len(shape) == 3 else "mono"
+    if pixel_format not in PIXEL_FORMATS:
+        raise ValueError(
+            f"pixel_format is {pixel_format!r}, wanted one of {', '.join(PIXEL_FORMATS)}"
+        )
+    channels = 3 if pixel_format in ("rgb", "bgr") else 1
+    if (3 if len(shape) == 3 else 1) != channels:
+        wanted = "[H, W, 3]" if channels == 3 else "[H, W]"
+        raise ValueError(f"a frame of {list(shape)} is not {pixel_format}, which is {wanted}")
+    if pixel_format in BAYER and min(shape) < 2:
+        raise ValueError(f"a frame of {list(shape)} holds no Bayer pattern of 2 x 2 pixels")
+    return pixel_format
+
+
+def check_crop(size: tuple[int, ...], crop: Crop | None) -> Crop:
+    """The crop, or the whole frame of ``size`` (height, width). Raises ``ValueError`` unless it
+    lies in the frame."""
+    if crop is None:
+        return (0, 0, size[0], size[1])
+    top, left, height, width = crop
+    if min(top, left) < 0 or min(height, width) < 1:
+        raise ValueError(f"crop {list(crop)} is not top, left, height, width")
+    if top + height > size[0] or left + width > size[1]:
+        raise ValueError(f"crop {list(crop)} (top, left, height, width) leaves {list(size)}")
+    return crop
+
+
+def _check(frame: NDArray[np.uint8], out: NetworkInput, pixel_format: str | None) -> str:
+    if frame.dtype != np.uint8 or frame.ndim not in (2, 3) or frame.shape[2:] not in ((), (3,)):
+        raise ValueError(
+            f"frame is {frame.dtype} {list(frame.shape)}, wanted uint8 [H, W, 3] or [H, W]"
+        )
+    if out.dtype not in (np.float32, np.float16) or out.ndim != 3 or out.shape[0] != 3:
+        raise ValueError(
+            f"out is {out.dtype} {list(out.shape)}, wanted float32 or float16 [3, h, w]"
+        )
+    if min(*frame.shape[:2], *out.shape[1:]) < 1:
+        raise ValueError(f"frame {list(frame.shape)} or out {list(out.shape)} is empty")
+    return check_pixel_format(frame.shape, pixel_format)

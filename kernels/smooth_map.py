@@ -7,56 +7,100 @@ Bilinear upsampling with aligned corners is a matrix ``U_s``, the Gaussian a mat
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rdx_fast.kernels.epilogue import Epilogue, Summary, summarize_numpy
+from rdx_fast.kernels.native import ISAS, check_threads, native
+from rdx_fast.kernels.operators import Band
 from rdx_fast.kernels.serial_matmul import serial_matmul
 
+if TYPE_CHECKING:
+    from rdx_fast import _C
 
-def upsample_matrix(in_size: int, out_size: int) -> NDArray[np.float64]:
-    """Linear interpolation with aligned corners along one axis: ``[out_size, in_size]``."""
-    position = np.arange(out_size) * ((in_size - 1) / max(out_size - 1, 1))
-    left = np.minimum(position.astype(np.int64), max(in_size - 2, 0))
-    weight = position - left
-    matrix = np.zeros((out_size, in_size))
-    rows = np.arange(out_size)
-    matrix[rows, left] = 1 - weight
-    matrix[rows, np.minimum(left + 1, in_size - 1)] += weight
-    return matrix
-
-
-def gaussian_matrix(size: int, sigma: float, truncate: float) -> NDArray[np.float64]:
-    """``scipy.ndimage.gaussian_filter1d`` with its border "reflect" as a ``[size, size]`` matrix.
-
-    The border repeats the edge sample (``dcba|abcd|dcba``), unlike torch's "reflect".
-    """
-    radius = int(truncate * sigma + 0.5)
-    offsets = np.arange(-radius, radius + 1)
-    weights = np.exp(-0.5 * (offsets / sigma) ** 2)
-    weights /= weights.sum()
-    source = (np.arange(size)[:, None] + offsets) % (2 * size)
-    source = np.where(source < size, source, 2 * size - 1 - source)
-    matrix = np.zeros((size, size))
-    np.add.at(matrix, (np.arange(size)[:, None], source), weights[None, :])
-    return matrix
+Maps = NDArray[np.float32]
 
 
 def smooth_map(
-    distances: Sequence[NDArray[np.float32]],
-    rows: Sequence[NDArray[np.float32]],
-    columns: Sequence[NDArray[np.float32]],
-) -> NDArray[np.float32]:
-    """``sum_s rows[s] @ distances[s] @ columns[s].T``.
+    distances: Sequence[Maps],
+    rows: Sequence[Band],
+    columns: Sequence[Band],
+    epilogue: Epilogue,
+    out: Maps | None = None,
+    threads: int = 1,
+) -> Summary:
+    """``sum_s rows[s] @ distances[s] @ columns[s].T``, and what ``epilogue`` reads off it.
 
-    ``distances[s]: [B, h_s, w_s]`` float32, ``rows[s]: [H, h_s]`` and ``columns[s]: [W, w_s]``
-    float32. Returns ``[B, H, W]`` float32. Raises ``ValueError`` for shapes that do not fit.
+    ``distances[s]: [B, h_s, w_s]`` float32; ``rows[s]``: ``[H, h_s]``, ``columns[s]``: ``[W, w_s]``
+    operators, the columns' :attr:`Band.transposed`. ``out: [B, H, W]`` float32, C-contiguous, takes
+    the maps; None writes no map. ``threads``: CPU threads, for the call alone.
+
+    Raises ``ValueError`` for shapes that do not fit.
     """
+    check_scales(distances, rows, columns)
+    batch, size = len(distances[0]), (len(rows[0].first), len(columns[0].first))
+    check_out(out, (batch, *size))
+    epilogue.check(*size)
+    check_threads(threads)
+    if native is None:
+        return smooth_map_numpy(distances, rows, columns, epilogue, out)
+    summary = Summary.empty(batch, epilogue.top_k)
+    contiguous = [np.ascontiguousarray(d) for d in distances]
+    target = native_epilogue(epilogue, out, summary)
+    native.smooth_map(contiguous, rows, columns, target, threads, ISAS[0])
+    return summary
+
+
+def smooth_map_numpy(
+    distances: Sequence[Maps],
+    rows: Sequence[Band],
+    columns: Sequence[Band],
+    epilogue: Epilogue,
+    out: Maps | None = None,
+) -> Summary:
+    """Plain reference of :func:`smooth_map`."""
+    tall = [serial_matmul(a.matrix, d) for a, d in zip(rows, distances, strict=True)]
+    wide = np.concatenate([b.matrix for b in columns])
+    maps = serial_matmul(np.concatenate(tall, axis=2), wide)
+    if out is not None:
+        out[...] = maps
+    return summarize_numpy(maps, epilogue)
+
+
+def native_epilogue(epilogue: Epilogue, out: Maps | None, summary: Summary) -> _C.Epilogue:
+    """What the compiled kernels read off and where they put it."""
+    top_means = summary.maxima if summary.top_means is None else summary.top_means
+    return native.Epilogue(
+        out,
+        epilogue.mask,
+        epilogue.threshold,
+        epilogue.top_k,
+        summary.maxima,
+        top_means,
+        summary.areas,
+    )
+
+
+def check_scales(distances: Sequence[Maps], rows: Sequence[Band], columns: Sequence[Band]) -> None:
+    """Raises ``ValueError`` unless each distance map fits its operators."""
+    if not distances:
+        raise ValueError("no distance maps: wanted one a scale")
     for s, (d, a, b) in enumerate(zip(distances, rows, columns, strict=True)):
-        if d.ndim != 3 or d.shape[1:] != (a.shape[1], b.shape[1]):
+        wanted = (len(distances[0]), a.matrix.shape[1], b.matrix.shape[0])
+        if d.shape != wanted or d.dtype != np.float32:
             raise ValueError(
-                f"distance map {s} is {list(d.shape)}, its operators want "
-                f"[B, {a.shape[1]}, {b.shape[1]}]"
+                f"distance map {s} is {d.dtype} {list(d.shape)}, its operators want float32 "
+                f"{list(wanted)}"
             )
-    tall = [serial_matmul(a, d) for a, d in zip(rows, distances, strict=True)]
-    return serial_matmul(np.concatenate(tall, axis=2), np.concatenate(columns, axis=1).T)
+
+
+def check_out(out: Maps | None, wanted: tuple[int, ...]) -> None:
+    """Raises ``ValueError`` unless ``out`` is None or can take the maps."""
+    if out is None:
+        return
+    if out.dtype != np.float32 or out.shape != wanted or not out.flags.c_contiguous:
+        raise ValueError(
+            f"out is {out.dtype} {list(out.shape)}, wanted contiguous float32 {list(wanted)}"
+        )

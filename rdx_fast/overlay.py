@@ -6,11 +6,14 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw
+
+from rdx_fast.kernels.threshold_regions import threshold_regions
 
 # Black through red and yellow to white, so that it also reads in grey.
 _HEAT = np.array([[0, 0, 0], [120, 0, 40], [230, 40, 0], [255, 170, 0], [255, 255, 200]], float)
 _STRENGTH = 0.6
+_BOX = (255, 255, 255)
 
 
 def overlay(
@@ -28,7 +31,7 @@ def overlay(
     heat = np.clip((np.asarray(level) - 0.5) / 1.5, 0.0, 1.0)
     steps = np.linspace(0, 1, len(_HEAT))
     colour = np.stack([np.interp(heat, steps, _HEAT[:, c]) for c in range(3)], axis=-1)
-    rgb = frame if frame.ndim == 3 else np.repeat(frame[..., None], 3, axis=2)
+    rgb = _as_rgb(frame)
     alpha = _STRENGTH * np.minimum(4 * heat, 1.0)[..., None]
     return ((1 - alpha) * rgb + alpha * colour).round().astype(np.uint8)
 
@@ -36,8 +39,16 @@ def overlay(
 def save_overlay(
     path: Path, frame: NDArray[np.uint8], anomaly_map: NDArray[np.float32], threshold: float
 ) -> None:
-    """Write the frame and its overlay side by side as a PNG."""
-    rgb = frame if frame.ndim == 3 else np.repeat(frame[..., None], 3, axis=2)
+    """Write the frame and its overlay side by side as a PNG, each region above the threshold in a
+    box."""
+    heat = Image.fromarray(overlay(frame, anomaly_map, threshold))
+    draw = ImageDraw.Draw(heat)
+    for region in threshold_regions(anomaly_map, threshold, frame.shape[:2]):
+        top, left, height, width = region.box_px
+        draw.rectangle((left, top, left + width - 1, top + height - 1), outline=_BOX)
     path.parent.mkdir(parents=True, exist_ok=True)
-    pair = np.concatenate([rgb, overlay(frame, anomaly_map, threshold)], axis=1)
-    Image.fromarray(pair).save(path)
+    Image.fromarray(np.concatenate([_as_rgb(frame), np.asarray(heat)], axis=1)).save(path)
+
+
+def _as_rgb(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return frame if frame.ndim == 3 else np.repeat(frame[..., None], 3, axis=2)

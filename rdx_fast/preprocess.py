@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rdx_fast.kernels.resize_normalize import resize_normalize
+from rdx_fast.kernels.resize_normalize import Crop, resize_normalize
 from rdx_fast.manifest import InputSpec
 
 Frame = NDArray[np.uint8]
@@ -52,11 +52,20 @@ def as_frames(batch: Batch) -> list[Frame]:
     return frames
 
 
-def to_input(frames: Sequence[Frame], spec: InputSpec) -> NDArray[np.float32]:
-    """Resize and normalise frames to ``[B, 3, height, width]`` float32."""
+def to_input(
+    frames: Sequence[Frame],
+    spec: InputSpec,
+    pixel_format: str | None = None,
+    crop: Crop | None = None,
+    threads: int = 1,
+) -> NDArray[np.float32]:
+    """Resize and normalise frames to ``[B, 3, height, width]`` float32.
+
+    ``pixel_format``, ``crop``, ``threads``: see ``resize_normalize``.
+    """
     out = np.empty((len(frames), 3, spec.height, spec.width), np.float32)
     for frame, target in zip(frames, out, strict=True):
-        resize_normalize(frame, target, spec.mean, spec.std)
+        resize_normalize(frame, target, spec.mean, spec.std, pixel_format, crop, threads)
     return out
 
 

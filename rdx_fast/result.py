@@ -12,14 +12,18 @@ from numpy.typing import NDArray
 class Result:
     """Verdicts of one batch.
 
-    ``scores: [B] float32``, the maximum of each anomaly map; ``anomaly_maps: [B, H, W] float32``,
-    or None if not asked for; ``is_anomalous: [B] bool``, scores above ``threshold``;
+    ``scores: [B] float32``, the maximum of each anomaly map inside the region of interest;
+    ``anomaly_maps: [B, H, W] float32``, or None if not asked for; ``top_means: [B] float32``, the
+    mean of each map's ``top_k`` largest values, or None if not asked for; ``areas: [B] int64``, map
+    pixels above ``threshold``; ``is_anomalous: [B] bool``, scores above ``threshold``;
     ``timings_ms``: wall time by stage (``preprocess``, ``network``, ``postprocess``, ``total``);
-    ``engine``: what ran the network, and how the frames were resized.
+    ``engine``: what ran the network, and the kernels around it.
     """
 
     scores: NDArray[np.float32]
     anomaly_maps: NDArray[np.float32] | None
+    top_means: NDArray[np.float32] | None
+    areas: NDArray[np.int64]
     is_anomalous: NDArray[np.bool_]
     threshold: float
     timings_ms: dict[str, float]

@@ -13,6 +13,12 @@ sys.path[:] = [p for p in sys.path if Path(p or ".").resolve() != ROOT]
 
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
+import torch  # noqa: E402
+
+if not torch.cuda.is_available():
+    # Read when the kernels are imported: without a GPU they are interpreted.
+    os.environ["TRITON_INTERPRET"] = "1"
+
 from numpy.typing import NDArray  # noqa: E402
 from PIL import Image  # noqa: E402
 

@@ -17,7 +17,7 @@ from PIL import Image
 
 from rdx_fast.bundle import Bundle, open_bundle
 from rdx_fast.images import list_images
-from rdx_fast.kernels.resize_normalize import IMPLEMENTATION
+from rdx_fast.kernels.native import ISAS
 from rdx_fast.models import RD4AD
 
 RDX_FAST = Path(sys.executable).with_name("rdx-fast")
@@ -164,7 +164,7 @@ def test_inspect(bundle: Bundle, tmp_path: Path) -> None:
 
 def test_doctor() -> None:
     found = {f["part"]: f for f in json.loads(run("doctor", "--json").stdout)}
-    assert found["C++ kernels"]["present"] == (IMPLEMENTATION == "c++")
+    assert found["C++ kernels"]["present"] == bool(ISAS)
     assert found["torch"]["present"]
     assert "fp32" in found["OpenVINO"]["found"]
     assert "CPU" in run("doctor").stdout

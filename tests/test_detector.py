@@ -14,7 +14,7 @@ from rdx_fast.bundle import Bundle
 from rdx_fast.engines import Chunk
 from rdx_fast.errors import EngineError
 from rdx_fast.images import list_images, read_image
-from rdx_fast.kernels.resize_normalize import IMPLEMENTATION
+from rdx_fast.kernels.native import IMPLEMENTATION
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +81,42 @@ def test_score_only(detector: Detector, frames: NDArray[np.uint8]) -> None:
     result = detector.score(frames, maps=False)
     assert result.anomaly_maps is None
     np.testing.assert_array_equal(result.scores, detector.score(frames).scores)
+
+
+def test_region_of_interest(bundle: Bundle, detector: Detector) -> None:
+    defective = draw_part(np.random.default_rng(3), defective=True)
+    whole = detector.score(defective)
+    assert whole.anomaly_maps is not None
+    assert whole.is_anomalous[0]
+    assert whole.areas[0] == (whole.anomaly_maps[0] > np.float32(whole.threshold)).sum() > 0
+    assert whole.top_means is None
+    elsewhere = whole.anomaly_maps[0] <= np.float32(whole.threshold)
+    with Detector(bundle.path, threads=2, region=elsewhere, top_k=20) as other:
+        result = other.score(defective)
+    inside = whole.anomaly_maps[0][elsewhere]
+    np.testing.assert_array_equal(result.scores, [inside.max()])
+    np.testing.assert_array_equal(result.areas, [0])
+    np.testing.assert_allclose(result.top_means, [np.sort(inside)[-20:].mean()], rtol=1e-6)
+    assert not result.is_anomalous[0]
+    np.testing.assert_array_equal(result.anomaly_maps, whole.anomaly_maps)
+
+
+def test_region_of_interest_must_fit(bundle: Bundle) -> None:
+    with pytest.raises(ValueError, match=r"region of interest is \[3, 3\], the map is \[64, 96\]"):
+        Detector(bundle.path, region=np.ones((3, 3), bool))
+
+
+def test_pixel_formats_and_crop(detector: Detector, frames: NDArray[np.uint8]) -> None:
+    expected = detector.score(frames[1])
+    found = detector.score(np.ascontiguousarray(frames[1, ..., ::-1]), pixel_format="bgr")
+    np.testing.assert_array_equal(found.scores, expected.scores)
+    larger = np.pad(frames[1], ((5, 9), (3, 4), (0, 0)))
+    cut = detector.score(larger, crop=(5, 3, *frames.shape[1:3]))
+    np.testing.assert_allclose(cut.scores, expected.scores, rtol=1e-5)
+    mono = frames[1, ..., 1]
+    assert detector.score(mono, pixel_format="bayer_rggb").scores != detector.score(mono).scores
+    with pytest.raises(ValueError, match="is not bgr"):
+        detector.score(mono, pixel_format="bgr")
 
 
 @pytest.mark.parametrize(

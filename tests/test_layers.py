@@ -38,6 +38,11 @@ FLOORS = {
     "rdx_fast._C": 1,
 }
 MAY_IMPORT_TORCH = ("rdx_fast.models", "rdx_fast.training", "rdx_fast.export", "rdx_fast.bench")
+# Optional packages, and the modules that need them.
+OWNED = {
+    "triton": {"rdx_fast.kernels.triton_kernels", "rdx_fast.kernels.aot"},
+    "cuda": {"rdx_fast.kernels.launcher"},
+}
 
 
 def module_name(path: Path) -> str:
@@ -83,7 +88,9 @@ def test_imports_go_down(module: str) -> None:
         if name.partition(".")[0] == "rdx_fast":
             assert FLOORS[room(name)] <= floor, f"{module} imports {name} from a floor above"
         if name.partition(".")[0] == "torch":
-            assert room(module) in MAY_IMPORT_TORCH, f"{module} imports torch"
+            may = room(module) in MAY_IMPORT_TORCH or module == "rdx_fast.kernels.on_triton"
+            assert may, f"{module} imports torch"
+        assert module in OWNED.get(name.partition(".")[0], {module}), f"{module} imports {name}"
 
 
 def test_no_import_in_a_circle() -> None:

@@ -44,7 +44,7 @@ def test_maps_are_the_published_ones(recording: str, batch: int) -> None:
     scales = [ScaleSpec(*m.shape[1:]) for m in teacher]
     for fusion in ("add", "mul"):
         mapper = AnomalyMapper(MapSpec(256, 256, fusion, 4.0, 4.0, "reflect"), scales)
-        finished = mapper(teacher, student)[:1]
+        finished = mapper.maps(teacher, student)[:1]
         np.testing.assert_allclose(finished, recorded[f"map_{fusion}"], rtol=0, atol=TOLERANCE)
         np.testing.assert_allclose(
             finished.max(axis=(1, 2)), recorded[f"score_{fusion}"], rtol=0, atol=TOLERANCE

@@ -5,10 +5,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kernel_runs import COMPILED, IMPLEMENTATIONS, smooth_map
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter, gaussian_filter1d
+from scipy.ndimage import gaussian_filter
 
-from rdx_fast.kernels.smooth_map import gaussian_matrix, smooth_map, upsample_matrix
+from rdx_fast.kernels.epilogue import Epilogue
+from rdx_fast.kernels.operators import Band, gaussian_matrix, upsample_matrix
+from rdx_fast.kernels.smooth_map import smooth_map as checked_smooth_map
 
 RELATIVE_TOLERANCE = 2e-6  # of the map's range
 
@@ -25,46 +28,105 @@ def published(distances: list[NDArray], size: tuple[int, int], sigma: float) -> 
     return np.stack([gaussian_filter(m, sigma=sigma) for m in total])
 
 
-def operators(sizes: list[int], out: int, sigma: float) -> list[NDArray[np.float32]]:
+def operators(sizes: list[int], out: int, sigma: float) -> list[Band]:
     blur = gaussian_matrix(out, sigma, truncate=4.0)
-    return [(blur @ upsample_matrix(size, out)).astype(np.float32) for size in sizes]
+    return [Band.of(blur @ upsample_matrix(size, out)) for size in sizes]
 
 
-@settings(max_examples=40, deadline=None)
-@given(
-    st.integers(1, 3),
-    st.lists(st.tuples(st.integers(1, 40), st.integers(1, 40)), min_size=1, max_size=3),
-    st.tuples(st.integers(1, 130), st.integers(1, 130)),
-    st.floats(0.3, 9.0),
-)
-def test_against_published_chain(batch, scales, size, sigma) -> None:
+def generated(
+    batch: int, scales: list[tuple[int, int]], size: tuple[int, int], sigma: float = 4.0
+) -> tuple[list[NDArray[np.float32]], list[Band], list[Band]]:
+    """Distances in [0, 2], and the operators that make maps of ``size`` of them."""
     rng = np.random.default_rng(0)
     distances = [rng.uniform(0, 2, (batch, *scale)).astype(np.float32) for scale in scales]
     rows = operators([h for h, _ in scales], size[0], sigma)
     columns = operators([w for _, w in scales], size[1], sigma)
-    result = smooth_map(distances, rows, columns)
+    return distances, rows, columns
+
+
+def check(implementation, batch, scales, size, sigma=4.0) -> None:
+    distances, rows, columns = generated(batch, scales, size, sigma)
+    result, summary = smooth_map(implementation, distances, rows, columns)
+    assert result is not None
     assert result.dtype == np.float32
     expected = published(distances, size, sigma)
-    np.testing.assert_allclose(result, expected, rtol=0, atol=RELATIVE_TOLERANCE * expected.max())
+    atol = RELATIVE_TOLERANCE * expected.max()
+    np.testing.assert_allclose(result, expected, rtol=0, atol=atol)
+    np.testing.assert_array_equal(summary.maxima, result.max(axis=(1, 2)))
 
 
-def test_published_sizes() -> None:
-    rng = np.random.default_rng(1)
-    distances = [rng.uniform(0, 2, (2, n, n)).astype(np.float32) for n in (64, 32, 16)]
-    matrices = operators([64, 32, 16], 256, 4.0)
-    expected = published(distances, (256, 256), 4.0)
-    result = smooth_map(distances, matrices, matrices)
-    np.testing.assert_allclose(result, expected, rtol=0, atol=RELATIVE_TOLERANCE * expected.max())
+@pytest.mark.parametrize("implementation", ["numpy", *COMPILED])
+@settings(max_examples=30, deadline=None)
+@given(
+    st.integers(1, 3),
+    st.lists(st.tuples(st.integers(1, 40), st.integers(1, 40)), min_size=1, max_size=4),
+    st.tuples(st.integers(1, 130), st.integers(1, 130)),
+    st.floats(0.3, 9.0),
+)
+def test_against_published_chain(implementation, batch, scales, size, sigma) -> None:
+    check(implementation, batch, scales, size, sigma)
 
 
-@pytest.mark.parametrize("size", [1, 2, 5, 16, 17, 100])
-def test_gaussian_matrix_is_scipys_filter(size: int) -> None:
-    # Sizes below the radius of 16 reflect more than once.
-    expected = gaussian_filter1d(np.eye(size), sigma=4.0, axis=0)
-    np.testing.assert_allclose(gaussian_matrix(size, 4.0, 4.0), expected, atol=1e-14)
+@settings(max_examples=8, deadline=None)  # the interpreter is slow
+@given(
+    st.integers(1, 2),
+    st.lists(st.tuples(st.integers(1, 20), st.integers(1, 20)), min_size=1, max_size=3),
+    st.tuples(st.integers(1, 40), st.integers(1, 70)),
+    st.floats(0.3, 6.0),
+)
+def test_against_published_chain_on_triton(batch, scales, size, sigma) -> None:
+    check("triton", batch, scales, size, sigma)
 
 
-def test_misfit_is_refused() -> None:
-    matrix = np.zeros((8, 4), np.float32)
-    with pytest.raises(ValueError, match="distance map 0 is"):
-        smooth_map([np.zeros((1, 4, 5), np.float32)], [matrix], [matrix])
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+def test_published_sizes(implementation: str) -> None:
+    check(implementation, 1, [(64, 64), (32, 32), (16, 16)], (256, 256))
+
+
+@pytest.mark.parametrize("implementation", ["numpy", *COMPILED])
+@pytest.mark.parametrize("batch", [1, 3, 32])
+def test_odd_sizes(implementation: str, batch: int) -> None:
+    check(implementation, batch, [(37, 53), (19, 27), (10, 14)], (255, 317))
+
+
+def test_odd_sizes_on_triton() -> None:
+    check("triton", 1, [(37, 53), (19, 27), (10, 14)], (65, 83))
+    check("triton", 32, [(5, 7)], (9, 11))
+
+
+@pytest.mark.parametrize("implementation", COMPILED)
+@pytest.mark.parametrize("threads", [2, 7])
+def test_threads_change_nothing(implementation: str, threads: int) -> None:
+    given = generated(3, [(16, 20), (8, 10)], (61, 83))
+    epilogue = Epilogue(threshold=2.0, top_k=9)
+    alone, first = smooth_map(implementation, *given, epilogue)
+    together, second = smooth_map(implementation, *given, epilogue, threads=threads)
+    np.testing.assert_array_equal(alone, together)
+    for a, b in zip(first, second, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+def test_distances_that_are_views(implementation: str) -> None:
+    (distances,), rows, columns = generated(2, [(9, 11)], (20, 30))
+    wide = np.zeros((2, 9, 22), np.float32)
+    wide[..., ::2] = distances
+    expected, _ = smooth_map(implementation, [distances], rows, columns)
+    result, _ = smooth_map(implementation, [wide[..., ::2]], rows, columns)
+    np.testing.assert_array_equal(result, expected)
+
+
+def test_misfits_are_refused() -> None:
+    (distances,), rows, columns = generated(1, [(4, 5)], (8, 9))
+    across = [b.transposed for b in columns]
+    nothing = Epilogue()
+    with pytest.raises(ValueError, match=r"distance map 0 is float32 \[1, 5, 4\]"):
+        checked_smooth_map([distances.transpose(0, 2, 1)], rows, across, nothing)
+    with pytest.raises(ValueError, match="distance map 0 is float64"):
+        checked_smooth_map([distances.astype(float)], rows, across, nothing)
+    with pytest.raises(ValueError, match="no distance maps"):
+        checked_smooth_map([], [], [], nothing)
+    with pytest.raises(ValueError, match=r"out is float32 \[1, 9, 8\], wanted"):
+        checked_smooth_map([distances], rows, across, nothing, np.zeros((1, 9, 8), np.float32))
+    with pytest.raises(ValueError, match=r"region of interest is \[3, 3\], the map is \[8, 9\]"):
+        checked_smooth_map([distances], rows, across, Epilogue(np.ones((3, 3), bool)))

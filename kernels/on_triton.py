@@ -1,0 +1,197 @@
+"""The operations on torch tensors, run by Triton: the same contracts as their namesakes for CPUs.
+
+Needs torch and triton. Where there is no GPU, ``TRITON_INTERPRET=1`` runs them on CPU tensors,
+slowly, for tests.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rdx_fast.kernels import launches, triton_kernels
+from rdx_fast.kernels.configurations import BASELINE
+from rdx_fast.kernels.operators import Band
+from rdx_fast.kernels.resize_normalize import (
+    BAYER,
+    Crop,
+    affine,
+    check_crop,
+    check_pixel_format,
+    resize_taps,
+)
+
+
+class Operators(NamedTuple):
+    """Bands of all scales on a device, for maps of ``size`` (height, width)."""
+
+    matrices: Tensor
+    bands: Tensor
+    size: tuple[int, int]
+
+    @classmethod
+    def of(cls, rows: Sequence[Band], columns: Sequence[Band], device: Any) -> Operators:
+        """``rows[s]: [H, h_s]``, ``columns[s]: [W, w_s]`` transposed, as ``smooth_map`` takes."""
+        pairs = [band for pair in zip(rows, columns, strict=True) for band in pair]
+        matrices = np.concatenate([band.matrix.ravel() for band in pairs])
+        bands = np.concatenate([x for band in pairs for x in (band.first, band.end)])
+        size = (len(rows[0].first), len(columns[0].first))
+        return cls(torch.from_numpy(matrices).to(device), torch.from_numpy(bands).to(device), size)
+
+
+class Summary(NamedTuple):
+    """``epilogue.Summary`` as tensors on the device."""
+
+    maxima: Tensor
+    top_means: Tensor | None
+    areas: Tensor
+
+
+def cosine_maps(teacher: Sequence[Tensor], student: Sequence[Tensor]) -> list[Tensor]:
+    """``cosine_map.cosine_maps``, all scales in one launch. Maps that are neither all contiguous
+    nor all channels-last are copied into the contiguous layout first."""
+    _check_features(teacher, student)
+    if launches.common_layout((*teacher, *student)) is None:
+        teacher, student = ([x.contiguous() for x in maps] for maps in (teacher, student))
+    out = [_buffer(t, (t.shape[0], *t.shape[2:]), torch.float32) for t in teacher]
+    _run(launches.cosine_map(teacher, student, out, _architecture(teacher[0])))
+    return out
+
+
+def smooth_map(
+    distances: Sequence[Tensor],
+    operators: Operators,
+    mask: Tensor | None = None,
+    threshold: float = math.inf,
+    top_k: int = 0,
+    out: Tensor | None = None,
+) -> Summary:
+    """``smooth_map.smooth_map``. ``mask: [H, W]`` bool; ``out: [B, H, W]`` float32 takes the maps;
+    without, none is written, but for device scratch if ``top_k`` asks for the largest values."""
+    batch, size = len(distances[0]), operators.size
+    architecture = _architecture(distances[0])
+    like = distances[0]
+    if out is None and top_k:
+        out = _buffer(like, (batch, *size))
+    tiles = launches.tile_count(*size, architecture)
+    epilogue = launches.Epilogues(
+        mask=(like.new_zeros(1, dtype=torch.bool) if mask is None else mask.contiguous()).view(
+            torch.uint8
+        ),
+        has_mask=mask is not None,
+        threshold=float(threshold),
+        top_k=top_k,
+        maps=_buffer(like, (1,)) if out is None else out,
+        write_maps=out is not None,
+        tile_maxima=_buffer(like, (batch, tiles)),
+        tile_areas=_buffer(like, (batch, tiles), torch.int32),
+        tiles_done=like.new_zeros(batch, dtype=torch.int32),
+        maxima=like.new_full((batch,), math.nan),
+        areas=like.new_zeros(batch, dtype=torch.int64),
+        top_means=like.new_full((batch,), math.nan),
+    )
+    contiguous = [d.contiguous() for d in distances]
+    _run(launches.smooth_map(contiguous, *operators, epilogue, architecture))
+    return Summary(epilogue.maxima, epilogue.top_means if top_k else None, epilogue.areas)
+
+
+def fuse_mul(
+    distances: Sequence[Tensor],
+    blur: Operators,
+    mask: Tensor | None = None,
+    threshold: float = math.inf,
+    top_k: int = 0,
+    out: Tensor | None = None,
+) -> Summary:
+    """``fuse_mul.fuse_mul``; ``blur``: the Gaussian alone, of one scale. Upsampling to the blur's
+    size is done on the way."""
+    product = _buffer(distances[0], (len(distances[0]), *blur.size))
+    contiguous = [d.contiguous() for d in distances]
+    _run(launches.fuse_mul(contiguous, product, _architecture(product)))
+    return smooth_map([product], blur, mask, threshold, top_k, out)
+
+
+def resize_normalize(
+    frames: Tensor,
+    out: Tensor,
+    mean: Sequence[float],
+    std: Sequence[float],
+    pixel_format: str | None = None,
+    crop: Crop | None = None,
+) -> None:
+    """``resize_normalize.resize_normalize`` of a batch of frames of one size: ``[B, H, W, 3]`` or
+    ``[B, H, W]`` uint8, rows of any pitch, to ``out: [B, 3, h, w]`` float32 or float16."""
+    shape = tuple(frames.shape[1:])
+    if frames.dtype != torch.uint8 or frames.ndim not in (3, 4) or shape[2:] not in ((), (3,)):
+        raise ValueError(
+            f"frames are {frames.dtype} {list(frames.shape)}, wanted uint8 [B, H, W, 3] or "
+            f"[B, H, W]"
+        )
+    pixel_format = check_pixel_format(shape, pixel_format)
+    top, left, height, width = check_crop(shape[:2], crop)
+    if frames.stride()[2:] not in ((3, 1), (1,)):
+        frames = frames.contiguous()
+    bayer = pixel_format in BAYER
+    device = str(frames.device)
+    gain, offset = (torch.from_numpy(x).to(frames.device) for x in affine(mean, std))
+    launch = launches.resize_normalize(
+        frames,
+        pixel_format,
+        BAYER.get(pixel_format, (0, 0)),
+        _device_taps(shape[0], top, height, out.shape[2], bayer, device),
+        _device_taps(shape[1], left, width, out.shape[3], bayer, device),
+        gain,
+        offset,
+        out,
+        _architecture(frames),
+    )
+    _run(launch)
+
+
+@lru_cache(maxsize=64)
+def _device_taps(
+    size: int, start: int, length: int, out_size: int, bayer: bool, device: str
+) -> tuple[Tensor, Tensor]:
+    first, weights = resize_taps(size, start, length, out_size, bayer)
+    return torch.from_numpy(first).to(device), torch.from_numpy(weights).to(device)
+
+
+def _buffer(like: Tensor, shape: tuple[int, ...], dtype: torch.dtype | None = None) -> Tensor:
+    """Memory beside ``like``, not yet written."""
+    return like.new_empty(shape, dtype=dtype or like.dtype)
+
+
+def _run(launch: launches.Launch) -> None:
+    kernel = getattr(triton_kernels, launch.kernel)
+    kernel[launch.grid](
+        *launch.arguments,
+        **launch.constants,
+        num_warps=launch.num_warps,
+        num_stages=launch.num_stages,
+        enable_fp_fusion=True,
+    )
+
+
+def _architecture(tensor: Tensor) -> int:
+    if not tensor.is_cuda:
+        return BASELINE  # interpreted
+    major, minor = torch.cuda.get_device_capability(tensor.device)
+    return 10 * major + minor
+
+
+def _check_features(teacher: Sequence[Tensor], student: Sequence[Tensor]) -> None:
+    for s, (t, u) in enumerate(zip(teacher, student, strict=True)):
+        if t.ndim != 4 or t.shape != u.shape:
+            raise ValueError(
+                f"scale {s}: teacher {list(t.shape)} and student {list(u.shape)} differ or are not "
+                f"[B, C, h, w]"
+            )
+    dtypes = {x.dtype for x in (*teacher, *student)}
+    if len(dtypes) > 1 or not dtypes <= {torch.float32, torch.float16, torch.bfloat16}:
+        raise ValueError(f"features are {dtypes}, wanted float32, float16 or bfloat16 for all")
