@@ -1,0 +1,218 @@
+"""Runs the GPU kernels that were built ahead of time, through cuda-python: no torch, no Triton.
+
+Needs the package cuda-bindings and NVIDIA's driver.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from math import prod
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from rdx_fast.errors import EngineError
+from rdx_fast.kernels.configurations import BASELINE
+from rdx_fast.kernels.launches import Launch, dtype_name
+from rdx_fast.kernels.variants import ELEMENTS, FORMAT, MANIFEST
+
+_TYPES = {"i32": ctypes.c_int32, "i64": ctypes.c_int64, "fp32": ctypes.c_float}
+_LARGE_SHARED = 48 * 1024  # more than this is asked of the driver first
+THREADS_A_WARP = 32
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceArray:
+    """Memory on the GPU: an address, and how it is laid out (``strides`` in elements)."""
+
+    pointer: int
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    strides: tuple[int, ...]
+
+    @classmethod
+    def contiguous(cls, pointer: int, shape: Sequence[int], dtype: Any) -> DeviceArray:
+        strides = tuple(prod(shape[axis + 1 :]) for axis in range(len(shape)))
+        return cls(pointer, tuple(shape), np.dtype(dtype), strides)
+
+    @classmethod
+    def of(cls, array: Any) -> DeviceArray:
+        """Of anything with ``__cuda_array_interface__``: torch, CuPy, PyCUDA, Numba arrays."""
+        given = array.__cuda_array_interface__
+        dtype = np.dtype(given["typestr"])
+        whole = cls.contiguous(given["data"][0], given["shape"], dtype)
+        if given.get("strides") is None:
+            return whole
+        strides = tuple(stride // dtype.itemsize for stride in given["strides"])
+        return cls(whole.pointer, whole.shape, dtype, strides)
+
+    def stride(self) -> tuple[int, ...]:
+        return self.strides
+
+
+class KernelLibrary:
+    """The kernels in a folder that ``rdx_fast.kernels.aot`` wrote, for the current CUDA context of
+    a device with compute capability ``architecture`` (90 for 9.0).
+
+    A cubin of exactly that architecture is taken, else the baseline's PTX, which the driver
+    compiles on loading. Kernels are loaded on their first launch; a context manager.
+
+    Raises ``EngineError`` if the folder is not whole, the GPU is too old, a kernel was not built,
+    or the driver refuses.
+    """
+
+    def __init__(self, folder: Path, architecture: int) -> None:
+        if architecture < BASELINE:
+            raise EngineError(
+                f"the GPU has compute capability {architecture / 10:.1f}, the kernels need "
+                f"{BASELINE / 10:.1f} or higher"
+            )
+        self.architecture = architecture
+        self._folder = folder
+        self._kernels = _read_manifest(folder)
+        self._loaded: dict[str, tuple[Any, Any]] = {}
+
+    def choose(self, launch: Launch) -> dict[str, Any]:
+        """The built kernel, as ``kernels.json`` describes it, that a launch asks for."""
+        for kernel in self._kernels:
+            if kernel["kernel"] == launch.kernel and _fits(kernel, launch):
+                return kernel
+        types = [dtype_name(x) for x in launch.arguments if hasattr(x, "dtype")]
+        raise EngineError(
+            f"{self._folder} holds no {launch.kernel} for {launch.constants} and {types}: build "
+            f"the kernels again with  python -m rdx_fast.kernels.aot  of this version"
+        )
+
+    def image(self, kernel: dict[str, Any]) -> bytes:
+        """Code of a kernel for this architecture: a cubin, else PTX."""
+        kind = "cubin" if str(self.architecture) in kernel["builds"] else "ptx"
+        file = self._build(kernel)[kind]
+        content = (self._folder / file["file"]).read_bytes()
+        if sha256(content).hexdigest() != file["sha256"]:
+            raise EngineError(
+                f"{self._folder / file['file']} is not what {MANIFEST} says: build the kernels "
+                f"again"
+            )
+        return content
+
+    def launch(self, launch: Launch, stream: int = 0) -> None:
+        """Start a kernel on a CUDA stream; its arrays must live until it is done."""
+        kernel = self.choose(launch)
+        if kernel["name"] not in self._loaded:
+            self._loaded[kernel["name"]] = self._load(kernel)
+        function = self._loaded[kernel["name"]][1]
+        build = self._build(kernel)
+        if any(launch.constants[name] != size for name, size in build["blocks"].items()):
+            raise EngineError(
+                f"{kernel['name']} was built with blocks {build['blocks']}, the launch is for "
+                f"{launch.constants}: build the kernels again"
+            )
+        packed = Packed(kernel, launch.arguments)
+        threads = THREADS_A_WARP * build["num_warps"]
+        _driver(
+            "cuLaunchKernel",
+            *(function, *launch.grid, 1, threads, 1, 1, build["shared_bytes"], stream),
+            *(packed.address, 0),
+        )
+
+    def close(self) -> None:
+        """Unload the kernels."""
+        for module, _ in self._loaded.values():
+            _driver("cuModuleUnload", module)
+        self._loaded.clear()
+
+    def __enter__(self) -> KernelLibrary:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _build(self, kernel: dict[str, Any]) -> dict[str, Any]:
+        builds = kernel["builds"]
+        return builds.get(str(self.architecture)) or builds[str(BASELINE)]
+
+    def _load(self, kernel: dict[str, Any]) -> tuple[Any, Any]:
+        content, build = self.image(kernel), self._build(kernel)
+        module = _driver("cuModuleLoadData", content + b"\0")
+        function = _driver("cuModuleGetFunction", module, kernel["kernel"].encode())
+        if build["shared_bytes"] > _LARGE_SHARED:
+            from cuda.bindings import driver
+
+            attribute = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+            _driver("cuFuncSetAttribute", function, attribute, build["shared_bytes"])
+        return module, function
+
+
+class Packed:
+    """A kernel's arguments as the driver takes them: ``address`` of an array of pointers to them.
+
+    Keep it until the launch returns. Raises ``ValueError`` for another number of arguments.
+    """
+
+    def __init__(self, kernel: dict[str, Any], arguments: Sequence[Any]) -> None:
+        parameters = kernel["parameters"]
+        if len(arguments) != len(parameters):
+            raise ValueError(
+                f"{kernel['name']} takes {len(parameters)} arguments, {len(arguments)} were given"
+            )
+        self.values: list[Any] = [
+            ctypes.c_void_p(a.pointer) if p["type"].startswith("*") else _TYPES[p["type"]](a)
+            for p, a in zip(parameters, arguments, strict=True)
+        ]
+        self.values += [ctypes.c_void_p(None)] * kernel["hidden_pointers"]
+        addresses = [ctypes.addressof(value) for value in self.values]
+        self.pointers = (ctypes.c_void_p * len(addresses))(*addresses)
+
+    @property
+    def address(self) -> int:
+        return ctypes.addressof(self.pointers)
+
+
+def _fits(kernel: dict[str, Any], launch: Launch) -> bool:
+    """Whether constants and element types are the launch's. Block sizes are each build's own."""
+    if any(launch.constants[name] != value for name, value in kernel["constants"].items()):
+        return False
+    return all(
+        parameter["type"] == f"*{ELEMENTS.get(dtype_name(argument))}"
+        for parameter, argument in zip(kernel["parameters"], launch.arguments, strict=True)
+        if parameter["type"].startswith("*")
+    )
+
+
+def _read_manifest(folder: Path) -> list[dict[str, Any]]:
+    path = folder / MANIFEST
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise EngineError(
+            f"{path} cannot be read ({error}): build the kernels with  "
+            f"python -m rdx_fast.kernels.aot {folder}"
+        ) from error
+    if manifest.get("format") != FORMAT:
+        raise EngineError(
+            f"{path} has format {manifest.get('format')}, this rdx_fast reads {FORMAT}: build the "
+            f"kernels again"
+        )
+    return manifest["kernels"]
+
+
+def _driver(name: str, *arguments: Any) -> Any:
+    """Call the CUDA driver; raises ``EngineError`` with its own words."""
+    from cuda.bindings import driver
+
+    status, *results = getattr(driver, name)(*arguments)
+    if status != driver.CUresult.CUDA_SUCCESS:
+        _, text = driver.cuGetErrorString(status)
+        raise EngineError(f"CUDA's {name} failed: {status.name}, {(text or b'').decode()}")
+    return results[0] if results else None

@@ -1,0 +1,273 @@
+"""Kernels built ahead of time: what is written, and how a launcher would call it.
+
+No kernel runs here; that takes a GPU (``test_on_the_gpu``).
+"""
+
+from __future__ import annotations
+
+import copy
+import ctypes
+import json
+import math
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from rdx_fast.errors import EngineError
+from rdx_fast.kernels import launches
+from rdx_fast.kernels.aot import refuse_spills
+from rdx_fast.kernels.configurations import ARCHITECTURES, configuration
+from rdx_fast.kernels.launcher import DeviceArray, KernelLibrary, Packed
+from rdx_fast.kernels.variants import variants
+
+MOST_REGISTERS = 255  # of a thread, on every architecture
+
+
+@pytest.fixture(scope="session")
+def kernels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All kernels for all architectures. In a process of its own: this one interprets Triton."""
+    folder = tmp_path_factory.mktemp("aot") / "kernels"
+    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
+    environment["TRITON_CACHE_DIR"] = str(folder.parent / "cache")  # compile, whatever was before
+    command = [sys.executable, "-P", "-m", "rdx_fast.kernels.aot", str(folder)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+@pytest.fixture(scope="session")
+def manifest(kernels: Path) -> list[dict]:
+    return json.loads((kernels / "kernels.json").read_text())["kernels"]
+
+
+def array(shape: tuple[int, ...], dtype: str = "float32", pointer: int = 0x1000) -> DeviceArray:
+    return DeviceArray.contiguous(pointer, shape, dtype)
+
+
+def features(dtype: str, last: bool = False, channels: int = 64) -> list[DeviceArray]:
+    maps = [array((2, channels, 8, 8), dtype), array((2, 2 * channels, 4, 4), dtype)]
+    if not last:
+        return maps
+    for i, x in enumerate(maps):
+        _, c, h, w = x.shape
+        maps[i] = DeviceArray(x.pointer, x.shape, x.dtype, (c * h * w, 1, w * c, c))
+    return maps
+
+
+def cosine_launch(dtype: str, last: bool, channels: int = 64) -> launches.Launch:
+    maps = features(dtype, last, channels)
+    return launches.cosine_map(maps, maps, [array((2, 8, 8)), array((2, 4, 4))], 90)
+
+
+def smooth_launch(architecture: int) -> launches.Launch:
+    tiles = launches.tile_count(64, 96, architecture)
+    epilogue = launches.Epilogues(
+        mask=array((64, 96), "uint8"),
+        has_mask=True,
+        threshold=0.5,
+        top_k=7,
+        maps=array((2, 64, 96)),
+        write_maps=True,
+        tile_maxima=array((2, tiles)),
+        tile_areas=array((2, tiles), "int32"),
+        tiles_done=array((2,), "int32"),
+        maxima=array((2,)),
+        areas=array((2,), "int64"),
+        top_means=array((2,)),
+    )
+    distances = [array((2, 8, 8)), array((2, 4, 4))]
+    operators = (array((1,)), array((1,), "int32"))
+    return launches.smooth_map(distances, *operators, (64, 96), epilogue, architecture)
+
+
+def resize_launch(pixel_format: str, dtype: str) -> launches.Launch:
+    colour = (3,) if pixel_format in ("rgb", "bgr") else ()
+    taps = (array((16,), "int32"), array((3, 16, 5)))
+    return launches.resize_normalize(
+        array((2, 40, 40, *colour), "uint8"),
+        pixel_format,
+        (1, 0),
+        taps,
+        taps,
+        array((3,)),
+        array((3,)),
+        array((2, 3, 16, 16), dtype),
+        90,
+    )
+
+
+LAUNCHES = {
+    "cosine_map_fp16_channels_last0_aligned1": cosine_launch("float16", last=False),
+    "cosine_map_fp32_channels_last1_aligned1": cosine_launch("float32", last=True),
+    "cosine_map_fp16_channels_last1_aligned0": cosine_launch("float16", last=True, channels=24),
+    "smooth_map": smooth_launch(90),
+    "fuse_mul": launches.fuse_mul([array((2, 8, 8))], array((2, 64, 96)), 90),
+    "resize_normalize_fp16_format0": resize_launch("bgr", "float16"),
+    "resize_normalize_fp32_format1": resize_launch("mono", "float32"),
+    "resize_normalize_fp32_format2": resize_launch("bayer_rggb", "float32"),
+}
+
+
+def test_everything_is_built(kernels: Path, manifest: list[dict]) -> None:
+    assert {k["name"] for k in manifest} == {v.name for v in variants()}
+    for kernel in manifest:
+        assert set(kernel["builds"]) == {str(a) for a in ARCHITECTURES}
+        for architecture, build in kernel["builds"].items():
+            cubin = (kernels / build["cubin"]["file"]).read_bytes()
+            assert cubin[:4] == b"\x7fELF"
+            assert build["stack_bytes"] == 0  # nothing spilled
+            assert 0 < build["registers"] <= MOST_REGISTERS
+            assert build["shared_bytes"] <= 48 * 1024
+            assert ("ptx" in build) == (architecture == "80")
+        ptx = (kernels / kernel["builds"]["80"]["ptx"]["file"]).read_text()
+        assert f".entry {kernel['kernel']}(" in ptx
+        assert ".target sm_80" in ptx
+
+
+def test_spills_are_refused(manifest: list[dict]) -> None:
+    refuse_spills(manifest)
+    spilling = copy.deepcopy(manifest)
+    spilling[0]["builds"]["86"]["stack_bytes"] = 8
+    with pytest.raises(RuntimeError, match=r"spill registers.* for sm_86: 8 bytes"):
+        refuse_spills(spilling)
+
+
+@pytest.mark.parametrize("name", LAUNCHES)
+@pytest.mark.parametrize(("architecture", "kind"), [(90, b"\x7fELF"), (103, b"//")])
+def test_launches_find_their_kernel(kernels, name, architecture, kind) -> None:
+    library = KernelLibrary(kernels, architecture)
+    chosen = library.choose(LAUNCHES[name])
+    assert chosen["name"] == name
+    # Another architecture than those built gets the baseline's PTX.
+    assert library.image(chosen).lstrip()[: len(kind)] == kind
+
+
+@pytest.mark.parametrize("name", LAUNCHES)
+def test_arguments_are_packed_as_the_ptx_wants(kernels, manifest, name) -> None:
+    launch = LAUNCHES[name]
+    (kernel,) = (k for k in manifest if k["name"] == name)
+    packed = Packed(kernel, launch.arguments)
+    ptx = (kernels / kernel["builds"]["80"]["ptx"]["file"]).read_text()
+    head = ptx[ptx.index(".entry") : ptx.index(".reqntid")]
+    declared = [int(bits) // 8 for bits in re.findall(r"\.param \.\w(\d+)", head)]
+    assert [ctypes.sizeof(value) for value in packed.values] == declared
+    pointers = ctypes.cast(packed.address, ctypes.POINTER(ctypes.c_void_p))
+    for i, value in enumerate(packed.values):
+        assert pointers[i] == ctypes.addressof(value)
+    for value, given in zip(packed.values, launch.arguments, strict=False):
+        expected = given.pointer if isinstance(given, DeviceArray) else given
+        assert value.value == pytest.approx(expected, rel=1e-7)
+    for hidden in packed.values[len(launch.arguments) :]:
+        assert hidden.value is None
+    build = kernel["builds"]["90"]
+    assert all(launch.constants[block] == size for block, size in build["blocks"].items())
+    assert launch.num_warps == build["num_warps"]
+
+
+def test_grids_cover_everything() -> None:
+    launch = cosine_launch("float16", last=False)
+    positions = configuration("cosine_map", 90).blocks["BLOCK_P"]
+    assert launch.grid == (math.ceil(64 / positions) + math.ceil(16 / positions), 2)
+    for architecture in ARCHITECTURES:
+        blocks = configuration("smooth_map", architecture).blocks
+        tiles = math.ceil(64 / blocks["BLOCK_Y"]) * math.ceil(96 / blocks["BLOCK_X"])
+        assert smooth_launch(architecture).grid == (tiles, 2)
+
+
+def test_launcher_needs_neither_torch_nor_triton(kernels: Path) -> None:
+    code = """
+import sys
+from pathlib import Path
+from rdx_fast.kernels.launcher import KernelLibrary
+KernelLibrary(Path(sys.argv[1]), 90)
+print(sorted({"torch", "triton", "cuda"} & sys.modules.keys()))
+"""
+    command = [sys.executable, "-P", "-c", code, str(kernels)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_what_is_refused(kernels: Path, tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match=r"compute capability 7\.5, the kernels need 8\.0"):
+        KernelLibrary(kernels, 75)
+    with pytest.raises(EngineError, match=r"cannot be read .*python -m rdx_fast\.kernels\.aot"):
+        KernelLibrary(tmp_path, 90)
+    (tmp_path / "kernels.json").write_text('{"format": 99, "kernels": []}')
+    with pytest.raises(EngineError, match="has format 99, this rdx_fast reads 1"):
+        KernelLibrary(tmp_path, 90)
+    library = KernelLibrary(kernels, 90)
+    launch = cosine_launch("float64", last=False)
+    with pytest.raises(EngineError, match=r"holds no cosine_map for .*float64"):
+        library.choose(launch)
+    kernel = library.choose(LAUNCHES["fuse_mul"])
+    with pytest.raises(ValueError, match="takes 12 arguments, 3 were given"):
+        Packed(kernel, (1, 2, 3))
+
+
+def test_altered_code_is_refused(kernels: Path, tmp_path: Path) -> None:
+    for file in kernels.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    library = KernelLibrary(tmp_path, 90)
+    kernel = library.choose(LAUNCHES["fuse_mul"])
+    with (tmp_path / kernel["builds"]["90"]["cubin"]["file"]).open("ab") as file:
+        file.write(b"x")
+    with pytest.raises(EngineError, match="is not what"):
+        library.image(kernel)
+
+
+def test_mixed_layouts_and_too_many_scales() -> None:
+    first, last = features("float16"), features("float16", last=True)
+    out = [array((2, 8, 8)), array((2, 4, 4))]
+    with pytest.raises(ValueError, match="neither all contiguous nor all channels-last"):
+        launches.cosine_map(first, last, out, 90)
+    with pytest.raises(ValueError, match="4 scales, the GPU's kernels take 1 to 3"):
+        launches.cosine_map(first * 2, first * 2, out * 2, 90)
+    lone = [array((2, 1, 8, 8), "float16")]
+    assert launches.common_layout([*lone, last[0]]) == "last"  # one channel is both
+
+
+def test_top_mean_wants_the_maps() -> None:
+    given = smooth_launch(90)
+    assert given.arguments[given.arguments.index(0.5) + 1] == 7
+    epilogue = launches.Epilogues(*[array((1,))] * 12)._replace(top_k=1, write_maps=False)
+    with pytest.raises(ValueError, match="give them a place"):
+        launches.smooth_map([array((1, 2, 2))], array((1,)), array((1,)), (4, 4), epilogue, 90)
+
+
+class CudaArray:
+    """As libraries describe their arrays to each other (CUDA Array Interface, version 3)."""
+
+    def __init__(self, strides: tuple[int, ...] | None) -> None:
+        self.__cuda_array_interface__ = {
+            "shape": (2, 3, 4),
+            "typestr": "<f2",
+            "data": (0x7000, False),
+            "version": 3,
+            "strides": strides,
+        }
+
+
+def test_arrays_of_other_libraries() -> None:
+    assert DeviceArray.of(CudaArray(None)).stride() == (12, 4, 1)
+    given = DeviceArray.of(CudaArray((48, 2, 6)))
+    assert given.stride() == (24, 1, 3)
+    assert (given.pointer, given.shape, given.dtype) == (0x7000, (2, 3, 4), np.float16)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU: nothing can be launched")
+def test_on_the_gpu(kernels: Path) -> None:
+    major, minor = torch.cuda.get_device_capability()
+    maps = [torch.randn(3, 64, 8, 40, device="cuda", dtype=torch.float16) for _ in range(2)]
+    out = torch.full((3, 8, 40), math.nan, device="cuda")
+    given = [[DeviceArray.of(x)] for x in (*maps, out)]
+    with KernelLibrary(kernels, 10 * major + minor) as library:
+        library.launch(launches.cosine_map(*given, 10 * major + minor))
+        torch.cuda.synchronize()
+    expected = 1 - torch.nn.functional.cosine_similarity(*(x.double() for x in maps))
+    torch.testing.assert_close(out.double(), expected, rtol=0, atol=2e-6)
