@@ -7,12 +7,8 @@ ratios are of calls that followed each other.
 from __future__ import annotations
 
 import itertools
-import json
-import subprocess
 import tempfile
 from contextlib import ExitStack
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,8 +19,8 @@ from rich.console import Console
 from rich.table import Table
 
 from rdx_fast.bench.generated import generated_bundle
+from rdx_fast.bench.records import append, facts
 from rdx_fast.detector import Detector
-from rdx_fast.doctor import examine
 
 STAGES = ("preprocess", "network", "postprocess", "total")
 
@@ -54,11 +50,7 @@ def record(
     around = 1 - times["network"] / times["total"]
     ratio = times["total"] / first["total"]
     return {
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "bench": "latency",
-        "commit": _commit(),
-        "cpu": next(f.found for f in examine() if f.part == "CPU"),
-        "versions": {name: version(name) for name in ("rdx_fast", "openvino", "numpy")},
+        **facts("latency", ("openvino", "numpy")),
         "bundle_sha256": manifest.files[manifest.network].sha256,
         "method": manifest.method,
         "backbone": manifest.backbone,
@@ -72,12 +64,6 @@ def record(
         "share_around_network": round(float(np.median(around)), 4),
         "ratio_to_first": [round(float(np.percentile(ratio, p)), 3) for p in (10, 50, 90)],
     }
-
-
-def _commit() -> str:
-    command = ["git", "describe", "--always", "--dirty"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return done.stdout.strip() or "unknown"
 
 
 def main(
@@ -131,9 +117,7 @@ def main(
         )
     Console(width=140).print(table)
     if output is not None:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        with output.open("a", encoding="utf-8") as stream:
-            stream.writelines(json.dumps(row) + "\n" for row in rows)
+        append(output, rows)
 
 
 if __name__ == "__main__":

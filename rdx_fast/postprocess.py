@@ -57,7 +57,12 @@ class AnomalyMapper:
         given = tuple(tuple(m.shape[1:]) for m in teacher)
         if given != self._scales:
             raise ValueError(f"features are {given}, the manifest says {self._scales}")
-        distances = cosine_maps(teacher, student, self._threads)
+        return self.fuse(cosine_maps(teacher, student, self._threads), out)
+
+    def fuse(
+        self, distances: Sequence[NDArray[np.float32]], out: NDArray[np.float32] | None = None
+    ) -> Summary:
+        """The same from distance maps ``[B, h_s, w_s]`` float32."""
         operators = (distances, self._rows, self._columns)
         if self._multiplies:
             return fuse_mul(*operators, *self._blur, self.epilogue, out, self._threads)

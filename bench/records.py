@@ -1,0 +1,33 @@
+"""What every measured row says of where and of what it was measured."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from rdx_fast.doctor import examine
+
+
+def facts(bench: str, packages: Iterable[str]) -> dict[str, Any]:
+    """Time, commit, CPU and versions."""
+    command = ["git", "describe", "--always", "--dirty"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return {
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "bench": bench,
+        "commit": done.stdout.strip() or "unknown",
+        "cpu": next(f.found for f in examine() if f.part == "CPU"),
+        "versions": {name: version(name) for name in ("rdx_fast", *packages)},
+    }
+
+
+def append(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Add rows to a file of JSON lines."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as stream:
+        stream.writelines(json.dumps(row) + "\n" for row in rows)
