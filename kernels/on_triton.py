@@ -60,7 +60,7 @@ def cosine_maps(teacher: Sequence[Tensor], student: Sequence[Tensor]) -> list[Te
     if launches.common_layout((*teacher, *student)) is None:
         teacher, student = ([x.contiguous() for x in maps] for maps in (teacher, student))
     out = [_buffer(t, (t.shape[0], *t.shape[2:]), torch.float32) for t in teacher]
-    _run(launches.cosine_map(teacher, student, out, _architecture(teacher[0])))
+    run(launches.cosine_map(teacher, student, out, architecture_of(teacher[0])))
     return out
 
 
@@ -74,16 +74,29 @@ def smooth_map(
 ) -> Summary:
     """``smooth_map.smooth_map``. ``mask: [H, W]`` bool; ``out: [B, H, W]`` float32 takes the maps;
     without, none is written, but for device scratch if ``top_k`` asks for the largest values."""
-    batch, size = len(distances[0]), operators.size
-    architecture = _architecture(distances[0])
-    like = distances[0]
+    held = buffers(distances[0], operators.size, mask, threshold, top_k, out)
+    contiguous = [d.contiguous() for d in distances]
+    run(launches.smooth_map(contiguous, *operators, held, architecture_of(distances[0])))
+    return Summary(held.maxima, held.top_means if top_k else None, held.areas)
+
+
+def buffers(
+    like: Tensor,
+    size: tuple[int, int],
+    mask: Tensor | None = None,
+    threshold: float = math.inf,
+    top_k: int = 0,
+    out: Tensor | None = None,
+) -> launches.Epilogues:
+    """What a launch of ``smooth_map`` writes to, beside ``like: [B, ...]``; good for any number of
+    launches, one after the other."""
+    batch = len(like)
     if out is None and top_k:
         out = _buffer(like, (batch, *size))
-    tiles = launches.tile_count(*size, architecture)
-    epilogue = launches.Epilogues(
-        mask=(like.new_zeros(1, dtype=torch.bool) if mask is None else mask.contiguous()).view(
-            torch.uint8
-        ),
+    tiles = launches.tile_count(*size, architecture_of(like))
+    everywhere = like.new_zeros(1, dtype=torch.bool)
+    return launches.Epilogues(
+        mask=(everywhere if mask is None else mask.contiguous()).view(torch.uint8),
         has_mask=mask is not None,
         threshold=float(threshold),
         top_k=top_k,
@@ -96,9 +109,6 @@ def smooth_map(
         areas=like.new_zeros(batch, dtype=torch.int64),
         top_means=like.new_full((batch,), math.nan),
     )
-    contiguous = [d.contiguous() for d in distances]
-    _run(launches.smooth_map(contiguous, *operators, epilogue, architecture))
-    return Summary(epilogue.maxima, epilogue.top_means if top_k else None, epilogue.areas)
 
 
 def fuse_mul(
@@ -113,7 +123,7 @@ def fuse_mul(
     size is done on the way."""
     product = _buffer(distances[0], (len(distances[0]), *blur.size))
     contiguous = [d.contiguous() for d in distances]
-    _run(launches.fuse_mul(contiguous, product, _architecture(product)))
+    run(launches.fuse_mul(contiguous, product, architecture_of(product)))
     return smooth_map([product], blur, mask, threshold, top_k, out)
 
 
@@ -149,9 +159,9 @@ def resize_normalize(
         gain,
         offset,
         out,
-        _architecture(frames),
+        architecture_of(frames),
     )
-    _run(launch)
+    run(launch)
 
 
 @lru_cache(maxsize=64)
@@ -167,7 +177,8 @@ def _buffer(like: Tensor, shape: tuple[int, ...], dtype: torch.dtype | None = No
     return like.new_empty(shape, dtype=dtype or like.dtype)
 
 
-def _run(launch: launches.Launch) -> None:
+def run(launch: launches.Launch) -> None:
+    """Start a kernel on torch's current stream."""
     kernel = getattr(triton_kernels, launch.kernel)
     kernel[launch.grid](
         *launch.arguments,
@@ -178,7 +189,8 @@ def _run(launch: launches.Launch) -> None:
     )
 
 
-def _architecture(tensor: Tensor) -> int:
+def architecture_of(tensor: Tensor) -> int:
+    """Compute capability of the tensor's GPU, 90 for 9.0."""
     if not tensor.is_cuda:
         return BASELINE  # interpreted
     major, minor = torch.cuda.get_device_capability(tensor.device)

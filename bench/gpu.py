@@ -1,0 +1,196 @@
+"""The GPU's kernels, checked and timed: ``python -m rdx_fast.bench.gpu --help``. Needs a GPU.
+
+Times are medians of CUDA events over launches that rotate among several inputs, so that no cache
+holds them. Nothing is timed before it agrees with the CPU's kernels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import cycle
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import typer
+from torch import Tensor
+from torch.nn import functional
+
+from rdx_fast.bench.features import (
+    SCALES,
+    SIZE,
+    features,
+    map_spec,
+    published_distances,
+    published_upsampled,
+)
+from rdx_fast.bench.records import append, facts
+from rdx_fast.kernels import launches, on_triton
+from rdx_fast.kernels.operators import Band, gaussian_matrix, upsample_matrix
+from rdx_fast.postprocess import AnomalyMapper
+
+SETS = 4
+CALLS = 200
+
+
+def operators() -> on_triton.Operators:
+    blur = gaussian_matrix(SIZE, 4.0, 4.0)
+    bands = [Band.of(blur @ upsample_matrix(scale.height, SIZE)) for scale in SCALES]
+    return on_triton.Operators.of(bands, [band.transposed for band in bands], "cuda")
+
+
+def ours(
+    teacher: Sequence[Tensor], student: Sequence[Tensor], matrices: on_triton.Operators
+) -> Callable[[], Tensor]:
+    """Score-only post-processing into buffers that are made once: two launches."""
+    architecture = on_triton.architecture_of(teacher[0])
+    distances = [t.new_empty((t.shape[0], *t.shape[2:]), dtype=torch.float32) for t in teacher]
+    held = on_triton.buffers(distances[0], matrices.size)
+    cosine = launches.cosine_map(teacher, student, distances, architecture)
+    smooth = launches.smooth_map(distances, *matrices, held, architecture)
+
+    def run() -> Tensor:
+        on_triton.run(cosine)
+        on_triton.run(smooth)
+        return held.maxima
+
+    return run
+
+
+def eager(teacher: Sequence[Tensor], student: Sequence[Tensor]) -> Callable[[], Tensor]:
+    """What torch offers: cosine, interpolate, sum, and the Gaussian as two convolutions."""
+    offsets = torch.arange(-16, 17, device="cuda")
+    weights = torch.exp(-0.5 * (offsets / 4) ** 2)
+    weights = (weights / weights.sum())[None, None, None]
+
+    def run() -> Tensor:
+        total = torch.stack(published_upsampled(published_distances(teacher, student))).sum(0)
+        padded = functional.pad(total[:, None].float(), (16, 16, 16, 16), mode="replicate")
+        rows = functional.conv2d(padded, weights)
+        return functional.conv2d(rows, weights.transpose(2, 3)).amax(dim=(1, 2, 3))
+
+    return run
+
+
+def event() -> Any:
+    return torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+
+
+def median_us(runs: Sequence[Callable[[], object]]) -> float:
+    """Median microseconds of a call, the given ones in turn."""
+    for run in runs:
+        run()
+    pairs = []
+    for run, _ in zip(cycle(runs), range(CALLS)):
+        begin, end = event(), event()
+        begin.record()
+        run()
+        end.record()
+        pairs.append((begin, end))
+    torch.cuda.synchronize()
+    return float(np.median([1000 * begin.elapsed_time(end) for begin, end in pairs]))
+
+
+def in_graph(run: Callable[[], object], replays: int = 1000) -> float:
+    """Microseconds of one replay of a CUDA graph that holds the call."""
+    run()
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        run()
+    graph.replay()
+    begin, end = event(), event()
+    begin.record()
+    for _ in range(replays):
+        graph.replay()
+    end.record()
+    torch.cuda.synchronize()
+    return 1000 * begin.elapsed_time(end) / replays
+
+
+def inputs(batch: int) -> list[tuple[list[Tensor], list[Tensor]]]:
+    """Several sets of float16 features on the GPU."""
+    maps = features(batch)
+    sets = [[[x.roll(i, 0).half().cuda() for x in half] for half in maps] for i in range(SETS)]
+    return [(teacher, student) for teacher, student in sets]
+
+
+def check(teacher: Sequence[Tensor], student: Sequence[Tensor], scores: Tensor) -> float:
+    """Largest difference from the CPU's scores; raises ``RuntimeError`` if it is too large."""
+    mapper = AnomalyMapper(map_spec("add"), SCALES)
+    t, s = ([x.cpu().numpy() for x in maps] for maps in (teacher, student))
+    expected = mapper(t, s).maxima
+    difference = float(np.abs(scores.cpu().numpy() - expected).max())
+    if not difference <= 2e-6 * float(expected.max()):
+        raise RuntimeError(f"the GPU's scores differ from the CPU's by {difference}: not timed")
+    return difference
+
+
+def measure() -> list[dict[str, Any]]:
+    matrices = operators()
+    source = torch.empty(2**29, dtype=torch.uint8, device="cuda").random_()
+    target = torch.empty_like(source)
+    copy_us = median_us([lambda: target.copy_(source)])
+    copied = 2 * source.numel() / copy_us / 1e3  # GB/s, read and written
+    rows: list[dict[str, Any]] = [{"operation": "copy", "gb_per_s": copied}]
+
+    sets = inputs(32)
+    difference = check(*sets[0], ours(*sets[0], matrices)())
+    cosine_us = median_us([lambda s=s: on_triton.cosine_maps(*s) for s in sets])  # type: ignore[misc]
+    read = sum(x.numel() * x.element_size() for maps in sets[0] for x in maps)
+    written = sum(4 * x.shape[0] * x.shape[2] * x.shape[3] for x in sets[0][0])
+    speed = (read + written) / cosine_us / 1e3
+    rows.append(
+        {
+            "operation": "cosine_map",
+            "batch": 32,
+            "us": cosine_us,
+            "gb_per_s": speed,
+            "share_of_copy": speed / copied,
+        }
+    )
+    chain, other = (
+        median_us([make(*s) for s in sets]) for make in (lambda t, s: ours(t, s, matrices), eager)
+    )
+    rows.append(
+        {
+            "operation": "cosine + smooth + maximum",
+            "batch": 32,
+            "us": chain,
+            "torch_eager_us": other,
+            "times_faster": other / chain,
+            "score_difference": difference,
+        }
+    )
+    (one, *_) = inputs(1)
+    difference = check(*one, ours(*one, matrices)())
+    rows.append(
+        {
+            "operation": "cosine + smooth + maximum in a CUDA graph",
+            "batch": 1,
+            "us": in_graph(ours(*one, matrices)),
+            "torch_eager_us": median_us([eager(*one)]),
+            "score_difference": difference,
+        }
+    )
+    return rows
+
+
+def main(
+    output: Annotated[Path | None, typer.Option(help="JSON lines to append to.")] = None,
+) -> None:
+    """Check and time the kernels on this machine's GPU."""
+    if not torch.cuda.is_available():
+        raise typer.BadParameter("torch finds no CUDA GPU here, and this measures nothing else")
+    common = facts("gpu", ("numpy", "torch", "triton"))
+    common |= {"gpu": torch.cuda.get_device_name(), "cuda": torch.version.cuda}
+    rows = [common | row for row in measure()]
+    for row in rows:
+        print({key: value for key, value in row.items() if key not in common})
+    if output is not None:
+        append(output, rows)
+
+
+if __name__ == "__main__":
+    typer.run(main)
