@@ -17,8 +17,19 @@ from rdx_fast.bundle import Bundle, open_bundle  # noqa: E402
 from rdx_fast.detector import Detector  # noqa: E402
 from rdx_fast.engines import open_engine  # noqa: E402
 from rdx_fast.errors import RdxError  # noqa: E402
+from rdx_fast.kernels.threshold_regions import Region, threshold_regions  # noqa: E402
 from rdx_fast.result import Result  # noqa: E402
 
 __version__ = "0.1.0"
 
-__all__ = ["Bundle", "Detector", "RdxError", "Result", "__version__", "open_bundle", "open_engine"]
+__all__ = [
+    "Bundle",
+    "Detector",
+    "RdxError",
+    "Region",
+    "Result",
+    "__version__",
+    "open_bundle",
+    "open_engine",
+    "threshold_regions",
+]
