@@ -48,7 +48,9 @@ def ours(
     distances = [t.new_empty((t.shape[0], *t.shape[2:]), dtype=torch.float32) for t in teacher]
     held = on_triton.buffers(distances[0], matrices.size)
     cosine = launches.cosine_map(teacher, student, distances, architecture)
-    smooth = launches.smooth_map(distances, *matrices, held, architecture)
+    smooth = launches.smooth_map(
+        distances, matrices.matrices, matrices.bands, matrices.size, held, architecture
+    )
 
     def run() -> Tensor:
         on_triton.run(cosine)

@@ -14,11 +14,13 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from hashlib import sha256
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from rdx_fast.errors import MissingDependencyError, RdxError
 from rdx_fast.kernels.configurations import ARCHITECTURES, BASELINE
 from rdx_fast.kernels.variants import FORMAT, MANIFEST, Variant, variants
 
@@ -156,6 +158,8 @@ def main(
     jobs: Annotated[int, typer.Option(min=1, help="Compilers side by side.")] = 2,
 ) -> None:
     """Build every kernel for every architecture."""
+    if find_spec("triton") is None:
+        raise MissingDependencyError("triton", "building the GPU's kernels", "kernels")
     path = build(folder, jobs=jobs)
     kernels = json.loads(path.read_text())["kernels"]
     count = sum(len(kernel["builds"]) for kernel in kernels)
@@ -164,4 +168,7 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    try:
+        typer.run(main)
+    except (RdxError, RuntimeError) as error:
+        raise SystemExit(f"error: {error}") from error

@@ -29,7 +29,7 @@ def cosine_maps(
 
     Raises ``ValueError`` for unlike shapes, another or mixed dtype, no scales, or no channels.
     """
-    _check(teacher, student)
+    check_features(teacher, student)
     check_threads(threads)
     if native is None:
         return cosine_maps_numpy(teacher, student)
@@ -68,7 +68,8 @@ def _bits(features: Floats) -> NDArray[Any]:
     return features.view(np.uint16) if features.dtype.name == "bfloat16" else features
 
 
-def _check(teacher: Sequence[Floats], student: Sequence[Floats]) -> None:
+def check_features(teacher: Sequence[Any], student: Sequence[Any]) -> None:
+    """Raises ``ValueError`` unless these are features, as NumPy arrays or torch tensors."""
     if not teacher or len(teacher) != len(student):
         raise ValueError(f"{len(teacher)} teacher and {len(student)} student maps: wanted as many")
     for s, (t, u) in enumerate(zip(teacher, student, strict=True)):
@@ -77,7 +78,7 @@ def _check(teacher: Sequence[Floats], student: Sequence[Floats]) -> None:
                 f"scale {s}: teacher {list(t.shape)} and student {list(u.shape)} differ or are not "
                 f"[B, C, h, w]"
             )
-    given = {x.dtype.name for x in (*teacher, *student)}
+    given = {str(x.dtype).removeprefix("torch.") for x in (*teacher, *student)}
     if len(given) > 1 or not given <= set(ELEMENTS):
         raise ValueError(
             f"features are {', '.join(sorted(given))}, wanted one of {', '.join(ELEMENTS)} for all"

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from rdx_fast.errors import EngineError
+from rdx_fast.errors import EngineError, MissingDependencyError
 from rdx_fast.kernels.configurations import BASELINE
 from rdx_fast.kernels.launches import Launch, dtype_name
 from rdx_fast.kernels.variants import ELEMENTS, FORMAT, MANIFEST
@@ -102,7 +102,8 @@ class KernelLibrary:
         return content
 
     def launch(self, launch: Launch, stream: int = 0) -> None:
-        """Start a kernel on a CUDA stream; its arrays must live until it is done."""
+        """Start a kernel on a CUDA stream. Arrays are ``DeviceArray``s, and must live until it is
+        done."""
         kernel = self.choose(launch)
         if kernel["name"] not in self._loaded:
             self._loaded[kernel["name"]] = self._load(kernel)
@@ -147,9 +148,7 @@ class KernelLibrary:
         module = _driver("cuModuleLoadData", content + b"\0")
         function = _driver("cuModuleGetFunction", module, kernel["kernel"].encode())
         if build["shared_bytes"] > _LARGE_SHARED:
-            from cuda.bindings import driver
-
-            attribute = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+            attribute = _cuda().CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
             _driver("cuFuncSetAttribute", function, attribute, build["shared_bytes"])
         return module, function
 
@@ -207,10 +206,19 @@ def _read_manifest(folder: Path) -> list[dict[str, Any]]:
     return manifest["kernels"]
 
 
+def _cuda() -> Any:
+    try:
+        from cuda.bindings import driver
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] != "cuda":
+            raise
+        raise MissingDependencyError("cuda-bindings", "launching kernels on a GPU", "gpu") from None
+    return driver
+
+
 def _driver(name: str, *arguments: Any) -> Any:
     """Call the CUDA driver; raises ``EngineError`` with its own words."""
-    from cuda.bindings import driver
-
+    driver = _cuda()
     status, *results = getattr(driver, name)(*arguments)
     if status != driver.CUresult.CUDA_SUCCESS:
         _, text = driver.cuGetErrorString(status)

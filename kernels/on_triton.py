@@ -17,6 +17,8 @@ from torch import Tensor
 
 from rdx_fast.kernels import launches, triton_kernels
 from rdx_fast.kernels.configurations import BASELINE
+from rdx_fast.kernels.cosine_map import check_features
+from rdx_fast.kernels.epilogue import Epilogue
 from rdx_fast.kernels.operators import Band
 from rdx_fast.kernels.resize_normalize import (
     BAYER,
@@ -29,11 +31,23 @@ from rdx_fast.kernels.resize_normalize import (
 
 
 class Operators(NamedTuple):
-    """Bands of all scales on a device, for maps of ``size`` (height, width)."""
+    """Bands of all scales on a device, from distance maps of sizes ``inputs`` to maps of ``size``
+    (height, width)."""
 
     matrices: Tensor
     bands: Tensor
+    inputs: tuple[tuple[int, int], ...]
     size: tuple[int, int]
+
+    def check(self, distances: Sequence[Tensor]) -> None:
+        """Raises ``ValueError`` unless each distance map fits."""
+        wanted = [(len(distances[0]), *size) for size in self.inputs]
+        given = [tuple(d.shape) for d in distances]
+        if given != wanted or {d.dtype for d in distances} != {torch.float32}:
+            raise ValueError(
+                f"distance maps are {given} of {distances[0].dtype}, the operators want {wanted} "
+                f"of float32"
+            )
 
     @classmethod
     def of(cls, rows: Sequence[Band], columns: Sequence[Band], device: Any) -> Operators:
@@ -41,8 +55,15 @@ class Operators(NamedTuple):
         pairs = [band for pair in zip(rows, columns, strict=True) for band in pair]
         matrices = np.concatenate([band.matrix.ravel() for band in pairs])
         bands = np.concatenate([x for band in pairs for x in (band.first, band.end)])
-        size = (len(rows[0].first), len(columns[0].first))
-        return cls(torch.from_numpy(matrices).to(device), torch.from_numpy(bands).to(device), size)
+        inputs = [
+            (a.matrix.shape[1], b.matrix.shape[0]) for a, b in zip(rows, columns, strict=True)
+        ]
+        return cls(
+            torch.from_numpy(matrices).to(device),
+            torch.from_numpy(bands).to(device),
+            tuple(inputs),
+            (len(rows[0].first), len(columns[0].first)),
+        )
 
 
 class Summary(NamedTuple):
@@ -56,7 +77,7 @@ class Summary(NamedTuple):
 def cosine_maps(teacher: Sequence[Tensor], student: Sequence[Tensor]) -> list[Tensor]:
     """``cosine_map.cosine_maps``, all scales in one launch. Maps that are neither all contiguous
     nor all channels-last are copied into the contiguous layout first."""
-    _check_features(teacher, student)
+    check_features(teacher, student)
     if launches.common_layout((*teacher, *student)) is None:
         teacher, student = ([x.contiguous() for x in maps] for maps in (teacher, student))
     out = [_buffer(t, (t.shape[0], *t.shape[2:]), torch.float32) for t in teacher]
@@ -74,9 +95,12 @@ def smooth_map(
 ) -> Summary:
     """``smooth_map.smooth_map``. ``mask: [H, W]`` bool; ``out: [B, H, W]`` float32 takes the maps;
     without, none is written, but for device scratch if ``top_k`` asks for the largest values."""
+    operators.check(distances)
     held = buffers(distances[0], operators.size, mask, threshold, top_k, out)
     contiguous = [d.contiguous() for d in distances]
-    run(launches.smooth_map(contiguous, *operators, held, architecture_of(distances[0])))
+    matrices, bands, _, size = operators
+    architecture = architecture_of(distances[0])
+    run(launches.smooth_map(contiguous, matrices, bands, size, held, architecture))
     return Summary(held.maxima, held.top_means if top_k else None, held.areas)
 
 
@@ -88,9 +112,17 @@ def buffers(
     top_k: int = 0,
     out: Tensor | None = None,
 ) -> launches.Epilogues:
-    """What a launch of ``smooth_map`` writes to, beside ``like: [B, ...]``; good for any number of
-    launches, one after the other."""
+    """What a launch of ``smooth_map`` writes to, beside ``like: [B, ...]`` float32; good for any
+    number of launches, one after the other. Raises ``ValueError`` for a mask or ``out`` that does
+    not fit, or a ``top_k`` larger than the region of interest."""
     batch = len(like)
+    Epilogue(None if mask is None else mask.cpu().numpy(), threshold, top_k).check(*size)
+    if out is not None and (
+        out.dtype != torch.float32 or out.shape != (batch, *size) or not out.is_contiguous()
+    ):
+        raise ValueError(
+            f"out is {out.dtype} {list(out.shape)}, wanted contiguous float32 {[batch, *size]}"
+        )
     if out is None and top_k:
         out = _buffer(like, (batch, *size))
     tiles = launches.tile_count(*size, architecture_of(like))
@@ -121,6 +153,11 @@ def fuse_mul(
 ) -> Summary:
     """``fuse_mul.fuse_mul``; ``blur``: the Gaussian alone, of one scale. Upsampling to the blur's
     size is done on the way."""
+    if len({len(d) for d in distances}) > 1 or {d.dtype for d in distances} != {torch.float32}:
+        raise ValueError(
+            f"distance maps are {[tuple(d.shape) for d in distances]} of {distances[0].dtype}, "
+            f"wanted one batch of float32"
+        )
     product = _buffer(distances[0], (len(distances[0]), *blur.size))
     contiguous = [d.contiguous() for d in distances]
     run(launches.fuse_mul(contiguous, product, architecture_of(product)))
@@ -149,15 +186,15 @@ def resize_normalize(
         frames = frames.contiguous()
     bayer = pixel_format in BAYER
     device = str(frames.device)
-    gain, offset = (torch.from_numpy(x).to(frames.device) for x in affine(mean, std))
+    if out.ndim != 4 or out.shape[:2] != (len(frames), 3):
+        raise ValueError(f"out is {list(out.shape)}, wanted [{len(frames)}, 3, h, w]")
     launch = launches.resize_normalize(
         frames,
         pixel_format,
         BAYER.get(pixel_format, (0, 0)),
         _device_taps(shape[0], top, height, out.shape[2], bayer, device),
         _device_taps(shape[1], left, width, out.shape[3], bayer, device),
-        gain,
-        offset,
+        *_device_affine(tuple(mean), tuple(std), device),
         out,
         architecture_of(frames),
     )
@@ -170,6 +207,14 @@ def _device_taps(
 ) -> tuple[Tensor, Tensor]:
     first, weights = resize_taps(size, start, length, out_size, bayer)
     return torch.from_numpy(first).to(device), torch.from_numpy(weights).to(device)
+
+
+@lru_cache(maxsize=64)
+def _device_affine(
+    mean: tuple[float, ...], std: tuple[float, ...], device: str
+) -> tuple[Tensor, Tensor]:
+    gain, offset = affine(mean, std)
+    return torch.from_numpy(gain).to(device), torch.from_numpy(offset).to(device)
 
 
 def _buffer(like: Tensor, shape: tuple[int, ...], dtype: torch.dtype | None = None) -> Tensor:
@@ -195,15 +240,3 @@ def architecture_of(tensor: Tensor) -> int:
         return BASELINE  # interpreted
     major, minor = torch.cuda.get_device_capability(tensor.device)
     return 10 * major + minor
-
-
-def _check_features(teacher: Sequence[Tensor], student: Sequence[Tensor]) -> None:
-    for s, (t, u) in enumerate(zip(teacher, student, strict=True)):
-        if t.ndim != 4 or t.shape != u.shape:
-            raise ValueError(
-                f"scale {s}: teacher {list(t.shape)} and student {list(u.shape)} differ or are not "
-                f"[B, C, h, w]"
-            )
-    dtypes = {x.dtype for x in (*teacher, *student)}
-    if len(dtypes) > 1 or not dtypes <= {torch.float32, torch.float16, torch.bfloat16}:
-        raise ValueError(f"features are {dtypes}, wanted float32, float16 or bfloat16 for all")

@@ -41,15 +41,11 @@ class Taps(NamedTuple):
 @lru_cache(maxsize=64)
 def resize_matrix(in_size: int, out_size: int) -> NDArray[np.float64]:
     """PIL's antialiased bilinear filter along one axis: ``[out_size, in_size]``."""
-    scale = in_size / out_size
-    reach = max(scale, 1.0)
-    centre = (np.arange(out_size) + 0.5) * scale
-    first = np.maximum((centre - reach + 0.5).astype(np.int64), 0)
-    last = np.minimum((centre + reach + 0.5).astype(np.int64), in_size)
-    x = np.arange(in_size)
-    weights = np.maximum(0.0, 1.0 - np.abs(x + 0.5 - centre[:, None]) / reach)
-    weights[(x < first[:, None]) | (x >= last[:, None])] = 0.0
-    matrix: NDArray[np.float64] = weights / weights.sum(axis=1, keepdims=True)
+    first, weights = _windows(in_size, out_size)
+    column = first[:, None] + np.arange(weights.shape[1])
+    matrix = np.zeros((out_size, in_size))
+    row, k = np.nonzero(weights)
+    matrix[row, column[row, k]] = weights[row, k]
     matrix.flags.writeable = False
     return matrix
 
@@ -57,22 +53,39 @@ def resize_matrix(in_size: int, out_size: int) -> NDArray[np.float64]:
 @lru_cache(maxsize=64)
 def resize_taps(size: int, start: int, length: int, out_size: int, bayer: bool = False) -> Taps:
     """The filter from pixels ``[start, start + length)`` of an axis of ``size`` to ``out_size``."""
-    plain = np.zeros((out_size, size))
-    plain[:, start : start + length] = resize_matrix(length, out_size)
+    first, plain = _windows(length, out_size)
+    first = first + start
     tables = plain[None]
     if bayer:
+        first = first - 1
+        pixel = first[:, None] + np.arange(plain.shape[1] + 2)
+        before, after = (np.pad(plain, ((0, 0), pad)) for pad in ((2, 0), (0, 2)))
         # Neighbours beyond the edge are mirrored about it, which keeps the pattern's order.
-        neighbours = np.zeros((size, size))
-        here = np.arange(size)
-        np.add.at(neighbours, (here, np.abs(here - 1)), 1.0)
-        np.add.at(neighbours, (here, size - 1 - np.abs(size - 2 - here)), 1.0)
-        tables = np.stack([plain, plain + plain @ neighbours / 2, plain @ neighbours / 4])
-    there = (tables != 0).any(axis=0)
-    first = there.argmax(axis=1)
-    taps = int((size - there[:, ::-1].argmax(axis=1) - first).max())
-    first = np.minimum(first, size - taps)
-    weights = np.take_along_axis(tables, (first[:, None] + np.arange(taps))[None], axis=2)
-    return Taps(first.astype(np.int32), np.ascontiguousarray(weights, np.float32))
+        near = before * (1 + (pixel == 1)) + after * (1 + (pixel == size - 2))
+        near[(pixel < 0) | (pixel >= size)] = 0
+        plain = np.pad(plain, ((0, 0), (1, 1)))
+        tables = np.stack([plain, plain + near / 2, near / 4])
+    # A window that would leave the frame is moved inside; its weights stay where they are.
+    width = tables.shape[2]
+    taps = min(width, size)
+    inside = np.clip(first, 0, size - taps)
+    k = (inside - first)[:, None] + np.arange(taps)
+    weights = np.take_along_axis(tables, np.clip(k, 0, width - 1)[None], axis=2)
+    weights = np.where((k >= 0) & (k < width), weights, 0)
+    return Taps(inside.astype(np.int32), np.ascontiguousarray(weights, np.float32))
+
+
+def _windows(in_size: int, out_size: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """First input and weights ``[out_size, taps]`` of each output; the last may be zeros."""
+    scale = in_size / out_size
+    reach = max(scale, 1.0)
+    centre = (np.arange(out_size) + 0.5) * scale
+    first = np.maximum((centre - reach + 0.5).astype(np.int64), 0)
+    end = np.minimum((centre + reach + 0.5).astype(np.int64), in_size)
+    pixel = first[:, None] + np.arange((end - first).max())
+    weights = np.maximum(0.0, 1.0 - np.abs(pixel + 0.5 - centre[:, None]) / reach)
+    weights[pixel >= end[:, None]] = 0.0
+    return first, weights / weights.sum(axis=1, keepdims=True)
 
 
 def resize_normalize(

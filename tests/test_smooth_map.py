@@ -5,10 +5,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kernel_runs import COMPILED, IMPLEMENTATIONS, smooth_map
+from kernel_runs import COMPILED, DEVICE, IMPLEMENTATIONS, smooth_map
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
+from rdx_fast.kernels import on_triton
 from rdx_fast.kernels.epilogue import Epilogue
 from rdx_fast.kernels.operators import Band, gaussian_matrix, upsample_matrix
 from rdx_fast.kernels.smooth_map import smooth_map as checked_smooth_map
@@ -130,3 +131,17 @@ def test_misfits_are_refused() -> None:
         checked_smooth_map([distances], rows, across, nothing, np.zeros((1, 9, 8), np.float32))
     with pytest.raises(ValueError, match=r"region of interest is \[3, 3\], the map is \[8, 9\]"):
         checked_smooth_map([distances], rows, across, Epilogue(np.ones((3, 3), bool)))
+
+
+def test_misfits_are_refused_on_triton() -> None:
+    (distances,), rows, columns = generated(1, [(4, 5)], (8, 9))
+    operators = on_triton.Operators.of(rows, [b.transposed for b in columns], DEVICE)
+    given = torch.from_numpy(distances).to(DEVICE)
+    with pytest.raises(ValueError, match=r"the operators want \[\(1, 4, 5\)\] of float32"):
+        on_triton.smooth_map([given.transpose(1, 2)], operators)
+    with pytest.raises(ValueError, match=r"of torch\.float64, the operators want"):
+        on_triton.smooth_map([given.double()], operators)
+    with pytest.raises(ValueError, match=r"out is torch\.float32 \[1, 9, 8\], wanted"):
+        on_triton.smooth_map([given], operators, out=given.new_zeros(1, 9, 8))
+    with pytest.raises(ValueError, match=r"region of interest is \[3, 3\], the map is \[8, 9\]"):
+        on_triton.smooth_map([given], operators, torch.ones(3, 3, dtype=torch.bool))
