@@ -12,7 +12,7 @@ plain folder            images; or ``good`` and a folder for each defect type
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,7 +92,7 @@ def find_dataset(root: Path) -> Dataset:
     )
 
 
-def has_masks(images: list[LabelledImage]) -> bool:
+def has_masks(images: Sequence[LabelledImage]) -> bool:
     return any(image.mask is not None for image in images)
 
 

@@ -64,6 +64,24 @@ def read_image(path: Path | str) -> NDArray[np.uint8]:
         raise ImageError(path, f"cannot be decoded: {error}") from error
 
 
+def read_grey(path: Path | str) -> NDArray[np.uint8]:
+    """Decode a mask: ``[H, W]`` uint8, of a coloured one the brightest channel.
+
+    Raises ``ImageError`` as :func:`read_image`.
+    """
+    image = read_image(path)
+    return image if image.ndim == 2 else image.max(axis=2)
+
+
+def resize_mask(
+    grey: NDArray[np.uint8], height: int, width: int, share: float = 0.5
+) -> NDArray[np.bool_]:
+    """A mask ``[H, W]`` uint8, white inside, resized bilinearly: ``[height, width]`` bool, True
+    where more than ``share`` of a pixel is white."""
+    resized = Image.fromarray(grey).resize((width, height), Image.Resampling.BILINEAR)
+    return np.asarray(resized) > share * 255
+
+
 def find_bad_images(paths: Iterable[Path]) -> list[ImageError]:
     """Decode every file and return the errors of those that fail, in order."""
 

@@ -25,6 +25,7 @@ from PIL import Image  # noqa: E402
 from rdx_fast.bundle import Bundle  # noqa: E402
 from rdx_fast.export import export_bundle  # noqa: E402
 from rdx_fast.images import list_images  # noqa: E402
+from rdx_fast.models import BACKBONES, ReverseDistillation  # noqa: E402
 from rdx_fast.training import Checkpoint, Recipe, train  # noqa: E402
 
 SIZE = (64, 96)  # of the trained network's input: not square, so that a swap shows
@@ -49,6 +50,32 @@ def write_parts(folder: Path, count: int, seed: int, defective: bool = False) ->
     for i in range(count):
         Image.fromarray(draw_part(rng, defective)).save(folder / f"{i:03}.png")
     return list_images(folder)
+
+
+class Intruder:
+    """Would leave a mark if anyone unpickled it."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self):
+        return (Path.touch, (self.mark,))
+
+
+def assert_same_weights(a: Checkpoint, b: Checkpoint) -> None:
+    for ours, theirs in ((a.network, b.network), (a.expert, b.expert)):
+        assert ours.keys() == theirs.keys()
+        for key, value in ours.items():
+            assert torch.equal(value, theirs[key]), key
+
+
+def assert_student_mirrors_teacher(network: ReverseDistillation, backbone: str) -> None:
+    with torch.no_grad():
+        teacher, student = network.eval()(torch.zeros(2, 3, 64, 96))
+    channels = BACKBONES[backbone].channels
+    shapes = [(2, c, 64 // s, 96 // s) for c, s in zip(channels, (4, 8, 16), strict=True)]
+    assert [tuple(m.shape) for m in teacher] == shapes
+    assert [tuple(m.shape) for m in student] == shapes
 
 
 @pytest.fixture(scope="session")

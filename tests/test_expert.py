@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import assert_same_weights, assert_student_mirrors_teacher
 from torch.utils.flop_counter import FlopCounterMode
 
 from rdx_fast.errors import CheckpointError, DatasetError
@@ -33,13 +34,8 @@ SHORT = Recipe(
 @pytest.mark.parametrize("injection", INJECTIONS)
 @pytest.mark.parametrize("name", list(BACKBONES))
 def test_student_mirrors_teacher(name: str, injection: str) -> None:
-    network = RDExpert(name, injection).eval()
-    with torch.no_grad():
-        teacher, student = network(torch.zeros(2, 3, 64, 96))
-    channels = BACKBONES[name].channels
-    shapes = [(2, c, 64 // s, 96 // s) for c, s in zip(channels, (4, 8, 16), strict=True)]
-    assert [tuple(m.shape) for m in teacher] == shapes
-    assert [tuple(m.shape) for m in student] == shapes
+    network = RDExpert(name, injection)
+    assert_student_mirrors_teacher(network, name)
     assert any(".gate." in key for key in network.state_dict()) == (injection == "guided")
 
 
@@ -119,13 +115,6 @@ def images(parts: Path) -> list[Path]:
 @pytest.fixture(scope="module")
 def unbroken(images: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
     return train(SHORT, images, tmp_path_factory.mktemp("expert") / "run")
-
-
-def assert_same_weights(a: Checkpoint, b: Checkpoint) -> None:
-    for ours, theirs in ((a.network, b.network), (a.expert, b.expert)):
-        assert ours.keys() == theirs.keys()
-        for key, value in ours.items():
-            assert torch.equal(value, theirs[key]), key
 
 
 def test_training(images: list[Path], unbroken: Checkpoint, tmp_path: Path) -> None:

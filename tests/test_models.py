@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import Intruder, assert_student_mirrors_teacher
 from safetensors.torch import save_file
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -15,13 +16,8 @@ from rdx_fast.models import BACKBONES, RD4AD, load_teacher
 
 @pytest.mark.parametrize("name", list(BACKBONES))
 def test_student_mirrors_teacher(name: str) -> None:
-    network = RD4AD(name).eval()
-    with torch.no_grad():
-        teacher, student = network(torch.zeros(2, 3, 64, 96))
-    channels = BACKBONES[name].channels
-    shapes = [(2, c, 64 // s, 96 // s) for c, s in zip(channels, (4, 8, 16), strict=True)]
-    assert [tuple(m.shape) for m in teacher] == shapes
-    assert [tuple(m.shape) for m in student] == shapes
+    network = RD4AD(name)
+    assert_student_mirrors_teacher(network, name)
     assert not any("layer4" in key or "blocks.11" in key for key in network.teacher.state_dict())
 
 
@@ -77,16 +73,6 @@ def test_misfits_are_listed(tmp_path: Path) -> None:
         load_teacher(RD4AD("resnet18").teacher, "resnet18", tmp_path / "w.safetensors")
     for part in (r"bn1.weight", "(64, 3, 3, 3) given, (64, 3, 7, 7) wanted", "surplus"):
         assert part in str(caught.value)
-
-
-class Intruder:
-    """Would leave a mark if anyone unpickled it."""
-
-    def __init__(self, mark: Path) -> None:
-        self.mark = mark
-
-    def __reduce__(self):
-        return (Path.touch, (self.mark,))
 
 
 def test_code_in_weights_is_never_run(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import Intruder
 from generated import generated_parts
 from safetensors.torch import save_file
 from torch import Tensor
@@ -100,16 +101,6 @@ def test_imported_run_is_not_trained_on(published: Parts, parts: Path, tmp_path:
     import_published(recipe, [tmp_path / "all.pth"], tmp_path / "run")
     with pytest.raises(CheckpointError, match=r"was imported from all\.pth: it can be exported"):
         train(recipe, list_images(parts / "train" / "good"), tmp_path / "run", resume=True)
-
-
-class Intruder:
-    """Would leave a mark if anyone unpickled it."""
-
-    def __init__(self, mark: Path) -> None:
-        self.mark = mark
-
-    def __reduce__(self):
-        return (Path.touch, (self.mark,))
 
 
 def test_files_that_will_not_do(published: Parts, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import assert_same_weights
 from PIL import Image
 
 from rdx_fast.datasets import find_dataset
@@ -32,12 +33,6 @@ def images(parts: Path) -> list[Path]:
 @pytest.fixture(scope="module")
 def unbroken(images: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
     return train(SHORT, images, tmp_path_factory.mktemp("unbroken") / "run")
-
-
-def assert_same_weights(a: Checkpoint, b: Checkpoint) -> None:
-    assert a.network.keys() == b.network.keys()
-    for key, value in a.network.items():
-        assert torch.equal(value, b.network[key]), key
 
 
 def test_defaults_are_the_published_recipe() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -21,9 +21,11 @@ from rich.progress import (
 )
 
 from rdx_fast.errors import MissingDependencyError
+from rdx_fast.images import list_images
 
 if TYPE_CHECKING:
     from rdx_fast.training import Progress as Step
+    from rdx_fast.training import Recipe
 
 # What was asked for; in a file or pipe nothing is cut to the width of a terminal that is not there.
 data = Console(width=None if sys.stdout.isatty() else 120)
@@ -73,6 +75,21 @@ def need_torch(purpose: str, extra: str = "train") -> ModuleType:
             raise
         raise MissingDependencyError("torch", purpose, extra) from error
     return training
+
+
+def make_recipe(**options: Any) -> Recipe:
+    """The recipe of these options, or an error of the command line where they do not agree."""
+    from rdx_fast.training import Recipe
+
+    try:
+        return Recipe(**options)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+def list_given(folder: Path | None) -> list[Path]:
+    """The images of a folder that may have been left out."""
+    return [] if folder is None else list_images(folder)
 
 
 class TrainingBar:

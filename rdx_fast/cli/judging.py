@@ -25,12 +25,13 @@ from rdx_fast.cli.common import (
     Weights,
     bar,
     data,
+    list_given,
+    make_recipe,
     need_torch,
     notes,
 )
 from rdx_fast.datasets import find_dataset
 from rdx_fast.detector import Detector
-from rdx_fast.images import list_images
 
 if TYPE_CHECKING:
     from rdx_fast.training import Recipe
@@ -113,24 +114,21 @@ def protocol(
     as_json: JsonFlag = False,
 ) -> None:
     """Train, export and evaluate methods with several seeds: mean and spread of each figure."""
-    training = need_torch("the protocol")
+    need_torch("the protocol")
     from rdx_fast.evaluation.protocol import run_protocol
 
     recipes: dict[str, Recipe] = {}
     for variant in method:
         name, _, injection = variant.value.partition(":")
-        try:
-            recipes[variant.value] = training.Recipe(
-                method=name,
-                backbone=backbone,
-                injection=injection or "guided",
-                image_size=image_size,
-                batch=batch,
-                epochs=epochs,
-                iterations=iterations,
-            )
-        except ValueError as error:
-            raise typer.BadParameter(str(error)) from error
+        recipes[variant.value] = make_recipe(
+            method=name,
+            backbone=backbone,
+            injection=injection or "guided",
+            image_size=image_size,
+            batch=batch,
+            epochs=epochs,
+            iterations=iterations,
+        )
     with TrainingBar() as on_step:
         result = run_protocol(
             dataset,
@@ -138,7 +136,7 @@ def protocol(
             recipes,
             range(first_seed, first_seed + seeds),
             weights=weights,
-            textures=list_images(textures) if textures is not None else None,
+            textures=list_given(textures),
             device=device,
             max_minutes=max_minutes,
             oracle_epoch=oracle_epoch,

@@ -22,6 +22,8 @@ from rdx_fast.cli.common import (
     TrainingBar,
     Weights,
     data,
+    list_given,
+    make_recipe,
     need_torch,
     notes,
 )
@@ -74,24 +76,21 @@ def train(
     training = need_torch("training")
     from rdx_fast.training.checkpoint import FILE as CHECKPOINT
 
-    try:
-        recipe = training.Recipe(
-            method=method,
-            backbone=backbone,
-            injection=injection,
-            image_size=image_size,
-            epochs=epochs,
-            iterations=iterations,
-            batch=batch,
-            learning_rate=learning_rate,
-            teacher_learning_rate=teacher_learning_rate,
-            betas=betas,
-            seed=seed,
-            amp=amp,
-            holdout=holdout,
-        )
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
+    recipe = make_recipe(
+        method=method,
+        backbone=backbone,
+        injection=injection,
+        image_size=image_size,
+        epochs=epochs,
+        iterations=iterations,
+        batch=batch,
+        learning_rate=learning_rate,
+        teacher_learning_rate=teacher_learning_rate,
+        betas=betas,
+        seed=seed,
+        amp=amp,
+        holdout=holdout,
+    )
     if not recipe.makes_anomalies and (textures or foreground):
         raise typer.BadParameter(
             f"--textures and --foreground are for synthetic anomalies, which {method} does not make"
@@ -104,7 +103,7 @@ def train(
             find_dataset(good).train(),
             run,
             weights=weights,
-            textures=list_images(textures) if textures is not None else None,
+            textures=list_given(textures),
             foreground=foreground,
             device=device,
             resume=resume,
@@ -148,12 +147,9 @@ def import_published(
 ) -> None:
     """Take over a checkpoint of the published RD4AD or RD-with-Expert code."""
     training = need_torch("import")
-    try:
-        recipe = training.Recipe(
-            method=method, backbone=backbone, injection=injection, image_size=image_size
-        )
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
+    recipe = make_recipe(
+        method=method, backbone=backbone, injection=injection, image_size=image_size
+    )
     training.import_published(recipe, files, run)
     notes.print(f"imported; next:  rdx-fast export {run} part.rdx --good FOLDER")
 
@@ -174,7 +170,7 @@ def preview(
     save_gallery(
         picture,
         find_dataset(good).train(),
-        list_images(textures) if textures is not None else [],
+        list_given(textures),
         foreground,
         image_size,
         count,

@@ -17,7 +17,7 @@ from typing import Any
 import dacite
 import numpy as np
 
-from rdx_fast.datasets import find_dataset
+from rdx_fast.datasets import LabelledImage, find_dataset
 from rdx_fast.detector import Detector
 from rdx_fast.errors import CheckpointError
 from rdx_fast.evaluation.evaluate import Figures, evaluate_scored
@@ -96,7 +96,7 @@ def run_protocol(
     seeds: Sequence[int],
     *,
     weights: Path | None = None,
-    textures: list[Path] | None = None,
+    textures: Sequence[Path] = (),
     device: str = "cpu",
     max_minutes: float | None = None,
     oracle_epoch: bool = False,
@@ -111,11 +111,11 @@ def run_protocol(
     written below ``output``, ``protocol.json`` last; a run that is finished there is not repeated.
     """
     dataset = find_dataset(root)
-    dataset.test()  # an incomplete test set must not show after hours of training
+    images, test = dataset.train(), dataset.test()  # nothing missing may show after hours
     setting = {
         "dataset": str(root.resolve()),
         "weights": str(weights),
-        "textures": len(textures or ()),
+        "textures": len(textures),
         "max_minutes": max_minutes,
         "oracle_epoch": oracle_epoch,
     }
@@ -131,11 +131,12 @@ def run_protocol(
                 run = _run(
                     name,
                     seeded,
-                    root,
+                    images,
+                    test,
                     folder,
                     weights=weights,
                     # Methods that make no anomalies take no textures.
-                    textures=textures if recipe.makes_anomalies else None,
+                    textures=textures if recipe.makes_anomalies else (),
                     device=device,
                     max_minutes=max_minutes,
                     oracle_epoch=oracle_epoch,
@@ -154,7 +155,8 @@ def run_protocol(
 def _run(
     name: str,
     recipe: Recipe,
-    root: Path,
+    images: Sequence[Path],
+    test: Sequence[LabelledImage],
     folder: Path,
     *,
     oracle_epoch: bool,
@@ -165,7 +167,7 @@ def _run(
     shutil.rmtree(folder, ignore_errors=True)  # an unfinished run had another share of the time
     folder.mkdir(parents=True)
     snapshots: list[tuple[int, Path]] = []
-    waiting = [0.0]
+    waiting = 0.0
 
     def keep(checkpoint: Checkpoint) -> None:
         if oracle_epoch:
@@ -174,22 +176,23 @@ def _run(
             snapshots.append((checkpoint.epoch, snapshot))
 
     def step(progress: Progress) -> None:
-        waiting[0] = progress.waiting
+        nonlocal waiting
+        waiting = progress.waiting
         on_step(progress)
 
     started = time.monotonic()
-    images = find_dataset(root).train()
     checkpoint = train(recipe, images, folder, on_step=step, on_checkpoint=keep, **options)
     minutes = (time.monotonic() - started) / 60
     on_stage(f"{name}, seed {recipe.seed}: evaluating the last epoch")
-    figures = _figures(checkpoint, images, root, folder / "part.rdx", name)
+    figures = _figures(checkpoint, images, test, folder / "part.rdx", name)
     oracle = None
     if oracle_epoch:
         on_stage(f"{name}, seed {recipe.seed}: evaluating {len(snapshots)} checkpoints")
         candidates = [
-            (epoch, _figures(load_checkpoint(path), images, root, folder / "oracle.rdx", name))
-            for epoch, path in snapshots
+            (epoch, _figures(load_checkpoint(path), images, test, folder / "oracle.rdx", name))
+            for epoch, path in snapshots[:-1]
         ]
+        candidates.append((checkpoint.epoch, figures))  # the last snapshot is the run itself
         epoch, best = max(candidates, key=lambda c: c[1].image_auroc)
         oracle = OracleEpoch(epoch, len(candidates), best)
     return ProtocolRun(
@@ -198,7 +201,7 @@ def _run(
         steps=checkpoint.step,
         epochs=checkpoint.epoch,
         minutes=minutes,
-        waiting=waiting[0],
+        waiting=waiting,
         losses=checkpoint.losses,
         figures=figures,
         oracle_epoch=oracle,
@@ -206,13 +209,17 @@ def _run(
 
 
 def _figures(
-    checkpoint: Checkpoint, images: Sequence[Path], root: Path, bundle: Path, name: str
+    checkpoint: Checkpoint,
+    images: Sequence[Path],
+    test: Sequence[LabelledImage],
+    bundle: Path,
+    name: str,
 ) -> Figures:
     # None of the figures that are compared depends on the threshold, so the training images will
     # do to set it.
     export_bundle(checkpoint, images, bundle, name=name, overwrite=True)
     with Detector(bundle) as detector:
-        return evaluate_scored(score_set(detector, find_dataset(root).test()), False).overall
+        return evaluate_scored(score_set(detector, test), False).overall
 
 
 def _finished(folder: Path, recipe: Recipe, setting: dict[str, Any]) -> ProtocolRun:

@@ -8,12 +8,11 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from rdx_fast.datasets import LabelledImage, has_masks
 from rdx_fast.detector import Detector
 from rdx_fast.errors import DatasetError, ImageError
-from rdx_fast.images import read_image
+from rdx_fast.images import read_grey, read_image, resize_mask
 
 # Share of a map pixel that the resized mask must cover for the pixel to count as defective.
 MASK_THRESHOLD = 0.5
@@ -48,7 +47,7 @@ def score_set(
     ``on_image`` is told images done and in all. Raises ``ImageError`` (unreadable image) and
     ``DatasetError`` (masks).
     """
-    masked = has_masks(list(images))
+    masked = has_masks(images)
     spec = detector.manifest.map
     scores = np.empty(len(images), np.float32)
     maps, masks = [], []
@@ -80,14 +79,10 @@ def read_mask(path: Path | None, height: int, width: int, above: int = 127) -> N
     if path is None:
         return np.zeros((height, width), bool)
     try:
-        grey = read_image(path)
+        grey = read_grey(path)
     except ImageError as error:
         raise DatasetError(f"mask {error}") from error
-    if grey.ndim == 3:
-        grey = grey.max(axis=2)
     defect = grey > above
     if not defect.any():
         raise DatasetError(f"mask {path} marks no pixel: values over {above} mark the defect")
-    full = Image.fromarray(defect.astype(np.uint8) * 255)
-    resized = full.resize((width, height), Image.Resampling.BILINEAR)
-    return np.asarray(resized) > MASK_THRESHOLD * 255
+    return resize_mask(defect.astype(np.uint8) * 255, height, width, MASK_THRESHOLD)

@@ -118,7 +118,7 @@ class TeacherFeatures:
         self.prepare()
         if self._kept is not None:
             for indices in index_lists:
-                yield [m[indices].to(self.device) for m in self._kept]
+                yield self._gathered(self._kept, indices)
         else:
             for images in self._images(index_lists):
                 yield self.of_images(images)
@@ -127,8 +127,11 @@ class TeacherFeatures:
         """The maps of these images of the data set, which the caller has at hand anyway."""
         self.prepare()
         if self._kept is not None:
-            return [m[indices].to(self.device) for m in self._kept]
+            return self._gathered(self._kept, indices)
         return self.of_images(images)
+
+    def _gathered(self, kept: list[Tensor], indices: list[int]) -> list[Tensor]:
+        return [m[indices].to(self.device) for m in kept]
 
     def _all_features(self) -> list[Tensor]:
         n = len(self.dataset)

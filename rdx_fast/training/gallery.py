@@ -9,9 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from rdx_fast.images import read_image
 from rdx_fast.manifest import RESIZE, InputSpec
-from rdx_fast.preprocess import to_input
+from rdx_fast.training.data import ImageDataset
 from rdx_fast.training.synthetic import AnomalyMaker, foreground_masks
 
 
@@ -27,11 +26,12 @@ def save_gallery(
     """Write ``count`` columns, each a good part, its anomalous twin and the mask, as a PNG."""
     # Values in [0, 1], so that they can be shown.
     spec = InputSpec(*image_size, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), RESIZE)
+    images = ImageDataset(good, spec)
     maker = AnomalyMaker(spec, good, textures, foreground_masks(foreground, good))
     rng = np.random.default_rng(seed)
     columns: list[NDArray[np.float32]] = []
     for index in rng.integers(len(good), size=count):
-        image = to_input([read_image(good[index])], spec)[0]
+        image = images.load(int(index))
         anomalous, mask = maker(rng, image, int(index))
         white = np.broadcast_to(mask, image.shape).astype(np.float32)
         columns.append(np.concatenate([image, anomalous, white], axis=1))

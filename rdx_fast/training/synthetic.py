@@ -11,10 +11,9 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from rdx_fast.errors import DatasetError, listed
-from rdx_fast.images import read_image
+from rdx_fast.images import read_grey, read_image, resize_mask
 from rdx_fast.manifest import InputSpec
 from rdx_fast.preprocess import to_input
 
@@ -140,10 +139,7 @@ def foreground_masks(given: Path | None, images: Sequence[Path]) -> list[Path]:
 
 def read_foreground(path: Path, height: int, width: int) -> NDArray[np.bool_]:
     """Where the part is, ``[height, width]`` bool. Raises ``DatasetError`` for a black mask."""
-    frame = read_image(path)
-    grey = frame if frame.ndim == 2 else frame.max(axis=2)
-    resized = Image.fromarray(grey).resize((width, height), Image.Resampling.BILINEAR)
-    mask = np.asarray(resized) > 127
+    mask = resize_mask(read_grey(path), height, width)
     if not mask.any():
         raise DatasetError(f"foreground mask {path} is black: white (255) marks the part")
     return mask

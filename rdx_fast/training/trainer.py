@@ -6,7 +6,7 @@ import copy
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -46,11 +46,11 @@ class Progress:
 
 def train(
     recipe: Recipe,
-    images: list[Path],
+    images: Sequence[Path],
     run: Path,
     *,
     weights: Path | None = None,
-    textures: list[Path] | None = None,
+    textures: Sequence[Path] = (),
     foreground: Path | None = None,
     device: str = "cpu",
     resume: bool = False,
@@ -83,7 +83,7 @@ def train(
     place = _device(device)
     old = _previous(run, resume)
     training, held_out = split_holdout(readable_images(images, skip_bad), recipe)
-    usable_textures = readable_images(textures, skip_bad) if textures else []
+    usable_textures = readable_images(textures, skip_bad)
     masks = foreground_masks(foreground, training)
     images_id = fingerprint([*training, *usable_textures, *masks])
 
@@ -134,10 +134,10 @@ def train(
     steps = _steps(len(training), recipe, learner.step, total_steps)
     for batch in clock.timed(lesson.batches(steps)):
         losses = learner.learn(batch)
-        if not math.isfinite(sum(losses.values())):
+        loss = sum(losses.values())
+        if not math.isfinite(loss):
             raise TrainingError(
-                f"the loss became {sum(losses.values())} at step {learner.step}: lower "
-                f"--learning-rate (it is "
+                f"the loss became {loss} at step {learner.step}: lower --learning-rate (it is "
                 f"{recipe.learning_rate}), or train without mixed precision (--no-amp); the last "
                 f"checkpoint, if any, stays in {run}"
             )
