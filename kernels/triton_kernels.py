@@ -127,7 +127,7 @@ def _load_inside(maps, mask, has_mask, start, size, BLOCK: tl.constexpr):
 def _ordered(values):
     """float32 as uint32 in the same order."""
     bits = values.to(tl.uint32, bitcast=True)
-    return tl.where((bits >> 31) != 0, ~bits, bits | 0x80000000)
+    return tl.where((bits >> 31) != 0, bits ^ 0xFFFFFFFF, bits | 0x80000000)
 
 
 @triton.jit
