@@ -1,7 +1,8 @@
 """The GPU's kernels, checked and timed: ``python -m rdx_fast.bench.gpu --help``. Needs a GPU.
 
-Times are medians of CUDA events over launches that rotate among several inputs, so that no cache
-holds them. Nothing is timed before it agrees with the CPU's kernels.
+Times are medians of CUDA events: of ours in a CUDA graph that goes over several inputs, so that no
+cache holds them; of torch's as it runs them, the same inputs in turn. Nothing is timed before it
+agrees with the CPU's kernels.
 """
 
 from __future__ import annotations
@@ -42,8 +43,9 @@ def operators() -> on_triton.Operators:
 
 def ours(
     teacher: Sequence[Tensor], student: Sequence[Tensor], matrices: on_triton.Operators
-) -> Callable[[], Tensor]:
-    """Score-only post-processing into buffers that are made once: two launches."""
+) -> tuple[Callable[[], Tensor], Callable[[], None]]:
+    """Score-only post-processing into buffers that are made once, two launches; and the first of
+    them, ``cosine_map``, alone."""
     architecture = on_triton.architecture_of(teacher[0])
     distances = [t.new_empty((t.shape[0], *t.shape[2:]), dtype=torch.float32) for t in teacher]
     held = on_triton.buffers(distances[0], matrices.size)
@@ -52,12 +54,12 @@ def ours(
         distances, matrices.matrices, matrices.bands, matrices.size, held, architecture
     )
 
-    def run() -> Tensor:
+    def whole() -> Tensor:
         on_triton.run(cosine)
         on_triton.run(smooth)
         return held.maxima
 
-    return run
+    return whole, lambda: on_triton.run(cosine)
 
 
 def eager(teacher: Sequence[Tensor], student: Sequence[Tensor]) -> Callable[[], Tensor]:
@@ -94,21 +96,16 @@ def median_us(runs: Sequence[Callable[[], object]]) -> float:
     return float(np.median([1000 * begin.elapsed_time(end) for begin, end in pairs]))
 
 
-def in_graph(run: Callable[[], object], replays: int = 1000) -> float:
-    """Microseconds of one replay of a CUDA graph that holds the call."""
-    run()
+def in_graph(runs: Sequence[Callable[[], object]]) -> float:
+    """Microseconds of a call in a CUDA graph that holds all of the given ones, one by one."""
+    for run in runs:
+        run()
     torch.cuda.synchronize()
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        run()
-    graph.replay()
-    begin, end = event(), event()
-    begin.record()
-    for _ in range(replays):
-        graph.replay()
-    end.record()
-    torch.cuda.synchronize()
-    return 1000 * begin.elapsed_time(end) / replays
+        for run in runs:
+            run()
+    return median_us([graph.replay]) / len(runs)
 
 
 def inputs(batch: int) -> list[tuple[list[Tensor], list[Tensor]]]:
@@ -138,8 +135,9 @@ def measure() -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = [{"operation": "copy", "gb_per_s": copied}]
 
     sets = inputs(32)
-    difference = check(*sets[0], ours(*sets[0], matrices)())
-    cosine_us = median_us([lambda s=s: on_triton.cosine_maps(*s) for s in sets])  # type: ignore[misc]
+    chains, cosines = zip(*(ours(*s, matrices) for s in sets), strict=True)
+    difference = check(*sets[0], chains[0]())
+    cosine_us = in_graph(cosines)
     read = sum(x.numel() * x.element_size() for maps in sets[0] for x in maps)
     written = sum(4 * x.shape[0] * x.shape[2] * x.shape[3] for x in sets[0][0])
     speed = (read + written) / cosine_us / 1e3
@@ -152,26 +150,25 @@ def measure() -> list[dict[str, Any]]:
             "share_of_copy": speed / copied,
         }
     )
-    chain, other = (
-        median_us([make(*s) for s in sets]) for make in (lambda t, s: ours(t, s, matrices), eager)
-    )
+    chain_us, eager_us = in_graph(chains), median_us([eager(*s) for s in sets])
     rows.append(
         {
             "operation": "cosine + smooth + maximum",
             "batch": 32,
-            "us": chain,
-            "torch_eager_us": other,
-            "times_faster": other / chain,
+            "us": chain_us,
+            "torch_eager_us": eager_us,
+            "times_faster": eager_us / chain_us,
             "score_difference": difference,
         }
     )
     (one, *_) = inputs(1)
-    difference = check(*one, ours(*one, matrices)())
+    chain, _ = ours(*one, matrices)
+    difference = check(*one, chain())
     rows.append(
         {
             "operation": "cosine + smooth + maximum in a CUDA graph",
             "batch": 1,
-            "us": in_graph(ours(*one, matrices)),
+            "us": in_graph([chain]),
             "torch_eager_us": median_us([eager(*one)]),
             "score_difference": difference,
         }

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from rdx_fast.errors import MissingDependencyError
 
 try:
-    from scipy import ndimage
     from sklearn.metrics import precision_recall_curve, roc_auc_score
 except ModuleNotFoundError as error:
-    if error.name is None or error.name.partition(".")[0] not in ("scipy", "sklearn"):
+    if error.name is None or error.name.partition(".")[0] != "sklearn":
         raise
     raise MissingDependencyError("scikit-learn", "evaluation", "evaluate") from error
 
