@@ -20,7 +20,6 @@ from torch.nn import functional
 
 from rdx_fast.bench.features import (
     SCALES,
-    SIZE,
     features,
     map_spec,
     published_distances,
@@ -28,31 +27,22 @@ from rdx_fast.bench.features import (
 )
 from rdx_fast.bench.records import append, facts
 from rdx_fast.kernels import launches, on_triton
-from rdx_fast.kernels.operators import Band, gaussian_matrix, upsample_matrix
 from rdx_fast.postprocess import AnomalyMapper
 
 SETS = 4
 CALLS = 200
 
 
-def operators() -> on_triton.Operators:
-    blur = gaussian_matrix(SIZE, 4.0, 4.0)
-    bands = [Band.of(blur @ upsample_matrix(scale.height, SIZE)) for scale in SCALES]
-    return on_triton.Operators.of(bands, [band.transposed for band in bands], "cuda")
-
-
 def ours(
-    teacher: Sequence[Tensor], student: Sequence[Tensor], matrices: on_triton.Operators
+    teacher: Sequence[Tensor], student: Sequence[Tensor], operators: on_triton.Operators
 ) -> tuple[Callable[[], Tensor], Callable[[], None]]:
     """Score-only post-processing into buffers that are made once, two launches; and the first of
     them, ``cosine_map``, alone."""
     architecture = on_triton.architecture_of(teacher[0])
     distances = [t.new_empty((t.shape[0], *t.shape[2:]), dtype=torch.float32) for t in teacher]
-    held = on_triton.buffers(distances[0], matrices.size)
+    held = on_triton.buffers(distances[0], operators.size)
     cosine = launches.cosine_map(teacher, student, distances, architecture)
-    smooth = launches.smooth_map(
-        distances, matrices.matrices, matrices.bands, matrices.size, held, architecture
-    )
+    smooth = operators.launch(distances, held)
 
     def whole() -> Tensor:
         on_triton.run(cosine)
@@ -115,9 +105,10 @@ def inputs(batch: int) -> list[tuple[list[Tensor], list[Tensor]]]:
     return [(teacher, student) for teacher, student in sets]
 
 
-def check(teacher: Sequence[Tensor], student: Sequence[Tensor], scores: Tensor) -> float:
+def check(
+    mapper: AnomalyMapper, teacher: Sequence[Tensor], student: Sequence[Tensor], scores: Tensor
+) -> float:
     """Largest difference from the CPU's scores; raises ``RuntimeError`` if it is too large."""
-    mapper = AnomalyMapper(map_spec("add"), SCALES)
     t, s = ([x.cpu().numpy() for x in maps] for maps in (teacher, student))
     expected = mapper(t, s).maxima
     difference = float(np.abs(scores.cpu().numpy() - expected).max())
@@ -127,7 +118,8 @@ def check(teacher: Sequence[Tensor], student: Sequence[Tensor], scores: Tensor) 
 
 
 def measure() -> list[dict[str, Any]]:
-    matrices = operators()
+    mapper = AnomalyMapper(map_spec("add"), SCALES)
+    operators = on_triton.Operators.of(mapper.rows, mapper.columns, "cuda")
     source = torch.empty(2**29, dtype=torch.uint8, device="cuda").random_()
     target = torch.empty_like(source)
     copy_us = median_us([lambda: target.copy_(source)])
@@ -135,8 +127,8 @@ def measure() -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = [{"operation": "copy", "gb_per_s": copied}]
 
     sets = inputs(32)
-    chains, cosines = zip(*(ours(*s, matrices) for s in sets), strict=True)
-    difference = check(*sets[0], chains[0]())
+    chains, cosines = zip(*(ours(*s, operators) for s in sets), strict=True)
+    difference = check(mapper, *sets[0], chains[0]())
     cosine_us = in_graph(cosines)
     read = sum(x.numel() * x.element_size() for maps in sets[0] for x in maps)
     written = sum(4 * x.shape[0] * x.shape[2] * x.shape[3] for x in sets[0][0])
@@ -162,8 +154,8 @@ def measure() -> list[dict[str, Any]]:
         }
     )
     (one, *_) = inputs(1)
-    chain, _ = ours(*one, matrices)
-    difference = check(*one, chain())
+    chain, _ = ours(*one, operators)
+    difference = check(mapper, *one, chain())
     rows.append(
         {
             "operation": "cosine + smooth + maximum in a CUDA graph",

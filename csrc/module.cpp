@@ -121,6 +121,12 @@ struct EpilogueArrays {
     Floats maxima, top_means;
     Counts areas;
 
+    std::size_t inside(std::size_t size) const {
+        return mask ? static_cast<std::size_t>(
+                          std::count(mask->data(), mask->data() + size, true))
+                    : size;
+    }
+
     rdx::Epilogue checked(std::size_t batch, std::size_t height, std::size_t width) {
         demand(!maps || (maps->ndim() == 3 && length(*maps, 0) == batch &&
                          length(*maps, 1) == height && length(*maps, 2) == width),
@@ -131,11 +137,8 @@ struct EpilogueArrays {
         demand(length(maxima, 0) == batch && length(areas, 0) == batch &&
                    length(top_means, 0) == batch,
                "results do not fit");
-        const std::size_t inside =
-            mask ? static_cast<std::size_t>(
-                       std::count(mask->data(), mask->data() + height * width, true))
-                 : height * width;
-        demand(top_k <= inside, "top_k is larger than the region of interest");
+        demand(top_k == 0 || top_k <= inside(height * width),
+               "top_k is larger than the region of interest");
         return {mask ? reinterpret_cast<const std::uint8_t*>(mask->data()) : nullptr,
                 threshold,
                 top_k,

@@ -72,6 +72,8 @@ class Epilogue:
             raise ValueError(
                 f"the region of interest is {list(self.mask.shape)}, the map is [{height}, {width}]"
             )
+        if not self.top_k:
+            return
         inside = height * width if self.mask is None else int(self.mask.sum())
         if self.top_k > inside:
             raise ValueError(f"top_k is {self.top_k}, the region of interest has {inside} pixels")

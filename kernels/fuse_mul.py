@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from rdx_fast.kernels.epilogue import Epilogue, Summary, summarize_numpy
-from rdx_fast.kernels.native import ISAS, check_threads, native
+from rdx_fast.kernels.native import ISAS, native
 from rdx_fast.kernels.operators import Band
 from rdx_fast.kernels.serial_matmul import serial_matmul
-from rdx_fast.kernels.smooth_map import Maps, check_out, check_scales, native_epilogue
+from rdx_fast.kernels.smooth_map import Maps, check_call, native_epilogue
 
 
 def fuse_mul(
@@ -33,18 +33,13 @@ def fuse_mul(
 
     Raises ``ValueError`` for shapes that do not fit.
     """
-    check_scales(distances, rows, columns)
-    batch, size = len(distances[0]), (len(blur_rows.first), len(blur_columns.first))
+    check_call(distances, rows, columns, epilogue, out, threads)
+    size = (len(blur_rows.first), len(blur_columns.first))
     if size != (len(rows[0].first), len(columns[0].first)):
         raise ValueError(f"the Gaussian is for maps of {list(size)}, the scales are upsampled else")
-    check_out(out, (batch, *size))
-    epilogue.check(*size)
-    check_threads(threads)
     if native is None:
-        return fuse_mul_numpy(
-            distances, rows, columns, blur_rows, blur_columns, epilogue=epilogue, out=out
-        )
-    summary = Summary.empty(batch, epilogue.top_k)
+        return fuse_mul_numpy(distances, rows, columns, blur_rows, blur_columns, epilogue, out)
+    summary = Summary.empty(len(distances[0]), epilogue.top_k)
     contiguous = [np.ascontiguousarray(d) for d in distances]
     target = native_epilogue(epilogue, out, summary)
     native.fuse_mul(contiguous, rows, columns, blur_rows, blur_columns, target, threads, ISAS[0])

@@ -6,10 +6,11 @@ The same for kernels that Triton runs and for those built ahead of time. An arra
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
-from rdx_fast.kernels.configurations import configuration
+from rdx_fast.kernels.configurations import Configuration, configuration
 
 MOST_SCALES = 3
 FORMATS = {"rgb": 0, "bgr": 0, "mono": 1}  # Bayer patterns are 2
@@ -24,8 +25,8 @@ class Array(Protocol):
 
 
 class Launch(NamedTuple):
-    """One kernel call. ``arguments`` are in the order of the kernel's own that are no constants;
-    ``kernel`` names the function, ``configuration`` the entry of its block sizes."""
+    """One call of the function ``kernel``; ``arguments`` in the order of those of its own that are
+    no constants."""
 
     kernel: str
     grid: tuple[int, int]
@@ -92,18 +93,16 @@ def cosine_map(
     config = configuration("cosine_map" if layout == "first" else "cosine_map_last", architecture)
     aligned = all(t.shape[1] % 16 == 0 and t.shape[2] * t.shape[3] % 16 == 0 for t in teacher)
     arguments: list[Any] = []
-    blocks = 0
-    for s in range(MOST_SCALES):
-        there = s < len(teacher)
-        t, u, d = (teacher[s], student[s], out[s]) if there else (teacher[0], student[0], out[0])
-        channels, count = (t.shape[1], t.shape[2] * t.shape[3]) if there else (0, 0)
-        of_scale = -(-count // config.blocks["BLOCK_P"])
-        arguments += [t, u, d, channels, count]
-        if s < MOST_SCALES - 1:
-            arguments.append(of_scale)
-        blocks += of_scale
-    constants = {"CHANNELS_LAST": int(layout == "last"), "ALIGNED": int(aligned), **config.blocks}
-    return _launch("cosine_map", (blocks, teacher[0].shape[0]), arguments, constants, config)
+    total = 0
+    for t, u, d in zip(teacher, student, out, strict=True):
+        count = t.shape[2] * t.shape[3]
+        blocks = -(-count // config.blocks["BLOCK_P"])
+        arguments += [t, u, d, t.shape[1], count, blocks]
+        total += blocks
+    arguments += [teacher[0], student[0], out[0], 0, 0, 0] * (MOST_SCALES - len(teacher))
+    own = {"CHANNELS_LAST": int(layout == "last"), "ALIGNED": int(aligned)}
+    # The last scale has all the blocks that are left.
+    return _launch("cosine_map", (total, teacher[0].shape[0]), arguments[:-1], config, own)
 
 
 def tile_count(height: int, width: int, architecture: int) -> int:
@@ -120,7 +119,7 @@ def smooth_map(
     epilogue: Epilogues,
     architecture: int,
 ) -> Launch:
-    """``distances[s]: [B, h_s, w_s]`` float32; ``matrices``, ``bands``: :func:`packed`."""
+    """``distances[s]: [B, h_s, w_s]`` float32; ``matrices``, ``bands``: see the kernel."""
     _check_scales(len(distances))
     config = configuration("smooth_map", architecture)
     if epilogue.top_k > 0 and not epilogue.write_maps:
@@ -133,7 +132,7 @@ def smooth_map(
         *size,
     ]
     grid = (tile_count(*size, architecture), distances[0].shape[0])
-    return _launch("smooth_map", grid, arguments, dict(config.blocks), config)
+    return _launch("smooth_map", grid, arguments, config)
 
 
 def fuse_mul(distances: Sequence[Array], product: Array, architecture: int) -> Launch:
@@ -143,7 +142,7 @@ def fuse_mul(distances: Sequence[Array], product: Array, architecture: int) -> L
     batch, height, width = product.shape
     blocks = -(-height * width // config.blocks["BLOCK"])
     arguments = [*_sizes(distances), product, height, width]
-    return _launch("fuse_mul", (blocks, batch), arguments, dict(config.blocks), config)
+    return _launch("fuse_mul", (blocks, batch), arguments, config)
 
 
 def resize_normalize(
@@ -182,18 +181,20 @@ def resize_normalize(
         height,
         width,
     ]
-    constants = {"FORMAT": FORMATS.get(pixel_format, 2), **config.blocks}
     grid = (grid_y * grid_x, frames.shape[0])
-    return _launch("resize_normalize", grid, arguments, constants, config)
+    own = {"FORMAT": FORMATS.get(pixel_format, 2)}
+    return _launch("resize_normalize", grid, arguments, config, own)
 
 
 def _launch(
     kernel: str,
     grid: tuple[int, int],
     arguments: Sequence[Any],
-    constants: dict[str, int],
-    config: Any,
+    config: Configuration,
+    own: Mapping[str, int] = MappingProxyType({}),
 ) -> Launch:
+    """``own``: constants besides the block sizes."""
+    constants = {**own, **config.blocks}
     return Launch(kernel, grid, tuple(arguments), constants, config.num_warps, config.num_stages)
 
 
@@ -204,8 +205,5 @@ def _check_scales(count: int) -> None:
 
 def _sizes(distances: Sequence[Array]) -> list[Any]:
     """``d, h, w`` of each scale, absent ones with size 0."""
-    found: list[Any] = []
-    for s in range(MOST_SCALES):
-        d = distances[s] if s < len(distances) else distances[0]
-        found += [d, *(d.shape[1:] if s < len(distances) else (0, 0))]
-    return found
+    there = [x for d in distances for x in (d, *d.shape[1:])]
+    return there + [distances[0], 0, 0] * (MOST_SCALES - len(distances))

@@ -49,6 +49,13 @@ class Operators(NamedTuple):
                 f"of float32"
             )
 
+    def launch(self, distances: Sequence[Tensor], held: launches.Epilogues) -> launches.Launch:
+        """``smooth_map`` of contiguous distance maps into :func:`buffers`."""
+        architecture = architecture_of(distances[0])
+        return launches.smooth_map(
+            distances, self.matrices, self.bands, self.size, held, architecture
+        )
+
     @classmethod
     def of(cls, rows: Sequence[Band], columns: Sequence[Band], device: Any) -> Operators:
         """``rows[s]: [H, h_s]``, ``columns[s]: [W, w_s]`` transposed, as ``smooth_map`` takes."""
@@ -97,10 +104,7 @@ def smooth_map(
     without, none is written, but for device scratch if ``top_k`` asks for the largest values."""
     operators.check(distances)
     held = buffers(distances[0], operators.size, mask, threshold, top_k, out)
-    contiguous = [d.contiguous() for d in distances]
-    matrices, bands, _, size = operators
-    architecture = architecture_of(distances[0])
-    run(launches.smooth_map(contiguous, matrices, bands, size, held, architecture))
+    run(operators.launch([d.contiguous() for d in distances], held))
     return Summary(held.maxima, held.top_means if top_k else None, held.areas)
 
 

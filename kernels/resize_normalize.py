@@ -111,13 +111,13 @@ def resize_normalize(
     pixel_format = _check(frame, out, pixel_format)
     top, left, height, width = check_crop(frame.shape[:2], crop)
     check_threads(threads)
+    if native is None:
+        resize_normalize_numpy(frame, out, mean, std, pixel_format, crop)
+        return
     bayer = pixel_format in BAYER
     rows = resize_taps(frame.shape[0], top, height, out.shape[1], bayer)
     columns = resize_taps(frame.shape[1], left, width, out.shape[2], bayer)
     gain, offset = affine(mean, std)
-    if native is None:
-        resize_normalize_numpy(frame, out, mean, std, pixel_format, crop)
-        return
     kind, red = ("bayer", BAYER[pixel_format]) if bayer else (pixel_format, (0, 0))
     native.resize_normalize(
         frame, out, kind, *red, rows, columns, gain, offset, threads=threads, isa=ISAS[0]

@@ -39,14 +39,10 @@ def smooth_map(
 
     Raises ``ValueError`` for shapes that do not fit.
     """
-    check_scales(distances, rows, columns)
-    batch, size = len(distances[0]), (len(rows[0].first), len(columns[0].first))
-    check_out(out, (batch, *size))
-    epilogue.check(*size)
-    check_threads(threads)
+    check_call(distances, rows, columns, epilogue, out, threads)
     if native is None:
         return smooth_map_numpy(distances, rows, columns, epilogue, out)
-    summary = Summary.empty(batch, epilogue.top_k)
+    summary = Summary.empty(len(distances[0]), epilogue.top_k)
     contiguous = [np.ascontiguousarray(d) for d in distances]
     target = native_epilogue(epilogue, out, summary)
     native.smooth_map(contiguous, rows, columns, target, threads, ISAS[0])
@@ -83,8 +79,16 @@ def native_epilogue(epilogue: Epilogue, out: Maps | None, summary: Summary) -> _
     )
 
 
-def check_scales(distances: Sequence[Maps], rows: Sequence[Band], columns: Sequence[Band]) -> None:
-    """Raises ``ValueError`` unless each distance map fits its operators."""
+def check_call(
+    distances: Sequence[Maps],
+    rows: Sequence[Band],
+    columns: Sequence[Band],
+    epilogue: Epilogue,
+    out: Maps | None,
+    threads: int,
+) -> None:
+    """Raises ``ValueError`` unless each distance map fits its operators, and ``epilogue`` and
+    ``out`` the maps that these make."""
     if not distances:
         raise ValueError("no distance maps: wanted one a scale")
     for s, (d, a, b) in enumerate(zip(distances, rows, columns, strict=True)):
@@ -94,13 +98,12 @@ def check_scales(distances: Sequence[Maps], rows: Sequence[Band], columns: Seque
                 f"distance map {s} is {d.dtype} {list(d.shape)}, its operators want float32 "
                 f"{list(wanted)}"
             )
-
-
-def check_out(out: Maps | None, wanted: tuple[int, ...]) -> None:
-    """Raises ``ValueError`` unless ``out`` is None or can take the maps."""
-    if out is None:
-        return
-    if out.dtype != np.float32 or out.shape != wanted or not out.flags.c_contiguous:
+    wanted = (len(distances[0]), len(rows[0].first), len(columns[0].first))
+    if out is not None and (
+        out.dtype != np.float32 or out.shape != wanted or not out.flags.c_contiguous
+    ):
         raise ValueError(
             f"out is {out.dtype} {list(out.shape)}, wanted contiguous float32 {list(wanted)}"
         )
+    epilogue.check(*wanted[1:])
+    check_threads(threads)

@@ -18,7 +18,8 @@ from rdx_fast.manifest import MapSpec, ScaleSpec
 class AnomalyMapper:
     """Distance, upsampling, fusion and smoothing for one bundle; its operators are made once.
 
-    ``epilogue``: what to read off each map; ``threads``: CPU threads of a call.
+    ``epilogue``: what to read off each map; ``threads``: CPU threads of a call. ``rows``,
+    ``columns``: the operators by scale, and ``blur``, the Gaussian's two, as the kernels take them.
 
     Call: teacher and student maps, each ``[B, C_s, h_s, w_s]`` float, finest first, to the summary
     of the anomaly maps. ``out: [B, H, W]`` float32 takes the maps themselves, if they are wanted.
@@ -44,9 +45,9 @@ class AnomalyMapper:
         if not self._multiplies:
             rows = [blur_rows @ a for a in rows]
             columns = [blur_columns @ b for b in columns]
-        self._rows = [Band.of(a) for a in rows]
-        self._columns = [Band.of(b).transposed for b in columns]
-        self._blur = (Band.of(blur_rows), Band.of(blur_columns).transposed)
+        self.rows = [Band.of(a) for a in rows]
+        self.columns = [Band.of(b).transposed for b in columns]
+        self.blur = (Band.of(blur_rows), Band.of(blur_columns).transposed)
 
     def __call__(
         self,
@@ -63,9 +64,9 @@ class AnomalyMapper:
         self, distances: Sequence[NDArray[np.float32]], out: NDArray[np.float32] | None = None
     ) -> Summary:
         """The same from distance maps ``[B, h_s, w_s]`` float32."""
-        operators = (distances, self._rows, self._columns)
+        operators = (distances, self.rows, self.columns)
         if self._multiplies:
-            return fuse_mul(*operators, *self._blur, self.epilogue, out, self._threads)
+            return fuse_mul(*operators, *self.blur, self.epilogue, out, self._threads)
         return smooth_map(*operators, self.epilogue, out, self._threads)
 
     def maps(self, teacher: Sequence[Floats], student: Sequence[Floats]) -> NDArray[np.float32]:

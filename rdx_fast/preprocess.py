@@ -57,15 +57,14 @@ def to_input(
     spec: InputSpec,
     pixel_format: str | None = None,
     crop: Crop | None = None,
-    threads: int = 1,
 ) -> NDArray[np.float32]:
     """Resize and normalise frames to ``[B, 3, height, width]`` float32.
 
-    ``pixel_format``, ``crop``, ``threads``: see ``resize_normalize``.
+    ``pixel_format``, ``crop``: see ``resize_normalize``.
     """
     out = np.empty((len(frames), 3, spec.height, spec.width), np.float32)
     for frame, target in zip(frames, out, strict=True):
-        resize_normalize(frame, target, spec.mean, spec.std, pixel_format, crop, threads)
+        resize_normalize(frame, target, spec.mean, spec.std, pixel_format, crop)
     return out
 
 

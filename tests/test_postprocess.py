@@ -11,7 +11,6 @@ from kernel_runs import COMPILED, IMPLEMENTATIONS, cosine_maps, fuse_mul, runnin
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from rdx_fast.kernels.operators import Band, gaussian_matrix, upsample_matrix
 from rdx_fast.manifest import MapSpec, ScaleSpec
 from rdx_fast.postprocess import AnomalyMapper
 
@@ -60,19 +59,16 @@ def published(
 def finished(implementation, teacher, student, size, fusion) -> NDArray[np.float32]:
     """The maps by one implementation."""
     scales = [ScaleSpec(*m.shape[1:]) for m in teacher]
+    mapper = AnomalyMapper(MapSpec(*size, fusion, 4.0, 4.0, "reflect"), scales)
     if implementation != "triton":
         with running(implementation):
-            mapper = AnomalyMapper(MapSpec(*size, fusion, 4.0, 4.0, "reflect"), scales)
             return mapper.maps(teacher, student)
     distances = cosine_maps("triton", teacher, student)
-    blur = [gaussian_matrix(n, 4.0, 4.0) for n in size]
-    up = [[upsample_matrix(d.shape[axis + 1], size[axis]) for d in distances] for axis in range(2)]
+    columns = [b.transposed for b in mapper.columns]  # the runs transpose them themselves
     if fusion == "mul":
-        rows, columns = ([Band.of(u) for u in axis] for axis in up)
-        pair = (Band.of(blur[0]), Band.of(blur[1]))
-        return fuse_mul("triton", distances, rows, columns, pair)[0]
-    rows, columns = ([Band.of(g @ u) for u in axis] for g, axis in zip(blur, up, strict=True))
-    maps, _ = smooth_map("triton", distances, rows, columns)
+        blur = (mapper.blur[0], mapper.blur[1].transposed)
+        return fuse_mul("triton", distances, mapper.rows, columns, blur)[0]
+    maps, _ = smooth_map("triton", distances, mapper.rows, columns)
     assert maps is not None
     return maps
 
