@@ -28,7 +28,7 @@ from rdx_fast.bench.features import (
     published_scores,
     published_upsampled,
 )
-from rdx_fast.bench.records import append, facts
+from rdx_fast.bench.records import append, facts, spread, spread_text
 from rdx_fast.kernels.cosine_map import cosine_maps
 from rdx_fast.kernels.native import IMPLEMENTATION
 from rdx_fast.kernels.resize_normalize import resize_normalize
@@ -127,13 +127,12 @@ def measure(pair: Pair, calls: int) -> dict[str, Any]:
             begin = perf_counter()
             run()
             row[i] = 1000 * (perf_counter() - begin)
-    ratio = times[:, 1] / times[:, 0]
     return {
         "operation": pair.operation,
         "against": pair.against,
         "p50_ms": round(float(np.median(times[:, 0])), 4),
         "against_p50_ms": round(float(np.median(times[:, 1])), 4),
-        "times_faster": [round(float(np.percentile(ratio, p)), 2) for p in (10, 50, 90)],
+        "times_faster": spread(times[:, 1] / times[:, 0], 2),
     }
 
 
@@ -150,13 +149,12 @@ def main(
     title = f"{common['cpu']}; {IMPLEMENTATION}; {threads} threads; {calls} calls in turn; ms"
     table = Table("operation", "ours", "against", "its", "times faster", title=title)
     for row in rows:
-        low, middle, high = row["times_faster"]
         table.add_row(
             row["operation"],
             f"{row['p50_ms']:.3f}",
             row["against"],
             f"{row['against_p50_ms']:.3f}",
-            f"{middle} ({low} to {high})",
+            spread_text(row["times_faster"]),
         )
     Console(width=120).print(table)
     if output is not None:

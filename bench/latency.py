@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from rdx_fast.bench.generated import generated_bundle
-from rdx_fast.bench.records import append, facts
+from rdx_fast.bench.records import append, facts, spread, spread_text
 from rdx_fast.detector import Detector
 
 STAGES = ("preprocess", "network", "postprocess", "total")
@@ -48,7 +48,6 @@ def record(
 ) -> dict[str, Any]:
     manifest = detector.manifest
     around = 1 - times["network"] / times["total"]
-    ratio = times["total"] / first["total"]
     return {
         **facts("latency", ("openvino", "numpy")),
         "bundle_sha256": manifest.files[manifest.network].sha256,
@@ -62,7 +61,7 @@ def record(
         "p90_ms": round(float(np.percentile(times["total"], 90)), 3),
         "p99_ms": round(float(np.percentile(times["total"], 99)), 3),
         "share_around_network": round(float(np.median(around)), 4),
-        "ratio_to_first": [round(float(np.percentile(ratio, p)), 3) for p in (10, 50, 90)],
+        "ratio_to_first": spread(times["total"] / first["total"], 3),
     }
 
 
@@ -104,7 +103,6 @@ def main(
     ):
         table.add_column(column)
     for row, t in zip(rows, times, strict=True):
-        low, middle, high = row["ratio_to_first"]
         table.add_row(
             str(row["method"]),
             str(row["backbone"]),
@@ -113,7 +111,7 @@ def main(
             str(row["p90_ms"]),
             str(row["p99_ms"]),
             f"{row['share_around_network']:.1%}",
-            f"{middle} ({low} to {high})",
+            spread_text(row["ratio_to_first"]),
         )
     Console(width=140).print(table)
     if output is not None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from rdx_fast.doctor import examine
 
@@ -24,6 +27,17 @@ def facts(bench: str, packages: Iterable[str]) -> dict[str, Any]:
         "cpu": next(f.found for f in examine() if f.part == "CPU"),
         "versions": {name: version(name) for name in ("rdx_fast", *packages)},
     }
+
+
+def spread(ratios: NDArray[np.float64], digits: int) -> list[float]:
+    """The 10th, 50th and 90th percentile."""
+    return [round(float(p), digits) for p in np.percentile(ratios, (10, 50, 90))]
+
+
+def spread_text(percentiles: Sequence[float]) -> str:
+    """What :func:`spread` gives, for a table."""
+    low, middle, high = percentiles
+    return f"{middle} ({low} to {high})"
 
 
 def append(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:

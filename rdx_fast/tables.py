@@ -60,22 +60,27 @@ def manifest_table(manifest: Manifest) -> Table:
     return _pairs("Engine bundle", rows)
 
 
+# Labels of the figures, in order; AUPRO's names its limit.
+_RATES = {
+    "image_auroc": "image AUROC",
+    "image_ap": "image AP",
+    "image_best_f1": "image best F1",
+    "pixel_auroc": "pixel AUROC",
+    "pixel_ap": "pixel AP",
+    "pixel_best_f1": "pixel best F1",
+    "aupro": "AUPRO to {:g}",
+    "aupro_per_image_mean": "AUPRO, per-image mean",
+}
+_LAST_OF_SECTION = ("image_best_f1", "aupro_per_image_mean")
+
+
 def _figure_rows(table: Table, figures: Sequence[Figures], fpr_limit: float) -> None:
     """The rows of an evaluation, one column for each of ``figures``."""
 
-    def rates(name: str, label: str, **options: Any) -> None:
+    for name, label in _RATES.items():
         values = [getattr(f, name) for f in figures]
         cells = ["-" if value is None else f"{100 * value:.2f}" for value in values]
-        table.add_row(label, *cells, **options)
-
-    rates("image_auroc", "image AUROC")
-    rates("image_ap", "image AP")
-    rates("image_best_f1", "image best F1", end_section=True)
-    rates("pixel_auroc", "pixel AUROC")
-    rates("pixel_ap", "pixel AP")
-    rates("pixel_best_f1", "pixel best F1")
-    rates("aupro", f"AUPRO to {fpr_limit:g}")
-    rates("aupro_per_image_mean", "AUPRO, per-image mean", end_section=True)
+        table.add_row(label.format(fpr_limit), *cells, end_section=name in _LAST_OF_SECTION)
     table.add_row("escapes", *(f"{f.escapes} of {f.defective}" for f in figures))
     table.add_row("false rejects", *(f"{f.false_rejects} of {f.good}" for f in figures))
 
@@ -145,22 +150,21 @@ def protocol_table(result: Protocol, oracle: bool = False) -> Table:
     table.add_column("")
     for method in summary:
         table.add_column(method, justify="right")
-    labels = {
-        "image_auroc": "image AUROC",
-        "pixel_auroc": "pixel AUROC",
-        "aupro": f"AUPRO to {result.aupro_fpr_limit:g}",
-        "aupro_per_image_mean": "AUPRO, per-image mean",
-        "image_ap": "image AP",
-        "pixel_ap": "pixel AP",
-    }
-    for name, label in labels.items():
+    for name in (
+        "image_auroc",
+        "pixel_auroc",
+        "aupro",
+        "aupro_per_image_mean",
+        "image_ap",
+        "pixel_ap",
+    ):
         cells = [
             ("{:.2f} ± {:.2f}" if seeds > 1 else "{:.2f}").format(*(100 * v for v in figures[name]))
             if name in figures
             else "-"
             for figures in summary.values()
         ]
-        table.add_row(label, *cells)
+        table.add_row(_RATES[name].format(result.aupro_fpr_limit), *cells)
     runs = {m: [run for run in result.runs if run.method == m] for m in summary}
     spent: dict[str, dict[str, list[float]]] = {
         "batches": {m: [run.steps for run in runs[m]] for m in runs},

@@ -114,6 +114,10 @@ class ReverseDistillation(nn.Module):
         """The student's maps for the teacher's."""
         return self.student(self.bottleneck(teacher), teacher)
 
+    def decoding_parameters(self) -> list[nn.Parameter]:
+        """Of student and bottleneck, which learn in either method."""
+        return [*self.student.parameters(), *self.bottleneck.parameters()]
+
     def forward(self, x: Tensor) -> Features:
         teacher = self.teacher(x)
         return Features(teacher, self.decode(teacher))

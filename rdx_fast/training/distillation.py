@@ -23,8 +23,7 @@ class Distillation:
 
     def parameters(self, recipe: Recipe) -> list[dict[str, object]]:
         """Parameter groups of the optimizer."""
-        learnt = [*self.network.student.parameters(), *self.network.bottleneck.parameters()]
-        return [{"params": learnt, "lr": recipe.learning_rate}]
+        return [{"params": self.network.decoding_parameters(), "lr": recipe.learning_rate}]
 
     def batches(self, steps: Sequence[tuple[int, list[int]]]) -> Iterator[Batch]:
         """For each (step, indices of images) what ``losses`` takes."""

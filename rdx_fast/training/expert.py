@@ -66,9 +66,8 @@ class ExpertDistillation:
 
     def parameters(self, recipe: Recipe) -> list[dict[str, object]]:
         """Parameter groups of the optimizer."""
-        learnt = [*self.network.student.parameters(), *self.network.bottleneck.parameters()]
         return [
-            {"params": learnt, "lr": recipe.learning_rate},
+            {"params": self.network.decoding_parameters(), "lr": recipe.learning_rate},
             {
                 "params": list(self.network.teacher.parameters()),
                 "lr": recipe.teacher_learning_rate,

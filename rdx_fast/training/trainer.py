@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from rdx_fast.errors import CheckpointError, TrainingError
-from rdx_fast.models import RD4AD, RDExpert, ReverseDistillation, load_teacher, make_network
+from rdx_fast.models import ReverseDistillation, load_teacher, make_network
 from rdx_fast.training.checkpoint import FILE, Checkpoint, load_checkpoint, save_checkpoint
 from rdx_fast.training.data import (
     ImageDataset,
@@ -97,12 +97,12 @@ def train(
     if workers is None and (recipe.makes_anomalies or not features.keeps):
         features.workers = min(4, os.cpu_count() or 1)
     lesson: Distillation | ExpertDistillation
-    if isinstance(network, RD4AD):
-        lesson = Distillation(network, features)
-    else:
+    if recipe.makes_anomalies:
         maker = AnomalyMaker(dataset.spec, training, usable_textures, masks)
         anomalies = AnomalyDataset(dataset, maker, recipe.seed)
         lesson = ExpertDistillation(network, features, anomalies)
+    else:
+        lesson = Distillation(network, features)
     learner = Learner(lesson, recipe, place)
     if old is not None:
         learner.restore(old)
@@ -115,7 +115,7 @@ def train(
             step=learner.step,
             steps_per_epoch=steps_per_epoch,
             network=network.state_dict(),
-            expert=frozen.state_dict() if isinstance(network, RDExpert) else {},
+            expert=frozen.state_dict() if recipe.makes_anomalies else {},
             optimizer=learner.optimizer.state_dict(),
             scaler=learner.scaler.state_dict(),
             losses=learner.losses,
