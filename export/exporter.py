@@ -14,11 +14,19 @@ import onnx
 import torch
 from numpy.typing import NDArray
 
-from rdx_fast.bundle import Bundle, describe_file, new_bundle, open_bundle, write_manifest
+from rdx_fast.bundle import (
+    SYMMETRIC,
+    Bundle,
+    describe_file,
+    new_bundle,
+    open_bundle,
+    write_manifest,
+)
 from rdx_fast.calibration import calibrate_threshold
 from rdx_fast.engines.openvino import OpenVINOEngine
 from rdx_fast.errors import ExportError
 from rdx_fast.export.graph import output_shapes, to_onnx
+from rdx_fast.export.reference import OnnxNetwork
 from rdx_fast.images import read_image
 from rdx_fast.manifest import (
     BORDER,
@@ -40,6 +48,7 @@ NETWORK = "network.onnx"
 # Largest difference allowed between trained network and engine, as a share of the threshold.
 TOLERANCE = {"fp32": 1e-3, "fp16": 2e-2, "bf16": 5e-2, "int8": 0.25}
 _CALIBRATION_IMAGES = 128
+_RANGE_IMAGES = 16
 
 
 def export_bundle(
@@ -78,12 +87,14 @@ def export_bundle(
     with new_bundle(output, overwrite) as folder:
         on_stage("network")
         scales = tuple(ScaleSpec(*shape) for shape in output_shapes(network, spec))
-        model = to_onnx(network, spec, precision, len(scales))
+        ranges = map(load, _spread(good, _RANGE_IMAGES)) if precision == "fp16" else ()
+        model = to_onnx(network, spec, precision, len(scales), ranges)
         if precision == "int8":
             on_stage("quantisation")
-            from rdx_fast.export.quantize import quantize
+            from rdx_fast.export.quantize import quantize, symmetric
 
             model = quantize(model, map(load, _spread(good, _CALIBRATION_IMAGES)))
+            onnx.save(symmetric(model), folder / SYMMETRIC)
         onnx.save(model, folder / NETWORK)
 
         draft = Manifest(
@@ -98,7 +109,7 @@ def export_bundle(
             map=MapSpec(spec.height, spec.width, fusion, sigma, truncate=4.0, border=BORDER),
             threshold=ThresholdSpec(0.0, false_reject_rate, 1.0, 0),
             network=NETWORK,
-            files={NETWORK: describe_file(folder / NETWORK)},
+            files={file.name: describe_file(file) for file in sorted(folder.iterdir())},
             check=ExportCheck(0, 0.0, 0.0, TOLERANCE[precision], ""),
             training=_training_facts(checkpoint),
             versions=_versions(precision),
@@ -120,12 +131,19 @@ def export_bundle(
             for image in map(load, _spread(good, check_images))
         ]
         check = _compare(pairs, threshold.value, TOLERANCE[precision], engine.executed_precision)
+        if precision == "int8":
+            twin = OnnxNetwork(folder / SYMMETRIC)
+            trained, images = (t for t, _ in pairs), map(load, _spread(good, check_images))
+            pairs = [
+                (t, _engine_map(twin, mapper, i)) for t, i in zip(trained, images, strict=True)
+            ]
+            _compare(pairs, threshold.value, TOLERANCE[precision], "symmetric int8")
         write_manifest(replace(draft, threshold=threshold, check=check), folder)
     return open_bundle(output)
 
 
 def _engine_map(
-    engine: OpenVINOEngine, mapper: AnomalyMapper, inputs: NDArray[np.float32]
+    engine: OpenVINOEngine | OnnxNetwork, mapper: AnomalyMapper, inputs: NDArray[np.float32]
 ) -> NDArray[np.float32]:
     (chunk,) = engine.run(inputs)
     return mapper.maps(chunk.teacher, chunk.student)

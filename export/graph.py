@@ -5,43 +5,58 @@ from __future__ import annotations
 import copy
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
+import numpy as np
 import onnx
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from rdx_fast.export.fold import fold_batch_norm
+from rdx_fast.export.precision import to_half
 from rdx_fast.manifest import InputSpec
 
 
 class _Flat(nn.Module):
-    """Features as a flat tuple, teacher first; computed in ``dtype``, float32 outside."""
+    """Features as a flat tuple, teacher first."""
 
-    def __init__(self, network: nn.Module, dtype: torch.dtype) -> None:
+    def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
-        self.dtype = dtype
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        features = self.network(image.to(self.dtype))
-        return tuple(m.float() for m in (*features[0], *features[1]))
+        features = self.network(image)
+        return (*features[0], *features[1])
 
 
 def output_names(scales: int) -> list[str]:
     return [f"{part}_{s}" for part in ("teacher", "student") for s in range(scales)]
 
 
-def to_onnx(network: nn.Module, spec: InputSpec, precision: str, scales: int) -> onnx.ModelProto:
+def to_onnx(
+    network: nn.Module,
+    spec: InputSpec,
+    precision: str,
+    scales: int,
+    images: Iterable[NDArray[np.float32]] = (),
+) -> onnx.ModelProto:
     """Export with batch normalisation folded and the batch left open.
 
-    ``precision`` "fp16" gives float16 weights and activations; every other one float32 (bf16 is
-    the engine's to execute, int8 is quantised afterwards). Inputs and outputs are float32.
+    ``precision`` "fp16" gives float16 weights, activations, inputs and outputs, but for what is too
+    large for them on ``images``, normalised good parts ``[1, 3, H, W]``; every other precision
+    gives float32 (bf16 is the engine's to execute, int8 is quantised afterwards).
     """
-    dtype = torch.float16 if precision == "fp16" else torch.float32
-    folded = fold_batch_norm(copy.deepcopy(network).cpu()).to(dtype)
-    flat = _Flat(folded, dtype).eval()
+    folded = fold_batch_norm(copy.deepcopy(network).cpu())
     example = torch.zeros(2, 3, spec.height, spec.width)
+    if precision == "fp16":
+        with torch.no_grad():
+            folded = to_half(folded, map(torch.from_numpy, images))
+        example = example.half()
+    flat = _Flat(folded).eval()
+    for module in flat.modules():
+        if isinstance(module, nn.ReLU | nn.ReLU6):
+            module.inplace = False  # the exporter traces it in half the time
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # torch's exporter warns of its own internals

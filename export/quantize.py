@@ -8,16 +8,20 @@ from collections.abc import Iterable
 import numpy as np
 import onnx
 from numpy.typing import NDArray
+from onnx import numpy_helper
 
 from rdx_fast.errors import MissingDependencyError
 
 
-def quantize(model: onnx.ModelProto, inputs: Iterable[NDArray[np.float32]]) -> onnx.ModelProto:
+def quantize(
+    model: onnx.ModelProto, inputs: Iterable[NDArray[np.float32]], correct_bias: bool = True
+) -> onnx.ModelProto:
     """Quantise weights (per channel) and activations to 8 bits, but for the layers that run at half
     the input's size or larger.
 
     ``inputs``: normalised images ``[1, 3, H, W]`` float32 of good parts, over which the ranges of
-    the activations are measured.
+    the activations are measured; ``correct_bias``: shift each layer's mean back to where it was,
+    which takes most of the time.
     """
     try:
         import nncf
@@ -44,4 +48,40 @@ def quantize(model: onnx.ModelProto, inputs: Iterable[NDArray[np.float32]]) -> o
         preset=nncf.QuantizationPreset.MIXED,
         subset_size=len(calibration),
         ignored_scope=nncf.IgnoredScope(names=near_pixels),
+        advanced_parameters=nncf.AdvancedQuantizationParameters(
+            disable_bias_correction=not correct_bias
+        ),
     )
+
+
+def symmetric(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy whose activations are quantised symmetrically in signed bytes, as TensorRT wants it.
+
+    CPUs multiply unsigned activations faster and with half the rounding, so the other graph stays
+    theirs. Ranges are kept: a scale grows to what its larger end asks of 127 steps.
+    """
+    twin = onnx.ModelProto()
+    twin.CopyFrom(model)
+    del twin.graph.value_info[:]  # of the types as they were
+    constants = {c.name: c for c in twin.graph.initializer}
+    quantised: dict[str, str] = {}  # scale to zero point
+    for node in twin.graph.node:
+        if node.op_type.lower().endswith("quantizelinear") and node.input[0] not in constants:
+            scale = node.input[1]
+            quantised.setdefault(scale, node.input[2])
+            node.input[2] = f"{scale}_zero"
+    for scale, zero in quantised.items():
+        step, shift = (numpy_helper.to_array(constants[name]) for name in (scale, zero))
+        steps = np.iinfo(shift.dtype)
+        # One step of the smaller end is given up, so that a symmetric range stays as it is.
+        ends = (abs(end - shift.astype(np.float32)) for end in (steps.min + 1, steps.max))
+        wider = np.asarray(step * np.maximum(*ends) / 127, np.float32)
+        constants[scale].CopyFrom(numpy_helper.from_array(wider, scale))
+        nothing = np.zeros(shift.shape, np.int8)
+        twin.graph.initializer.append(numpy_helper.from_array(nothing, f"{scale}_zero"))
+    used = {name for node in twin.graph.node for name in node.input}
+    kept = [c for c in twin.graph.initializer if c.name in used]
+    del twin.graph.initializer[:]
+    twin.graph.initializer.extend(kept)
+    onnx.checker.check_model(twin)
+    return twin
