@@ -22,7 +22,15 @@ import typer
 
 from rdx_fast.errors import MissingDependencyError, RdxError
 from rdx_fast.kernels.configurations import ARCHITECTURES, BASELINE
-from rdx_fast.kernels.variants import FORMAT, MANIFEST, Variant, variants
+from rdx_fast.kernels.launcher import BUILT
+from rdx_fast.kernels.variants import (
+    ALIGNMENT,
+    FORMAT,
+    MANIFEST,
+    UNALIGNED,
+    Variant,
+    variants,
+)
 
 # Bytes of stack a thread, where ptxas puts what does not fit into registers.
 MOST_SPILLED = 0
@@ -82,7 +90,10 @@ def _compile(folder: Path, architectures: tuple[int, ...], variant: Variant) -> 
         "name": variant.name,
         "kernel": variant.kernel,
         "constants": variant.constants,
-        "parameters": [{"name": name, "type": kind} for name, kind in variant.parameters],
+        "parameters": [
+            {"name": name, "type": kind, "aligned": is_aligned(name, kind)}
+            for name, kind in variant.parameters
+        ],
         # Triton's own scratch, which these kernels do not use: null.
         "hidden_pointers": hidden_pointers(compiled.asm["ptx"], variant),
         "builds": builds,
@@ -100,11 +111,10 @@ def compile_variant(variant: Variant, architecture: int) -> Any:
     function = getattr(triton_kernels, variant.kernel)
     config = variant.configuration(architecture)
     constants = {**variant.constants, **config.blocks}
-    # CUDA allocates at multiples of 256 bytes, so pointers are aligned for the widest loads.
     attributes = {
-        (i,): [["tt.divisibility", 16]]
-        for i, (_, kind) in enumerate(variant.parameters)
-        if kind.startswith("*")
+        (i,): [["tt.divisibility", ALIGNMENT]]
+        for i, (name, kind) in enumerate(variant.parameters)
+        if is_aligned(name, kind)
     }
     types = dict(variant.parameters)
     signature = {name: types.get(name, "constexpr") for name in function.arg_names}
@@ -121,6 +131,11 @@ def compile_variant(variant: Variant, architecture: int) -> Any:
     if scratch:
         raise RuntimeError(f"{variant.name} wants {scratch} bytes of Triton's scratch memory")
     return compiled
+
+
+def is_aligned(name: str, kind: str) -> bool:
+    """Whether a parameter points to a multiple of ``ALIGNMENT``."""
+    return kind.startswith("*") and name not in UNALIGNED
 
 
 def hidden_pointers(ptx: str, variant: Variant) -> int:
@@ -154,7 +169,9 @@ def _resources(cubin: Path) -> dict[str, int]:
 
 
 def main(
-    folder: Annotated[Path, typer.Argument(help="Where the kernels and kernels.json go.")],
+    folder: Annotated[
+        Path, typer.Argument(help="Where the kernels and kernels.json go; else: this package.")
+    ] = BUILT,
     jobs: Annotated[int, typer.Option(min=1, help="Compilers side by side.")] = 2,
 ) -> None:
     """Build every kernel for every architecture."""

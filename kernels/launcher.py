@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -16,14 +17,17 @@ from typing import Any
 
 import numpy as np
 
-from rdx_fast.errors import EngineError, MissingDependencyError
+from rdx_fast.errors import EngineError
 from rdx_fast.kernels.configurations import BASELINE
+from rdx_fast.kernels.driver import bindings, call
 from rdx_fast.kernels.launches import Launch, dtype_name
-from rdx_fast.kernels.variants import ELEMENTS, FORMAT, MANIFEST
+from rdx_fast.kernels.variants import ALIGNMENT, ELEMENTS, FORMAT, MANIFEST
 
 _TYPES = {"i32": ctypes.c_int32, "i64": ctypes.c_int64, "fp32": ctypes.c_float}
 _LARGE_SHARED = 48 * 1024  # more than this is asked of the driver first
 THREADS_A_WARP = 32
+KERNELS = "kernels"  # a folder inside the bundle
+BUILT = Path(__file__).parent / "built"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,13 @@ class DeviceArray:
     def stride(self) -> tuple[int, ...]:
         return self.strides
 
+    def unsqueeze(self, dim: int) -> DeviceArray:
+        """With an axis of one more, as torch's tensors do it."""
+        shape, strides = list(self.shape), list(self.strides)
+        shape.insert(dim, 1)
+        strides.insert(dim, 0)
+        return DeviceArray(self.pointer, tuple(shape), self.dtype, tuple(strides))
+
 
 class KernelLibrary:
     """The kernels in a folder that ``rdx_fast.kernels.aot`` wrote, for the current CUDA context of
@@ -76,6 +87,7 @@ class KernelLibrary:
         self._folder = folder
         self._kernels = _read_manifest(folder)
         self._loaded: dict[str, tuple[Any, Any]] = {}
+        self._lock = threading.Lock()
 
     def choose(self, launch: Launch) -> dict[str, Any]:
         """The built kernel, as ``kernels.json`` describes it, that a launch asks for."""
@@ -104,9 +116,10 @@ class KernelLibrary:
         """Start a kernel on a CUDA stream. Arrays are ``DeviceArray``s, and must live until it is
         done."""
         kernel = self.choose(launch)
-        if kernel["name"] not in self._loaded:
-            self._loaded[kernel["name"]] = self._load(kernel)
-        function = self._loaded[kernel["name"]][1]
+        with self._lock:
+            if kernel["name"] not in self._loaded:
+                self._loaded[kernel["name"]] = self._load(kernel)
+            function = self._loaded[kernel["name"]][1]
         build = self._build(kernel)
         if any(launch.constants[name] != size for name, size in build["blocks"].items()):
             raise EngineError(
@@ -115,7 +128,7 @@ class KernelLibrary:
             )
         packed = Packed(kernel, launch.arguments)
         threads = THREADS_A_WARP * build["num_warps"]
-        _driver(
+        call(
             "cuLaunchKernel",
             *(function, *launch.grid, 1, threads, 1, 1, build["shared_bytes"], stream),
             *(packed.address, 0),
@@ -124,7 +137,7 @@ class KernelLibrary:
     def close(self) -> None:
         """Unload the kernels."""
         for module, _ in self._loaded.values():
-            _driver("cuModuleUnload", module)
+            call("cuModuleUnload", module)
         self._loaded.clear()
 
     def __enter__(self) -> KernelLibrary:
@@ -139,18 +152,35 @@ class KernelLibrary:
 
     def _load(self, kernel: dict[str, Any]) -> tuple[Any, Any]:
         content, build = self.image(kernel), self._build(kernel)
-        module = _driver("cuModuleLoadData", content + b"\0")
-        function = _driver("cuModuleGetFunction", module, kernel["kernel"].encode())
+        module = call("cuModuleLoadData", content + b"\0")
+        function = call("cuModuleGetFunction", module, kernel["kernel"].encode())
         if build["shared_bytes"] > _LARGE_SHARED:
-            attribute = _cuda().CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
-            _driver("cuFuncSetAttribute", function, attribute, build["shared_bytes"])
+            attributes = bindings().CUfunction_attribute
+            most = attributes.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+            call("cuFuncSetAttribute", function, most, build["shared_bytes"])
         return module, function
+
+
+def find_kernels(bundle: Path) -> Path:
+    """The folder of built kernels: the bundle's own, else the installation's.
+
+    Raises ``EngineError`` if there is neither.
+    """
+    for folder in (bundle / KERNELS, BUILT):
+        if (folder / MANIFEST).is_file():
+            return folder
+    raise EngineError(
+        f"{bundle} has no folder '{KERNELS}' and this installation holds no built kernels, which "
+        f"a GPU needs: on a machine with Triton run  rdx-fast plan {bundle}  or  python -m "
+        f"rdx_fast.kernels.aot {bundle / KERNELS}"
+    )
 
 
 class Packed:
     """A kernel's arguments as the driver takes them: ``address`` of an array of pointers to them.
 
-    Keep it until the launch returns. Raises ``ValueError`` for another number of arguments.
+    Keep it until the launch returns. Raises ``ValueError`` for another number of arguments, or an
+    array that does not begin where the kernel was built for.
     """
 
     def __init__(self, kernel: dict[str, Any], arguments: Sequence[Any]) -> None:
@@ -159,6 +189,12 @@ class Packed:
             raise ValueError(
                 f"{kernel['name']} takes {len(parameters)} arguments, {len(arguments)} were given"
             )
+        for p, a in zip(parameters, arguments, strict=True):
+            if p["aligned"] and a.pointer % ALIGNMENT:
+                raise ValueError(
+                    f"{kernel['name']}: {p['name']} begins at {a.pointer:#x}, no multiple of "
+                    f"{ALIGNMENT} bytes"
+                )
         self.values: list[Any] = [
             ctypes.c_void_p(a.pointer) if p["type"].startswith("*") else _TYPES[p["type"]](a)
             for p, a in zip(parameters, arguments, strict=True)
@@ -198,23 +234,3 @@ def _read_manifest(folder: Path) -> list[dict[str, Any]]:
             f"kernels again"
         )
     return manifest["kernels"]
-
-
-def _cuda() -> Any:
-    try:
-        from cuda.bindings import driver
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] != "cuda":
-            raise
-        raise MissingDependencyError("cuda-bindings", "launching kernels on a GPU", "gpu") from None
-    return driver
-
-
-def _driver(name: str, *arguments: Any) -> Any:
-    """Call the CUDA driver; raises ``EngineError`` with its own words."""
-    driver = _cuda()
-    status, *results = getattr(driver, name)(*arguments)
-    if status != driver.CUresult.CUDA_SUCCESS:
-        _, text = driver.cuGetErrorString(status)
-        raise EngineError(f"CUDA's {name} failed: {status.name}, {(text or b'').decode()}")
-    return results[0] if results else None

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,7 +18,7 @@ from rdx_fast.kernels import launches, triton_kernels
 from rdx_fast.kernels.configurations import BASELINE
 from rdx_fast.kernels.cosine_map import check_features
 from rdx_fast.kernels.epilogue import Epilogue
-from rdx_fast.kernels.operators import Band
+from rdx_fast.kernels.operators import Band, packed
 from rdx_fast.kernels.resize_normalize import (
     BAYER,
     Crop,
@@ -59,9 +58,7 @@ class Operators(NamedTuple):
     @classmethod
     def of(cls, rows: Sequence[Band], columns: Sequence[Band], device: Any) -> Operators:
         """``rows[s]: [H, h_s]``, ``columns[s]: [W, w_s]`` transposed, as ``smooth_map`` takes."""
-        pairs = [band for pair in zip(rows, columns, strict=True) for band in pair]
-        matrices = np.concatenate([band.matrix.ravel() for band in pairs])
-        bands = np.concatenate([x for band in pairs for x in (band.first, band.end)])
+        matrices, bands = packed(rows, columns)
         inputs = [
             (a.matrix.shape[1], b.matrix.shape[0]) for a, b in zip(rows, columns, strict=True)
         ]

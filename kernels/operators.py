@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -30,6 +31,18 @@ class Band(NamedTuple):
     def transposed(self) -> Band:
         """The same, its matrix ``[in, out]`` in memory: for products from the right."""
         return Band(np.ascontiguousarray(self.matrix.T), self.first, self.end)
+
+
+def packed(
+    rows: Sequence[Band], columns: Sequence[Band]
+) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+    """All matrices and all bands in one array each, as the GPU's ``smooth_map`` reads them.
+
+    ``rows[s]: [H, h_s]``; ``columns[s]: [W, w_s]``, transposed.
+    """
+    pairs = [band for pair in zip(rows, columns, strict=True) for band in pair]
+    matrices = np.concatenate([band.matrix.ravel() for band in pairs])
+    return matrices, np.concatenate([x for band in pairs for x in (band.first, band.end)])
 
 
 def upsample_matrix(in_size: int, out_size: int) -> NDArray[np.float64]:

@@ -9,6 +9,8 @@ from typing import NamedTuple
 from rdx_fast.kernels.configurations import Configuration, configuration
 
 MANIFEST = "kernels.json"  # of a folder of built kernels
+ALIGNMENT = 16  # bytes, of pointers, so that loads are as wide as they get
+UNALIGNED = {"frames"}  # may be a view of anybody's array
 FORMAT = 1
 # Triton's names of what arrays hold.
 ELEMENTS = {

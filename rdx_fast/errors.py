@@ -50,6 +50,26 @@ class EngineError(RdxError):
     """An engine cannot be opened or failed while running."""
 
 
+class NoDriverError(EngineError):
+    """A GPU is wanted, and there is no driver or no GPU for this process."""
+
+
+class DriverTooOldError(EngineError):
+    """NVIDIA's driver is older than what is wanted of it."""
+
+
+class DeviceMemoryError(EngineError):
+    """The GPU has not enough memory."""
+
+
+class PlanError(EngineError):
+    """TensorRT could not build or load a plan of the network."""
+
+
+class DeviceLostError(EngineError):
+    """The GPU failed in the middle of its work. Close the Detector and open a new one."""
+
+
 class MissingDependencyError(RdxError):
     """An optional part of rdx_fast is wanted and not installed."""
 

@@ -19,7 +19,8 @@ class AnomalyMapper:
     """Distance, upsampling, fusion and smoothing for one bundle; its operators are made once.
 
     ``epilogue``: what to read off each map; ``threads``: CPU threads of a call. ``rows``,
-    ``columns``: the operators by scale, and ``blur``, the Gaussian's two, as the kernels take them.
+    ``columns``: the operators by scale, and ``blur``, the Gaussian's two, as the kernels take them;
+    ``scales``: ``(C_s, h_s, w_s)``; ``multiplies``: whether scales are multiplied, not summed.
 
     Call: teacher and student maps, each ``[B, C_s, h_s, w_s]`` float, finest first, to the summary
     of the anomaly maps. ``out: [B, H, W]`` float32 takes the maps themselves, if they are wanted.
@@ -37,12 +38,12 @@ class AnomalyMapper:
         self.epilogue = epilogue or Epilogue()
         self.epilogue.check(*self.size)
         self._threads = threads
-        self._scales = tuple((s.channels, s.height, s.width) for s in scales)
+        self.scales = tuple((s.channels, s.height, s.width) for s in scales)
         rows = [upsample_matrix(s.height, spec.height) for s in scales]
         columns = [upsample_matrix(s.width, spec.width) for s in scales]
         blur_rows, blur_columns = (gaussian_matrix(n, spec.sigma, spec.truncate) for n in self.size)
-        self._multiplies = spec.fusion == "mul"
-        if not self._multiplies:
+        self.multiplies = spec.fusion == "mul"
+        if not self.multiplies:
             rows = [blur_rows @ a for a in rows]
             columns = [blur_columns @ b for b in columns]
         self.rows = [Band.of(a) for a in rows]
@@ -56,8 +57,8 @@ class AnomalyMapper:
         out: NDArray[np.float32] | None = None,
     ) -> Summary:
         given = tuple(tuple(m.shape[1:]) for m in teacher)
-        if given != self._scales:
-            raise ValueError(f"features are {given}, the manifest says {self._scales}")
+        if given != self.scales:
+            raise ValueError(f"features are {given}, the manifest says {self.scales}")
         return self.fuse(cosine_maps(teacher, student, self._threads), out)
 
     def fuse(
@@ -65,7 +66,7 @@ class AnomalyMapper:
     ) -> Summary:
         """The same from distance maps ``[B, h_s, w_s]`` float32."""
         operators = (distances, self.rows, self.columns)
-        if self._multiplies:
+        if self.multiplies:
             return fuse_mul(*operators, *self.blur, self.epilogue, out, self._threads)
         return smooth_map(*operators, self.epilogue, out, self._threads)
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +22,7 @@ if not torch.cuda.is_available():
     # Read when the kernels are imported: without a GPU they are interpreted.
     os.environ["TRITON_INTERPRET"] = "1"
 
+import exported  # noqa: E402
 from numpy.typing import NDArray  # noqa: E402
 from PIL import Image  # noqa: E402
 
@@ -114,6 +118,27 @@ def expert_checkpoint(
 def bundle(parts: Path, checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     good = list_images(parts / "calibration")
     return export_bundle(checkpoint, good, tmp_path_factory.mktemp("exported") / "part.rdx")
+
+
+@pytest.fixture(scope="session")
+def networks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Every backbone and method in every precision, see ``exported``. Several gigabytes."""
+    folder = tmp_path_factory.mktemp("networks")
+    exported.export_all(folder)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def kernels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All kernels for all architectures. In a process of its own: this one interprets Triton."""
+    folder = tmp_path_factory.mktemp("aot") / "kernels"
+    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
+    environment["TRITON_CACHE_DIR"] = str(folder.parent / "cache")  # compile, whatever was before
+    command = [sys.executable, "-P", "-m", "rdx_fast.kernels.aot", str(folder)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
 
 
 @pytest.fixture(scope="session")

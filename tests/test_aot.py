@@ -9,7 +9,6 @@ import copy
 import ctypes
 import json
 import math
-import os
 import re
 import subprocess
 import sys
@@ -27,18 +26,6 @@ from rdx_fast.kernels.launcher import DeviceArray, KernelLibrary, Packed
 from rdx_fast.kernels.variants import variants
 
 MOST_REGISTERS = 255  # of a thread, on every architecture
-
-
-@pytest.fixture(scope="session")
-def kernels(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """All kernels for all architectures. In a process of its own: this one interprets Triton."""
-    folder = tmp_path_factory.mktemp("aot") / "kernels"
-    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
-    environment["TRITON_CACHE_DIR"] = str(folder.parent / "cache")  # compile, whatever was before
-    command = [sys.executable, "-P", "-m", "rdx_fast.kernels.aot", str(folder)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return folder
 
 
 @pytest.fixture(scope="session")
@@ -208,6 +195,12 @@ def test_what_is_refused(kernels: Path, tmp_path: Path) -> None:
     kernel = library.choose(LAUNCHES["fuse_mul"])
     with pytest.raises(ValueError, match="takes 12 arguments, 3 were given"):
         Packed(kernel, (1, 2, 3))
+    askew = launches.fuse_mul([array((2, 8, 8), pointer=0x1008)], array((2, 64, 96)), 90)
+    with pytest.raises(ValueError, match="d0 begins at 0x1008, no multiple of 16 bytes"):
+        Packed(kernel, askew.arguments)
+    frames = LAUNCHES["resize_normalize_fp16_format0"]
+    kernel = library.choose(frames)
+    assert Packed(kernel, (array((2, 40, 40, 3), "uint8", 0x1007), *frames.arguments[1:])).values
 
 
 def test_altered_code_is_refused(kernels: Path, tmp_path: Path) -> None:

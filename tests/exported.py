@@ -1,0 +1,97 @@
+"""Networks of every backbone and method, exported once for the tests of all engines."""
+
+from __future__ import annotations
+
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from itertools import product
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from torch import nn
+
+from rdx_fast.bundle import SYMMETRIC, Bundle, describe_file
+from rdx_fast.export.exporter import NETWORK
+from rdx_fast.export.graph import to_onnx
+from rdx_fast.export.quantize import quantize, symmetric
+from rdx_fast.manifest import InputSpec, Manifest, ScaleSpec
+from rdx_fast.models import BACKBONES, METHODS, make_network
+
+NETWORKS = list(product(METHODS, BACKBONES))
+SIZE = (64, 96)
+
+
+def export_all(folder: Path) -> None:
+    """Every network in every precision, two at a time: exporting is slow, and busy on one core."""
+    with ProcessPoolExecutor(2, get_context("spawn"), _initialize, (sys.path,)) as pool:
+        list(pool.map(_export, [folder] * len(NETWORKS), NETWORKS))
+
+
+def as_bundle(folder: Path, method: str, backbone: str, precision: str, like: Manifest) -> Bundle:
+    """What ``export_all`` wrote, as if it were a bundle opened."""
+    path = folder / f"{method}-{backbone}-{precision}"
+    spec = replace(like.input, height=SIZE[0], width=SIZE[1])
+    channels = BACKBONES[backbone].channels
+    scales = tuple(
+        ScaleSpec(c, SIZE[0] // s, SIZE[1] // s) for c, s in zip(channels, (4, 8, 16), strict=True)
+    )
+    files = {file.name: describe_file(file) for file in path.iterdir() if file.is_file()}
+    manifest = replace(
+        like,
+        method=method,
+        backbone=backbone,
+        precision=precision,
+        input=spec,
+        scales=scales,
+        files=files,
+    )
+    return Bundle(path, manifest)
+
+
+def recorded(folder: Path, method: str, backbone: str) -> tuple[np.ndarray, list[np.ndarray]]:
+    """An input ``[2, 3, H, W]``, and the network's own maps of it, teacher first."""
+    with np.load(folder / f"{method}-{backbone}.npz") as file:
+        return file["image"], [file[f"map{i}"] for i in range(6)]
+
+
+def _initialize(path: list[str]) -> None:
+    sys.path[:] = path
+    torch.set_num_threads(1)
+
+
+def _export(folder: Path, which: tuple[str, str]) -> None:
+    method, backbone = which
+    torch.manual_seed(0)
+    network = make_network(method, backbone)
+    image = torch.randn(2, 3, *SIZE)
+    for name, module in network.named_modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.train()
+            module.momentum = None  # statistics of what follows
+            if name.endswith(("bn2", "bn3")):
+                # As trained: residuals are small, and rounding does not grow from block to block.
+                nn.init.constant_(module.weight, 0.1)
+    with torch.no_grad():
+        network(image)
+        features = network.eval()(image)
+    maps = {f"map{i}": m.numpy() for i, m in enumerate((*features.teacher, *features.student))}
+    np.savez(folder / f"{method}-{backbone}.npz", image=image.numpy(), **maps)
+
+    spec = InputSpec(*SIZE, (0.0,) * 3, (1.0,) * 3, "bilinear-antialiased")
+    inputs = [image[i : i + 1].numpy() for i in range(2)]
+    plain = to_onnx(network, spec, "fp32", 3)
+    quantised = quantize(plain, inputs, correct_bias=False)
+    graphs = {
+        "fp32": {NETWORK: plain},
+        "fp16": {NETWORK: to_onnx(network, spec, "fp16", 3, inputs)},
+        "int8": {NETWORK: quantised, SYMMETRIC: symmetric(quantised)},
+    }
+    for precision, files in graphs.items():
+        target = folder / f"{method}-{backbone}-{precision}"
+        target.mkdir()
+        for name, graph in files.items():
+            onnx.save(graph, target / name)
