@@ -15,7 +15,7 @@ if (_root / "setup.py").is_file() and (_root / "kernels").is_dir():
 
 from rdx_fast.bundle import Bundle, open_bundle  # noqa: E402
 from rdx_fast.detector import Detector  # noqa: E402
-from rdx_fast.engines import open_engine  # noqa: E402
+from rdx_fast.engines import GpuOptions, open_engine  # noqa: E402
 from rdx_fast.errors import RdxError  # noqa: E402
 from rdx_fast.kernels.threshold_regions import Region, threshold_regions  # noqa: E402
 from rdx_fast.result import Result  # noqa: E402
@@ -25,6 +25,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Bundle",
     "Detector",
+    "GpuOptions",
     "RdxError",
     "Region",
     "Result",

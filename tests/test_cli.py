@@ -162,11 +162,44 @@ def test_inspect(bundle: Bundle, tmp_path: Path) -> None:
     assert "no such bundle" in run("inspect", tmp_path / "none", code=2).stderr
 
 
+def test_plan(bundle: Bundle, kernels: Path, tmp_path: Path) -> None:
+    path = tmp_path / "part.rdx"
+    shutil.copytree(bundle.path, path)
+    (path / "kernels").symlink_to(kernels)
+    done = run("plan", path, "--compute-capability", 8.6, "--max-batch", 8)
+    (plan,) = (path / "plans").glob("*.plan")
+    told = unboxed(done.stderr)
+    assert plan.name in told.replace(" ", "")
+    assert f"kernels: {path / 'kernels'}" in told
+    again = run("plan", path, "--compute-capability", 8.6, "--max-batch", 8)
+    assert plan.name in again.stderr
+    assert len(list((path / "plans").glob("*.plan"))) == 1
+    assert "wanted one such as 8.6" in unboxed(
+        run("plan", path, "--compute-capability", "sm86", code=2).stderr
+    )
+    assert "smallest, usual and largest" in unboxed(
+        run("plan", path, "--usual-batch", 9, "--max-batch", 8, code=2).stderr
+    )
+    done = run("export", path, path, "--compute-capability", 8.6, code=2)
+    assert "is for --tensorrt" in unboxed(done.stderr)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there(bundle: Bundle, parts: Path) -> None:
+    for backend in ("tensorrt", "torch"):
+        done = run("score", bundle.path, parts / "test" / "good", "--backend", backend, code=2)
+        assert "backend='openvino'" in unboxed(done.stderr)
+        assert not done.stdout
+
+
 def test_doctor() -> None:
     found = {f["part"]: f for f in json.loads(run("doctor", "--json").stdout)}
     assert found["C++ kernels"]["present"] == bool(ISAS)
     assert found["torch"]["present"]
     assert "fp32" in found["OpenVINO"]["found"]
+    assert found["NVIDIA GPU"]["present"] == torch.cuda.is_available()
+    assert found["TensorRT"]["present"]
+    assert "rdx-fast plan" in found["GPU kernels"]["advice"]
     assert "CPU" in run("doctor").stdout
 
 
@@ -188,7 +221,7 @@ def test_wrong_use(bundle: Bundle, parts: Path, tmp_path: Path) -> None:
     assert "which rd4ad does not make" in unboxed(done.stderr)
     for command in (
         *("train", "import", "export", "score", "evaluate", "protocol"),
-        *("inspect", "doctor", "preview", "demo"),
+        *("inspect", "doctor", "preview", "demo", "plan"),
     ):
         assert command in run("--help").stdout
 

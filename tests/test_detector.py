@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 from rdx_fast import Detector, RdxError, open_engine
 from rdx_fast.bundle import Bundle
 from rdx_fast.engines import Chunk
+from rdx_fast.engines.host import HostChain
 from rdx_fast.errors import EngineError
 from rdx_fast.images import list_images, read_image
 from rdx_fast.kernels.native import IMPLEMENTATION
+from rdx_fast.postprocess import AnomalyMapper
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +45,8 @@ def test_result_of_a_batch(detector: Detector, frames: NDArray[np.uint8]) -> Non
     np.testing.assert_array_equal(result.is_anomalous, result.scores > result.threshold)
     assert set(result.timings_ms) == {"preprocess", "network", "postprocess", "total"}
     stages = [v for k, v in result.timings_ms.items() if k != "total"]
-    assert sum(stages) == pytest.approx(result.timings_ms["total"])
+    assert min(stages) > 0
+    assert sum(stages) <= result.timings_ms["total"]
     assert "openvino" in result.engine
     assert IMPLEMENTATION in result.engine
 
@@ -212,6 +215,9 @@ class FaultyEngine:
             if self.fault == "nan":
                 student[0][0, 0, 0, 0] = np.nan
             yield Chunk(i, maps, student)  # type: ignore[arg-type]
+
+    def chain(self, mapper: AnomalyMapper) -> HostChain:
+        return HostChain(self, mapper)
 
     def close(self) -> None:
         pass

@@ -37,11 +37,22 @@ FLOORS = {
     "rdx_fast.errors": 1,
     "rdx_fast._C": 1,
 }
-MAY_IMPORT_TORCH = ("rdx_fast.models", "rdx_fast.training", "rdx_fast.export", "rdx_fast.bench")
+MAY_IMPORT_TORCH = {
+    "rdx_fast.models",
+    "rdx_fast.training",
+    "rdx_fast.export",
+    "rdx_fast.bench",
+    "rdx_fast.kernels.on_triton",
+    "rdx_fast.engines.torch_device",
+    "rdx_fast.engines.torch_engine",
+    "rdx_fast.engines.torch_graph",
+}
 # Optional packages, and the modules that need them.
 OWNED = {
     "triton": {"rdx_fast.kernels.triton_kernels", "rdx_fast.kernels.aot"},
-    "cuda": {"rdx_fast.kernels.launcher"},
+    "cuda": {"rdx_fast.kernels.driver", "rdx_fast.engines.cuda"},
+    "tensorrt": set(),  # imported by name, in rdx_fast.engines.tensorrt.api
+    "tensorrt_rtx": set(),
 }
 
 
@@ -88,8 +99,7 @@ def test_imports_go_down(module: str) -> None:
         if name.partition(".")[0] == "rdx_fast":
             assert FLOORS[room(name)] <= floor, f"{module} imports {name} from a floor above"
         if name.partition(".")[0] == "torch":
-            may = room(module) in MAY_IMPORT_TORCH or module == "rdx_fast.kernels.on_triton"
-            assert may, f"{module} imports torch"
+            assert {module, room(module)} & MAY_IMPORT_TORCH, f"{module} imports torch"
         assert module in OWNED.get(name.partition(".")[0], {module}), f"{module} imports {name}"
 
 
@@ -134,6 +144,18 @@ heavy = {"torch", "onnx", "nncf", "scipy", "sklearn", "rich", "typer"} & sys.mod
 print(sorted(heavy))
 """
     assert python(code, str(bundle.path)) == "[]"
+
+
+def test_a_gpu_controller_needs_no_torch() -> None:
+    code = """
+import sys
+import rdx_fast.cli.planning
+from rdx_fast.engines.tensorrt.build import prepare_plan
+from rdx_fast.engines.tensorrt.engine import TensorRTEngine
+from rdx_fast.kernels.launcher import KernelLibrary
+print(sorted({"torch", "triton", "onnx", "openvino", "tensorrt_rtx", "cuda"} & sys.modules.keys()))
+"""
+    assert python(code) == "[]"
 
 
 def test_evaluation_needs_no_torch(bundle, parts) -> None:

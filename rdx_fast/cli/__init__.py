@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from rdx_fast.cli import judging, making, using
+from rdx_fast.cli import judging, making, planning, using
 from rdx_fast.cli.common import notes
 from rdx_fast.errors import RdxError
 
@@ -19,6 +19,7 @@ app = typer.Typer(
 for command in (
     making.train,
     making.export,
+    planning.plan,
     using.score,
     judging.evaluate,
     judging.protocol,

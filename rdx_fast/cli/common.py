@@ -35,7 +35,10 @@ BundlePath = Annotated[Path, typer.Argument(help="Engine bundle, as 'export' wro
 BackboneName = Literal["resnet18", "resnet34", "resnet50", "wide_resnet50_2", "efficientnet_lite0"]
 MethodName = Literal["rd4ad", "rd-expert"]
 InjectionName = Literal["guided", "plain", "none"]
-Backend = Annotated[Literal["auto", "openvino"], typer.Option(help="What runs the network.")]
+Backend = Annotated[
+    Literal["auto", "openvino", "tensorrt", "torch"],
+    typer.Option(help="What runs the network: openvino on the CPU, the others on a GPU."),
+]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads; all of them if left out.")]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Minutes = Annotated[float | None, typer.Option(min=0, help="Stop training after this long.")]

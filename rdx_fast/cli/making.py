@@ -27,6 +27,7 @@ from rdx_fast.cli.common import (
     need_torch,
     notes,
 )
+from rdx_fast.cli.planning import Capability, plan_bundle
 from rdx_fast.datasets import find_dataset
 from rdx_fast.errors import DatasetError
 from rdx_fast.images import list_images
@@ -195,10 +196,17 @@ def export(
     check_images: Annotated[int, typer.Option(min=1, help="Images of the final check.")] = 16,
     name: Annotated[str | None, typer.Option(help="Name kept in the bundle.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the bundle.")] = False,
+    tensorrt: Annotated[
+        bool, typer.Option("--tensorrt", help="Also build what a GPU needs, as 'plan' does.")
+    ] = False,
+    compute_capability: Capability = None,
 ) -> None:
     """Write an engine bundle: network, threshold, and a check against the trained network."""
     training = need_torch("export")
     from rdx_fast.export import export_bundle
+
+    if compute_capability is not None and not tensorrt:
+        raise typer.BadParameter("--compute-capability is for --tensorrt")
 
     checkpoint = training.load_checkpoint(run)
     images = list_images(good) if good is not None else _held_out(checkpoint)
@@ -225,6 +233,8 @@ def export(
             f"{threshold.false_reject_rate:.1%} give at least "
             f"{round(1 / threshold.false_reject_rate) - 1}"
         )
+    if tensorrt:
+        plan_bundle(written, compute_capability)
 
 
 def demo(

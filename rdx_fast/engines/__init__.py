@@ -2,25 +2,93 @@
 
 from __future__ import annotations
 
+import warnings
+from importlib.util import find_spec
+
 from rdx_fast.bundle import Bundle
-from rdx_fast.engines.engine import Chunk, Engine
+from rdx_fast.engines.engine import Chain, Chunk, Engine, GpuOptions, HostEngine, Inspection, Look
+from rdx_fast.errors import EngineError, MissingDependencyError, NoDriverError
 
-__all__ = ["BACKENDS", "Chunk", "Engine", "open_engine"]
+__all__ = [
+    "BACKENDS",
+    "Chain",
+    "Chunk",
+    "Engine",
+    "GpuOptions",
+    "HostEngine",
+    "Inspection",
+    "Look",
+    "open_engine",
+]
 
-BACKENDS = ("auto", "openvino")
+BACKENDS = ("auto", "openvino", "tensorrt", "torch")
 
 
 def open_engine(
-    bundle: Bundle, backend: str = "auto", threads: int | None = None, mode: str = "latency"
+    bundle: Bundle,
+    backend: str = "auto",
+    threads: int | None = None,
+    mode: str = "latency",
+    gpu: GpuOptions | None = None,
 ) -> Engine:
-    """Open a bundle's engine. ``backend="auto"`` picks what this machine has (OpenVINO on a CPU).
+    """Open a bundle's engine.
 
-    ``threads``, ``mode``: see ``OpenVINOEngine``. Raises ``ValueError`` for an unknown backend or
-    mode, ``EngineError`` if the engine cannot be opened.
+    ``backend``: "openvino" on a CPU, "tensorrt" or "torch" on a GPU; "auto" takes TensorRT where it
+    is installed and there is a GPU (and options of the CPU are not given), else OpenVINO, and the
+    engine's description says which.
+    ``threads``, ``mode``: of the CPU, see ``OpenVINOEngine``; ``gpu``: see ``GpuOptions``.
+
+    Raises ``ValueError`` for an unknown backend or mode or an option of another kind of hardware,
+    ``EngineError`` if the engine cannot be opened, ``MissingDependencyError`` if its packages are
+    not installed.
     """
     if backend not in BACKENDS:
         raise ValueError(f"backend is {backend!r}, wanted one of {', '.join(BACKENDS)}")
-    # OpenVINO takes longer to import than all the rest.
+    on_cpu = threads is not None or mode != "latency"
+    if backend == "openvino" and gpu is not None:
+        raise ValueError("gpu options are for GPUs, the backend is 'openvino'")
+    if backend in ("tensorrt", "torch") and on_cpu:
+        raise ValueError(f"threads and mode are for CPUs, the backend is {backend!r}")
+    if backend == "auto":
+        ready = not on_cpu and _gpu_is_ready(bundle, gpu or GpuOptions())
+        backend = "tensorrt" if ready else "openvino"
+    # Each takes longer to import than all the rest.
+    if backend == "tensorrt":
+        from rdx_fast.engines.tensorrt.engine import TensorRTEngine
+
+        return TensorRTEngine(bundle, gpu)
+    if backend == "torch":
+        return _open_torch(bundle, gpu or GpuOptions())
     from rdx_fast.engines.openvino import OpenVINOEngine
 
     return OpenVINOEngine(bundle, threads=threads, mode=mode)
+
+
+def _open_torch(bundle: Bundle, gpu: GpuOptions) -> Engine:
+    try:
+        from rdx_fast.engines.torch_engine import TorchEngine
+    except ModuleNotFoundError as error:
+        if error.name not in ("torch", "triton", "onnx"):
+            raise
+        raise MissingDependencyError(error.name, "backend='torch'", "train,kernels") from error
+    return TorchEngine(bundle, f"cuda:{gpu.device}", gpu)
+
+
+def _gpu_is_ready(bundle: Bundle, gpu: GpuOptions) -> bool:
+    """Whether all is there that TensorRT and our kernels need; warns of a GPU that is not used."""
+    if not any(map(find_spec, ("tensorrt", "tensorrt_rtx"))) or find_spec("cuda") is None:
+        return False
+    from rdx_fast.engines.tensorrt.api import load_api
+    from rdx_fast.kernels.driver import Gpu
+    from rdx_fast.kernels.launcher import KernelLibrary, find_kernels
+
+    try:
+        with Gpu(gpu.device) as found:
+            KernelLibrary(find_kernels(bundle.path), found.architecture)
+            load_api().check(found.architecture)
+    except (NoDriverError, MissingDependencyError):
+        return False
+    except EngineError as error:
+        warnings.warn(f"the CPU is used, though there is a GPU: {error}", stacklevel=4)
+        return False
+    return True

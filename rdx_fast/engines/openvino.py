@@ -18,7 +18,9 @@ from openvino.properties import hint
 
 from rdx_fast.bundle import Bundle
 from rdx_fast.engines.engine import Chunk
+from rdx_fast.engines.host import HostChain
 from rdx_fast.errors import EngineError
+from rdx_fast.postprocess import AnomalyMapper
 
 MODES = {
     "latency": hint.PerformanceMode.LATENCY,
@@ -63,7 +65,7 @@ class OpenVINOEngine:
             model = core.read_model(bundle.network)
             size = (self.manifest.input.height, self.manifest.input.width)
             model.reshape([1, 3, *size])
-            model = _channels_last(model)
+            model = _as_called(model)
             self._compiled: ov.CompiledModel | None = core.compile_model(model, "CPU", config)
         except RuntimeError as error:
             raise EngineError(f"OpenVINO cannot open {bundle.network}: {error}") from error
@@ -89,6 +91,9 @@ class OpenVINOEngine:
             f"openvino {ov.__version__.split('-')[0]} CPU, {self.executed_precision}, {self.mode}, "
             f"threads {self.threads}, streams {self.streams}"
         )
+
+    def chain(self, mapper: AnomalyMapper) -> HostChain:
+        return HostChain(self, mapper)
 
     def run(self, inputs: NDArray[np.float32]) -> Iterator[Chunk]:
         requests = self._requests()
@@ -135,12 +140,14 @@ class OpenVINOEngine:
         raise EngineError(f"the network has no output {name!r}: export the bundle again")
 
 
-def _channels_last(model: ov.Model) -> ov.Model:
-    """Deliver features as the CPU computes them, which saves a reordering of each map."""
+def _as_called(model: ov.Model) -> ov.Model:
+    """Take and give float32, features channels-last: as the CPU computes them, which saves a
+    reordering of each map."""
     steps = PrePostProcessor(model)
+    steps.input().tensor().set_element_type(ov.Type.f32)
     for index in range(len(model.outputs)):
         steps.output(index).model().set_layout(ov.Layout("NCHW"))
-        steps.output(index).tensor().set_layout(ov.Layout("NHWC"))
+        steps.output(index).tensor().set_layout(ov.Layout("NHWC")).set_element_type(ov.Type.f32)
     return steps.build()
 
 

@@ -1,0 +1,119 @@
+"""A CUDA device through the driver alone: memory, copies, graphs, and the kernels built ahead."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from math import prod
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rdx_fast.errors import MissingDependencyError
+from rdx_fast.kernels.driver import Gpu, Stream
+from rdx_fast.kernels.launcher import DeviceArray, KernelLibrary
+from rdx_fast.kernels.launches import Launch
+
+_ON_A_GPU = (2, 13)  # DLPack's names for CUDA memory, plain and managed
+
+
+class CudaDevice:
+    """See ``device.Device``. To be made, used and closed inside ``gpu.current()``."""
+
+    def __init__(self, gpu: Gpu, kernels: KernelLibrary, stream: Stream | None = None) -> None:
+        self.architecture = gpu.architecture
+        self.stream = Stream() if stream is None else stream
+        self._gpu = gpu
+        self._kernels = kernels
+        self._borrowed: list[Any] = []
+
+    @contextmanager
+    def current(self) -> Iterator[None]:
+        with self._gpu.current():
+            yield
+
+    def child(self) -> CudaDevice:
+        return CudaDevice(self._gpu, self._kernels, Stream(self.stream))
+
+    def empty(self, shape: Sequence[int], dtype: Any) -> DeviceArray:
+        size = prod(shape) * np.dtype(dtype).itemsize
+        return DeviceArray.contiguous(self.stream.allocate(size), shape, dtype)
+
+    def upload(self, values: NDArray[Any]) -> DeviceArray:
+        there = self.empty(values.shape, values.dtype)
+        self.stream.copy_in(there.pointer, np.ascontiguousarray(values))
+        self.stream.wait()
+        return there
+
+    def view(
+        self, block: DeviceArray, offset: int, shape: Sequence[int], dtype: Any
+    ) -> DeviceArray:
+        return DeviceArray.contiguous(block.pointer + offset, shape, dtype)
+
+    def pinned(self, shape: Sequence[int], dtype: Any) -> NDArray[Any]:
+        return self.stream.pinned(shape, dtype)
+
+    def copy_in(self, target: DeviceArray, source: NDArray[Any]) -> None:
+        self.stream.copy_in(target.pointer, source)
+
+    def copy_out(self, target: NDArray[Any], source: DeviceArray) -> None:
+        self.stream.copy_out(target, source.pointer)
+
+    def fill(self, block: DeviceArray, byte: int) -> None:
+        self.stream.fill(block.pointer, byte, prod(block.shape))
+
+    def launch(self, launch: Launch) -> None:
+        self._kernels.launch(launch, int(self.stream))
+
+    def holds(self, batch: Any) -> bool:
+        if hasattr(batch, "__cuda_array_interface__"):
+            return True
+        where = getattr(batch, "__dlpack_device__", None)
+        return where is not None and where()[0] in _ON_A_GPU
+
+    def borrow(self, array: Any) -> DeviceArray:
+        view = strided_view(array, int(self.stream))
+        if view.device_id != self._gpu.ordinal:
+            raise ValueError(
+                f"the batch lies on GPU {view.device_id}, the engine on GPU {self._gpu.ordinal}"
+            )
+        self._borrowed.append(view)  # until the work on it is done
+        whole = DeviceArray.contiguous(view.ptr, view.shape, view.dtype)
+        if view.strides is None:
+            return whole
+        return DeviceArray(whole.pointer, whole.shape, whole.dtype, tuple(view.strides))
+
+    def record(self, steps: Callable[[], None]) -> Callable[[], None]:
+        steps()  # modules are loaded and plans prepared outside the graph
+        self.wait()
+        return self.stream.capture(steps)
+
+    def wait(self) -> None:
+        self.stream.wait()
+        self._borrowed.clear()
+
+    def close(self, lost: bool = False) -> None:
+        self._gpu.lost |= lost
+        self.stream.close()
+
+
+def strided_view(array: Any, stream: int) -> Any:
+    """cuda-python's view of an array of another library; work on ``stream`` waits for its owner's.
+
+    Raises ``MissingDependencyError`` without the package cuda-core, ``ValueError`` for an array
+    that does not describe itself as it should.
+    """
+    try:
+        from cuda.core.utils import StridedMemoryView
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] != "cuda":
+            raise
+        raise MissingDependencyError("cuda-core", "arrays that lie on the GPU", "gpu") from None
+    try:
+        return StridedMemoryView.from_any_interface(array, stream_ptr=stream)
+    except BufferError as error:
+        raise ValueError(
+            f"the {type(array).__name__} on the GPU cannot be taken ({error}): give one with "
+            f"DLPack or version 3 of the CUDA Array Interface"
+        ) from error

@@ -1,0 +1,240 @@
+"""The chain on a GPU: batches, callers and failures around the graphs."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from itertools import groupby, islice
+from time import perf_counter
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rdx_fast.engines.device import Bound, Device
+from rdx_fast.engines.device_graph import Graph, Kind
+from rdx_fast.engines.engine import Inspection, Look
+from rdx_fast.errors import DeviceLostError, EngineError
+from rdx_fast.kernels import launches
+from rdx_fast.kernels.epilogue import Summary
+from rdx_fast.kernels.launches import Array
+from rdx_fast.kernels.resize_normalize import check_crop, check_pixel_format
+from rdx_fast.manifest import InputSpec
+from rdx_fast.postprocess import AnomalyMapper
+from rdx_fast.preprocess import as_frames
+
+MOST_GRAPHS = 8  # kept by each slot; the one longest unused goes
+
+
+class Slot:
+    """A device's queue with its graphs, for one batch at a time."""
+
+    def __init__(
+        self,
+        device: Device,
+        bind: Callable[[Device, int], Bound],
+        mapper: AnomalyMapper,
+        spec: InputSpec,
+    ) -> None:
+        self.device = device
+        self._bind = bind
+        self._mapper = mapper
+        self._spec = spec
+        self._graphs: OrderedDict[Kind, Graph] = OrderedDict()
+
+    def begin(self, frames: list[NDArray[np.uint8]], look: Look) -> Graph:
+        """Queue frames of one shape from host memory."""
+        shape = frames[0].shape
+        pixel_format = check_pixel_format(shape, look.pixel_format)
+        crop = check_crop(shape[:2], look.crop)
+        graph = self._graph(Kind(len(frames), look.maps, shape, pixel_format, crop))
+        assert graph.staging is not None
+        for frame, target in zip(frames, graph.staging, strict=True):
+            target[...] = frame
+        graph.run()
+        return graph
+
+    def begin_borrowed(self, frames: Array, look: Look) -> Graph:
+        """Queue frames ``[B, H, W, 3]`` or ``[B, H, W]`` that lie on the device."""
+        graph = self._graph(Kind(frames.shape[0], look.maps, None, None, None))
+        graph.run_borrowed(frames, look)
+        return graph
+
+    def close(self, lost: bool = False) -> None:
+        with suppress(EngineError):
+            self.device.wait()
+        for graph in self._graphs.values():
+            graph.close()
+        self._graphs.clear()
+        self.device.close(lost)
+
+    def _graph(self, kind: Kind) -> Graph:
+        if kind not in self._graphs:
+            if len(self._graphs) == MOST_GRAPHS:
+                self._graphs.popitem(last=False)[1].close()
+            device = self.device.child()
+            try:
+                bound = self._bind(device, kind.batch)
+                self._graphs[kind] = Graph(device, bound, self._mapper, self._spec, kind)
+            except BaseException:
+                device.close()
+                raise
+        self._graphs.move_to_end(kind)
+        return self._graphs[kind]
+
+
+class DeviceChain:
+    """Batches through an engine on a GPU. See ``engine.Chain``.
+
+    ``description``: of engine and kernels; ``open_device``: a new queue on the GPU; ``bind``: the
+    network on it for a batch size; ``most``: images that the network takes at once. Each caller at
+    the same time, and each batch of a stream in flight, has a slot of its own, with memory for its
+    batches.
+    """
+
+    def __init__(
+        self,
+        description: str,
+        open_device: Callable[[], Device],
+        bind: Callable[[Device, int], Bound],
+        mapper: AnomalyMapper,
+        spec: InputSpec,
+        most: int,
+    ) -> None:
+        self.description = description
+        self._open_device = open_device
+        self._bind = bind
+        self._mapper = mapper
+        self._spec = spec
+        self._most = most
+        self._idle: list[Slot] = []
+        self._lock = threading.Lock()
+        self._closed = False
+        self._lost: DeviceLostError | None = None
+
+    def inspect(self, batch: Any, look: Look) -> Inspection:
+        return self.submit(batch, look)()
+
+    def submit(self, batch: Any, look: Look) -> Callable[[], Inspection]:
+        begin = perf_counter()
+        slot = self._take()
+        try:
+            with slot.device.current():
+                *first, last = self._parts(slot, batch, look)
+                images = sum(part.images for part in (*first, last))
+                summary = Summary.empty(images, self._mapper.epilogue.top_k)
+                maps = np.empty((images, *self._mapper.size), np.float32) if look.maps else None
+                for part in first:
+                    _collect(part, part.begin(), slot, summary, maps)
+                graph = last.begin()
+        except BaseException as error:
+            self._give(slot, error)
+            raise
+        staged = perf_counter()
+
+        def result() -> Inspection:
+            try:
+                with slot.device.current():
+                    _collect(last, graph, slot, summary, maps)
+            except BaseException as error:
+                self._give(slot, error)
+                raise
+            self._give(slot)
+            seconds = {"staging": staged - begin, "device": perf_counter() - staged}
+            return Inspection(summary, maps, seconds)
+
+        return result
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            slots, self._idle = self._idle, []
+        for slot in slots:
+            self._close(slot)
+
+    def _parts(self, slot: Slot, batch: Any, look: Look) -> list[_Part]:
+        """What one graph each takes: frames of one shape that follow each other."""
+        if slot.device.holds(batch):
+            array = check_borrowed(slot.device.borrow(batch), self._most)
+            return [_Part(0, array.shape[0], lambda: slot.begin_borrowed(array, look))]
+        parts: list[_Part] = []
+        start = 0
+        for _, group in groupby(as_frames(batch), key=lambda frame: frame.shape):
+            while frames := list(islice(group, self._most)):
+                parts.append(_Part(start, len(frames), partial(slot.begin, frames, look)))
+                start += len(frames)
+        return parts
+
+    def _take(self) -> Slot:
+        with self._lock:
+            if self._lost is not None:
+                raise DeviceLostError(str(self._lost)) from self._lost
+            if self._closed:
+                raise EngineError("the engine is closed: open a new one")
+            if self._idle:
+                return self._idle.pop()
+        return Slot(self._open_device(), self._bind, self._mapper, self._spec)
+
+    def _give(self, slot: Slot, error: BaseException | None = None) -> None:
+        if error is not None:
+            # Nothing may go on writing into buffers used again.
+            with suppress(EngineError), slot.device.current():
+                slot.device.wait()
+        with self._lock:
+            if isinstance(error, DeviceLostError):
+                self._lost = error
+            if not self._closed and self._lost is None:
+                self._idle.append(slot)
+                return
+        self._close(slot)
+
+    def _close(self, slot: Slot) -> None:
+        with suppress(EngineError), slot.device.current():
+            slot.close(self._lost is not None)
+
+
+class _Part(NamedTuple):
+    start: int
+    images: int
+    begin: Callable[[], Graph]
+
+
+def _collect(
+    part: _Part, graph: Graph, slot: Slot, summary: Summary, maps: NDArray[np.float32] | None
+) -> None:
+    """Wait, and copy results to their place in the batch."""
+    slot.device.wait()
+    where = slice(part.start, part.start + part.images)
+    found, found_maps = graph.results()
+    summary.put(where, found)
+    if maps is not None:
+        maps[where] = found_maps
+
+
+def check_borrowed(frames: Array, most: int) -> Array:
+    """Frames on the device as a batch. Raises ``ValueError`` unless they are dense uint8 pixels in
+    rows of any pitch, ``most`` of them or fewer."""
+    shape, strides = tuple(frames.shape), tuple(frames.stride())
+    colour = len(shape) > 2 and shape[-1] == 3
+    dense = strides[-2:] == (3, 1) if colour else strides[-1:] == (1,)
+    if launches.dtype_name(frames) != "uint8" or len(shape) - colour not in (2, 3) or 0 in shape:
+        raise ValueError(
+            f"the batch on the GPU is {launches.dtype_name(frames)} {list(shape)}, wanted uint8 "
+            f"[B, H, W, 3], [B, H, W], [H, W, 3] or [H, W]"
+        )
+    if not dense:
+        raise ValueError(
+            f"the batch on the GPU has strides {list(strides)}: pixels must lie side by side (rows "
+            f"may have any pitch); copy it first"
+        )
+    if len(shape) - colour == 2:
+        frames = frames.unsqueeze(0)
+    if frames.shape[0] > most:
+        raise ValueError(
+            f"{frames.shape[0]} frames on the GPU, this engine was opened for at most {most} at "
+            f"once: give fewer, or open it for more (GpuOptions.batches)"
+        )
+    return frames

@@ -1,0 +1,191 @@
+"""From frames to results on a GPU, as one recorded graph."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rdx_fast.engines.device import Bound, Device
+from rdx_fast.engines.engine import Look
+from rdx_fast.kernels import launches
+from rdx_fast.kernels.epilogue import Summary
+from rdx_fast.kernels.launches import Array, Epilogues, Launch
+from rdx_fast.kernels.operators import packed
+from rdx_fast.kernels.resize_normalize import (
+    BAYER,
+    Crop,
+    affine,
+    check_crop,
+    check_pixel_format,
+    resize_taps,
+)
+from rdx_fast.manifest import InputSpec
+from rdx_fast.postprocess import AnomalyMapper
+
+MOST_KINDS = 8  # of borrowed frames, whose tables a graph keeps
+_ALIGNED = 16  # bytes, of every array that kernels get
+
+
+class Kind(NamedTuple):
+    """What one graph is good for. ``frame``: shape of a frame in host memory; None, as are then
+    ``pixel_format`` and ``crop``, where frames are on the device and preprocessed by themselves."""
+
+    batch: int
+    maps: bool
+    frame: tuple[int, ...] | None
+    pixel_format: str | None
+    crop: Crop | None
+
+
+class Graph:
+    """Everything that is queued for a batch of one kind, with the buffers it needs.
+
+    The steps in order: results are poisoned with NaN; frames are copied in; ``resize_normalize``;
+    the network; ``cosine_map``; ``smooth_map``, or ``fuse_mul`` and then that; results are copied
+    out, and maps if they are wanted.
+    """
+
+    def __init__(
+        self, device: Device, bound: Bound, mapper: AnomalyMapper, spec: InputSpec, kind: Kind
+    ) -> None:
+        self.device = device
+        self._kind = kind
+        self._bound = bound
+        self._mapper = mapper
+        self._spec = spec
+        batch, size = kind.batch, mapper.size
+        # Areas, maxima and top means in one block, so that one copy brings them.
+        self._offsets = np.cumsum([0, *(_rounded(item * batch) for item in (8, 4, 4))]).tolist()
+        self._block = device.empty((self._offsets[-1],), np.uint8)
+        self._results = device.pinned((self._offsets[-1],), np.uint8)
+        self._maps = self._maps_host = None
+        if kind.maps or mapper.epilogue.top_k:
+            self._maps = device.empty((batch, *size), np.float32)
+        if kind.maps:
+            self._maps_host = device.pinned((batch, *size), np.float32)
+        self._distances = [device.empty((batch, h, w), np.float32) for _, h, w in mapper.scales]
+        rows, columns = mapper.rows, mapper.columns
+        self._product = None
+        if mapper.multiplies:
+            self._product = device.empty((batch, *size), np.float32)
+            rows, columns = ([axis] for axis in mapper.blur)
+        matrices, bands = packed(rows, columns)
+        self._operators = (device.upload(matrices), device.upload(bands))
+        self._epilogue = self._make_epilogue()
+        self._borrowing: OrderedDict[Any, tuple[Device, Launch]] = OrderedDict()
+        self.staging: NDArray[np.uint8] | None = None
+        if kind.frame is not None:
+            self.staging = device.pinned((batch, *kind.frame), np.uint8)
+            self._frames = device.empty((batch, *kind.frame), np.uint8)
+            look = Look(kind.maps, kind.pixel_format, kind.crop)
+            self._preprocess = resize(device, self._frames, bound.image, spec, look)
+        self._replay = device.record(self.steps)
+
+    def steps(self) -> None:
+        """Queue everything."""
+        device = self.device
+        device.fill(self._block, 0xFF)
+        if self.staging is not None:
+            device.copy_in(self._frames, self.staging)
+            device.launch(self._preprocess)
+        teacher, student = self._bound.run()
+        for launch in self.postprocess(teacher, student):
+            device.launch(launch)
+        device.copy_out(self._results, self._block)
+        if self._maps_host is not None and self._maps is not None:
+            device.copy_out(self._maps_host, self._maps)
+
+    def postprocess(self, teacher: Sequence[Array], student: Sequence[Array]) -> list[Launch]:
+        """From features to what is read off the maps."""
+        architecture, distances = self.device.architecture, self._distances
+        found = [launches.cosine_map(teacher, student, distances, architecture)]
+        if self._product is not None:
+            found.append(launches.fuse_mul(distances, self._product, architecture))
+            distances = [self._product]
+        size, held = self._mapper.size, self._epilogue
+        smooth = launches.smooth_map(distances, *self._operators, size, held, architecture)
+        return [*found, smooth]
+
+    def run(self) -> None:
+        """Queue the recorded steps; results are NaN until they are there."""
+        self._results.fill(0xFF)
+        self._replay()
+
+    def run_borrowed(self, frames: Array, look: Look) -> None:
+        """The same on frames that lie on the device, which are preprocessed by themselves."""
+        kind = (frames.shape, frames.stride(), look)
+        if kind not in self._borrowing:
+            if len(self._borrowing) == MOST_KINDS:
+                self.device.wait()
+                _, (tables, _) = self._borrowing.popitem(last=False)
+                tables.close()
+            tables = self.device.child()
+            launch = resize(tables, frames, self._bound.image, self._spec, look)
+            self._borrowing[kind] = (tables, launch)
+        launch = self._borrowing[kind][1]
+        self.device.launch(launch._replace(arguments=(frames, *launch.arguments[1:])))
+        self.run()
+
+    def results(self) -> tuple[Summary, NDArray[np.float32] | None]:
+        """What the last run gave, once the device is done; the maps are the graph's own buffer."""
+        areas, maxima, top_means = (
+            self._results[begin:].view(dtype)[: self._kind.batch]
+            for begin, dtype in zip(self._offsets, (np.int64, np.float32, np.float32), strict=False)
+        )
+        wanted = top_means if self._mapper.epilogue.top_k else None
+        return Summary(maxima, wanted, areas), self._maps_host
+
+    def close(self) -> None:
+        for tables, _ in self._borrowing.values():
+            tables.close()
+        self.device.close()
+
+    def _make_epilogue(self) -> Epilogues:
+        device, batch, block = self.device, self._kind.batch, self._block
+        epilogue, (areas, maxima, top_means, _) = self._mapper.epilogue, self._offsets
+        mask = np.zeros(1, np.uint8) if epilogue.mask is None else epilogue.mask.view(np.uint8)
+        tiles = (batch, launches.tile_count(*self._mapper.size, device.architecture))
+        return Epilogues(
+            mask=device.upload(mask),
+            has_mask=epilogue.mask is not None,
+            threshold=epilogue.threshold,
+            top_k=epilogue.top_k,
+            maps=device.empty((1,), np.float32) if self._maps is None else self._maps,
+            write_maps=self._maps is not None,
+            tile_maxima=device.empty(tiles, np.float32),
+            tile_areas=device.empty(tiles, np.int32),
+            tiles_done=device.upload(np.zeros(batch, np.int32)),
+            areas=device.view(block, areas, (batch,), np.int64),
+            maxima=device.view(block, maxima, (batch,), np.float32),
+            top_means=device.view(block, top_means, (batch,), np.float32),
+        )
+
+
+def _rounded(size: int) -> int:
+    return -(-size // _ALIGNED) * _ALIGNED
+
+
+def resize(device: Device, frames: Array, image: Array, spec: InputSpec, look: Look) -> Launch:
+    """``resize_normalize`` of frames on the device, its tables put beside them."""
+    shape = tuple(frames.shape[1:])
+    pixel_format = check_pixel_format(shape, look.pixel_format)
+    top, left, height, width = check_crop(shape[:2], look.crop)
+    bayer = pixel_format in BAYER
+    rows = resize_taps(shape[0], top, height, spec.height, bayer)
+    columns = resize_taps(shape[1], left, width, spec.width, bayer)
+    gain, offset = affine(spec.mean, spec.std)
+    return launches.resize_normalize(
+        frames,
+        pixel_format,
+        BAYER.get(pixel_format, (0, 0)),
+        (device.upload(rows.first), device.upload(rows.weights)),
+        (device.upload(columns.first), device.upload(columns.weights)),
+        device.upload(gain),
+        device.upload(offset),
+        image,
+        device.architecture,
+    )

@@ -1,0 +1,59 @@
+"""The chain on a CPU: an engine's features in host memory, between the kernels for CPUs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from time import perf_counter
+
+import numpy as np
+
+from rdx_fast.engines.engine import HostEngine, Inspection, Look
+from rdx_fast.errors import EngineError
+from rdx_fast.kernels.epilogue import Summary
+from rdx_fast.kernels.native import IMPLEMENTATION
+from rdx_fast.postprocess import AnomalyMapper
+from rdx_fast.preprocess import Batch, as_frames, to_input
+
+
+class HostChain:
+    """Frames, network, maps, one after the other. See ``engine.Chain``."""
+
+    def __init__(self, engine: HostEngine, mapper: AnomalyMapper) -> None:
+        self.description = f"{engine.description}; kernels {IMPLEMENTATION}"
+        self._engine = engine
+        self._mapper = mapper
+        # So that one batch is before or after the network while another is in it.
+        self._workers = ThreadPoolExecutor(2, thread_name_prefix="rdx_fast")
+
+    def inspect(self, batch: Batch, look: Look) -> Inspection:
+        begin = perf_counter()
+        frames = as_frames(batch)
+        spec = self._engine.manifest.input
+        inputs = to_input(frames, spec, look.pixel_format, look.crop)
+        preprocessed = perf_counter()
+
+        summary = Summary.empty(len(frames), self._mapper.epilogue.top_k)  # NaN until inspected
+        maps = np.empty((len(frames), *self._mapper.size), np.float32) if look.maps else None
+        postprocess = 0.0
+        for chunk in self._engine.run(inputs):
+            arrived = perf_counter()
+            where = slice(chunk.start, chunk.start + len(chunk.teacher[0]))
+            target = None if maps is None else maps[where]
+            summary.put(where, self._mapper(chunk.teacher, chunk.student, target))
+            postprocess += perf_counter() - arrived
+        seconds = {
+            "preprocess": preprocessed - begin,
+            "network": perf_counter() - preprocessed - postprocess,
+            "postprocess": postprocess,
+        }
+        return Inspection(summary, maps, seconds)
+
+    def submit(self, batch: Batch, look: Look) -> Callable[[], Inspection]:
+        try:
+            return self._workers.submit(self.inspect, batch, look).result
+        except RuntimeError as error:
+            raise EngineError("the engine is closed: open a new one") from error
+
+    def close(self) -> None:
+        self._workers.shutdown()

@@ -1,0 +1,101 @@
+"""The packages ``tensorrt`` and ``tensorrt_rtx``: one API, imported here alone."""
+
+from __future__ import annotations
+
+import threading
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rdx_fast.errors import DeviceMemoryError, EngineError, MissingDependencyError, PlanError
+
+_KEPT = 50  # messages, for the error that may follow
+
+
+class Api(NamedTuple):
+    """``module``: either package; ``rtx``: whether it is TensorRT for RTX, whose plans are of a
+    compute capability (not of one GPU and driver) and are finished on the GPU when first run."""
+
+    module: Any
+    rtx: bool
+
+    @property
+    def name(self) -> str:
+        return f"{'tensorrt-rtx' if self.rtx else 'tensorrt'} {self.module.__version__}"
+
+    def check(self, compute_capability: int) -> None:
+        """Raises ``PlanError`` unless plans for that GPU can be built."""
+        capabilities = self.module.ComputeCapability.__members__ if self.rtx else {}
+        if self.rtx and f"SM{compute_capability}" not in capabilities:
+            known = [name[2:] for name in capabilities if name.startswith("SM")]
+            raise PlanError(
+                f"TensorRT for RTX {self.module.__version__} builds no plans for compute "
+                f"capability {compute_capability / 10:.1f} (it does for {', '.join(known)}): "
+                f"install the package tensorrt on that machine, or use backend='torch'"
+            )
+
+
+def load_api() -> Api:
+    """Whichever is installed, ``tensorrt`` first.
+
+    Raises ``MissingDependencyError``, or ``EngineError`` if it is there and broken.
+    """
+    for name in ("tensorrt", "tensorrt_rtx"):
+        try:
+            module = import_module(name)
+        except ModuleNotFoundError as error:
+            if error.name != name:
+                raise
+            continue
+        except (ImportError, OSError) as error:
+            raise EngineError(
+                f"the package {name} is installed and cannot be loaded ({error}): install it again"
+            ) from error
+        return Api(module, name == "tensorrt_rtx")
+    raise MissingDependencyError("tensorrt", "backend='tensorrt'", "tensorrt")
+
+
+class Log:
+    """TensorRT's messages: in a file if wanted, and the last complaints for errors.
+
+    ``logger``: what TensorRT is given.
+    """
+
+    def __init__(self, trt: Any, file: Path | None = None) -> None:
+        self.complaints: list[str] = []
+        self._lock = threading.Lock()
+        self._stream = None if file is None else file.open("w", encoding="utf-8")
+        severities = trt.ILogger.Severity
+        serious = (severities.INTERNAL_ERROR, severities.ERROR, severities.WARNING)
+        log = self
+
+        class Logger(trt.ILogger):  # type: ignore[misc]
+            def __init__(self) -> None:
+                trt.ILogger.__init__(self)
+
+            def log(self, severity: Any, message: str) -> None:
+                if severity != severities.VERBOSE:
+                    log.write(severity.name, message, severity in serious)
+
+        self.logger = Logger()
+
+    def write(self, severity: str, message: str, serious: bool) -> None:
+        with self._lock:
+            if self._stream is not None:
+                self._stream.write(f"{severity} {message}\n")
+            if serious:
+                self.complaints = [*self.complaints[1 - _KEPT :], message]
+
+    def error(self, what: str, kind: type[EngineError] = PlanError) -> EngineError:
+        """``what`` failed, in TensorRT's words; ``DeviceMemoryError`` if they speak of memory."""
+        text = " | ".join(self.complaints[-3:]) or "no message"
+        if any("out of memory" in message.lower() for message in self.complaints):
+            return DeviceMemoryError(
+                f"{what}: the GPU's memory is full ({text}). Use smaller batches or fewer "
+                f"Detectors at a time"
+            )
+        return kind(f"{what}: {text}")
+
+    def close(self) -> None:
+        if self._stream is not None:
+            self._stream.close()

@@ -1,0 +1,189 @@
+"""A bundle's network as a TensorRT plan, between our own kernels, without torch."""
+
+from __future__ import annotations
+
+import warnings
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from rdx_fast.bundle import Bundle
+from rdx_fast.engines.cuda import CudaDevice
+from rdx_fast.engines.device import Bound, Device
+from rdx_fast.engines.device_chain import DeviceChain
+from rdx_fast.engines.engine import GpuOptions
+from rdx_fast.engines.tensorrt.api import Api, Log, load_api
+from rdx_fast.engines.tensorrt.build import Progress, build_plan, plan_key
+from rdx_fast.engines.tensorrt.plan import Target, load_plan, write_whole
+from rdx_fast.errors import EngineError, PlanError
+from rdx_fast.kernels.driver import Gpu
+from rdx_fast.kernels.launcher import DeviceArray, KernelLibrary, find_kernels
+from rdx_fast.manifest import Manifest
+from rdx_fast.postprocess import AnomalyMapper
+
+
+class TensorRTEngine:
+    """A bundle's network on an NVIDIA GPU.
+
+    Its plan is taken from the bundle's folder ``plans`` if one fits the network, this GPU, driver,
+    TensorRT and ``options`` exactly, and is built and kept there otherwise (seconds to minutes;
+    ``on_progress(what, done, steps)`` follows it).
+
+    Raises ``NoDriverError``, ``DriverTooOldError``, ``DeviceMemoryError``, ``PlanError`` (the plan
+    cannot be built or loaded), ``MissingDependencyError``, ``EngineError`` (no kernels built).
+    Warns of a bf16 bundle, which runs in float32.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        options: GpuOptions | None = None,
+        on_progress: Progress = lambda *_: None,
+    ) -> None:
+        self.manifest = bundle.manifest
+        self.options = options or GpuOptions()
+        self._gpu = Gpu(self.options.device)
+        self._engine: Any = None
+        self._config: Any = None
+        self._runtime: Any = None
+        try:
+            with self._gpu.current():
+                self._open(bundle, on_progress)
+        except BaseException:
+            self._engine = self._runtime = None
+            self._gpu.close()
+            raise
+        self.executed_precision = self.manifest.precision
+        if self.manifest.precision == "bf16":
+            self.executed_precision = "bf16 executed as fp32"
+            warnings.warn(
+                f"{bundle.path}: its precision bf16 is for CPUs, TensorRT runs it in float32: "
+                f"export with --precision fp16 for GPUs",
+                stacklevel=3,
+            )
+
+    @property
+    def description(self) -> str:
+        smallest, usual, largest = self.options.batches
+        return (
+            f"{self._api.name} {self._gpu.name}, {self.executed_precision}, batches {smallest}/"
+            f"{usual}/{largest}"
+        )
+
+    def chain(self, mapper: AnomalyMapper) -> DeviceChain:
+        return DeviceChain(
+            f"{self.description}; kernels sm_{self._gpu.architecture}",
+            self._new_device,
+            self._bind,
+            mapper,
+            self.manifest.input,
+            self.options.batches[2],
+        )
+
+    def close(self) -> None:
+        if self._engine is None:
+            return
+        with suppress(EngineError), self._gpu.current():
+            self._keep_jit_cache()
+            self._engine = self._config = self._runtime = None  # before the context they live in
+            self._kernels.close()
+        self._engine = self._config = self._runtime = None
+        self._gpu.close()
+
+    def _open(self, bundle: Bundle, on_progress: Progress) -> None:
+        self._kernels = KernelLibrary(find_kernels(bundle.path), self._gpu.architecture)
+        self._api: Api = load_api()
+        trt = self._api.module
+        self._log = Log(trt)
+        self._runtime = trt.Runtime(self._log.logger)
+        key = plan_key(bundle, Target.of(self._gpu, self._api), self._api, self.options)
+        plan = load_plan(key.file(bundle.path), key)
+        kept = plan is not None
+        if plan is None:
+            plan = build_plan(bundle, key, self._api, on_progress)
+        self._engine = self._runtime.deserialize_cuda_engine(plan)
+        if self._engine is None and kept:  # whole, but not to TensorRT's mind
+            plan = build_plan(bundle, key, self._api, on_progress)
+            self._engine = self._runtime.deserialize_cuda_engine(plan)
+        if self._engine is None:
+            raise self._log.error(f"TensorRT cannot load {key.file(bundle.path)}")
+        self._check()
+        self._jit_file: Path = key.file(bundle.path, "jit")
+        self._config = self._context_config(trt)
+
+    def _check(self) -> None:
+        """Raises ``PlanError`` unless inputs and outputs are those of the manifest."""
+        found = {}
+        for i in range(self._engine.num_io_tensors):
+            name = self._engine.get_tensor_name(i)
+            found[name] = tuple(self._engine.get_tensor_shape(name))
+        wanted = io_shapes(self.manifest)
+        if found != wanted:
+            raise PlanError(f"the plan has {found}, the manifest says {wanted}: export again")
+
+    def _context_config(self, trt: Any) -> Any:
+        """How contexts are made: their memory is ours, so that it ends with a batch's buffers."""
+        strategy = trt.ExecutionContextAllocationStrategy.USER_MANAGED
+        if not self._api.rtx:
+            return strategy
+        config = self._engine.create_runtime_config()
+        config.set_execution_context_allocation_strategy(strategy)
+        # A graph must hold the kernels for its own sizes, not those used until they are ready.
+        eager = trt.DynamicShapesKernelSpecializationStrategy.EAGER
+        config.dynamic_shapes_kernel_specialization_strategy = eager
+        cache = config.create_runtime_cache()
+        with suppress(OSError):
+            cache.deserialize(self._jit_file.read_bytes())
+        config.set_runtime_cache(cache)
+        return config
+
+    def _keep_jit_cache(self) -> None:
+        """What TensorRT for RTX compiled here need not be compiled at the next start."""
+        if self._api.rtx:
+            with suppress(OSError):
+                write_whole(self._jit_file, self._config.get_runtime_cache().serialize())
+
+    def _new_device(self) -> CudaDevice:
+        if self._engine is None:
+            raise EngineError("the engine is closed: open a new one")
+        with self._gpu.current():
+            return CudaDevice(self._gpu, self._kernels)
+
+    def _bind(self, device: Device, batch: int) -> Bound:
+        assert isinstance(device, CudaDevice)
+        if self._engine is None:
+            raise EngineError("the engine is closed: open a new one")
+        trt = self._api.module
+        context = self._engine.create_execution_context(self._config)
+        if context is None:
+            raise self._log.error("TensorRT made no execution context", EngineError)
+        shapes = {n: (batch, *shape[1:]) for n, shape in io_shapes(self.manifest).items()}
+        context.set_input_shape("image", shapes["image"])
+        arrays: dict[str, DeviceArray] = {}
+        for name, shape in shapes.items():
+            arrays[name] = device.empty(shape, trt.nptype(self._engine.get_tensor_dtype(name)))
+            context.set_tensor_address(name, arrays[name].pointer)
+        size = context.update_device_memory_size_for_shapes()
+        if size:
+            context.set_device_memory(device.stream.allocate(size), size)
+        scales = range(len(self.manifest.scales))
+        teacher, student = ([arrays[f"{p}_{s}"] for s in scales] for p in ("teacher", "student"))
+        stream = int(device.stream)
+
+        def run() -> tuple[list[DeviceArray], list[DeviceArray]]:
+            if not context.execute_async_v3(stream):
+                raise self._log.error("TensorRT failed while running the network", EngineError)
+            return teacher, student
+
+        return Bound(arrays["image"], run)
+
+
+def io_shapes(manifest: Manifest) -> dict[str, tuple[int, ...]]:
+    """Shapes of a plan's input and outputs by name; -1 is the batch."""
+    spec = manifest.input
+    maps = {
+        f"{part}_{s}": (-1, scale.channels, scale.height, scale.width)
+        for part in ("teacher", "student")
+        for s, scale in enumerate(manifest.scales)
+    }
+    return {"image": (-1, 3, spec.height, spec.width), **maps}

@@ -1,0 +1,102 @@
+"""Plans on disk: kept beside the bundle's network, found by what they were built of and for."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rdx_fast.engines.tensorrt.api import Api
+from rdx_fast.kernels.driver import Gpu
+
+FOLDER = "plans"  # inside the bundle
+_MAGIC = b"rdx_fast plan 1\n"
+
+
+@dataclass(frozen=True, slots=True)
+class PlanKey:
+    """What a plan is good for, and nothing else.
+
+    ``network``: SHA-256 of the ONNX file; ``runtime``: TensorRT's flavour and version; ``gpu``,
+    ``driver``: what it was tuned on, "any" where that makes no difference; ``compute_capability``:
+    90 for 9.0; ``batches``: smallest, usual, largest; ``workspace_mb``: granted to the builder.
+    """
+
+    network: str
+    runtime: str
+    gpu: str
+    driver: str
+    compute_capability: int
+    batches: tuple[int, int, int]
+    workspace_mb: int
+
+    @property
+    def digest(self) -> str:
+        text = json.dumps(asdict(self), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:20]
+
+    def file(self, bundle: Path, suffix: str = "plan") -> Path:
+        return bundle / FOLDER / f"{self.digest}.{suffix}"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A GPU to build for: as PlanKey has it."""
+
+    gpu: str
+    driver: str
+    compute_capability: int
+
+    @classmethod
+    def of(cls, gpu: Gpu, api: Api) -> Target:
+        if api.rtx:
+            return cls.of_capability(gpu.architecture)
+        return cls(gpu.name, gpu.driver, gpu.architecture)
+
+    @classmethod
+    def of_capability(cls, compute_capability: int) -> Target:
+        """Any GPU of it, with any driver: TensorRT for RTX alone builds so, and with no GPU."""
+        return cls("any", "any", compute_capability)
+
+
+def save_plan(path: Path, key: PlanKey, plan: Any) -> None:
+    """Write ``plan`` (bytes-like) with what it is good for and its checksum."""
+    body = memoryview(plan)
+    header = {"key": asdict(key), "sha256": hashlib.sha256(body).hexdigest(), "bytes": len(body)}
+    write_whole(path, _MAGIC + json.dumps(header).encode() + b"\n", body)
+
+
+def write_whole(path: Path, *parts: Any) -> None:
+    """Write a file all at once, durable before it gets its name."""
+    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".partial", delete=False) as stream:
+        try:
+            for part in parts:
+                stream.write(part)
+            stream.flush()
+            os.fsync(stream.fileno())
+            os.replace(stream.name, path)
+        except BaseException:
+            os.unlink(stream.name)
+            raise
+
+
+def load_plan(path: Path, key: PlanKey) -> bytes | None:
+    """The plan, if the file is there, whole, and of exactly this key; else None."""
+    try:
+        with path.open("rb") as stream:
+            if stream.readline() != _MAGIC:
+                return None
+            header = json.loads(stream.readline())
+            body = stream.read()
+    except (OSError, ValueError):
+        return None
+    wanted = {
+        "key": json.loads(json.dumps(asdict(key))),
+        "sha256": hashlib.sha256(body).hexdigest(),
+        "bytes": len(body),
+    }
+    return body if header == wanted else None

@@ -1,0 +1,122 @@
+"""torch, where TensorRT is absent: on a CUDA GPU, or on a CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rdx_fast.bundle import Bundle
+from rdx_fast.engines.device import Bound, Device
+from rdx_fast.engines.device_chain import DeviceChain
+from rdx_fast.engines.engine import Chain, Chunk, GpuOptions
+from rdx_fast.engines.host import HostChain
+from rdx_fast.engines.torch_device import TorchDevice, named_errors
+from rdx_fast.engines.torch_graph import read_network
+from rdx_fast.errors import EngineError, NoDriverError
+from rdx_fast.postprocess import AnomalyMapper
+
+_PRECISIONS = ("fp32", "fp16", "bf16")
+
+
+class TorchEngine:
+    """A bundle's network in torch, channels-last, in the bundle's precision.
+
+    ``device``: "cuda", "cuda:N" or "cpu". On a GPU the whole chain runs there, as one CUDA graph a
+    batch size; on a CPU it lies between the kernels for CPUs. ``options.compile``: let
+    ``torch.compile`` have the network, which takes a minute or so per batch size.
+
+    Raises ``EngineError`` for an int8 bundle, ``NoDriverError`` if torch finds no GPU.
+    """
+
+    def __init__(
+        self, bundle: Bundle, device: str = "cuda", options: GpuOptions | None = None
+    ) -> None:
+        self.manifest = bundle.manifest
+        self.options = options or GpuOptions()
+        if self.manifest.precision not in _PRECISIONS:
+            raise EngineError(
+                f"{bundle.path}: torch runs no {self.manifest.precision} networks: use "
+                f"backend='openvino' or 'tensorrt', or export with --precision fp16"
+            )
+        self.device = torch.device(device)
+        if self.device.type == "cuda":
+            if not torch.cuda.is_available():
+                raise NoDriverError(
+                    f"torch {torch.__version__} finds no CUDA GPU: install a torch with CUDA and "
+                    f"NVIDIA's driver, or use backend='openvino'"
+                )
+            self.device = torch.device("cuda", self.device.index or 0)
+        network, self._image_type = read_network(bundle.network)
+        if self.manifest.precision == "bf16":  # float32 in the graph
+            self._image_type = torch.bfloat16
+            network = network.to(torch.bfloat16)
+        placed: Any = network.eval().to(self.device)
+        self._network: Any = placed.to(memory_format=torch.channels_last)
+        if self.options.compile:
+            self._network = torch.compile(self._network, mode="max-autotune-no-cudagraphs")
+
+    @property
+    def description(self) -> str:
+        name = "CPU" if self.device.type == "cpu" else torch.cuda.get_device_name(self.device)
+        compiled = ", compiled" if self.options.compile else ""
+        return f"torch {torch.__version__} {name}, {self.manifest.precision}{compiled}"
+
+    def chain(self, mapper: AnomalyMapper) -> Chain:
+        if self.device.type == "cpu":
+            return HostChain(self, mapper)
+        return self.device_chain(mapper)
+
+    def device_chain(self, mapper: AnomalyMapper) -> DeviceChain:
+        """The chain with the kernels for GPUs, on whatever device this is."""
+        return DeviceChain(
+            f"{self.description}; kernels triton",
+            lambda: TorchDevice(self.device),
+            self._bind,
+            mapper,
+            self.manifest.input,
+            self.options.batches[2],
+        )
+
+    def run(self, inputs: NDArray[np.float32]) -> Iterator[Chunk]:
+        """Features on the host, image by image: a score never depends on what else was there."""
+        for start in range(len(inputs)):
+            image = torch.from_numpy(inputs[start : start + 1]).to(self.device, self._image_type)
+            features = self._features(image.contiguous(memory_format=torch.channels_last))
+            teacher, student = ([m.float().cpu().numpy() for m in maps] for maps in features)
+            yield Chunk(start, teacher, student)
+
+    def close(self) -> None:
+        self._network = None
+
+    def _features(self, image: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        if self._network is None:
+            raise EngineError("the engine is closed: open a new one")
+        with named_errors(), torch.inference_mode(), torch.backends.cudnn.flags(benchmark=True):
+            return self._network(image)
+
+    def _bind(self, device: Device, batch: int) -> Bound:
+        spec = self.manifest.input
+        # bfloat16 pixels are no type of the kernels: they are rounded on the way in.
+        dtype = torch.float32 if self._image_type == torch.bfloat16 else self._image_type
+        image = torch.empty(
+            (batch, 3, spec.height, spec.width),
+            dtype=dtype,
+            device=self.device,
+            memory_format=torch.channels_last,
+        )
+
+        def run() -> tuple[list[Tensor], list[Tensor]]:
+            teacher, student = self._features(image.to(self._image_type))
+            return _channels_last(teacher), _channels_last(student)
+
+        return Bound(image, run)
+
+
+def _channels_last(maps: list[Tensor]) -> list[Tensor]:
+    """Copies only where torch chose another layout for a map."""
+    return [m.contiguous(memory_format=torch.channels_last) for m in maps]

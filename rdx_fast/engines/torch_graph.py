@@ -1,0 +1,167 @@
+"""A bundle's ONNX network as a torch module, step for step what was exported."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import onnx
+import torch
+from onnx import numpy_helper
+from torch import Tensor, fx, nn
+from torch.nn import functional
+
+from rdx_fast.errors import EngineError
+
+Step = Callable[..., Tensor]
+
+
+def read_network(path: Path) -> tuple[fx.GraphModule, torch.dtype]:
+    """The network of an ONNX file that ``rdx_fast.export`` wrote, and the type of its input.
+
+    Call: ``image: [B, 3, H, W]`` to teacher and student maps, ``list``s of ``[B, C_s, h_s, w_s]``,
+    every step in the types stored. Raises ``EngineError`` for an operator that is not known.
+    """
+    model = onnx.load(path)
+    root, graph = nn.Module(), fx.Graph()
+    values: dict[str, Any] = {"": None}
+    for count, constant in enumerate(model.graph.initializer):
+        tensor = torch.from_numpy(numpy_helper.to_array(constant).copy())
+        if tensor.is_floating_point() and tensor.ndim:
+            name = f"constant_{count}"
+            root.register_parameter(name, nn.Parameter(tensor, requires_grad=False))
+            values[constant.name] = graph.get_attr(name)
+        else:
+            values[constant.name] = tensor.tolist()
+    (image,) = model.graph.input
+    values[image.name] = graph.placeholder("image")
+    for node in model.graph.node:
+        if node.op_type not in _STEPS:
+            raise EngineError(
+                f"{path}: torch runs no {node.op_type} of a bundle (it runs "
+                f"{', '.join(sorted(_STEPS))}): use backend='openvino' or 'tensorrt'"
+            )
+        attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+        step, options = _STEPS[node.op_type](attributes)
+        given = tuple(values[name] for name in node.input)
+        values[node.output[0]] = graph.call_function(step, given, options)
+    maps = [values[output.name] for output in model.graph.output]
+    half = len(maps) // 2
+    graph.output((maps[:half], maps[half:]))
+    graph.lint()
+    return fx.GraphModule(root, graph), _torch_type(image.type.tensor_type.elem_type)
+
+
+def _conv(attributes: dict[str, Any]) -> tuple[Step, dict[str, Any]]:
+    return _conv_padded, {
+        "pads": tuple(attributes["pads"]),
+        "stride": tuple(attributes["strides"]),
+        "dilation": tuple(attributes["dilations"]),
+        "groups": attributes["group"],
+    }
+
+
+def _conv_padded(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    *,
+    pads: tuple[int, int, int, int],
+    **options: Any,
+) -> Tensor:
+    top, left, bottom, right = pads
+    if (top, left) == (bottom, right):
+        return functional.conv2d(x, weight, bias, padding=(top, left), **options)
+    return functional.conv2d(functional.pad(x, (left, right, top, bottom)), weight, bias, **options)
+
+
+def _conv_transpose(attributes: dict[str, Any]) -> tuple[Step, dict[str, Any]]:
+    return functional.conv_transpose2d, {
+        "stride": tuple(attributes["strides"]),
+        "padding": _even(attributes),
+        "output_padding": tuple(attributes["output_padding"]),
+        "groups": attributes["group"],
+        "dilation": tuple(attributes["dilations"]),
+    }
+
+
+def _max_pool(attributes: dict[str, Any]) -> tuple[Step, dict[str, Any]]:
+    return functional.max_pool2d, _pool(attributes)
+
+
+def _average_pool(attributes: dict[str, Any]) -> tuple[Step, dict[str, Any]]:
+    counted = bool(attributes["count_include_pad"])
+    return functional.avg_pool2d, _pool(attributes) | {"count_include_pad": counted}
+
+
+def _pool(attributes: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "kernel_size": tuple(attributes["kernel_shape"]),
+        "stride": tuple(attributes["strides"]),
+        "padding": _even(attributes),
+        "ceil_mode": bool(attributes["ceil_mode"]),
+    }
+
+
+def _even(attributes: dict[str, Any]) -> tuple[int, int]:
+    top, left, bottom, right = attributes["pads"]
+    assert (top, left) == (bottom, right), "the exporter pads evenly but for convolutions"
+    return top, left
+
+
+def _cast(attributes: dict[str, Any]) -> tuple[Step, dict[str, Any]]:
+    return Tensor.to, {"dtype": _torch_type(attributes["to"])}
+
+
+def _torch_type(element: int) -> torch.dtype:
+    return getattr(torch, str(onnx.helper.tensor_dtype_to_np_dtype(element)))
+
+
+def _norm(attributes: dict[str, Any]) -> tuple[Step, dict[str, Any]]:
+    return _l2, {"keepdim": bool(attributes["keepdims"])}
+
+
+def _l2(x: Tensor, axes: Sequence[int], keepdim: bool) -> Tensor:
+    return torch.linalg.vector_norm(x, dim=tuple(axes), keepdim=keepdim)
+
+
+def _sum(attributes: dict[str, Any]) -> tuple[Step, dict[str, Any]]:
+    return torch.sum, {"keepdim": bool(attributes["keepdims"])}
+
+
+def _unsqueeze(x: Tensor, axes: Sequence[int]) -> Tensor:
+    (axis,) = axes
+    return x.unsqueeze(axis)
+
+
+def _concatenate(attributes: dict[str, Any]) -> tuple[Step, dict[str, Any]]:
+    return _cat, {"dim": attributes["axis"]}
+
+
+def _cat(*given: Tensor, dim: int) -> Tensor:
+    return torch.cat(given, dim)
+
+
+def _plain(step: Step) -> Callable[[dict[str, Any]], tuple[Step, dict[str, Any]]]:
+    return lambda attributes: (step, {})
+
+
+_STEPS: dict[str, Callable[[dict[str, Any]], tuple[Step, dict[str, Any]]]] = {
+    "Add": _plain(operator.add),
+    "AveragePool": _average_pool,
+    "Cast": _cast,
+    "Clip": _plain(torch.clamp),
+    "Concat": _concatenate,
+    "Conv": _conv,
+    "ConvTranspose": _conv_transpose,
+    "Div": _plain(operator.truediv),
+    "MaxPool": _max_pool,
+    "Mul": _plain(operator.mul),
+    "ReduceL2": _norm,
+    "ReduceSum": _sum,
+    "Relu": _plain(functional.relu),
+    "Sub": _plain(operator.sub),
+    "Unsqueeze": _plain(_unsqueeze),
+}

@@ -1,0 +1,301 @@
+"""The GPU's chain on torch's CPU device, its kernels interpreted, against the CPU's own chain.
+
+The network is a small one that is cheap to run: what is tested lies around it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional
+
+from rdx_fast import Detector
+from rdx_fast.bundle import Bundle
+from rdx_fast.engines import Look
+from rdx_fast.engines.device import Bound
+from rdx_fast.engines.device_chain import MOST_GRAPHS, DeviceChain
+from rdx_fast.engines.torch_device import TorchDevice
+from rdx_fast.engines.torch_engine import TorchEngine
+from rdx_fast.errors import DeviceLostError, EngineError
+from rdx_fast.images import list_images, read_image
+from rdx_fast.kernels.epilogue import Epilogue
+from rdx_fast.manifest import InputSpec, MapSpec, ScaleSpec
+from rdx_fast.postprocess import AnomalyMapper
+from rdx_fast.preprocess import as_frames, to_input
+
+SIZE = (32, 40)
+MOST = 2
+SPEC = InputSpec(*SIZE, (0.4, 0.5, 0.6), (0.2, 0.3, 0.4), "bilinear-antialiased")
+SCALES = (ScaleSpec(5, 8, 10), ScaleSpec(16, 4, 5))
+DEVICE = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+
+
+def features(image: torch.Tensor) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    """Maps that depend on every pixel, and are alike but not the same."""
+    maps: list[list[torch.Tensor]] = [[], []]
+    for i, scale in enumerate(SCALES):
+        mixing = torch.linspace(-1, 1, 3 * scale.channels).reshape(scale.channels, 3).sin()
+        pooled = functional.adaptive_avg_pool2d(image.float(), (scale.height, scale.width))
+        teacher = torch.einsum("cd,bdhw->bchw", mixing.to(image.device), pooled)
+        student = teacher.roll(1, 3) + 0.1 * (i + 1) * teacher.roll(1, 1)
+        maps[0].append(teacher.contiguous())
+        maps[1].append(student.contiguous())
+    return maps[0], maps[1]
+
+
+def mapper(
+    fusion: str = "add", mask: NDArray[np.bool_] | None = None, top_k: int = 0
+) -> AnomalyMapper:
+    spec = MapSpec(*SIZE, fusion, sigma=2.0, truncate=4.0, border="reflect")
+    return AnomalyMapper(spec, SCALES, Epilogue(mask, 0.05, top_k))
+
+
+def chain(
+    wanted: AnomalyMapper, network: Callable[[torch.Tensor], Any] = features, most: int = MOST
+) -> DeviceChain:
+    def bind(device: Any, batch: int) -> Bound:
+        image = torch.full((batch, 3, *SIZE), torch.nan, device=DEVICE)
+        return Bound(image, lambda: network(image))
+
+    return DeviceChain("toy", lambda: TorchDevice(DEVICE), bind, wanted, SPEC, most)
+
+
+def expected(frames: Any, wanted: AnomalyMapper, look: Look) -> tuple[Any, NDArray[np.float32]]:
+    inputs = to_input(as_frames(frames), SPEC, look.pixel_format, look.crop)
+    teacher, student = ([m.numpy() for m in maps] for maps in features(torch.from_numpy(inputs)))
+    out = np.empty((len(inputs), *SIZE), np.float32)
+    return wanted(teacher, student, out), out
+
+
+def check(frames: Any, wanted: AnomalyMapper, look: Look, tried: DeviceChain) -> None:
+    summary, maps = expected(frames, wanted, look)
+    found = tried.inspect(frames, look)
+    close = {"rtol": 2e-5, "atol": 2e-6}
+    np.testing.assert_allclose(found.summary.maxima, summary.maxima, **close)
+    np.testing.assert_array_equal(found.summary.areas, summary.areas)
+    assert (found.summary.top_means is None) == (summary.top_means is None)
+    if summary.top_means is not None:
+        np.testing.assert_allclose(found.summary.top_means, summary.top_means, **close)
+    assert (found.anomaly_maps is not None) == look.maps
+    if found.anomaly_maps is not None:
+        np.testing.assert_allclose(found.anomaly_maps, maps, **close)
+    assert set(found.seconds) == {"staging", "device"}
+
+
+@pytest.fixture(scope="module")
+def frames() -> NDArray[np.uint8]:
+    return np.random.default_rng(0).integers(0, 256, (5, 48, 52, 3), dtype=np.uint8)
+
+
+def region() -> NDArray[np.bool_]:
+    mask = np.zeros(SIZE, bool)
+    mask[5:20, 8:33] = True
+    return mask
+
+
+@pytest.mark.parametrize("fusion", ["add", "mul"])
+@pytest.mark.parametrize("maps", [True, False])
+def test_same_as_on_the_host(frames: NDArray[np.uint8], fusion: str, maps: bool) -> None:
+    wanted = mapper(fusion)
+    tried = chain(wanted)
+    check(frames[:2], wanted, Look(maps), tried)
+    check(frames[2:4], wanted, Look(maps), tried)  # the same graph on other frames
+    tried.close()
+
+
+@pytest.mark.parametrize("maps", [True, False])
+def test_region_and_top_mean(frames: NDArray[np.uint8], maps: bool) -> None:
+    wanted = mapper(mask=region(), top_k=15)
+    check(frames[:2], wanted, Look(maps), chain(wanted))
+
+
+def test_frames_of_all_kinds_in_one_batch(frames: NDArray[np.uint8]) -> None:
+    wanted = mapper()
+    # Three of one shape are more than one graph takes.
+    mixed = [frames[0], frames[1], frames[2], frames[3, :, :30], frames[4, ..., 0]]
+    check(mixed, wanted, Look(), chain(wanted))
+    check(frames[:1], wanted, Look(False, "bgr", (3, 4, 40, 41)), chain(wanted))
+    check(frames[0, ..., 0], wanted, Look(False, "bayer_grbg"), chain(wanted))
+
+
+def test_frames_on_the_device(frames: NDArray[np.uint8]) -> None:
+    wanted = mapper()
+    tried = chain(wanted, most=8)
+    there = torch.from_numpy(frames).to(DEVICE)
+    for batch, given in (
+        (frames[:2], there[:2]),
+        (frames[2:4], there[2:4]),
+        (frames[0], there[0]),
+        (frames[0, :, :, 1], there.permute(3, 0, 1, 2).contiguous()[1, 0]),
+        (frames[:2, :, 4:44], there[:2, :, 4:44]),  # rows of another pitch
+    ):
+        found = tried.inspect(given, Look())
+        summary, maps = expected(batch, wanted, Look())
+        np.testing.assert_allclose(found.summary.maxima, summary.maxima, rtol=2e-5)
+        np.testing.assert_allclose(found.anomaly_maps, maps, rtol=2e-5, atol=2e-6)
+    for wrong, complaint in (
+        (there.float(), "is float32"),
+        (there[..., :2], r"\[5, 48, 52, 2\], wanted uint8"),
+        (there[:0], "wanted uint8"),
+        (there[:, :, ::2], "pixels must lie side by side"),
+        (there.repeat(2, 1, 1, 1), "10 frames on the GPU, .* at most 8"),
+    ):
+        with pytest.raises(ValueError, match=complaint):
+            tried.inspect(wrong, Look())
+    with pytest.raises(ValueError, match="is not bayer_rggb"):
+        tried.inspect(there, Look(pixel_format="bayer_rggb"))
+    check(frames[:1], wanted, Look(), tried)
+
+
+def test_a_trained_bundle(bundle: Bundle, parts: Any) -> None:
+    images = [read_image(list_images(parts / "test" / kind)[0]) for kind in ("good", "notch")]
+    engine = TorchEngine(bundle, str(DEVICE))
+    with Detector(bundle.path, "openvino") as detector:
+        wanted = detector.score(images)
+        tried = engine.device_chain(
+            AnomalyMapper(
+                bundle.manifest.map,
+                bundle.manifest.scales,
+                Epilogue(None, bundle.manifest.threshold.value),
+            )
+        )
+        found = tried.inspect(images, Look())
+    np.testing.assert_allclose(found.summary.maxima, wanted.scores, rtol=1e-4)
+    np.testing.assert_array_equal(found.summary.areas, wanted.areas)
+    assert wanted.scores[1] > wanted.scores[0]
+    np.testing.assert_allclose(found.anomaly_maps, wanted.anomaly_maps, rtol=1e-3, atol=1e-5)
+
+
+class DeviceEngine:
+    """The toy as an engine, so that a Detector can have it."""
+
+    description = "toy"
+
+    def __init__(self, bundle: Bundle, network: Callable[[torch.Tensor], Any] = features) -> None:
+        self.manifest = bundle.manifest
+        self.network = network
+        self.opened: DeviceChain | None = None
+
+    def chain(self, _: AnomalyMapper) -> DeviceChain:
+        self.opened = chain(mapper(), self.network)
+        return self.opened
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("step", ["launch", "copy_out", "replay"])
+def test_what_was_not_inspected_is_never_ok(
+    bundle: Bundle, frames: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    detector = Detector(DeviceEngine(bundle))
+    assert np.isfinite(detector.score(frames[:1]).scores).all()
+    # The GPU goes on without doing what it was told.
+    if step == "replay":
+        (slot,) = detector.engine.opened._idle
+        (graph,) = slot._graphs.values()
+        graph._replay = lambda: None
+    else:
+        monkeypatch.setattr(TorchDevice, step, lambda *_: None)
+    with pytest.raises(EngineError, match="not finite"):
+        detector.score(frames[1:2])
+
+
+def test_failures(frames: NDArray[np.uint8], bundle: Bundle) -> None:
+    failing: list[Exception] = []
+
+    def network(image: torch.Tensor) -> Any:
+        if failing:
+            raise failing.pop()
+        return features(image)
+
+    detector = Detector(DeviceEngine(bundle, network))
+    good = detector.score(frames[:1]).scores
+    # Of one batch alone.
+    failing.append(RuntimeError("unlucky"))
+    with pytest.raises(EngineError, match="unlucky"):
+        detector.score(frames[:1])
+    np.testing.assert_array_equal(detector.score(frames[:1]).scores, good)
+    with pytest.raises(ValueError, match="the batch is float64"):
+        detector.score(frames[:1].astype(float))
+    # Of the GPU: nothing more comes from this Detector, but from a new one.
+    failing.append(RuntimeError("CUDA error: an illegal memory access was encountered"))
+    with pytest.raises(DeviceLostError, match="illegal memory access"):
+        detector.score(frames[:1])
+    with pytest.raises(DeviceLostError, match="illegal memory access"):
+        detector.score(frames[:1])
+    detector.close()
+    with Detector(DeviceEngine(bundle)) as again:
+        np.testing.assert_array_equal(again.score(frames[:1]).scores, good)
+    with pytest.raises(EngineError, match="closed"):
+        again.score(frames[:1])
+
+
+def test_each_caller_has_a_slot(
+    frames: NDArray[np.uint8], bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interpreter, launch = threading.Lock(), TorchDevice.launch
+
+    def one_by_one(device: TorchDevice, what: Any) -> None:
+        with interpreter:  # Triton's is good for one thread alone
+            launch(device, what)
+
+    monkeypatch.setattr(TorchDevice, "launch", one_by_one)
+    barrier = threading.Barrier(2, timeout=60)
+    together, met = False, set()
+
+    def network(image: torch.Tensor) -> Any:
+        if together and threading.get_ident() not in met:
+            met.add(threading.get_ident())
+            barrier.wait()  # passes only if two are inside
+        return features(image)
+
+    engine = DeviceEngine(bundle, network)
+    with Detector(engine) as detector:
+        expected_scores = [detector.score(frames[i]).scores for i in range(2)]
+        together = True
+        found: dict[int, Any] = {}
+        threads = [
+            threading.Thread(target=lambda i=i: found.update({i: detector.score(frames[i]).scores}))
+            for i in range(2)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        for i in range(2):
+            np.testing.assert_array_equal(found[i], expected_scores[i])
+        assert len(engine.opened._idle) == 2
+    assert engine.opened._idle == []
+
+
+def test_the_graph_longest_unused_goes(frames: NDArray[np.uint8]) -> None:
+    closed: list[Any] = []
+
+    class Watched(TorchDevice):
+        def close(self, lost: bool = False) -> None:
+            closed.append(self)
+            super().close(lost)
+
+        def child(self) -> Watched:
+            return Watched(self.torch_device, self._stream)
+
+    tried = chain(mapper())
+    tried._open_device = lambda: Watched(DEVICE)
+    for width in range(20, 20 + MOST_GRAPHS):
+        tried.inspect(frames[0, :, :width], Look(False))
+    tried.inspect(frames[0, :, :20], Look(False))
+    (slot,) = tried._idle
+    second = next(iter(slot._graphs.values()))
+    assert not closed
+    tried.inspect(frames[0, :, :50], Look(False))
+    assert closed == [second.device]
+    assert len(slot._graphs) == MOST_GRAPHS
+    tried.close()
+    assert len(closed) == 1 + MOST_GRAPHS + 1  # the slot's own as well
