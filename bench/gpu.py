@@ -1,186 +1,140 @@
-"""The GPU's kernels, checked and timed: ``python -m rdx_fast.bench.gpu --help``. Needs a GPU.
+"""Everything that takes a GPU, in one run: ``python -m rdx_fast.bench.gpu --help``.
 
-Times are medians of CUDA events: of ours in a CUDA graph that goes over several inputs, so that no
-cache holds them; of torch's as it runs them, the same inputs in turn. Nothing is timed before it
-agrees with the CPU's kernels.
+First the tests that a GPU makes a difference to, then the kernels, then the engines; nothing is
+timed before it agrees with the CPU. Under eight minutes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from itertools import cycle
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import torch
 import typer
-from torch import Tensor
-from torch.nn import functional
+from numpy.typing import NDArray
 
-from rdx_fast.bench.features import (
-    SCALES,
-    features,
-    map_spec,
-    published_distances,
-    published_upsampled,
-)
+from rdx_fast.bench import gpu_engines
+from rdx_fast.bench.generated import generated_bundle
+from rdx_fast.bench.gpu_kernels import measure_kernels
 from rdx_fast.bench.records import append, facts
-from rdx_fast.kernels import launches, on_triton
-from rdx_fast.postprocess import AnomalyMapper
+from rdx_fast.bundle import Bundle, open_bundle
+from rdx_fast.datasets import find_dataset
+from rdx_fast.detector import Detector
+from rdx_fast.images import read_image
+from rdx_fast.models import make_network
 
-SETS = 4
-CALLS = 200
-
-
-def ours(
-    teacher: Sequence[Tensor], student: Sequence[Tensor], operators: on_triton.Operators
-) -> tuple[Callable[[], Tensor], Callable[[], None]]:
-    """Score-only post-processing into buffers that are made once, two launches; and the first of
-    them, ``cosine_map``, alone."""
-    architecture = on_triton.architecture_of(teacher[0])
-    distances = [t.new_empty((t.shape[0], *t.shape[2:]), dtype=torch.float32) for t in teacher]
-    held = on_triton.buffers(distances[0], operators.size)
-    cosine = launches.cosine_map(teacher, student, distances, architecture)
-    smooth = operators.launch(distances, held)
-
-    def whole() -> Tensor:
-        on_triton.run(cosine)
-        on_triton.run(smooth)
-        return held.maxima
-
-    return whole, lambda: on_triton.run(cosine)
-
-
-def eager(teacher: Sequence[Tensor], student: Sequence[Tensor]) -> Callable[[], Tensor]:
-    """What torch offers: cosine, interpolate, sum, and the Gaussian as two convolutions."""
-    offsets = torch.arange(-16, 17, device="cuda")
-    weights = torch.exp(-0.5 * (offsets / 4) ** 2)
-    weights = (weights / weights.sum())[None, None, None]
-
-    def run() -> Tensor:
-        total = torch.stack(published_upsampled(published_distances(teacher, student))).sum(0)
-        padded = functional.pad(total[:, None].float(), (16, 16, 16, 16), mode="replicate")
-        rows = functional.conv2d(padded, weights)
-        return functional.conv2d(rows, weights.transpose(2, 3)).amax(dim=(1, 2, 3))
-
-    return run
-
-
-def event() -> Any:
-    return torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
-
-
-def median_us(runs: Sequence[Callable[[], object]]) -> float:
-    """Median microseconds of a call, the given ones in turn."""
-    for run in runs:
-        run()
-    pairs = []
-    for run, _ in zip(cycle(runs), range(CALLS)):
-        begin, end = event(), event()
-        begin.record()
-        run()
-        end.record()
-        pairs.append((begin, end))
-    torch.cuda.synchronize()
-    return float(np.median([1000 * begin.elapsed_time(end) for begin, end in pairs]))
-
-
-def in_graph(runs: Sequence[Callable[[], object]]) -> float:
-    """Microseconds of a call in a CUDA graph that holds all of the given ones, one by one."""
-    for run in runs:
-        run()
-    torch.cuda.synchronize()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        for run in runs:
-            run()
-    return median_us([graph.replay]) / len(runs)
-
-
-def inputs(batch: int) -> list[tuple[list[Tensor], list[Tensor]]]:
-    """Several sets of float16 features on the GPU."""
-    maps = features(batch)
-    sets = [[[x.roll(i, 0).half().cuda() for x in half] for half in maps] for i in range(SETS)]
-    return [(teacher, student) for teacher, student in sets]
-
-
-def check(
-    mapper: AnomalyMapper, teacher: Sequence[Tensor], student: Sequence[Tensor], scores: Tensor
-) -> float:
-    """Largest difference from the CPU's scores; raises ``RuntimeError`` if it is too large."""
-    t, s = ([x.cpu().numpy() for x in maps] for maps in (teacher, student))
-    expected = mapper(t, s).maxima
-    difference = float(np.abs(scores.cpu().numpy() - expected).max())
-    if not difference <= 2e-6 * float(expected.max()):
-        raise RuntimeError(f"the GPU's scores differ from the CPU's by {difference}: not timed")
-    return difference
-
-
-def measure() -> list[dict[str, Any]]:
-    mapper = AnomalyMapper(map_spec("add"), SCALES)
-    operators = on_triton.Operators.of(mapper.rows, mapper.columns, "cuda")
-    source = torch.empty(2**29, dtype=torch.uint8, device="cuda").random_()
-    target = torch.empty_like(source)
-    copy_us = median_us([lambda: target.copy_(source)])
-    copied = 2 * source.numel() / copy_us / 1e3  # GB/s, read and written
-    rows: list[dict[str, Any]] = [{"operation": "copy", "gb_per_s": copied}]
-
-    sets = inputs(32)
-    chains, cosines = zip(*(ours(*s, operators) for s in sets), strict=True)
-    difference = check(mapper, *sets[0], chains[0]())
-    cosine_us = in_graph(cosines)
-    read = sum(x.numel() * x.element_size() for maps in sets[0] for x in maps)
-    written = sum(4 * x.shape[0] * x.shape[2] * x.shape[3] for x in sets[0][0])
-    speed = (read + written) / cosine_us / 1e3
-    rows.append(
-        {
-            "operation": "cosine_map",
-            "batch": 32,
-            "us": cosine_us,
-            "gb_per_s": speed,
-            "share_of_copy": speed / copied,
-        }
-    )
-    chain_us, eager_us = in_graph(chains), median_us([eager(*s) for s in sets])
-    rows.append(
-        {
-            "operation": "cosine + smooth + maximum",
-            "batch": 32,
-            "us": chain_us,
-            "torch_eager_us": eager_us,
-            "times_faster": eager_us / chain_us,
-            "score_difference": difference,
-        }
-    )
-    (one, *_) = inputs(1)
-    chain, _ = ours(*one, operators)
-    difference = check(mapper, *one, chain())
-    rows.append(
-        {
-            "operation": "cosine + smooth + maximum in a CUDA graph",
-            "batch": 1,
-            "us": in_graph([chain]),
-            "torch_eager_us": median_us([eager(*one)]),
-            "score_difference": difference,
-        }
-    )
-    return rows
+TESTS = (
+    "cosine_map",
+    "smooth_map",
+    "fuse_mul",
+    "resize_normalize",
+    "epilogue",
+    "postprocess",
+    "aot",
+    "driver",
+    "device_chain",
+    "gpu",
+)
 
 
 def main(
+    bundle: Annotated[Path | None, typer.Argument(help="Else an untrained one is made.")] = None,
+    backbone: Annotated[str, typer.Option(help="Of the untrained one.")] = "wide_resnet50_2",
+    dataset: Annotated[Path | None, typer.Option(help="Real frames for the comparison.")] = None,
+    tests: Annotated[Path, typer.Option(help="Folder of the tests, run first.")] = Path("tests"),
+    skip_tests: Annotated[bool, typer.Option("--skip-tests")] = False,
+    calls: Annotated[int, typer.Option(min=10, help="Calls for each latency.")] = 2000,
+    seconds: Annotated[float, typer.Option(help="For each throughput.")] = 2.0,
     output: Annotated[Path | None, typer.Option(help="JSON lines to append to.")] = None,
 ) -> None:
-    """Check and time the kernels on this machine's GPU."""
+    """Test, check and time on this machine's GPU."""
     if not torch.cuda.is_available():
         raise typer.BadParameter("torch finds no CUDA GPU here, and this measures nothing else")
+    if not skip_tests:
+        files = [str(tests / f"test_{name}.py") for name in TESTS]
+        done = subprocess.run([sys.executable, "-m", "pytest", "-q", *files], check=False)
+        if done.returncode:
+            raise SystemExit("the tests fail on this GPU: nothing is timed")
     common = facts("gpu", ("numpy", "torch", "triton"))
     common |= {"gpu": torch.cuda.get_device_name(), "cuda": torch.version.cuda}
-    rows = [common | row for row in measure()]
-    for row in rows:
-        print({key: value for key, value in row.items() if key not in common})
-    if output is not None:
-        append(output, rows)
+    for package in ("tensorrt", "tensorrt_rtx_cu13", "cuda-bindings", "openvino"):
+        try:
+            common["versions"][package] = version(package)
+        except PackageNotFoundError:
+            common["versions"][package] = None
+    with ExitStack() as stack:
+        if bundle is None:
+            folder = stack.enter_context(tempfile.TemporaryDirectory())
+            opened = generated_bundle(backbone, "fp16", Path(folder))
+        else:
+            opened = open_bundle(bundle)
+        frames = real_frames(dataset) if dataset is not None else drawn_frames(opened)
+        for row in (
+            *measure_kernels(),
+            *measure_engines(opened, frames, "cuda", calls, seconds),
+        ):
+            # As they come: what was measured before a failure is kept.
+            print(row, flush=True)
+            if output is not None:
+                append(output, [common | row])
+
+
+def measure_engines(
+    bundle: Bundle, frames: list[NDArray[np.uint8]], device: str, calls: int, seconds: float
+) -> Iterator[dict[str, Any]]:
+    """Rows about every engine of a GPU, one after the other."""
+    manifest = bundle.manifest
+    about = {
+        "bundle_sha256": manifest.files[manifest.network].sha256,
+        "method": manifest.method,
+        "backbone": manifest.backbone,
+        "precision": manifest.precision,
+        "frame": list(frames[0].shape),
+    }
+    flops, rate = gpu_engines.image_flops(bundle), gpu_engines.matrix_rate(device)
+    limit = rate / flops
+    yield about | {"gflop_per_image": flops / 1e9, "tflop_per_s": rate / 1e12, "limit_fps": limit}
+    engines, opened = gpu_engines.open_all(bundle)
+    yield from (about | row for row in opened)
+    batches = np.stack([frames[i % len(frames)] for i in range(max(gpu_engines.STREAM_BATCHES))])
+    network = make_network(manifest.method, manifest.backbone)
+    rivals = gpu_engines.rivals(network, manifest, device)
+    for engine in engines.values():
+        with Detector(engine) as detector, Detector(bundle.path, "openvino") as cpu:
+            same = about | {"engine": detector.description}
+            yield same | gpu_engines.parity(detector, cpu, frames)
+            for batch in gpu_engines.LATENCY_BATCHES:
+                yield same | gpu_engines.latency(detector, batches[:batch], calls)
+            yield same | gpu_engines.latency(detector, batches[:1], calls, maps=True)
+            for batch in gpu_engines.STREAM_BATCHES:
+                fps = gpu_engines.throughput(detector, batches, batch, seconds)
+                yield same | {"batch": batch, "fps": round(fps, 1), "share_of_limit": fps / limit}
+            compared = gpu_engines.against(
+                lambda frame, d=detector: d.score(frame, maps=False),  # type: ignore[misc]
+                rivals,
+                batches[0],
+                calls // 10,
+            )
+            yield from (same | row for row in compared)
+
+
+def real_frames(dataset: Path) -> list[NDArray[np.uint8]]:
+    """The pictures of a test set."""
+    return [read_image(image.path) for image in find_dataset(dataset).test()]
+
+
+def drawn_frames(bundle: Bundle) -> list[NDArray[np.uint8]]:
+    """Noise of the input's size, where there are no pictures."""
+    spec = bundle.manifest.input
+    rng = np.random.default_rng(0)
+    return [rng.integers(0, 256, (spec.height, spec.width, 3), dtype=np.uint8) for _ in range(16)]
 
 
 if __name__ == "__main__":

@@ -1,0 +1,165 @@
+"""The GPU's kernels, checked and timed; part of ``rdx_fast.bench.gpu``.
+
+Times are medians of CUDA events: of ours in a CUDA graph that goes over several inputs, so that no
+cache holds them; of torch's as it runs them, the same inputs in turn. Nothing is timed before it
+agrees with the CPU's kernels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import cycle
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from rdx_fast.bench.features import (
+    SCALES,
+    features,
+    map_spec,
+    published_distances,
+    published_upsampled,
+)
+from rdx_fast.kernels import launches, on_triton
+from rdx_fast.postprocess import AnomalyMapper
+
+SETS = 4
+CALLS = 200
+
+
+def ours(
+    teacher: Sequence[Tensor], student: Sequence[Tensor], operators: on_triton.Operators
+) -> tuple[Callable[[], Tensor], Callable[[], None]]:
+    """Score-only post-processing into buffers that are made once, two launches; and the first of
+    them, ``cosine_map``, alone."""
+    architecture = on_triton.architecture_of(teacher[0])
+    distances = [t.new_empty((t.shape[0], *t.shape[2:]), dtype=torch.float32) for t in teacher]
+    held = on_triton.buffers(distances[0], operators.size)
+    cosine = launches.cosine_map(teacher, student, distances, architecture)
+    smooth = operators.launch(distances, held)
+
+    def whole() -> Tensor:
+        on_triton.run(cosine)
+        on_triton.run(smooth)
+        return held.maxima
+
+    return whole, lambda: on_triton.run(cosine)
+
+
+def eager(teacher: Sequence[Tensor], student: Sequence[Tensor]) -> Callable[[], Tensor]:
+    """What torch offers: cosine, interpolate, sum, and the Gaussian as two convolutions."""
+    offsets = torch.arange(-16, 17, device="cuda")
+    weights = torch.exp(-0.5 * (offsets / 4) ** 2)
+    weights = (weights / weights.sum())[None, None, None]
+
+    def run() -> Tensor:
+        total = torch.stack(published_upsampled(published_distances(teacher, student))).sum(0)
+        padded = functional.pad(total[:, None].float(), (16, 16, 16, 16), mode="replicate")
+        rows = functional.conv2d(padded, weights)
+        return functional.conv2d(rows, weights.transpose(2, 3)).amax(dim=(1, 2, 3))
+
+    return run
+
+
+def event() -> Any:
+    return torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+
+
+def median_us(runs: Sequence[Callable[[], object]]) -> float:
+    """Median microseconds of a call, the given ones in turn."""
+    for run in runs:
+        run()
+    pairs = []
+    for run, _ in zip(cycle(runs), range(CALLS)):
+        begin, end = event(), event()
+        begin.record()
+        run()
+        end.record()
+        pairs.append((begin, end))
+    torch.cuda.synchronize()
+    return float(np.median([1000 * begin.elapsed_time(end) for begin, end in pairs]))
+
+
+def in_graph(runs: Sequence[Callable[[], object]]) -> float:
+    """Microseconds of a call in a CUDA graph that holds all of the given ones, one by one."""
+    for run in runs:
+        run()
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        for run in runs:
+            run()
+    return median_us([graph.replay]) / len(runs)
+
+
+def inputs(batch: int) -> list[tuple[list[Tensor], list[Tensor]]]:
+    """Several sets of float16 features on the GPU."""
+    maps = features(batch)
+    sets = [[[x.roll(i, 0).half().cuda() for x in half] for half in maps] for i in range(SETS)]
+    return [(teacher, student) for teacher, student in sets]
+
+
+def check(
+    mapper: AnomalyMapper, teacher: Sequence[Tensor], student: Sequence[Tensor], scores: Tensor
+) -> float:
+    """Largest difference from the CPU's scores; raises ``RuntimeError`` if it is too large."""
+    t, s = ([x.cpu().numpy() for x in maps] for maps in (teacher, student))
+    expected = mapper(t, s).maxima
+    difference = float(np.abs(scores.cpu().numpy() - expected).max())
+    if not difference <= 2e-6 * float(expected.max()):
+        raise RuntimeError(f"the GPU's scores differ from the CPU's by {difference}: not timed")
+    return difference
+
+
+def measure_kernels() -> list[dict[str, Any]]:
+    mapper = AnomalyMapper(map_spec("add"), SCALES)
+    operators = on_triton.Operators.of(mapper.rows, mapper.columns, "cuda")
+    source = torch.empty(2**29, dtype=torch.uint8, device="cuda").random_()
+    target = torch.empty_like(source)
+    copy_us = median_us([lambda: target.copy_(source)])
+    copied = 2 * source.numel() / copy_us / 1e3  # GB/s, read and written
+    rows: list[dict[str, Any]] = [{"operation": "copy", "gb_per_s": copied}]
+
+    sets = inputs(32)
+    chains, cosines = zip(*(ours(*s, operators) for s in sets), strict=True)
+    difference = check(mapper, *sets[0], chains[0]())
+    cosine_us = in_graph(cosines)
+    read = sum(x.numel() * x.element_size() for maps in sets[0] for x in maps)
+    written = sum(4 * x.shape[0] * x.shape[2] * x.shape[3] for x in sets[0][0])
+    speed = (read + written) / cosine_us / 1e3
+    rows.append(
+        {
+            "operation": "cosine_map",
+            "batch": 32,
+            "us": cosine_us,
+            "gb_per_s": speed,
+            "share_of_copy": speed / copied,
+        }
+    )
+    chain_us, eager_us = in_graph(chains), median_us([eager(*s) for s in sets])
+    rows.append(
+        {
+            "operation": "cosine + smooth + maximum",
+            "batch": 32,
+            "us": chain_us,
+            "torch_eager_us": eager_us,
+            "times_faster": eager_us / chain_us,
+            "score_difference": difference,
+        }
+    )
+    (one, *_) = inputs(1)
+    chain, _ = ours(*one, operators)
+    difference = check(mapper, *one, chain())
+    rows.append(
+        {
+            "operation": "cosine + smooth + maximum in a CUDA graph",
+            "batch": 1,
+            "us": in_graph([chain]),
+            "torch_eager_us": median_us([eager(*one)]),
+            "score_difference": difference,
+        }
+    )
+    return rows
