@@ -172,6 +172,46 @@ def test_a_trained_bundle(bundle: Bundle, parts: Any) -> None:
     np.testing.assert_allclose(found.anomaly_maps, wanted.anomaly_maps, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.parametrize("fusion", ["add", "mul"])
+@pytest.mark.parametrize("maps", [True, False])
+def test_a_graph_holds_everything_in_order(
+    frames: NDArray[np.uint8], fusion: str, maps: bool
+) -> None:
+    queued: list[str] = []
+
+    class Recording(TorchDevice):
+        """Notes what is queued while a graph is recorded, and does nothing."""
+
+        def fill(self, block: Any, byte: int) -> None:
+            queued.append("fill")
+
+        def copy_in(self, target: Any, source: Any) -> None:
+            assert target.shape == source.shape
+            queued.append("copy in")
+
+        def copy_out(self, target: Any, source: Any) -> None:
+            assert target.nbytes == source.nbytes
+            queued.append("copy out")
+
+        def launch(self, launch: Any) -> None:
+            queued.append(launch.kernel)
+
+        def child(self) -> Recording:
+            return Recording(self.torch_device, self._stream)
+
+    def network(image: torch.Tensor) -> Any:
+        queued.append("network")
+        return features(torch.zeros_like(image))
+
+    tried = chain(mapper(fusion), network)
+    tried._open_device = lambda: Recording(DEVICE)
+    tried.submit(frames[:2], Look(maps))
+    once = ["fill", "copy in", "resize_normalize", "network", "cosine_map"]
+    once += [*(["fuse_mul"] if fusion == "mul" else []), "smooth_map", "copy out"]
+    once += ["copy out"] if maps else []
+    assert queued[: len(once)] == once
+
+
 class DeviceEngine:
     """The toy as an engine, so that a Detector can have it."""
 

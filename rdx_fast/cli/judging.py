@@ -30,8 +30,8 @@ from rdx_fast.cli.common import (
     need_torch,
     notes,
 )
+from rdx_fast.cli.planning import open_detector
 from rdx_fast.datasets import find_dataset
-from rdx_fast.detector import Detector
 
 if TYPE_CHECKING:
     from rdx_fast.training import Recipe
@@ -71,7 +71,7 @@ def evaluate(
     images = find_dataset(dataset).test()
     scored = []
     for path in bundles:
-        with Detector(path, backend, threads) as detector, bar("scoring") as progress:
+        with open_detector(path, backend, threads) as detector, bar("scoring") as progress:
             scored.append(evaluation.score_set(detector, images, progress))
     results = [evaluation.evaluate_scored(s, by_type=not compare) for s in scored]
     differences = [d for other in scored[1:] for d in evaluation.compare(scored[0], other)]

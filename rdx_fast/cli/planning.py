@@ -1,7 +1,9 @@
-"""The command ``plan``: everything a GPU needs to open a bundle at once."""
+"""The command ``plan``: all that a GPU needs to open a bundle; and how other commands open one."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +13,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from rdx_fast.bundle import Bundle, open_bundle
 from rdx_fast.cli.common import BundlePath, notes
-from rdx_fast.engines import GpuOptions
+from rdx_fast.detector import Detector
+from rdx_fast.engines import GpuOptions, open_engine
+from rdx_fast.engines import Progress as EngineProgress
 from rdx_fast.errors import EngineError
 
 Capability = Annotated[
@@ -47,20 +51,29 @@ def plan_bundle(
     from rdx_fast.engines.tensorrt.build import prepare_plan
 
     capability = parse_capability(compute_capability)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, TimeElapsedColumn(), console=notes) as bar:
-        task = bar.add_task("TensorRT", total=None)
-        file = prepare_plan(
-            bundle,
-            options,
-            capability,
-            lambda what, done, steps: bar.update(
-                task, description=what, completed=done, total=steps
-            ),
-        )
+    with plan_bar() as on_progress:
+        file = prepare_plan(bundle, options, capability, on_progress)
     notes.print(f"plan: {file} ({file.stat().st_size / 1e6:.0f} MB)")
     with notes.status("kernels"):
         notes.print(f"kernels: {ensure_kernels(bundle)}")
+
+
+def open_detector(bundle: Path, backend: str, threads: int | None) -> Detector:
+    """A Detector, with a bar if a plan has to be built first."""
+    with plan_bar() as on_progress:
+        engine = open_engine(open_bundle(bundle), backend, threads, on_progress=on_progress)
+    return Detector(engine)
+
+
+@contextmanager
+def plan_bar() -> Iterator[EngineProgress]:
+    """A bar that appears with the first step."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, TimeElapsedColumn(), console=notes) as bar:
+        task = bar.add_task("plan", total=None, visible=False)
+        yield lambda what, done, steps: bar.update(
+            task, description=what, completed=done, total=steps, visible=True
+        )
 
 
 def ensure_kernels(bundle: Bundle) -> Path:

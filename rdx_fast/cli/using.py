@@ -13,7 +13,7 @@ import typer
 from rdx_fast import tables
 from rdx_fast.bundle import open_bundle
 from rdx_fast.cli.common import Backend, BundlePath, JsonFlag, Threads, data, notes
-from rdx_fast.detector import Detector
+from rdx_fast.cli.planning import open_detector
 from rdx_fast.scoring import RowWriter, find_files, score_files
 
 
@@ -32,7 +32,7 @@ def score(
     files = find_files(inputs)
     as_json = json_lines or (output is not None and output.suffix == ".jsonl")
     counts = dict.fromkeys(("OK", "NG", "ERROR"), 0)
-    with Detector(bundle, backend, threads) as detector:
+    with open_detector(bundle, backend, threads) as detector:
         if output is None:
             stream = sys.stdout
         else:

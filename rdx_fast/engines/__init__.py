@@ -6,7 +6,16 @@ import warnings
 from importlib.util import find_spec
 
 from rdx_fast.bundle import Bundle
-from rdx_fast.engines.engine import Chain, Chunk, Engine, GpuOptions, HostEngine, Inspection, Look
+from rdx_fast.engines.engine import (
+    Chain,
+    Chunk,
+    Engine,
+    GpuOptions,
+    HostEngine,
+    Inspection,
+    Look,
+    Progress,
+)
 from rdx_fast.errors import EngineError, MissingDependencyError, NoDriverError
 
 __all__ = [
@@ -18,6 +27,7 @@ __all__ = [
     "HostEngine",
     "Inspection",
     "Look",
+    "Progress",
     "open_engine",
 ]
 
@@ -30,13 +40,15 @@ def open_engine(
     threads: int | None = None,
     mode: str = "latency",
     gpu: GpuOptions | None = None,
+    on_progress: Progress = lambda *_: None,
 ) -> Engine:
     """Open a bundle's engine.
 
     ``backend``: "openvino" on a CPU, "tensorrt" or "torch" on a GPU; "auto" takes TensorRT where it
     is installed and there is a GPU (and options of the CPU are not given), else OpenVINO, and the
     engine's description says which.
-    ``threads``, ``mode``: of the CPU, see ``OpenVINOEngine``; ``gpu``: see ``GpuOptions``.
+    ``threads``, ``mode``: of the CPU, see ``OpenVINOEngine``; ``gpu``: see ``GpuOptions``;
+    ``on_progress``: follows the building of a TensorRT plan.
 
     Raises ``ValueError`` for an unknown backend or mode or an option of another kind of hardware,
     ``EngineError`` if the engine cannot be opened, ``MissingDependencyError`` if its packages are
@@ -56,7 +68,7 @@ def open_engine(
     if backend == "tensorrt":
         from rdx_fast.engines.tensorrt.engine import TensorRTEngine
 
-        return TensorRTEngine(bundle, gpu)
+        return TensorRTEngine(bundle, gpu, on_progress)
     if backend == "torch":
         return _open_torch(bundle, gpu or GpuOptions())
     from rdx_fast.engines.openvino import OpenVINOEngine

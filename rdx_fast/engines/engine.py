@@ -46,6 +46,10 @@ class GpuOptions:
             raise ValueError(f"workspace_mb is {self.workspace_mb}, wanted at least 1")
 
 
+Progress = Callable[[str, int, int], None]
+"""Called with what is being built, and steps done of how many."""
+
+
 class Chunk(NamedTuple):
     """Features of images ``start`` to ``start + n`` of a batch: maps ``[n, C_s, h_s, w_s]``.
 

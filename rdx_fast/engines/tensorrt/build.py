@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from rdx_fast.bundle import Bundle
-from rdx_fast.engines.engine import GpuOptions
+from rdx_fast.engines.engine import GpuOptions, Progress
 from rdx_fast.engines.tensorrt.api import Api, Log, load_api
 from rdx_fast.engines.tensorrt.plan import PlanKey, Target, load_plan, save_plan, write_whole
 from rdx_fast.errors import PlanError
 from rdx_fast.kernels.driver import Gpu
-
-Progress = Callable[[str, int, int], None]
-"""Called with what is going on, and steps done of how many."""
 
 
 def plan_key(bundle: Bundle, target: Target, api: Api, options: GpuOptions) -> PlanKey:

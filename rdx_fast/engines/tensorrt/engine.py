@@ -11,9 +11,9 @@ from rdx_fast.bundle import Bundle
 from rdx_fast.engines.cuda import CudaDevice
 from rdx_fast.engines.device import Bound, Device
 from rdx_fast.engines.device_chain import DeviceChain
-from rdx_fast.engines.engine import GpuOptions
+from rdx_fast.engines.engine import GpuOptions, Progress
 from rdx_fast.engines.tensorrt.api import Api, Log, load_api
-from rdx_fast.engines.tensorrt.build import Progress, build_plan, plan_key
+from rdx_fast.engines.tensorrt.build import build_plan, plan_key
 from rdx_fast.engines.tensorrt.plan import Target, load_plan, write_whole
 from rdx_fast.errors import EngineError, PlanError
 from rdx_fast.kernels.driver import Gpu
