@@ -91,8 +91,9 @@ class Detector:
         """Score frames as they come, ``batch`` at a time, and yield their results in order.
 
         While one batch is scored the next is fetched and prepared; ``depth`` batches at most are in
-        flight, and no more frames than theirs are held. A frame must not be written to again before
-        its result is there. The last batch may be smaller.
+        flight, and no more frames than theirs are held. So results lag ``depth - 1`` batches behind
+        the frames: a line that waits for each verdict wants ``score``. A frame must not be written
+        to again before its result is there. The last batch may be smaller.
 
         If ``frames`` raises, what it gave before is scored and yielded first; if a batch fails,
         what came before it was yielded. Either way the exception then ends the stream. Raises as
