@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Any
@@ -116,12 +117,8 @@ def measure_engines(
             for batch in gpu_engines.STREAM_BATCHES:
                 fps = gpu_engines.throughput(detector, batches, batch, seconds)
                 yield same | {"batch": batch, "fps": round(fps, 1), "share_of_limit": fps / limit}
-            compared = gpu_engines.against(
-                lambda frame, d=detector: d.score(frame, maps=False),  # type: ignore[misc]
-                rivals,
-                batches[0],
-                calls // 10,
-            )
+            ours = partial(detector.score, maps=False)
+            compared = gpu_engines.against(ours, rivals, batches[0], calls // 10)
             yield from (same | row for row in compared)
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from time import perf_counter
@@ -142,9 +143,8 @@ def rivals(network: nn.Module, manifest: Manifest, device: str) -> dict[str, Cal
 
     if device == "cpu":
         return {"published": published}
-    import copy
-
-    half = copy.deepcopy(plain).half().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    half: Any = copy.deepcopy(plain).half()
+    half = half.to(memory_format=torch.channels_last)
     compiled = torch.compile(half, mode="max-autotune")
 
     def on_the_gpu(run: Callable[[Tensor], Any]) -> Callable[[Frames], NDArray[np.float32]]:
