@@ -126,18 +126,18 @@ def export_bundle(
         threshold = calibrate_threshold(scores, false_reject_rate)
 
         on_stage("check")
-        pairs = [
-            (_trained_map(network, mapper, image), _engine_map(engine, mapper, image))
-            for image in map(load, _spread(good, check_images))
-        ]
-        check = _compare(pairs, threshold.value, TOLERANCE[precision], engine.executed_precision)
-        if precision == "int8":
-            twin = OnnxNetwork(folder / SYMMETRIC)
-            trained, images = (t for t, _ in pairs), map(load, _spread(good, check_images))
+        images = [load(path) for path in _spread(good, check_images)]
+        trained = [_trained_map(network, mapper, image) for image in images]
+
+        def compare(found: OpenVINOEngine | OnnxNetwork, executed: str) -> ExportCheck:
             pairs = [
-                (t, _engine_map(twin, mapper, i)) for t, i in zip(trained, images, strict=True)
+                (t, _engine_map(found, mapper, i)) for t, i in zip(trained, images, strict=True)
             ]
-            _compare(pairs, threshold.value, TOLERANCE[precision], "symmetric int8")
+            return _compare(pairs, threshold.value, TOLERANCE[precision], executed)
+
+        check = compare(engine, engine.executed_precision)
+        if precision == "int8":
+            compare(OnnxNetwork(folder / SYMMETRIC), "symmetric int8")
         write_manifest(replace(draft, threshold=threshold, check=check), folder)
     return open_bundle(output)
 

@@ -23,11 +23,11 @@ from rdx_fast.kernels.resize_normalize import (
     check_pixel_format,
     resize_taps,
 )
+from rdx_fast.kernels.variants import ALIGNMENT
 from rdx_fast.manifest import InputSpec
 from rdx_fast.postprocess import AnomalyMapper
 
 MOST_KINDS = 8  # of borrowed frames, whose tables a graph keeps
-_ALIGNED = 16  # bytes, of every array that kernels get
 
 
 class Kind(NamedTuple):
@@ -166,7 +166,7 @@ class Graph:
 
 
 def _rounded(size: int) -> int:
-    return -(-size // _ALIGNED) * _ALIGNED
+    return -(-size // ALIGNMENT) * ALIGNMENT
 
 
 def resize(device: Device, frames: Array, image: Array, spec: InputSpec, look: Look) -> Launch:
