@@ -78,6 +78,7 @@ def write_whole(path: Path, *parts: Any) -> None:
                 stream.write(part)
             stream.flush()
             os.fsync(stream.fileno())
+            os.chmod(stream.name, 0o644)  # of a temporary file nobody else may read
             os.replace(stream.name, path)
         except BaseException:
             os.unlink(stream.name)
