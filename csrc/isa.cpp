@@ -8,7 +8,7 @@ namespace {
 #define RDX_ISA_ENTRY(isa, runs_here)                                                    \
     {#isa,           runs_here,       isa::column_tile, isa::cosine_positions,           \
      isa::band_product, isa::multiply, isa::summarize,   isa::sum_rows,                  \
-     isa::sum_columns_rgb, isa::store_row, isa::store_row}
+     isa::sum_rows_rgb, isa::sum_columns, isa::store_row,  isa::store_row}
 
 const Isa table[] = {
 #ifdef RDX_X86

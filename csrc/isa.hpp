@@ -37,8 +37,10 @@ struct Summary {
                    Summary& summary);                                                              \
     void sum_rows(const std::uint8_t* const* rows, const float* weights, std::size_t taps,         \
                   float* line, std::size_t count);                                                 \
-    void sum_columns_rgb(const float* line, const std::int32_t* first, const float* weights,       \
-                         std::size_t taps, std::size_t count, float* const planes[3]);             \
+    void sum_rows_rgb(const std::uint8_t* const* rows, const float* weights, std::size_t taps,     \
+                      float* const planes[3], std::size_t pixels);                                 \
+    void sum_columns(const float* line, const std::int32_t* first, const float* weights,           \
+                     std::size_t taps, std::size_t count, float* out);                             \
     void store_row(const float* row, std::size_t count, float gain, float offset, float* out,      \
                    std::ptrdiff_t stride);                                                         \
     void store_row(const float* row, std::size_t count, float gain, float offset, Half* out,       \
@@ -61,13 +63,17 @@ struct Isa {
     decltype(&portable::multiply) multiply;
     decltype(&portable::summarize) summarize;
     decltype(&portable::sum_rows) sum_rows;
-    decltype(&portable::sum_columns_rgb) sum_columns_rgb;
+    decltype(&portable::sum_rows_rgb) sum_rows_rgb;
+    decltype(&portable::sum_columns) sum_columns;
     void (*store_float)(const float*, std::size_t, float, float, float*, std::ptrdiff_t);
     void (*store_half)(const float*, std::size_t, float, float, Half*, std::ptrdiff_t);
 };
 
 // Rows of a map that are made together; inner loops take at most this many.
 constexpr std::size_t row_tile = 4;
+
+// sum_columns takes its taps in whole groups of so many.
+constexpr std::size_t tap_group = 8;
 
 // Names of those that this CPU runs, the widest first.
 std::string isas();

@@ -12,7 +12,7 @@ namespace {
 struct Scratch {
     std::vector<const std::uint8_t*> rows;
     std::vector<float> weights;
-    std::vector<float> lines;   // up to six, each a row of the frame
+    std::vector<float> lines;   // each a row of the frame, of one colour
     std::vector<float> planes;  // [3, columns], padded to whole vectors
 };
 
@@ -20,20 +20,26 @@ struct Resize {
     const Isa& isa;
     const Frame& frame;
     const Taps &rows, &columns;
-    std::size_t line, plane;  // lengths in floats
-    std::size_t from, to;     // pixels of a row that the columns' filter draws on
+    std::vector<float> grouped;  // the columns' weights, their taps padded to whole groups
+    std::size_t groups;          // taps of those
+    std::size_t line, plane;     // lengths in floats
+    std::size_t from, to;        // pixels of a row that the columns' filter draws on
 
     Resize(const Isa& isa_, const Frame& frame_, const Taps& rows_, const Taps& columns_)
-        : isa(isa_), frame(frame_), rows(rows_), columns(columns_) {
+        : isa(isa_), frame(frame_), rows(rows_), columns(columns_),
+          groups((columns_.taps + tap_group - 1) / tap_group * tap_group) {
+        grouped.resize(columns.count * groups);
+        for (std::size_t j = 0; j < columns.count; ++j)
+            std::copy_n(columns.table(0) + j * columns.taps, columns.taps, &grouped[j * groups]);
         const std::int32_t* end = columns.first + columns.count;
         from = static_cast<std::size_t>(*std::min_element(columns.first, end));
         to = static_cast<std::size_t>(*std::max_element(columns.first, end)) + columns.taps;
-        line = to * frame.channels + 1;  // one float past the last pixel is read
+        line = to + tap_group;  // a group may read on, where it weighs nothing
         plane = (columns.count + 15) / 16 * 16;
     }
 
     Scratch scratch() const {
-        const std::size_t lines = frame.format == PixelFormat::bayer ? 6 : 1;
+        const std::size_t lines = frame.format == PixelFormat::bayer ? 6 : frame.channels;
         return {std::vector<const std::uint8_t*>(rows.taps), std::vector<float>(rows.taps),
                 std::vector<float>(lines * line), std::vector<float>(3 * plane)};
     }
@@ -42,19 +48,18 @@ struct Resize {
         return frame.data + static_cast<std::ptrdiff_t>(y) * frame.pitch;
     }
 
-    // Sum of the rows that output i draws on, weighed by weight(k); only those whose number is even
-    // or odd if `step` is 2.
+    // The rows that output i draws on and weight(k) of each, into the scratch; only those whose
+    // number is even or odd if `step` is 2. How many they are.
     template <class Weight>
-    void sum_rows(std::size_t i, std::size_t parity, std::size_t step, const Weight& weight,
-                  Scratch& s, float* out) const {
+    std::size_t find_rows(std::size_t i, std::size_t parity, std::size_t step, const Weight& weight,
+                          Scratch& s) const {
         const auto first = static_cast<std::size_t>(rows.first[i]);
         std::size_t n = 0;
         for (std::size_t k = step == 1 ? 0 : (first + parity) % 2; k < rows.taps; k += step) {
             s.rows[n] = row(first + k) + from * frame.channels;
             s.weights[n++] = weight(k);
         }
-        isa.sum_rows(s.rows.data(), s.weights.data(), n, out + from * frame.channels,
-                     (to - from) * frame.channels);
+        return n;
     }
 
     // One line through the columns' filter; only columns that are even or odd if `step` is 2.
@@ -70,16 +75,16 @@ struct Resize {
 
     void interleaved(std::size_t i, Scratch& s) const {
         const float* weights = rows.table(0) + i * rows.taps;
-        sum_rows(i, 0, 1, [=](std::size_t k) { return weights[k]; }, s, s.lines.data());
-        if (frame.channels == 1) {
-            for (std::size_t j = 0; j < columns.count; ++j)
-                s.planes[j] = at_column(s.lines.data(), 0, j, 0, 1);
-            return;
-        }
-        float* const planes[3] = {s.planes.data(), s.planes.data() + plane,
-                                  s.planes.data() + 2 * plane};
-        isa.sum_columns_rgb(s.lines.data(), columns.first, columns.table(0), columns.taps,
-                            columns.count, planes);
+        const std::size_t n = find_rows(i, 0, 1, [=](std::size_t k) { return weights[k]; }, s);
+        float* const lines[3] = {s.lines.data() + from, s.lines.data() + line + from,
+                                 s.lines.data() + 2 * line + from};
+        if (frame.channels == 3)
+            isa.sum_rows_rgb(s.rows.data(), s.weights.data(), n, lines, to - from);
+        else
+            isa.sum_rows(s.rows.data(), s.weights.data(), n, lines[0], to - from);
+        for (std::size_t c = 0; c < frame.channels; ++c)
+            isa.sum_columns(s.lines.data() + c * line, columns.first, grouped.data(), groups,
+                            columns.count, s.planes.data() + c * plane);
     }
 
     // Demosaicing (bilinear) is linear too: it is folded into the filters of the two axes, so each
@@ -92,13 +97,16 @@ struct Resize {
         const auto filled = [=](std::size_t k) { return f[k]; };
         const auto plain = [=](std::size_t k) { return p[k]; };
         const auto crossed = [=](std::size_t k) { return p[k] + n[k]; };
+        const auto sum = [&](std::size_t n, float* out) {
+            isa.sum_rows(s.rows.data(), s.weights.data(), n, out + from, to - from);
+        };
         float* lines[6];
         for (std::size_t l = 0; l < 6; ++l) lines[l] = s.lines.data() + l * line;
         for (std::size_t other = 0; other < 2; ++other) {  // rows with red, then rows with blue
             const std::size_t parity = frame.red_row ^ other;
-            sum_rows(i, parity, 2, filled, s, lines[3 * other]);
-            sum_rows(i, parity, 2, crossed, s, lines[3 * other + 1]);
-            sum_rows(i, parity, 2, plain, s, lines[3 * other + 2]);
+            sum(find_rows(i, parity, 2, filled, s), lines[3 * other]);
+            sum(find_rows(i, parity, 2, crossed, s), lines[3 * other + 1]);
+            sum(find_rows(i, parity, 2, plain, s), lines[3 * other + 2]);
         }
         const std::size_t red = frame.red_column, blue = red ^ 1;
         for (std::size_t j = 0; j < columns.count; ++j) {

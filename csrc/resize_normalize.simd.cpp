@@ -6,10 +6,11 @@ namespace rdx::RDX_ISA {
 // line[x] = sum over k of weights[k] * rows[k][x].
 void sum_rows(const std::uint8_t* const* rows, const float* weights, std::size_t taps, float* line,
               std::size_t count) {
-    constexpr std::size_t n = 4;
+    constexpr std::size_t n = 8;
     std::size_t x = 0;
     for (; x + n * Vec::width <= count; x += n * Vec::width) {
-        Vec sums[n] = {zero(), zero(), zero(), zero()};
+        Vec sums[n];
+        for (Vec& sum : sums) sum = zero();
         for (std::size_t k = 0; k < taps; ++k) {
             const Vec weight = broadcast(weights[k]);
             for (std::size_t i = 0; i < n; ++i)
@@ -24,31 +25,87 @@ void sum_rows(const std::uint8_t* const* rows, const float* weights, std::size_t
     }
 }
 
-// Interleaved pixels to three planes: planes[c][j] = sum over k of
-// weights[j, k] * line[3 * (first[j] + k) + c]. Reads one float past the last pixel.
-void sum_columns_rgb(const float* line, const std::int32_t* first, const float* weights,
-                     std::size_t taps, std::size_t count, float* const planes[3]) {
-    for (std::size_t j = 0; j < count; ++j) {
-        const float* pixel = line + 3 * static_cast<std::ptrdiff_t>(first[j]);
-        const float* weight = weights + j * taps;
-        // Four lanes a pixel; the last is the next one's red and falls away.
-        float sums[4];
+// The same of interleaved pixels, taken apart: planes[c][x] = sum over k of
+// weights[k] * rows[k][3 * x + c].
+void sum_rows_rgb(const std::uint8_t* const* rows, const float* weights, std::size_t taps,
+                  float* const planes[3], std::size_t pixels) {
+    std::size_t x = 0;
 #if defined(__AVX2__)
-        __m128 even = _mm_setzero_ps(), odd = _mm_setzero_ps();
-        std::size_t k = 0;
-        for (; k + 2 <= taps; k += 2) {
-            even = _mm_fmadd_ps(_mm_set1_ps(weight[k]), _mm_loadu_ps(pixel + 3 * k), even);
-            odd = _mm_fmadd_ps(_mm_set1_ps(weight[k + 1]), _mm_loadu_ps(pixel + 3 * k + 3), odd);
+    for (; x + 16 <= pixels; x += 16) {
+        __m256 sums[6];
+        for (__m256& sum : sums) sum = _mm256_setzero_ps();
+        for (std::size_t k = 0; k < taps; ++k) {
+            const __m256 weight = _mm256_broadcast_ss(weights + k);
+            for (std::size_t i = 0; i < 6; ++i) {
+                const auto* bytes = reinterpret_cast<const __m128i*>(rows[k] + 3 * x + 8 * i);
+                const __m256i wide = _mm256_cvtepu8_epi32(_mm_loadl_epi64(bytes));
+                sums[i] = _mm256_fmadd_ps(weight, _mm256_cvtepi32_ps(wide), sums[i]);
+            }
         }
-        if (k < taps)
-            even = _mm_fmadd_ps(_mm_set1_ps(weight[k]), _mm_loadu_ps(pixel + 3 * k), even);
-        _mm_storeu_ps(sums, _mm_add_ps(even, odd));
-#else
-        for (float& sum : sums) sum = 0.0f;
-        for (std::size_t k = 0; k < taps; ++k)
-            for (std::size_t c = 0; c < 4; ++c) sums[c] += weight[k] * pixel[3 * k + c];
+        for (std::size_t i = 0; i < 2; ++i) {
+            const __m256 *s = sums + 3 * i;
+            // Pixels 0 to 3 in the low halves, 4 to 7 in the high ones.
+            const __m256 rgbr = _mm256_permute2f128_ps(s[0], s[1], 0x30);
+            const __m256 gbrg = _mm256_permute2f128_ps(s[0], s[2], 0x21);
+            const __m256 brgb = _mm256_permute2f128_ps(s[1], s[2], 0x30);
+            const __m256 rg = _mm256_shuffle_ps(gbrg, brgb, _MM_SHUFFLE(2, 1, 3, 2));
+            const __m256 gb = _mm256_shuffle_ps(rgbr, gbrg, _MM_SHUFFLE(1, 0, 2, 1));
+            const __m256 planar[3] = {_mm256_shuffle_ps(rgbr, rg, _MM_SHUFFLE(2, 0, 3, 0)),
+                                      _mm256_shuffle_ps(gb, rg, _MM_SHUFFLE(3, 1, 2, 0)),
+                                      _mm256_shuffle_ps(gb, brgb, _MM_SHUFFLE(3, 0, 3, 1))};
+            for (std::size_t c = 0; c < 3; ++c) _mm256_storeu_ps(planes[c] + x + 8 * i, planar[c]);
+        }
+    }
 #endif
-        for (std::size_t c = 0; c < 3; ++c) planes[c][j] = sums[c];
+    for (; x < pixels; ++x)
+        for (std::size_t c = 0; c < 3; ++c) {
+            float sum = 0.0f;
+            for (std::size_t k = 0; k < taps; ++k) sum += weights[k] * widen(rows[k][3 * x + c]);
+            planes[c][x] = sum;
+        }
+}
+
+namespace {
+
+#if defined(__AVX2__)
+// Eight of sum_columns' outputs. Groups is 0 if their number is known at run time alone.
+template <std::size_t Groups>
+__m256 eight_columns(const float* line, const std::int32_t* first, const float* weights,
+                     std::size_t taps) {
+    static_assert(tap_group == 8);
+    if (Groups != 0) taps = Groups * tap_group;
+    __m256 sums[8];
+    for (std::size_t i = 0; i < 8; ++i) {
+        const float* pixel = line + first[i];
+        const float* weight = weights + i * taps;
+        sums[i] = _mm256_mul_ps(_mm256_loadu_ps(weight), _mm256_loadu_ps(pixel));
+        for (std::size_t k = 8; k < taps; k += 8)
+            sums[i] = _mm256_fmadd_ps(_mm256_loadu_ps(weight + k), _mm256_loadu_ps(pixel + k),
+                                      sums[i]);
+    }
+    for (std::size_t width = 4; width >= 2; width /= 2)
+        for (std::size_t i = 0; i < width; ++i)
+            sums[i] = _mm256_hadd_ps(sums[2 * i], sums[2 * i + 1]);
+    return _mm256_add_ps(_mm256_permute2f128_ps(sums[0], sums[1], 0x20),
+                         _mm256_permute2f128_ps(sums[0], sums[1], 0x31));
+}
+#endif
+
+}  // namespace
+
+// out[j] = sum over k of weights[j, k] * line[first[j] + k], taps in whole groups.
+void sum_columns(const float* line, const std::int32_t* first, const float* weights,
+                 std::size_t taps, std::size_t count, float* out) {
+    std::size_t j = 0;
+#if defined(__AVX2__)
+    const auto eight = taps == tap_group ? &eight_columns<1> : &eight_columns<0>;
+    for (; j + 8 <= count; j += 8)
+        _mm256_storeu_ps(out + j, eight(line, first + j, weights + j * taps, taps));
+#endif
+    for (; j < count; ++j) {
+        float sum = 0.0f;
+        for (std::size_t k = 0; k < taps; ++k) sum += weights[j * taps + k] * line[first[j] + k];
+        out[j] = sum;
     }
 }
 

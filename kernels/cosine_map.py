@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -34,9 +35,10 @@ def cosine_maps(
     if native is None:
         return cosine_maps_numpy(teacher, student)
     out = [np.empty((t.shape[0], *t.shape[2:]), np.float32) for t in teacher]
-    element = teacher[0].dtype.name
-    t, s = ([_bits(x) for x in maps] for maps in (teacher, student))
-    native.cosine_maps(t, s, out, element, threads, ISAS[0])
+    element = _element(teacher[0].dtype)
+    if element == "bfloat16":  # goes as the integers that hold its bits
+        teacher, student = ([x.view(np.uint16) for x in maps] for maps in (teacher, student))
+    native.cosine_maps(teacher, student, out, element, threads, ISAS[0])
     return out
 
 
@@ -63,9 +65,10 @@ def _cosine_map_numpy(teacher: Floats, student: Floats) -> NDArray[np.float32]:
         return np.float32(1) - dot / (norms[0] * norms[1])
 
 
-def _bits(features: Floats) -> NDArray[Any]:
-    """bfloat16 as the integers that hold its bits, the rest as it is."""
-    return features.view(np.uint16) if features.dtype.name == "bfloat16" else features
+@cache
+def _element(dtype: Any) -> str:
+    """Name of NumPy's or torch's type. Kept, for NumPy takes its time over it."""
+    return str(dtype).removeprefix("torch.")
 
 
 def check_features(teacher: Sequence[Any], student: Sequence[Any]) -> None:
@@ -78,7 +81,7 @@ def check_features(teacher: Sequence[Any], student: Sequence[Any]) -> None:
                 f"scale {s}: teacher {list(t.shape)} and student {list(u.shape)} differ or are not "
                 f"[B, C, h, w]"
             )
-    given = {str(x.dtype).removeprefix("torch.") for x in (*teacher, *student)}
+    given = {_element(x.dtype) for x in (*teacher, *student)}
     if len(given) > 1 or not given <= set(ELEMENTS):
         raise ValueError(
             f"features are {', '.join(sorted(given))}, wanted one of {', '.join(ELEMENTS)} for all"

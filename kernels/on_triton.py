@@ -215,7 +215,7 @@ def _device_affine(
     mean: tuple[float, ...], std: tuple[float, ...], device: str
 ) -> tuple[Tensor, Tensor]:
     gain, offset = affine(mean, std)
-    return torch.from_numpy(gain).to(device), torch.from_numpy(offset).to(device)
+    return torch.tensor(gain, device=device), torch.tensor(offset, device=device)
 
 
 def _buffer(like: Tensor, shape: tuple[int, ...], dtype: torch.dtype | None = None) -> Tensor:

@@ -176,8 +176,17 @@ def affine(
     mean: Sequence[float], std: Sequence[float]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Gain and offset per channel that take grey levels to normalised values."""
-    m, s = np.asarray(mean, np.float64), np.asarray(std, np.float64)
-    return (1 / (255 * s)).astype(np.float32), (-m / s).astype(np.float32)
+    return _affine(tuple(mean), tuple(std))
+
+
+@lru_cache(maxsize=64)
+def _affine(
+    mean: tuple[float, ...], std: tuple[float, ...]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    m, s = np.array(mean, np.float64), np.array(std, np.float64)
+    gain, offset = (1 / (255 * s)).astype(np.float32), (-m / s).astype(np.float32)
+    gain.flags.writeable = offset.flags.writeable = False
+    return gain, offset
 
 
 def check_pixel_format(shape: tuple[int, ...], pixel_format: str | None) -> str:

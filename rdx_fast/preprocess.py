@@ -14,6 +14,8 @@ from rdx_fast.manifest import InputSpec
 Frame = NDArray[np.uint8]
 Batch = Frame | Sequence[Frame]
 
+WORTH_THREADS = 2**20  # bytes of a frame: starting a thread takes as long as resizing half of that
+
 _WANTED = (
     "wanted a uint8 array: one RGB image [H, W, 3], one mono image [H, W], a batch [B, H, W, 3], "
     "or a list of images"
@@ -57,14 +59,17 @@ def to_input(
     spec: InputSpec,
     pixel_format: str | None = None,
     crop: Crop | None = None,
+    threads: int = 1,
 ) -> NDArray[np.float32]:
     """Resize and normalise frames to ``[B, 3, height, width]`` float32.
 
-    ``pixel_format``, ``crop``: see ``resize_normalize``.
+    ``pixel_format``, ``crop``: see ``resize_normalize``; ``threads``: CPU threads, for frames large
+    enough to be worth it.
     """
     out = np.empty((len(frames), 3, spec.height, spec.width), np.float32)
     for frame, target in zip(frames, out, strict=True):
-        resize_normalize(frame, target, spec.mean, spec.std, pixel_format, crop)
+        several = threads if frame.nbytes >= WORTH_THREADS else 1
+        resize_normalize(frame, target, spec.mean, spec.std, pixel_format, crop, several)
     return out
 
 

@@ -17,12 +17,16 @@ from rdx_fast.preprocess import Batch, as_frames, to_input
 
 
 class HostChain:
-    """Frames, network, maps, one after the other. See ``engine.Chain``."""
+    """Frames, network, maps, one after the other. See ``engine.Chain``.
 
-    def __init__(self, engine: HostEngine, mapper: AnomalyMapper) -> None:
+    ``threads``: CPU threads that wait while the network does not run: they resize large frames.
+    """
+
+    def __init__(self, engine: HostEngine, mapper: AnomalyMapper, threads: int = 1) -> None:
         self.description = f"{engine.description}; kernels {IMPLEMENTATION}"
         self._engine = engine
         self._mapper = mapper
+        self._threads = threads
         # So that one batch is before or after the network while another is in it.
         self._workers = ThreadPoolExecutor(2, thread_name_prefix="rdx_fast")
 
@@ -30,7 +34,7 @@ class HostChain:
         begin = perf_counter()
         frames = as_frames(batch)
         spec = self._engine.manifest.input
-        inputs = to_input(frames, spec, look.pixel_format, look.crop)
+        inputs = to_input(frames, spec, look.pixel_format, look.crop, self._threads)
         preprocessed = perf_counter()
 
         summary = Summary.empty(len(frames), self._mapper.epilogue.top_k)  # NaN until inspected

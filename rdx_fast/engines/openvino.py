@@ -93,7 +93,7 @@ class OpenVINOEngine:
         )
 
     def chain(self, mapper: AnomalyMapper) -> HostChain:
-        return HostChain(self, mapper)
+        return HostChain(self, mapper, self.threads if self.mode == "latency" else 1)
 
     def run(self, inputs: NDArray[np.float32]) -> Iterator[Chunk]:
         requests = self._requests()
