@@ -66,7 +66,11 @@ extension = Pybind11Extension(
 )
 
 setup(
-    packages=find_packages(include=["rdx_fast", "rdx_fast.*"]) + list(INSTALLED_AS.values()),
+    packages=[
+        *find_packages(include=["rdx_fast", "rdx_fast.*"]),
+        *INSTALLED_AS.values(),
+        "rdx_fast.bench.peers",
+    ],
     package_dir={name: folder for folder, name in INSTALLED_AS.items()},
     ext_modules=[] if NATIVE == "0" else [extension],
     cmdclass={"build_ext": BuildExtension},

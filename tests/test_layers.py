@@ -66,6 +66,7 @@ SOURCES = {
     module_name(path): path
     for folder in ("rdx_fast", "kernels", "export", "bench")
     for path in (ROOT / folder).rglob("*.py")
+    if "environments" not in path.parts  # of the benchmark's peers
 }
 
 

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from rdx_fast.cli import judging, making, planning, using
+from rdx_fast.cli import benching, judging, making, planning, using
 from rdx_fast.cli.common import notes
 from rdx_fast.errors import RdxError
 
@@ -23,6 +23,7 @@ for command in (
     using.score,
     judging.evaluate,
     judging.protocol,
+    benching.bench,
     using.inspect,
     using.doctor,
     making.preview,

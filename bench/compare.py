@@ -1,0 +1,92 @@
+"""Two runs of ``bench/suite.py`` side by side: ``python -m rdx_fast.bench.compare OLD NEW``.
+
+Absolute times of different days say little. Each round is divided by the yardstick that ran just
+before it; shown is the ratio of the medians, new to old, and how far resampling rounds moves it.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import numpy as np
+import typer
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+from rdx_fast.bench.records import spread, spread_text
+
+RESAMPLES = 2000
+
+
+class Change(NamedTuple):
+    """``ratio``: 10th, 50th and 90th percentile, new to old; ``raw``: without the yardstick."""
+
+    name: str
+    ratio: list[float]
+    raw: float
+
+    @property
+    def verdict(self) -> str:
+        low, _, high = self.ratio
+        if low > 1:
+            return "slower"
+        return "faster" if high < 1 else "same"
+
+
+def changes(old: dict[str, Any], new: dict[str, Any], seed: int = 0) -> list[Change]:
+    """Of the benchmarks that both runs have. Raises ``ValueError`` if there are none."""
+    before, after = _rounds(old), _rounds(new)
+    rng = np.random.default_rng(seed)
+    found = []
+    for name in before.keys() & after.keys():
+        (times, yardstick), (newer, newer_yardstick) = before[name], after[name]
+        medians = [_medians(times / yardstick, rng), _medians(newer / newer_yardstick, rng)]
+        raw = float(np.median(newer) / np.median(times))
+        found.append(Change(name, spread(medians[1] / medians[0], 3), round(raw, 3)))
+    if not found:
+        raise ValueError("the two runs have no benchmark in common")
+    return sorted(found)
+
+
+def _rounds(run: dict[str, Any]) -> dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]:
+    return {
+        b["fullname"].partition("::")[2]: (
+            np.array(b["stats"]["data"]),
+            np.array(b["extra_info"]["yardstick"]),
+        )
+        for b in run["benchmarks"]
+    }
+
+
+def _medians(rounds: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
+    chosen = rng.integers(0, len(rounds), (RESAMPLES, len(rounds)))
+    return np.asarray(np.median(rounds[chosen], axis=1))
+
+
+def main(
+    old: Annotated[Path, typer.Argument(help="JSON of pytest-benchmark, such as the baseline.")],
+    new: Annotated[Path, typer.Argument(help="The same of what is to be compared.")],
+    fail_above: Annotated[
+        float | None, typer.Option(help="Exit code 1 if the low end of a ratio is above this.")
+    ] = None,
+) -> None:
+    """Compare two runs by ratios and their spread."""
+    runs = [json.loads(file.read_text(encoding="utf-8")) for file in (old, new)]
+    found = changes(*runs)
+    cpus = [run["machine_info"]["cpu"].get("brand_raw", "unknown CPU") for run in runs]
+    table = Table(title=f"{cpus[1]}, against {cpus[0]}")
+    for column in ("benchmark", "ratio to old", "without yardstick", ""):
+        table.add_column(column)
+    for change in found:
+        cells = (change.name, spread_text(change.ratio), str(change.raw), change.verdict)
+        table.add_row(*cells)
+    Console(width=120).print(table)
+    if fail_above is not None and any(change.ratio[0] > fail_above for change in found):
+        raise typer.Exit(1)
+
+
+if __name__ == "__main__":
+    typer.run(main)

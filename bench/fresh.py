@@ -1,0 +1,66 @@
+"""A bundle's first moments, in a process that has done nothing else.
+
+This file is that process too: ``fresh.py BUNDLE HEIGHT WIDTH BACKEND THREADS`` prints JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+from time import perf_counter
+
+
+def start(
+    bundle: Path, height: int, width: int, backend: str, threads: int | None
+) -> dict[str, float]:
+    """Seconds to import and open, milliseconds of the first and the second call, MB at most."""
+    import rdx_fast
+
+    arguments = [bundle, height, width, backend, threads or 0]
+    # By path, so that nothing of the package is there before it is timed.
+    command = [sys.executable, "-P", __file__, *map(str, arguments)]
+    found_in = str(Path(rdx_fast.__file__).parent.parent)
+    paths = os.pathsep.join(p for p in (found_in, os.environ.get("PYTHONPATH")) if p)
+    environment = {**os.environ, "PYTHONPATH": paths}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    if done.returncode:
+        raise RuntimeError(f"opening {bundle} in a process of its own failed:\n{done.stderr}")
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def _main() -> None:
+    bundle, height, width, backend, threads = sys.argv[1:]
+    times = [perf_counter()]
+    import numpy as np
+
+    from rdx_fast import Detector
+
+    times.append(perf_counter())
+    frame = np.zeros((int(height), int(width), 3), np.uint8)
+    begin = perf_counter()
+    detector = Detector(bundle, backend, int(threads) or None)
+    opened = perf_counter() - begin
+    calls = []
+    for _ in range(2):
+        begin = perf_counter()
+        detector.score(frame)
+        calls.append(1e3 * (perf_counter() - begin))
+    print(
+        json.dumps(
+            {
+                "import_s": round(times[1] - times[0], 3),
+                "open_s": round(opened, 3),
+                "first_call_ms": round(calls[0], 3),
+                "second_call_ms": round(calls[1], 3),
+                "peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    _main()

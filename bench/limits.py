@@ -1,0 +1,50 @@
+"""What this machine can do at most, measured: a matrix product and a copy."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from time import perf_counter
+
+import numpy as np
+import openvino as ov
+from openvino import opset13 as ops
+from openvino.properties import inference_num_threads
+
+COPY_BYTES = 128 * 2**20  # far beyond any cache
+
+
+def matrix_gflops(threads: int, size: int = 1024, seconds: float = 1.0) -> float:
+    """10^9 float32 operations a second (a multiply-add is two) of a matrix product on ``threads``
+    threads, by the library that also runs the network."""
+    left, right = (ops.parameter([size, size], np.float32) for _ in range(2))
+    model = ov.Model([ops.matmul(left, right, False, False)], [left, right])
+    compiled = ov.Core().compile_model(model, "CPU", {inference_num_threads(): threads})
+    request = compiled.create_infer_request()
+    values = [np.ones((size, size), np.float32) for _ in range(2)]
+    request.infer(values, share_inputs=True)
+    best, end = np.inf, perf_counter() + seconds
+    while perf_counter() < end:
+        begin = perf_counter()
+        request.infer(values, share_inputs=True)
+        best = min(best, perf_counter() - begin)
+    return 2 * size**3 / best / 1e9
+
+
+def copy_gb_s(threads: int, seconds: float = 1.0) -> float:
+    """10^9 bytes a second, read and written, of copies on ``threads`` threads."""
+    source = np.zeros(COPY_BYTES, np.uint8)
+    target = np.ones_like(source)
+    parts = [slice(*ends) for ends in _ends(COPY_BYTES, threads)]
+    best, end = np.inf, perf_counter() + seconds
+    with ThreadPoolExecutor(threads) as pool:
+        while perf_counter() < end:
+            begin = perf_counter()
+            list(pool.map(lambda part: np.copyto(target[part], source[part]), parts))
+            best = min(best, perf_counter() - begin)
+    return 2 * COPY_BYTES / best / 1e9
+
+
+def _ends(count: int, parts: int) -> list[tuple[int, int]]:
+    ends = np.linspace(0, count, parts + 1).astype(int)
+    return [(int(a), int(b)) for a, b in pairwise(ends)]

@@ -1,0 +1,1 @@
+"""What else a user could take, beside rdx_fast, in one run: ``python -m rdx_fast.bench.peers``."""

@@ -1,0 +1,20 @@
+"""anomalib through its OpenVINO inferencer. ``MODEL`` is the ``model.xml`` that it exported."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from anomalib.deploy import OpenVINOInferencer
+
+
+def inferencer(model: Path, threads: int) -> Any:
+    config = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads}
+    opened = OpenVINOInferencer(model, device="CPU", config=config)
+
+    def score(frame: Any) -> tuple[float, Any, dict[str, float]]:
+        found = opened.predict(frame)
+        return np.ravel(found.pred_score)[0], np.squeeze(found.anomaly_map), {}
+
+    return score

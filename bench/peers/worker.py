@@ -1,0 +1,63 @@
+"""A peer in a process and an environment of its own: ``worker.py PEER MODEL THREADS``.
+
+Reads commands as JSON lines and answers each with one: ``{"frames": FILE}`` loads a ``.npy`` of
+uint8 ``[N, H, W, 3]`` RGB; ``{"score": [i, ...]}`` scores those frames one by one,
+``{"maps": FILE}`` keeps the last map. Only the call that a user would make is timed. Runs without
+rdx_fast: each peer's module imports what it needs.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import resource
+import sys
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+# name: (module, function that opens a model and returns "frame to score, map, stages")
+PEERS = {
+    "rdx_fast": ("ours", "detector"),
+    "published": ("published", "pipeline"),
+    "onnxruntime": ("plain", "onnxruntime"),
+    "openvino": ("plain", "openvino"),
+    "anomalib": ("anomalib_peer", "inferencer"),
+}
+
+
+def main() -> None:
+    peer, model, threads = sys.argv[1:]
+    # Whatever a package prints must not get between the answers.
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+    module, function = PEERS[peer]
+    score = getattr(importlib.import_module(module), function)(Path(model), int(threads))
+    frames: Any = None
+    last: Any = None
+    print(json.dumps({"ready": peer}), file=answers)
+    for line in sys.stdin:
+        command = json.loads(line)
+        answer: dict[str, Any] = {}
+        if "frames" in command:
+            frames = np.load(command["frames"])
+            answer["frames"] = len(frames)
+        elif "maps" in command:
+            np.save(command["maps"], last)
+        else:
+            answer = {"ms": [], "scores": [], "stages": []}
+            for index in command["score"]:
+                begin = perf_counter()
+                value, last, stages = score(frames[index])
+                answer["ms"].append(1e3 * (perf_counter() - begin))
+                answer["scores"].append(float(value))
+                answer["stages"].append(stages)
+        answer["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        print(json.dumps(answer), file=answers)
+
+
+if __name__ == "__main__":
+    main()

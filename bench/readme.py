@@ -1,0 +1,258 @@
+"""Tables of README and docs, out of ``bench/results``: ``python -m rdx_fast.bench.readme``.
+
+A table stands between ``<!-- figures: NAME -->`` and ``<!-- end of figures -->`` and is made anew
+from the newest rows of its benchmark, so that no figure is copied by hand. ``--check`` only says
+whether all are current.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from rdx_fast.bench.records import spread_text
+
+RESULTS = Path("bench/results")
+PAGES = (Path("README.md"), Path("docs/performance.md"), Path("docs/kernels.md"))
+_BLOCK = re.compile(r"(<!-- figures: (\S+) -->\n).*?(<!-- end of figures -->)", re.DOTALL)
+
+Row = dict[str, Any]
+
+
+def read_rows(folder: Path) -> list[Row]:
+    """Every published row, in the order of the files and their lines."""
+    files = sorted(folder.glob("*.jsonl"))
+    return [json.loads(line) for file in files for line in file.read_text().splitlines()]
+
+
+def rewritten(page: str, rows: Sequence[Row]) -> str:
+    """The page with its tables made anew. Raises ``KeyError`` for a table that no one makes,
+    ``ValueError`` for one without rows."""
+
+    def block(match: re.Match[str]) -> str:
+        return match[1] + TABLES[match[2]](rows) + match[3]
+
+    return _BLOCK.sub(block, page)
+
+
+def _newest(rows: Sequence[Row], bench: str, *keys: str) -> list[Row]:
+    """The newest row for each value of ``keys``."""
+    chosen = [row for row in rows if row["bench"] == bench and row.keys() >= set(keys)]
+    if not chosen:
+        raise ValueError(f"no results of {bench!r}: run the benchmark with --output first")
+    return list({tuple(str(row[k]) for k in keys): row for row in chosen}.values())
+
+
+def _newest_run(rows: Sequence[Row], backbone: str) -> list[Row]:
+    """All peers of the newest run with this backbone."""
+    found = [r for r in _newest(rows, "peers", "backbone", "peer") if r["backbone"] == backbone]
+    newest = max((row["time"] for row in found), default=None)
+    return [row for row in found if row["time"] == newest]
+
+
+def _markdown(header: Sequence[str], lines: Iterable[Sequence[object]]) -> str:
+    table = [header, ["---"] * len(header), *lines]
+    return "".join("| " + " | ".join(map(str, line)) + " |\n" for line in table)
+
+
+def _measured(row: Row, command: str) -> str:
+    versions = ", ".join(f"{k} {v}" for k, v in row["versions"].items() if k != "rdx_fast")
+    versions = f"; {versions}" if versions else ""
+    return f"\n{row['cpu']}{versions}; commit {row['commit']}. Command: `{command}`\n"
+
+
+def _peers(rows: Sequence[Row], backbone: str) -> str:
+    found = _newest_run(rows, backbone)
+    lines = []
+    for row in found:
+        differ = row.get("verdicts_that_differ")
+        lines.append(
+            (
+                row["peer"],
+                row["network"],
+                f"{row['p50_ms']:.1f}",
+                f"{row['p99_ms']:.1f}",
+                spread_text(row["times_rdx_fast_int8"]),
+                spread_text(row["times_rdx_fast_fp32"]),
+                f"{100 * row['image_auroc']:.1f}",
+                "another network" if differ is None else f"{differ} of {row['images']}",
+            )
+        )
+    header = (
+        "",
+        "network",
+        "p50 ms",
+        "p99 ms",
+        "times rdx_fast int8",
+        "times rdx_fast fp32",
+        "image AUROC",
+        "verdicts that differ from the published pipeline's",
+    )
+    command = "python -m rdx_fast.bench.peers RUN --dataset DATASET --frames FRAMES"
+    return _markdown(header, lines) + _measured(found[0], command)
+
+
+def _peer_stages(rows: Sequence[Row]) -> str:
+    names = ("preprocess", "network", "layer4", "postprocess")
+    found = [row for row in _newest_run(rows, "wide_resnet50_2") if "stages_p50_ms" in row]
+    lines = [
+        (row["peer"], *(_ms(row["stages_p50_ms"].get(name)) for name in names), row["peak_mb"])
+        for row in found
+    ]
+    return _markdown(("", *(f"{n} ms" for n in names), "memory at most, MB"), lines)
+
+
+def _latency(rows: Sequence[Row]) -> str:
+    stages = ("preprocess", "network", "map", "verdict", "total")
+    found = _newest(rows, "bench", "backbone", "precision")
+    lines = [
+        (
+            row["backbone"],
+            row["precision"],
+            *(_ms(row["latency_ms"][stage]["p50"]) for stage in stages),
+            _ms(row["latency_ms"]["total"].get("p99")),
+            f"{max(e['frames_per_s'] for e in row['throughput']):.1f}",
+            f"{row['limits']['network_gflops'] / row['limits']['matrix_product_gflops']:.0%}",
+            f"{row['start']['open_s']:.1f}",
+            round(row["start"]["peak_mb"]),
+        )
+        for row in found
+    ]
+    header = (
+        "backbone",
+        "precision",
+        *(f"{s} ms" for s in stages),
+        "p99 ms",
+        "most frames/s",
+        "of a float32 matrix product's rate",
+        "opens in s",
+        "MB",
+    )
+    return _markdown(header, lines) + _measured(found[0], "rdx-fast bench BUNDLE...")
+
+
+def _kernels(rows: Sequence[Row]) -> str:
+    found = [r for r in _newest(rows, "kernels", "operation", "against", "threads")]
+    lines = [
+        (
+            row["operation"],
+            row["threads"],
+            f"{row['p50_ms']:.2f}",
+            row["against"],
+            f"{row['against_p50_ms']:.2f}",
+            spread_text(row["times_faster"]),
+        )
+        for row in found
+    ]
+    header = ("", "threads", "ms", "against", "its ms", "times faster")
+    return _markdown(header, lines) + _measured(found[0], "python -m rdx_fast.bench.kernels")
+
+
+def _overhead(rows: Sequence[Row]) -> str:
+    found = _newest(rows, "overhead", "backbone", "precision", "frame")
+    lines = [
+        (
+            row["backbone"],
+            row["precision"],
+            " x ".join(map(str, row["frame"][:2])),
+            _ms(row["detector_p50_ms"]),
+            _ms(row["network_p50_ms"]),
+            _ms(row["overhead_ms"][1]),
+            f"{row['overhead_share'][1]:.1%}",
+        )
+        for row in found
+    ]
+    header = ("backbone", "precision", "frame", "Detector ms", "bare network ms", "overhead ms", "")
+    return _markdown(header, lines) + _measured(found[0], "python -m rdx_fast.bench.overhead")
+
+
+def _growth(rows: Sequence[Row]) -> str:
+    found = _newest(rows, "growth", "backbone")
+    names = list(found[0]["slopes"])
+    lines = []
+    for row in found:
+        one = next(r for r in row["parallel"] if r["detectors"] == 1)
+        most = [r for r in row["parallel"] if r["detectors"] == row["parallel"][-1]["detectors"]]
+        memory = [f"{r['memory_mb'] / r['detectors']:.0f}" for r in (one, *most)]
+        lines.append((row["backbone"], *(row["slopes"][n] for n in names), *memory))
+    count = found[0]["parallel"][-1]["detectors"]
+    header = (
+        "backbone",
+        *(f"slope: {n}" for n in names),
+        "MB of one Detector",
+        f"MB each, {count} in one process",
+        f"MB each, {count} processes",
+    )
+    return _markdown(header, lines) + _measured(found[0], "python -m rdx_fast.bench.growth")
+
+
+def _soak(rows: Sequence[Row]) -> str:
+    found = _newest(rows, "soak", "backbone", "precision")
+    lines = []
+    for row in found:
+        first, last = row["parts"][0], row["parts"][-1]
+        lines.append(
+            (
+                f"{row['backbone']} {row['precision']}",
+                f"{row['rate']:g}",
+                f"{row['minutes']:g}",
+                row["calls"],
+                _ms(first["call_ms"]["p50"]),
+                _ms(last["call_ms"]["p50"]),
+                f"{row['latency_last_to_first']:.3f}",
+                f"{first['memory_mb']:.1f}",
+                f"{last['memory_mb']:.1f}",
+            )
+        )
+    header = (
+        "",
+        "frames/s",
+        "minutes",
+        "calls",
+        "p50 ms, first tenth",
+        "last tenth",
+        "ratio",
+        "MB, first tenth",
+        "last tenth",
+    )
+    return _markdown(header, lines) + _measured(found[0], "python -m rdx_fast.bench.soak BUNDLE")
+
+
+def _ms(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}" if value < 10 else f"{value:.1f}"
+
+
+TABLES: dict[str, Callable[[Sequence[Row]], str]] = {
+    "peers": partial(_peers, backbone="wide_resnet50_2"),
+    "peers-resnet18": partial(_peers, backbone="resnet18"),
+    "peer-stages": _peer_stages,
+    "latency": _latency,
+    "kernels": _kernels,
+    "overhead": _overhead,
+    "growth": _growth,
+    "soak": _soak,
+}
+
+
+def main(
+    check: Annotated[bool, typer.Option("--check", help="Only say whether they are.")] = False,
+) -> None:
+    """Write the tables of README and docs anew; run from the checkout."""
+    rows = read_rows(RESULTS)
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        if (new := rewritten(text, rows)) != text:
+            print(f"{page} is not current" if check else f"{page} written")
+            if check:
+                raise typer.Exit(1)
+            page.write_text(new, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,49 @@
+"""The command ``bench``: how fast bundles are on this machine."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rdx_fast.cli.common import Backend, JsonFlag, Threads, data, notes
+
+
+def bench(
+    bundles: Annotated[list[Path], typer.Argument(help="Engine bundles, called in turn.")],
+    frame: Annotated[tuple[int, int], typer.Option(help="Height, width of drawn frames.")] = (
+        1024,
+        1024,
+    ),
+    images: Annotated[
+        Path | None, typer.Option(help="Folder of photographs to score instead.")
+    ] = None,
+    batch: Annotated[list[int] | None, typer.Option(min=1, help="1, 4 and 16 if left out.")] = None,
+    seconds: Annotated[float, typer.Option(min=0.1, help="Of single calls, for each.")] = 20.0,
+    backend: Backend = "auto",
+    threads: Threads = None,
+    as_json: JsonFlag = False,
+    plot: Annotated[Path | None, typer.Option(help="Picture to write, .png or .svg.")] = None,
+    output: Annotated[Path | None, typer.Option(help="File of JSON lines to append to.")] = None,
+) -> None:
+    """Measure latency by stage, frames a second, start, memory, and how near the machine's limits
+    they come."""
+    from rdx_fast.bench import report
+    from rdx_fast.bench.measure import Setting, measure
+    from rdx_fast.bench.records import append
+
+    setting = Setting(frame, images, backend, threads, tuple(batch or (1, 4, 16)), seconds)
+    with notes.status("opening") as status:
+        rows = measure(bundles, setting, status.update)
+    if as_json:
+        print(json.dumps(rows, indent=2))
+    else:
+        for row in rows:
+            for part in report.tables(row):
+                data.print(part, highlight=False)
+    if output is not None:
+        append(output, rows)
+    if plot is not None:
+        report.plot(rows, plot)
