@@ -137,6 +137,26 @@ def _latency(rows: Sequence[Row]) -> str:
     return _markdown(header, lines) + _measured(found[0], "rdx-fast bench BUNDLE...")
 
 
+def _bound(rows: Sequence[Row]) -> str:
+    """What the network's work takes a second, and would at seven times the published speed."""
+    peers = {row["peer"]: row["p50_ms"] for row in _newest_run(rows, "wide_resnet50_2")}
+    limits = next(
+        row["limits"]
+        for row in _newest(rows, "bench", "backbone", "precision")
+        if (row["backbone"], row["precision"]) == ("wide_resnet50_2", "fp32")
+    )
+    most, work = limits["matrix_product_gflops"], limits["network_gflop"]
+    names = ("published pipeline", "rdx_fast fp32", "rdx_fast int8")
+    times = {name: peers[name] for name in names}
+    times["seven times faster than the published pipeline"] = peers[names[0]] / 7
+    lines = [
+        (name, _ms(ms), f"{1e3 * work / ms:.0f}", f"{1e3 * work / ms / most:.0%}")
+        for name, ms in times.items()
+    ]
+    header = ("", "ms", "GFLOP/s", f"of a float32 matrix product's {most:.0f} GFLOP/s")
+    return _markdown(header, lines)
+
+
 def _kernels(rows: Sequence[Row]) -> str:
     found = [r for r in _newest(rows, "kernels", "operation", "against", "threads")]
     lines = [
@@ -233,6 +253,7 @@ TABLES: dict[str, Callable[[Sequence[Row]], str]] = {
     "peers-resnet18": partial(_peers, backbone="resnet18"),
     "peer-stages": _peer_stages,
     "latency": _latency,
+    "bound": _bound,
     "kernels": _kernels,
     "overhead": _overhead,
     "growth": _growth,

@@ -37,7 +37,7 @@ def test_bench_command(bundle: Bundle, tmp_path: Path) -> None:
     options += ["--frame", "60", "80", "--output", str(output), "--plot", str(picture)]
     done = CliRunner().invoke(app, ["bench", str(bundle.path), str(bundle.path), *options])
     assert done.exit_code == 0, done.output
-    assert "of what a float32 matrix product gets on 1 threads" in done.output.replace("\n", " ")
+    assert "a float32 matrix product" in done.output
     assert picture.read_bytes().startswith(b"\x89PNG")
     rows = [json.loads(line) for line in output.read_text().splitlines()]
     assert [row["times_first_bundle"] == [1.0, 1.0, 1.0] for row in rows] == [True, False]

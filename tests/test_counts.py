@@ -62,6 +62,8 @@ def test_instructions_of_kernels(tmp_path: Path) -> None:
 
 def test_allocations_of_a_call(bundle: Bundle, tmp_path: Path) -> None:
     """Of 16 KiB and more, in the whole process: frames, features and maps are among them."""
+    if shutil.which("cc") is None:
+        pytest.skip("there is no C compiler")
     library = tmp_path / "allocations.so"
     source = ROOT / "tests" / "allocations.c"
     subprocess.run(["cc", "-O2", "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
