@@ -19,7 +19,12 @@ import typer
 from rdx_fast.bench.records import spread_text
 
 RESULTS = Path("bench/results")
-PAGES = (Path("README.md"), Path("docs/performance.md"), Path("docs/kernels.md"))
+PAGES = (
+    Path("README.md"),
+    Path("docs/performance.md"),
+    Path("docs/kernels.md"),
+    Path("docs/evaluation.md"),
+)
 _BLOCK = re.compile(r"(<!-- figures: (\S+) -->\n).*?(<!-- end of figures -->)", re.DOTALL)
 
 Row = dict[str, Any]
@@ -244,6 +249,46 @@ def _soak(rows: Sequence[Row]) -> str:
     return _markdown(header, lines) + _measured(found[0], "python -m rdx_fast.bench.soak BUNDLE")
 
 
+def _accuracy(rows: Sequence[Row]) -> str:
+    newest = _newest(rows, "accuracy", "dataset", "method", "training", "precision")
+    found = [row for row in newest if row["time"] == newest[-1]["time"]]
+    names = {
+        "image AUROC": "image_auroc",
+        "pixel AUROC": "pixel_auroc",
+        "AUPRO to 0.3": "aupro",
+        "AUPRO, per-image mean": "aupro_per_image_mean",
+        "image AP": "image_ap",
+        "pixel AP": "pixel_ap",
+    }
+    lines: list[Sequence[object]] = []
+    for label, name in names.items():
+        values = [row["figures"][name] for row in found]
+        cells = [f"{100 * v:.2f}" for v in values]
+        lines.append(
+            (
+                label,
+                *(
+                    f"**{c}**" if v == max(values) else c
+                    for c, v in zip(cells, values, strict=True)
+                ),
+            )
+        )
+    lines.append(("batches of training", *(row["training"]["steps"] for row in found)))
+    for figure in found[0]["against_first"]:
+        cells = [""]
+        for row in found[1:]:
+            difference, low, high = (100 * v for v in row["against_first"][figure])
+            cells.append(f"{difference:+.2f} ({low:+.2f} to {high:+.2f})")
+        lines.append((f"{figure} against the first, 95% interval", *cells))
+    header = [""]
+    for row in found:
+        injection = row["training"]["recipe"]["injection"]
+        guided = {"rd4ad": "RD4AD", "rd-expert": f"RD with Expert, {injection}"}
+        header.append(guided[row["method"]])
+    command = "python -m rdx_fast.bench.accuracy BUNDLE... DATASET --output ROWS"
+    return _markdown(header, lines) + _measured(found[0], command)
+
+
 def _ms(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f}" if value < 10 else f"{value:.1f}"
 
@@ -258,6 +303,7 @@ TABLES: dict[str, Callable[[Sequence[Row]], str]] = {
     "overhead": _overhead,
     "growth": _growth,
     "soak": _soak,
+    "accuracy": _accuracy,
 }
 
 

@@ -1,0 +1,53 @@
+"""Rows of accuracy for ``bench/results``: ``python -m rdx_fast.bench.accuracy --help``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from rdx_fast.bench.records import append, facts
+from rdx_fast.bundle import open_bundle
+from rdx_fast.datasets import find_dataset
+from rdx_fast.detector import Detector
+from rdx_fast.evaluation import compare, evaluate_scored, score_set
+
+
+def main(
+    bundles: Annotated[list[Path], typer.Argument(help="Each is compared with the first.")],
+    dataset: Annotated[Path, typer.Argument(help="Category folder with a test set.")],
+    output: Annotated[Path, typer.Option(help="JSON lines to append to.")],
+) -> None:
+    """Append what ``rdx-fast evaluate --compare`` prints, and how the bundles were trained."""
+    images = find_dataset(dataset).test()
+    common = facts("accuracy", ("openvino", "numpy", "scikit-learn"))
+    rows: list[dict[str, Any]] = []
+    first = None
+    for path in bundles:
+        with Detector(open_bundle(path).path) as detector:
+            scored = score_set(detector, images)
+            manifest = detector.manifest
+        first = first or scored
+        rows.append(
+            common
+            | {
+                "bundle_sha256": manifest.files[manifest.network].sha256,
+                "name": path.parent.name,
+                "method": manifest.method,
+                "backbone": manifest.backbone,
+                "precision": manifest.precision,
+                "dataset": dataset.name,
+                "training": manifest.training,
+                "figures": asdict(evaluate_scored(scored, by_type=False).overall),
+                "against_first": {
+                    d.figure: [d.difference, d.low, d.high] for d in compare(first, scored)
+                },
+            }
+        )
+    append(output, rows)
+
+
+if __name__ == "__main__":
+    typer.run(main)
