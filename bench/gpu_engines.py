@@ -18,6 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from rdx_fast.bench.features import published_scores
 from rdx_fast.bench.gpu_kernels import eager
 from rdx_fast.bench.records import spread
+from rdx_fast.bench.timing import summary
 from rdx_fast.bundle import Bundle
 from rdx_fast.detector import Detector
 from rdx_fast.engines import Engine, GpuOptions, open_engine
@@ -79,10 +80,7 @@ def latency(detector: Detector, frames: Frames, calls: int, maps: bool = False) 
         begin = perf_counter()
         detector.score(frames, maps=maps)
         times[i] = perf_counter() - begin
-    found = np.percentile(1e3 * times, (50, 90, 99, 99.9))
-    names = ("p50_ms", "p90_ms", "p99_ms", "p99.9_ms")
-    row = {name: round(float(value), 4) for name, value in zip(names, found, strict=True)}
-    return {"batch": len(frames), "maps": maps, "calls": calls, **row}
+    return {"batch": len(frames), "maps": maps, "calls": calls, "latency_ms": summary(1e3 * times)}
 
 
 def throughput(detector: Detector, frames: Frames, batch: int, seconds: float) -> float:
