@@ -39,6 +39,7 @@ EXACT, OTHER_BORDER, INT8 = 1e-3, 3e-2, 0.25
 ENVIRONMENTS = Path("bench/peers/environments")
 REST_S = 0.02  # until threads of the last one have stopped spinning
 VISIT = 3
+FITTED = 64  # good images for PaDiM, and for thresholds where a run held none back
 
 
 class Case(NamedTuple):
@@ -74,8 +75,8 @@ def main(
         defective = np.array([image.is_defective for image in tests])
         test_frames = _stack([image.path for image in tests], folder / "tests.npy")
         camera_frames = _stack(list_images(frames), folder / "camera.npy")
-        good = [image.path for image in tests if not image.is_defective]
-        cases = _cases(run, also or [], dataset, good, environments, folder)
+        good = find_dataset(dataset).train()[:FITTED]
+        cases = _cases(run, also or [], good, environments, folder)
         peers = []
         for i, case in enumerate(cases):
             environment = environments / case.environment
@@ -106,7 +107,7 @@ def _stack(paths: list[Path], file: Path) -> Path:
 
 
 def _cases(
-    run: Path, also: list[Path], dataset: Path, good: list[Path], environments: Path, folder: Path
+    run: Path, also: list[Path], good: list[Path], environments: Path, folder: Path
 ) -> list[Case]:
     """Models of one trained network for every peer, and of what is not ours."""
     checkpoint = load_checkpoint(run)
@@ -118,7 +119,7 @@ def _cases(
     (published / "backbone").write_text(backbone)
     weights = folder / "weights.safetensors"
     save_file({k: v.contiguous() for k, v in checkpoint.network.items()}, weights)
-    train = _stack(find_dataset(dataset).train()[:64], folder / "train.npy")
+    train = _stack(good, folder / "train.npy")
 
     def anomalib(kind: str, *arguments: str | Path) -> Path:
         python = python_of(environments / "anomalib")
