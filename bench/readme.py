@@ -54,11 +54,12 @@ def _newest(rows: Sequence[Row], bench: str, *keys: str) -> list[Row]:
     return list({tuple(str(row[k]) for k in keys): row for row in chosen}.values())
 
 
-def _newest_run(rows: Sequence[Row], backbone: str) -> list[Row]:
-    """All peers of the newest run with this backbone."""
-    found = [r for r in _newest(rows, "peers", "backbone", "peer") if r["backbone"] == backbone]
-    newest = max((row["time"] for row in found), default=None)
-    return [row for row in found if row["time"] == newest]
+def _newest_run(rows: Sequence[Row], bench: str, **wanted: str) -> list[Row]:
+    """All rows of the newest run that is ``wanted``."""
+    found = [r for r in rows if r["bench"] == bench and all(r[k] == v for k, v in wanted.items())]
+    if not found:
+        raise ValueError(f"no results of {bench!r}: run the benchmark with --output first")
+    return [row for row in found if row["time"] == found[-1]["time"]]
 
 
 def _markdown(header: Sequence[str], lines: Iterable[Sequence[object]]) -> str:
@@ -73,7 +74,7 @@ def _measured(row: Row, command: str) -> str:
 
 
 def _peers(rows: Sequence[Row], backbone: str) -> str:
-    found = _newest_run(rows, backbone)
+    found = _newest_run(rows, "peers", backbone=backbone)
     lines = []
     for row in found:
         differ = row.get("verdicts_that_differ")
@@ -105,7 +106,11 @@ def _peers(rows: Sequence[Row], backbone: str) -> str:
 
 def _peer_stages(rows: Sequence[Row]) -> str:
     names = ("preprocess", "network", "layer4", "postprocess")
-    found = [row for row in _newest_run(rows, "wide_resnet50_2") if "stages_p50_ms" in row]
+    found = [
+        row
+        for row in _newest_run(rows, "peers", backbone="wide_resnet50_2")
+        if "stages_p50_ms" in row
+    ]
     lines = [
         (row["peer"], *(_ms(row["stages_p50_ms"].get(name)) for name in names), row["peak_mb"])
         for row in found
@@ -144,7 +149,9 @@ def _latency(rows: Sequence[Row]) -> str:
 
 def _bound(rows: Sequence[Row]) -> str:
     """What the network's work takes a second, and would at seven times the published speed."""
-    peers = {row["peer"]: row["p50_ms"] for row in _newest_run(rows, "wide_resnet50_2")}
+    peers = {
+        row["peer"]: row["p50_ms"] for row in _newest_run(rows, "peers", backbone="wide_resnet50_2")
+    }
     limits = next(
         row["limits"]
         for row in _newest(rows, "bench", "backbone", "precision")
@@ -163,7 +170,7 @@ def _bound(rows: Sequence[Row]) -> str:
 
 
 def _kernels(rows: Sequence[Row]) -> str:
-    found = [r for r in _newest(rows, "kernels", "operation", "against", "threads")]
+    found = _newest_run(rows, "kernels")
     lines = [
         (
             row["operation"],
@@ -250,8 +257,7 @@ def _soak(rows: Sequence[Row]) -> str:
 
 
 def _accuracy(rows: Sequence[Row]) -> str:
-    newest = _newest(rows, "accuracy", "dataset", "method", "training", "precision")
-    found = [row for row in newest if row["time"] == newest[-1]["time"]]
+    found = _newest_run(rows, "accuracy")
     names = {
         "image AUROC": "image_auroc",
         "pixel AUROC": "pixel_auroc",
