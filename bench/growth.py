@@ -16,17 +16,17 @@ from time import perf_counter
 from typing import Annotated, Any
 
 import numpy as np
-import psutil
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from rdx_fast.bench.generated import generated_bundle
 from rdx_fast.bench.measure import drawn_frame, stages
+from rdx_fast.bench.memory import memory_mb
+from rdx_fast.bench.pictures import new_figure
 from rdx_fast.bench.records import append, facts
 from rdx_fast.bench.timing import repeat, slope
 from rdx_fast.detector import Detector
-from rdx_fast.errors import MissingDependencyError
 
 SIZES = (128, 256, 512, 1024)
 BATCHES = (1, 2, 4, 8, 16, 32)
@@ -93,7 +93,7 @@ def side_by_side(path: Path, processes: int, each: int, seconds: float) -> dict[
 
 def _detectors(path: Path, count: int, seconds: float, ready: Any) -> tuple[float, float]:
     """Frames a second and MB of ``count`` Detectors, from when all processes are ready."""
-    begin = _memory_mb()
+    begin = memory_mb()
     detectors = [Detector(path, threads=1) for _ in range(count)]
     for detector in detectors:
         detector.warmup(2)
@@ -107,14 +107,10 @@ def _detectors(path: Path, count: int, seconds: float, ready: Any) -> tuple[floa
 
     with ThreadPoolExecutor(count) as pool:
         rates = list(pool.map(rate, detectors))
-    memory = _memory_mb() - begin
+    memory = memory_mb() - begin
     for detector in detectors:
         detector.close()
     return sum(rates), memory
-
-
-def _memory_mb() -> float:
-    return float(psutil.Process().memory_info().rss / 2**20)
 
 
 def slopes(row: dict[str, Any]) -> dict[str, float]:
@@ -131,11 +127,7 @@ def slopes(row: dict[str, Any]) -> dict[str, float]:
 
 def plot(rows: Sequence[dict[str, Any]], file: Path) -> None:
     """Log-log: steps over the image's area, a batch, Detectors side by side and their memory."""
-    try:
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError as error:
-        raise MissingDependencyError("matplotlib", "a plot", "bench") from error
-    figure = Figure(figsize=(4.2 * (len(rows) + 2), 4.2), layout="constrained")
+    figure = new_figure(4.2 * (len(rows) + 2), 4.2)
     axes = figure.subplots(1, len(rows) + 2)
     for row, ax in zip(rows, axes, strict=False):
         area = np.array([r["size"] ** 2 for r in row["by_size"]])

@@ -56,7 +56,9 @@ def _newest(rows: Sequence[Row], bench: str, *keys: str) -> list[Row]:
 
 def _newest_run(rows: Sequence[Row], bench: str, **wanted: str) -> list[Row]:
     """All rows of the newest run that is ``wanted``."""
-    found = [r for r in rows if r["bench"] == bench and all(r[k] == v for k, v in wanted.items())]
+    found = [
+        r for r in rows if r["bench"] == bench and all(r.get(k) == v for k, v in wanted.items())
+    ]
     if not found:
         raise ValueError(f"no results of {bench!r}: run the benchmark with --output first")
     return [row for row in found if row["time"] == found[-1]["time"]]

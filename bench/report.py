@@ -9,8 +9,8 @@ from typing import Any
 from rich.table import Table
 
 from rdx_fast.bench.measure import STAGES
+from rdx_fast.bench.pictures import new_figure
 from rdx_fast.bench.records import spread_text
-from rdx_fast.errors import MissingDependencyError
 
 _COLUMNS = ("p50", "p90", "p99", "p99.9", "worst", "jitter")
 
@@ -87,11 +87,7 @@ def _facts(row: dict[str, Any]) -> Table:
 def plot(rows: Sequence[dict[str, Any]], file: Path) -> None:
     """Latency by stage, and frames a second by batch. Raises ``MissingDependencyError`` without
     Matplotlib."""
-    try:
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError as error:
-        raise MissingDependencyError("matplotlib", "a plot", "bench") from error
-    figure = Figure(figsize=(11, 0.6 * len(rows) + 3.4), layout="constrained")
+    figure = new_figure(11, 0.6 * len(rows) + 3.4)
     bars, lines = figure.subplots(1, 2)
     names = [f"{row['bundle']}\n{row['precision']}" for row in rows]
     left = [0.0] * len(rows)

@@ -13,7 +13,6 @@ from time import perf_counter
 from typing import Annotated, Any
 
 import numpy as np
-import psutil
 import typer
 from numpy.typing import NDArray
 from rich.console import Console
@@ -21,11 +20,12 @@ from rich.progress import track
 from rich.table import Table
 
 from rdx_fast.bench.measure import drawn_frame
+from rdx_fast.bench.memory import memory_mb
+from rdx_fast.bench.pictures import new_figure
 from rdx_fast.bench.records import append, facts
 from rdx_fast.bench.timing import summary
 from rdx_fast.bundle import open_bundle
 from rdx_fast.detector import Detector
-from rdx_fast.errors import MissingDependencyError
 from rdx_fast.images import list_images, read_image
 
 PARTS = 10
@@ -36,7 +36,6 @@ def soak(
 ) -> NDArray[np.float64]:
     """``[calls, 4]`` float64: seconds since the start when the frame was due, milliseconds from
     then to the result, milliseconds that the call itself took, MB that the process had after it."""
-    process = psutil.Process()
     count = round(60 * minutes * rate)
     kept = np.empty((count, 4))
     detector.warmup(10)
@@ -51,8 +50,7 @@ def soak(
         called = perf_counter()
         detector.score(frame)
         done = perf_counter()
-        memory = process.memory_info().rss / 2**20
-        kept[call] = due - begin, 1e3 * (done - due), 1e3 * (done - called), memory
+        kept[call] = due - begin, 1e3 * (done - due), 1e3 * (done - called), memory_mb()
     return kept
 
 
@@ -125,11 +123,7 @@ def table(row: dict[str, Any]) -> Table:
 
 
 def plot(kept: NDArray[np.float64], row: dict[str, Any], file: Path) -> None:
-    try:
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError as error:
-        raise MissingDependencyError("matplotlib", "a plot", "bench") from error
-    figure = Figure(figsize=(10, 4.5), layout="constrained")
+    figure = new_figure(10, 4.5)
     latency, memory = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
     minutes = kept[:, 0] / 60
     latency.plot(minutes, kept[:, 2], ",", alpha=0.5)

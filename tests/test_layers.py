@@ -51,6 +51,8 @@ MAY_IMPORT_TORCH = {
 OWNED = {
     "triton": {"rdx_fast.kernels.triton_kernels", "rdx_fast.kernels.aot"},
     "cuda": {"rdx_fast.kernels.driver", "rdx_fast.engines.cuda"},
+    "matplotlib": {"rdx_fast.bench.pictures"},
+    "psutil": {"rdx_fast.bench.memory"},
     "tensorrt": set(),  # imported by name, in rdx_fast.engines.tensorrt.api
     "tensorrt_rtx": set(),
 }
