@@ -7,12 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import draw_part
+from exported import as_bundle, recorded
 from numpy.typing import NDArray
 
 from rdx_fast import Detector, RdxError, open_engine
 from rdx_fast.bundle import Bundle
 from rdx_fast.engines import Chunk
 from rdx_fast.engines.host import HostChain
+from rdx_fast.engines.openvino import OpenVINOEngine
 from rdx_fast.errors import EngineError
 from rdx_fast.images import list_images, read_image
 from rdx_fast.kernels.native import IMPLEMENTATION
@@ -229,3 +231,27 @@ def test_what_was_not_inspected_is_never_ok(
 ) -> None:
     with pytest.raises(EngineError, match="not finite"):
         Detector(FaultyEngine(bundle, fault)).score(frames)
+
+
+@pytest.mark.parametrize("turned", [0, 6])
+@pytest.mark.parametrize("backbone", ["resnet18", "efficientnet_lite0"])
+def test_openvino_gives_the_maps_in_either_layout(
+    bundle: Bundle,
+    networks: Path,
+    backbone: str,
+    turned: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("rdx_fast.engines.openvino._transposes", lambda _: turned)
+    engine = OpenVINOEngine(as_bundle(networks, "rd4ad", backbone, "fp32", bundle.manifest), 1)
+    image, wanted = recorded(networks, "rd4ad", backbone)
+    starts = []
+    for start, teacher, student in engine.run(image):
+        starts.append(start)
+        for found, all_wanted in zip([*teacher, *student], wanted, strict=True):
+            scale = np.abs(all_wanted[start]).max()
+            np.testing.assert_allclose(found[0], all_wanted[start], atol=5e-5 * scale)
+            last = found.strides[1] == found.itemsize  # channels-last
+            assert last == (turned == 0)
+    assert starts == list(range(len(image)))
+    engine.close()

@@ -60,13 +60,15 @@ class OpenVINOEngine:
         }
         if threads is not None:
             config[props.inference_num_threads()] = threads
+        self._compiled: ov.CompiledModel | None
         try:
-            core = ov.Core()
-            model = core.read_model(bundle.network)
-            size = (self.manifest.input.height, self.manifest.input.width)
-            model.reshape([1, 3, *size])
-            model = _as_called(model)
-            self._compiled: ov.CompiledModel | None = core.compile_model(model, "CPU", config)
+            self._compiled = _compile(bundle, config, channels_last=True)
+            # If most maps have to be turned round for that, they are better taken as they are.
+            turned = _transposes(self._compiled)
+            self._channels_last = 2 * turned <= len(self._compiled.outputs)
+            if not self._channels_last:
+                self._compiled = None  # not both in memory
+                self._compiled = _compile(bundle, config, channels_last=False)
         except RuntimeError as error:
             raise EngineError(f"OpenVINO cannot open {bundle.network}: {error}") from error
         n = len(self.manifest.scales)
@@ -108,7 +110,7 @@ class OpenVINOEngine:
                     following += 1
                 start, request = running[0]
                 request.wait()
-                teacher, student = (_maps(request, o) for o in (self._teacher, self._student))
+                teacher, student = (self._maps(request, o) for o in (self._teacher, self._student))
                 yield Chunk(start, teacher, student)
                 running.popleft()
         except RuntimeError as error:
@@ -132,6 +134,11 @@ class OpenVINOEngine:
             self._local.requests = [self._compiled.create_infer_request() for _ in range(count)]
         return self._local.requests
 
+    def _maps(self, request: ov.InferRequest, outputs: list[int]) -> list[Any]:
+        """Views ``[1, C, h, w]`` of the request's buffers."""
+        maps = [request.get_output_tensor(i).data for i in outputs]
+        return [m.transpose(0, 3, 1, 2) for m in maps] if self._channels_last else maps
+
     def _output(self, name: str) -> int:
         assert self._compiled is not None
         for index, output in enumerate(self._compiled.outputs):
@@ -140,17 +147,21 @@ class OpenVINOEngine:
         raise EngineError(f"the network has no output {name!r}: export the bundle again")
 
 
-def _as_called(model: ov.Model) -> ov.Model:
-    """Take and give float32, features channels-last: as the CPU computes them, which saves a
-    reordering of each map."""
+def _compile(bundle: Bundle, config: dict[Any, Any], channels_last: bool) -> ov.CompiledModel:
+    """The network of one image, taking and giving float32."""
+    core = ov.Core()
+    model = core.read_model(bundle.network)
+    model.reshape([1, 3, bundle.manifest.input.height, bundle.manifest.input.width])
     steps = PrePostProcessor(model)
     steps.input().tensor().set_element_type(ov.Type.f32)
     for index in range(len(model.outputs)):
         steps.output(index).model().set_layout(ov.Layout("NCHW"))
-        steps.output(index).tensor().set_layout(ov.Layout("NHWC")).set_element_type(ov.Type.f32)
-    return steps.build()
+        layout = ov.Layout("NHWC" if channels_last else "NCHW")
+        steps.output(index).tensor().set_layout(layout).set_element_type(ov.Type.f32)
+    return core.compile_model(steps.build(), "CPU", config)
 
 
-def _maps(request: ov.InferRequest, outputs: list[int]) -> list[Any]:
-    """Views ``[1, C, h, w]`` of the request's channels-last buffers."""
-    return [request.get_output_tensor(i).data.transpose(0, 3, 1, 2) for i in outputs]
+def _transposes(compiled: ov.CompiledModel) -> int:
+    """How often the network as it is executed changes the order of a map's axes."""
+    executed = compiled.get_runtime_model().get_ops()
+    return sum(op.get_rt_info()["layerType"].astype(str) == "Transpose" for op in executed)
