@@ -88,7 +88,7 @@ def _peers(rows: Sequence[Row], backbone: str) -> str:
                 f"{row['p99_ms']:.1f}",
                 spread_text(row["times_rdx_fast_int8"]),
                 spread_text(row["times_rdx_fast_fp32"]),
-                f"{100 * row['image_auroc']:.1f}",
+                f"{100 * row['image_auroc']:.1f}" if row["trained"] else "untrained",
                 "another network" if differ is None else f"{differ} of {row['images']}",
             )
         )

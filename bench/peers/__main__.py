@@ -8,52 +8,30 @@ network must first give the same scores.
 
 from __future__ import annotations
 
-import subprocess
 import tempfile
 import time
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import numpy as np
-import torch
 import typer
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
-from safetensors.torch import save_file
 
-from rdx_fast.bench.peers.process import HERE, Peer, python_of
+from rdx_fast.bench.peers.cases import Case, make_cases, stack_images
+from rdx_fast.bench.peers.process import Peer
 from rdx_fast.bench.records import append, facts, spread, spread_text
-from rdx_fast.bundle import Bundle, open_bundle
 from rdx_fast.datasets import find_dataset
 from rdx_fast.evaluation.metrics import auroc
-from rdx_fast.export import export_bundle
-from rdx_fast.images import list_images, read_image
-from rdx_fast.training import Checkpoint, load_checkpoint
+from rdx_fast.images import list_images
+from rdx_fast.training import load_checkpoint
 
-# Largest difference of a score from the published pipeline's, relative to the threshold, on frames
-# of the network's own size: of the same network, blurred with another border, and quantised.
-EXACT, OTHER_BORDER, INT8 = 1e-3, 3e-2, 0.25
 ENVIRONMENTS = Path("bench/peers/environments")
 REST_S = 0.02  # until threads of the last one have stopped spinning
 VISIT = 3
-FITTED = 64  # good images for PaDiM, and for thresholds where a run held none back
-
-
-class Case(NamedTuple):
-    """What a peer is told to run."""
-
-    name: str
-    kind: str
-    environment: str
-    model: Path
-    network: str
-    precision: str
-    same_as: float | None
-    """Largest difference from the published pipeline's scores; None for another network."""
-    bundle: Bundle | None = None
 
 
 def main(
@@ -73,10 +51,10 @@ def main(
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         tests = find_dataset(dataset).test()
         defective = np.array([image.is_defective for image in tests])
-        test_frames = _stack([image.path for image in tests], folder / "tests.npy")
-        camera_frames = _stack(list_images(frames), folder / "camera.npy")
-        good = find_dataset(dataset).train()[:FITTED]
-        cases = _cases(run, also or [], good, environments, folder)
+        test_frames = stack_images([image.path for image in tests], folder / "tests.npy")
+        camera_frames = stack_images(list_images(frames), folder / "camera.npy")
+        good = find_dataset(dataset).train()
+        cases = make_cases(run, also or [], good, environments, folder)
         peers = []
         for i, case in enumerate(cases):
             environment = environments / case.environment
@@ -85,91 +63,23 @@ def main(
             stack.callback(peers[-1].close)
         rows = _check(cases, peers, test_frames, defective, folder)
         times, stages = _interleave(peers, camera_frames, rounds)
-        height, width = np.load(camera_frames, mmap_mode="r").shape[1:3]
-        common = facts("peers", ())
-        common |= {"frame": [int(height), int(width), 3], "threads": threads, "rounds": rounds}
-        common |= {"dataset": dataset.name, "visit": VISIT}
-        common["backbone"] = load_checkpoint(run).recipe.backbone
-        for i, (case, peer, row) in enumerate(zip(cases, peers, rows, strict=True)):
-            rows[i] = common | _row(case, peer, row, times[i], stages[i])
-            for precision in ("int8", "fp32"):
-                first = [c.name for c in cases].index(f"rdx_fast {precision}")
-                ratio = np.median(times[i], 1) / np.median(times[first], 1)
-                rows[i][f"times_rdx_fast_{precision}"] = spread(ratio, 3)
+        common = facts("peers", ()) | {
+            "backbone": load_checkpoint(run).recipe.backbone,
+            "dataset": dataset.name,
+            "frame": list(np.load(camera_frames, mmap_mode="r").shape[1:]),
+            "threads": threads,
+            "rounds": rounds,
+            "visit": VISIT,
+        }
+        visits = np.median(times, axis=2)
+        ours = {p: [c.name for c in cases].index(f"rdx_fast {p}") for p in ("int8", "fp32")}
+        for i, (case, peer) in enumerate(zip(cases, peers, strict=True)):
+            rows[i] = common | rows[i] | _row(case, peer, times[i], stages[i])
+            for precision, first in ours.items():
+                rows[i][f"times_rdx_fast_{precision}"] = spread(visits[i] / visits[first], 3)
     Console(width=150).print(_table(rows))
     if output is not None:
         append(output, rows)
-
-
-def _stack(paths: list[Path], file: Path) -> Path:
-    np.save(file, np.stack([read_image(path) for path in paths]))
-    return file
-
-
-def _cases(
-    run: Path, also: list[Path], good: list[Path], environments: Path, folder: Path
-) -> list[Case]:
-    """Models of one trained network for every peer, and of what is not ours."""
-    checkpoint = load_checkpoint(run)
-    backbone = checkpoint.recipe.backbone
-    bundles = {p: _bundle(checkpoint, good, folder / f"{p}.rdx", p) for p in ("fp32", "int8")}
-    published = folder / "published"
-    published.mkdir()
-    torch.save(checkpoint.network, published / "network.pt")
-    (published / "backbone").write_text(backbone)
-    weights = folder / "weights.safetensors"
-    save_file({k: v.contiguous() for k, v in checkpoint.network.items()}, weights)
-    train = _stack(good, folder / "train.npy")
-
-    def anomalib(kind: str, *arguments: str | Path) -> Path:
-        python = python_of(environments / "anomalib")
-        command = [python, HERE / "prepare_anomalib.py", kind, folder / kind, *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
-        if done.returncode:
-            raise RuntimeError(f"anomalib's {kind} cannot be exported:\n{done.stderr[-2000:]}")
-        return Path(done.stdout.splitlines()[-1])
-
-    rd = f"RD4AD {backbone}"
-    fp32, int8 = bundles["fp32"].path, bundles["int8"].path
-    cases = [
-        Case("published pipeline", "published", "published", published, rd, "fp32", EXACT),
-        Case("rdx_fast fp32", "rdx_fast", "rdx_fast", fp32, rd, "fp32", EXACT, bundles["fp32"]),
-        Case("rdx_fast int8", "rdx_fast", "rdx_fast", int8, rd, "int8", INT8, bundles["int8"]),
-        Case("plain OpenVINO", "openvino", "plain", fp32, rd, "fp32", EXACT),
-        Case("plain ONNX Runtime", "onnxruntime", "plain", fp32, rd, "fp32", EXACT),
-        Case(
-            "anomalib RD",
-            "anomalib",
-            "anomalib",
-            anomalib("rd", weights, backbone),
-            rd,
-            "fp32",
-            OTHER_BORDER,
-        ),
-    ]
-    for name, kind, network, arguments in (
-        ("anomalib RD as shipped", "rd_as_shipped", f"{rd}, narrower bottleneck", (backbone,)),
-        ("anomalib EfficientAD", "efficient_ad", "EfficientAD-S", ()),
-        ("anomalib PaDiM", "padim", "PaDiM resnet18", (train,)),
-    ):
-        model = anomalib(kind, *arguments)
-        cases.append(Case(name, "anomalib", "anomalib", model, network, "fp32", None))
-    for i, other in enumerate(also):
-        found = load_checkpoint(other)
-        for precision in ("fp32", "int8"):
-            bundle = _bundle(found, good, folder / f"also{i}_{precision}.rdx", precision)
-            network = f"RD4AD {found.recipe.backbone}"
-            name = f"rdx_fast {found.recipe.backbone} {precision}"
-            cases.append(
-                Case(name, "rdx_fast", "rdx_fast", bundle.path, network, precision, None, bundle)
-            )
-    return cases
-
-
-def _bundle(checkpoint: Checkpoint, good: list[Path], path: Path, precision: str) -> Bundle:
-    images = [Path(p) for p in checkpoint.held_out] or good
-    export_bundle(checkpoint, images, path, precision=precision)
-    return open_bundle(path)
 
 
 def _check(
@@ -234,14 +144,15 @@ def _interleave(
 
 
 def _row(
-    case: Case,
-    peer: Peer,
-    checked: dict[str, Any],
-    times: NDArray[np.float64],
-    stages: list[dict[str, float]],
+    case: Case, peer: Peer, times: NDArray[np.float64], stages: list[dict[str, float]]
 ) -> dict[str, Any]:
     p50, p90, p99 = np.percentile(times, (50, 90, 99))
-    row = {"peer": case.name, "network": case.network, "precision": case.precision, **checked}
+    row: dict[str, Any] = {
+        "peer": case.name,
+        "network": case.network,
+        "precision": case.precision,
+        "trained": case.trained,
+    }
     row |= {"p50_ms": round(p50, 3), "p90_ms": round(p90, 3), "p99_ms": round(p99, 3)}
     row |= {"peak_mb": round(peer.peak_mb), "versions": peer.versions}
     if stages[0]:
@@ -268,7 +179,7 @@ def _table(rows: list[dict[str, Any]]) -> Table:
         table.add_row(
             row["peer"],
             row["network"],
-            f"{100 * row['image_auroc']:.2f}",
+            f"{100 * row['image_auroc']:.2f}" if row["trained"] else "untrained",
             "-" if differ is None else f"{differ} of {row['images']}",
             *(f"{row[f'{p}_ms']:.1f}" for p in ("p50", "p90", "p99")),
             *(spread_text(row[f"times_rdx_fast_{p}"]) for p in ("int8", "fp32")),
