@@ -26,8 +26,9 @@ def tables(row: dict[str, Any]) -> Iterator[Table | str]:
 
 
 def _latency(row: dict[str, Any], title: str) -> Table:
-    turns = spread_text(row["times_first_bundle"])
-    caption = f"{row['calls']} calls; {turns} times the first bundle's; decode is not in total"
+    caption = f"{row['calls']} calls; decode is not in total"
+    if row["times_first_bundle"] != [1.0, 1.0, 1.0]:
+        caption += f"; {spread_text(row['times_first_bundle'])} times the first bundle's"
     table = Table("stage", title=title, title_justify="left", caption=caption)
     for column in _COLUMNS:
         table.add_column(column, justify="right")

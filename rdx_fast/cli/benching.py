@@ -32,8 +32,11 @@ def bench(
     they come."""
     from rdx_fast.bench import report
     from rdx_fast.bench.measure import Setting, measure
+    from rdx_fast.bench.pictures import new_figure
     from rdx_fast.bench.records import append
 
+    if plot is not None:
+        new_figure(1, 1)  # what is missing is said now, not after minutes
     setting = Setting(frame, images, backend, threads, tuple(batch or (1, 4, 16)), seconds)
     with notes.status("opening") as status:
         rows = measure(bundles, setting, status.update)
