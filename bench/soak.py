@@ -128,6 +128,7 @@ def plot(kept: NDArray[np.float64], row: dict[str, Any], file: Path) -> None:
     minutes = kept[:, 0] / 60
     latency.plot(minutes, kept[:, 2], ",", alpha=0.5)
     middles = [(p["from_s"] / 60, p["call_ms"]["p50"]) for p in row["parts"]]
+    middles.append((minutes[-1], middles[-1][1]))
     latency.step(
         *zip(*middles, strict=True), where="post", color="black", label="median of a tenth"
     )
