@@ -129,6 +129,8 @@ def plot(rows: Sequence[dict[str, Any]], file: Path) -> None:
     """Log-log: steps over the image's area, a batch, Detectors side by side and their memory."""
     figure = new_figure(4.2 * (len(rows) + 2), 4.2)
     axes = figure.subplots(1, len(rows) + 2)
+    for ax in axes:
+        ax.set(xscale="log", yscale="log")
     for row, ax in zip(rows, axes, strict=False):
         area = np.array([r["size"] ** 2 for r in row["by_size"]])
         for step in STEPS:
@@ -159,8 +161,7 @@ def plot(rows: Sequence[dict[str, Any]], file: Path) -> None:
     batches.set(title="a batch", xlabel="images", ylabel="ms")
     parallel.set(title="Detectors side by side", xlabel="Detectors", ylabel="frames a second")
     for ax in axes:
-        ax.set(xscale="log", yscale="log")
-        ax.minorticks_off()
+        ax.xaxis.minorticks_off()
         ax.legend(fontsize=8)
     figure.suptitle(f"{rows[0]['cpu']}; dotted: growth as fast as the work", fontsize=10)
     figure.savefig(file, dpi=100)

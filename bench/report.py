@@ -88,7 +88,7 @@ def _facts(row: dict[str, Any]) -> Table:
 def plot(rows: Sequence[dict[str, Any]], file: Path) -> None:
     """Latency by stage, and frames a second by batch. Raises ``MissingDependencyError`` without
     Matplotlib."""
-    figure = new_figure(11, 0.6 * len(rows) + 3.4)
+    figure = new_figure(11, 1.2 * len(rows) + 3.4)
     bars, lines = figure.subplots(1, 2)
     names = [f"{row['bundle']}\n{row['precision']}" for row in rows]
     left = [0.0] * len(rows)
@@ -120,6 +120,6 @@ def plot(rows: Sequence[dict[str, Any]], file: Path) -> None:
     ticks = sorted({e["batch"] for row in rows for e in row["throughput"]})
     lines.set_xticks(ticks, [str(t) for t in ticks])
     lines.minorticks_off()
-    lines.legend(fontsize=8)
+    lines.legend(fontsize=7, loc="upper left", bbox_to_anchor=(0, -0.12))
     figure.suptitle(rows[0]["cpu"], fontsize=10)
     figure.savefig(file, dpi=110)
