@@ -114,10 +114,9 @@ def _peer_stages(rows: Sequence[Row]) -> str:
         if "stages_p50_ms" in row
     ]
     lines = [
-        (row["peer"], *(_ms(row["stages_p50_ms"].get(name)) for name in names), row["peak_mb"])
-        for row in found
+        (row["peer"], *(_ms(row["stages_p50_ms"].get(name)) for name in names)) for row in found
     ]
-    return _markdown(("", *(f"{n} ms" for n in names), "memory at most, MB"), lines)
+    return _markdown(("", *(f"{n} ms" for n in names)), lines)
 
 
 def _latency(rows: Sequence[Row]) -> str:
@@ -132,7 +131,6 @@ def _latency(rows: Sequence[Row]) -> str:
             f"{max(e['frames_per_s'] for e in row['throughput']):.1f}",
             f"{row['limits']['network_gflops'] / row['limits']['matrix_product_gflops']:.0%}",
             f"{row['start']['open_s']:.1f}",
-            round(row["start"]["peak_mb"]),
         )
         for row in found
     ]
@@ -144,7 +142,6 @@ def _latency(rows: Sequence[Row]) -> str:
         "most frames/s",
         "of a float32 matrix product's rate",
         "opens in s",
-        "MB",
     )
     return _markdown(header, lines) + _measured(found[0], "rdx-fast bench BUNDLE...")
 
