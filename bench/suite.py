@@ -46,7 +46,9 @@ def detector(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Detector]:
         yield opened
 
 
-@pytest.mark.parametrize("pair", list(pairs(1)), ids=lambda pair: f"{pair.operation}, {pair.against}")
+@pytest.mark.parametrize(
+    "pair", list(pairs(1)), ids=lambda pair: f"{pair.operation}, {pair.against}"
+)
 def test_kernel(benchmark: Any, pair: Any) -> None:
     run(benchmark, pair.ours)
 
