@@ -148,9 +148,9 @@ def plot(rows: Sequence[dict[str, Any]], file: Path) -> None:
         batches.plot(batch, total, marker="o", label=f"{row['backbone']}, slope {growth:.2f}")
         batches.set_xticks(batch, [str(b) for b in batch])
         for many, style in ((False, "-"), (True, "--")):
-            points = [r for r in row["parallel"] if (r["processes"] == r["detectors"]) == many]
-            if not many:  # one Detector is one process either way
-                points = [r for r in row["parallel"] if r["processes"] == 1]
+            points = [
+                r for r in row["parallel"] if r["processes"] == (r["detectors"] if many else 1)
+            ]
             where = "processes" if many else "one process"
             count = [r["detectors"] for r in points]
             label = f"{row['backbone']}, {where}"

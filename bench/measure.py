@@ -59,7 +59,10 @@ def measure(paths: Sequence[Path], setting: Setting, on_step: OnStep) -> list[di
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory()))
         files = _files(setting, folder)
-        detectors = [stack.enter_context(_detector(bundle, setting)) for bundle in bundles]
+        detectors = [
+            stack.enter_context(Detector(open_engine(bundle, setting.backend, setting.threads)))
+            for bundle in bundles
+        ]
         on_step("latency")
         times = _latencies(detectors, files, setting.seconds)
         frames = [read_image(file) for file in files]
@@ -93,10 +96,6 @@ def _files(setting: Setting, folder: Path) -> list[Path]:
     file = folder / "frame.png"
     Image.fromarray(drawn_frame(*setting.frame)).save(file)
     return [file]
-
-
-def _detector(bundle: Bundle, setting: Setting) -> Detector:
-    return Detector(open_engine(bundle, setting.backend, setting.threads))
 
 
 def _latencies(
@@ -171,10 +170,10 @@ def _rates(bundle: Bundle, row: dict[str, Any], frame: NDArray[np.uint8]) -> dic
     spec = bundle.manifest.input
     _, flops = operators(bundle.network, spec.height, spec.width)
     maps = sum(s.channels * s.height * s.width for s in bundle.manifest.scales)
-    milliseconds = {stage: row["latency_ms"][stage]["p50"] for stage in ("preprocess", "network")}
+    network_ms = row["latency_ms"]["network"]["p50"]
     rates: dict[str, Any] = {
         "network_gflop": round(flops / 1e9, 3),
-        "network_gflops": round(flops / milliseconds["network"] / 1e6, 1),
+        "network_gflops": round(flops / network_ms / 1e6, 1),
     }
     for stage, values in (("preprocess", frame.nbytes), ("map", 2 * 4 * maps)):
         taken = row["latency_ms"][stage]["p50"]

@@ -46,21 +46,22 @@ def rewritten(page: str, rows: Sequence[Row]) -> str:
     return _BLOCK.sub(block, page)
 
 
+def _rows_of(rows: Sequence[Row], bench: str, wanted: Callable[[Row], bool]) -> list[Row]:
+    found = [row for row in rows if row["bench"] == bench and wanted(row)]
+    if not found:
+        raise ValueError(f"no results of {bench!r}: run the benchmark with --output first")
+    return found
+
+
 def _newest(rows: Sequence[Row], bench: str, *keys: str) -> list[Row]:
     """The newest row for each value of ``keys``."""
-    chosen = [row for row in rows if row["bench"] == bench and row.keys() >= set(keys)]
-    if not chosen:
-        raise ValueError(f"no results of {bench!r}: run the benchmark with --output first")
+    chosen = _rows_of(rows, bench, lambda row: row.keys() >= set(keys))
     return list({tuple(str(row[k]) for k in keys): row for row in chosen}.values())
 
 
 def _newest_run(rows: Sequence[Row], bench: str, **wanted: str) -> list[Row]:
     """All rows of the newest run that is ``wanted``."""
-    found = [
-        r for r in rows if r["bench"] == bench and all(r.get(k) == v for k, v in wanted.items())
-    ]
-    if not found:
-        raise ValueError(f"no results of {bench!r}: run the benchmark with --output first")
+    found = _rows_of(rows, bench, lambda row: all(row.get(k) == v for k, v in wanted.items()))
     return [row for row in found if row["time"] == found[-1]["time"]]
 
 

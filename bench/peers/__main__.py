@@ -24,10 +24,10 @@ from rich.table import Table
 from rdx_fast.bench.peers.cases import Case, make_cases, stack_images
 from rdx_fast.bench.peers.process import Peer
 from rdx_fast.bench.records import append, facts, spread, spread_text
+from rdx_fast.bundle import Bundle
 from rdx_fast.datasets import find_dataset
 from rdx_fast.evaluation.metrics import auroc
 from rdx_fast.images import list_images
-from rdx_fast.training import load_checkpoint
 
 ENVIRONMENTS = Path("bench/peers/environments")
 REST_S = 0.02  # until threads of the last one have stopped spinning
@@ -49,22 +49,23 @@ def main(
     """Check and time rdx_fast and its peers."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        tests = find_dataset(dataset).test()
+        found = find_dataset(dataset)
+        tests = found.test()
         defective = np.array([image.is_defective for image in tests])
         test_frames = stack_images([image.path for image in tests], folder / "tests.npy")
         camera_frames = stack_images(list_images(frames), folder / "camera.npy")
-        good = find_dataset(dataset).train()
-        cases = make_cases(run, also or [], good, environments, folder)
+        cases = make_cases(run, also or [], found.train(), environments, folder)
+        bundle = next(case.bundle for case in cases if case.bundle)
         peers = []
         for i, case in enumerate(cases):
             environment = environments / case.environment
             log = folder / f"{i}.log"
             peers.append(Peer(case.name, case.kind, environment, case.model, threads, log))
             stack.callback(peers[-1].close)
-        rows = _check(cases, peers, test_frames, defective, folder)
+        rows = _check(cases, peers, bundle, test_frames, defective, folder)
         times, stages = _interleave(peers, camera_frames, rounds)
         common = facts("peers", ()) | {
-            "backbone": load_checkpoint(run).recipe.backbone,
+            "backbone": bundle.manifest.backbone,
             "dataset": dataset.name,
             "frame": list(np.load(camera_frames, mmap_mode="r").shape[1:]),
             "threads": threads,
@@ -85,12 +86,13 @@ def main(
 def _check(
     cases: list[Case],
     peers: list[Peer],
+    default: Bundle,
     frames: Path,
     defective: NDArray[np.bool_],
     folder: Path,
 ) -> list[dict[str, Any]]:
-    """What the peers say of the test images; raises ``RuntimeError`` if it makes no sense."""
-    default = next(c.bundle for c in cases if c.bundle)
+    """What the peers say of the test images; raises ``RuntimeError`` if it makes no sense. The
+    threshold of ``default`` is for those that have none of their own."""
     rows: list[dict[str, Any]] = []
     wanted: Any = None
     verdicts: Any = None

@@ -11,7 +11,7 @@ from typing import Any
 HERE = Path(__file__).parent
 WORKER = HERE / "worker.py"
 # Packages whose versions say what a peer is made of.
-PACKAGES = ("anomalib", "numpy", "onnxruntime", "openvino", "scipy", "torch")
+PACKAGES = ("anomalib", "numpy", "onnxruntime", "openvino", "rdx_fast", "scipy", "torch")
 
 
 class Peer:
@@ -31,7 +31,6 @@ class Peer:
         log: Path,
     ) -> None:
         self.name = name
-        self.kind = kind
         self.peak_mb = 0.0
         self._log = log
         python = python_of(environment)
@@ -93,6 +92,6 @@ def versions(python: Path) -> dict[str, str]:
         "import json, sys\nfrom importlib.metadata import distributions\n"
         "print(json.dumps({d.name: d.version for d in distributions() if d.name in sys.argv}))"
     )
-    command = [str(python), "-c", code, *PACKAGES, "rdx_fast"]
+    command = [str(python), "-c", code, *PACKAGES]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return dict(sorted(json.loads(done.stdout).items()))
