@@ -1,0 +1,397 @@
+"""The handshake: what holds at all times, by random walks and by walking every reachable state."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Hashable, Iterator
+from dataclasses import astuple, dataclass, field, fields, replace
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from rdx_fast.line.handshake import (
+    Command,
+    Controls,
+    ErrorCode,
+    Finding,
+    GiveUp,
+    Handshake,
+    Inspect,
+    Publish,
+    Record,
+    ResultCode,
+    Rules,
+    SelectJob,
+    Status,
+    Taken,
+    Verdict,
+)
+
+STEP = 0.01
+NEVER = 10**9
+RULES = Rules(
+    queue=2,
+    deadline_ms=20,
+    watchdog_ms=30,
+    heartbeat_ms=NEVER,
+    hang_ms=40,
+    job_ms=50,
+    record_ms=10,
+)
+GOOD, BAD = Finding(is_anomalous=False, score=0.5), Finding(is_anomalous=True, score=2.0, area_px=9)
+FAILED = Finding(None, error=ErrorCode.ENGINE, detail="broken")
+
+
+@dataclass
+class World:
+    """The handshake among what it asks for: it remembers what was asked and not answered, and
+    checks each command as it comes."""
+
+    handshake: Handshake = field(default_factory=lambda: Handshake(RULES, frozenset({1, 2})))
+    now: float = 100.0
+    controls: Controls = field(default_factory=Controls)
+    inspecting: list[Verdict] = field(default_factory=list)
+    given_up: list[Verdict] = field(default_factory=list)
+    recording: list[Verdict] = field(default_factory=list)
+    selecting: list[int] = field(default_factory=list)
+    recorded: dict[int, Verdict] = field(default_factory=dict)
+    unwritten: dict[int, Verdict] = field(default_factory=dict)
+    found_good: set[int] = field(default_factory=set)
+    accepted: set[int] = field(default_factory=set)
+    refused: set[int] = field(default_factory=set)
+    shown: list[int] = field(default_factory=list)
+    last: Status = field(default_factory=Status)
+
+    def do(self, commands: list[Command]) -> None:
+        for command in commands:
+            match command:
+                case Inspect(part):
+                    assert not self.inspecting, "one inspection at a time"
+                    self.inspecting.append(part)
+                    self.accepted.add(part.inspection_id)
+                case Record(verdict, shown):
+                    assert verdict.code is not ResultCode.NONE
+                    assert (verdict.code is ResultCode.ERROR) <= (
+                        verdict.error is not ErrorCode.NONE
+                    )
+                    (self.accepted if shown else self.refused).add(verdict.inspection_id)
+                    if shown:
+                        self.recording.append(verdict)
+                case GiveUp(inspection_id):
+                    (hung,) = self.inspecting
+                    assert hung.inspection_id == inspection_id
+                    self.given_up.append(self.inspecting.pop())
+                    self.selecting.clear()  # with the thread that hangs
+                case SelectJob(job):
+                    self.selecting.append(job)
+                case Taken(verdict):
+                    assert verdict.inspection_id == self.shown[-1]
+                case Publish(status):
+                    self.check(status)
+                    self.last = status
+        assert self.handshake.status == self.last
+        assert self.handshake.next_tick() > self.now, "the timer would spin"
+
+    def check(self, status: Status) -> None:
+        assert not (status.ok and status.ng)
+        assert status.valid <= (status.result is not None)
+        assert (status.ok or status.ng) == (status.result is not None)
+        assert status.trigger_ready <= status.online
+        assert status.waiting + (status.result is not None) <= RULES.queue
+        result = status.result
+        if result is None:
+            return
+        if status.valid and not self.last.valid:
+            assert self.last.result == result, "data are written before valid"
+        if result.inspection_id not in self.shown:
+            assert not self.last.valid, "a result is held until it is acknowledged"
+            assert not status.valid, "data come first"
+            assert result.inspection_id in self.accepted
+            assert not self.shown or result.inspection_id > self.shown[-1], "in order, once"
+            self.shown.append(result.inspection_id)
+            if status.ok:
+                assert result.inspection_id in self.found_good, "OK without an inspection"
+                assert self.now < result.deadline, "OK after the deadline"
+            if self.recorded.get(result.inspection_id) != result:
+                assert status.record_alarm, "shown, and not on disk"
+                assert not status.ok or result.inspection_id in self.unwritten
+
+    # What the world does
+
+    def write(self, **changes: bool | int) -> None:
+        self.controls = replace(self.controls, **changes)
+        self.do(self.handshake.write(self.controls, self.now))
+
+    def finish(self, finding: Finding) -> None:
+        part = self.inspecting.pop()
+        if finding is GOOD and self.now <= part.deadline:
+            self.found_good.add(part.inspection_id)
+        self.do(self.handshake.finished(part.inspection_id, finding, self.now))
+
+    def finish_given_up(self) -> None:
+        part = self.given_up.pop(0)
+        self.do(self.handshake.finished(part.inspection_id, GOOD, self.now))
+
+    def record(self, succeeded: bool) -> None:
+        verdict = self.recording.pop(0)
+        self.unwritten[verdict.inspection_id] = verdict
+        if succeeded:  # and with it what the disk did not take before
+            self.recorded |= self.unwritten
+            self.unwritten.clear()
+        done = (verdict.inspection_id, verdict.revision, succeeded)
+        self.do(self.handshake.recorded(*done, self.now))
+
+    def select(self, succeeded: bool) -> None:
+        job = self.selecting.pop(0)
+        if succeeded:
+            self.do(self.handshake.job_selected(job, self.now))
+        else:
+            broken = ErrorCode.JOB_BROKEN
+            self.do(self.handshake.job_failed(job, broken, "broken", self.now))
+
+    def pass_time(self, seconds: float = STEP) -> None:
+        self.now = round(self.now + seconds, 9)
+        self.do(self.handshake.tick(self.now))
+
+    def finish_everything(self) -> None:
+        """With a PLC that asks for nothing more, every accepted part gets its answer."""
+        self.write(trigger=False, ack=False)
+        for _ in range(40):
+            if self.selecting:
+                self.select(True)
+            if self.inspecting:
+                self.finish(GOOD)
+            if self.recording:
+                self.record(True)
+            self.write(ack=not self.controls.ack, heartbeat=self.controls.heartbeat ^ 1)
+        assert self.shown == sorted(self.accepted), "each accepted part is answered exactly once"
+        assert not self.refused & self.accepted
+
+
+class Walk(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.world = World()
+        self.world.do(self.world.handshake.go_online(1, self.world.now))
+        self.world.write(enable=True)
+
+    @rule(
+        bit=st.sampled_from(("trigger", "trigger", "trigger", "ack", "ack", "reset", "enable")),
+        part=st.integers(0, 0xFFFF),
+        job=st.sampled_from((0, 0, 0, 1, 2, 9)),
+        deadline=st.sampled_from((0, 0, 10, 100)),
+    )
+    def plc_writes(self, bit: str, part: int, job: int, deadline: int) -> None:
+        toggled = {bit: not getattr(self.world.controls, bit)}
+        self.world.write(**toggled, part_id=part, job=job, deadline_ms=deadline)
+
+    @rule(offline=st.booleans())
+    def plc_takes_it_offline(self, offline: bool) -> None:
+        self.world.write(offline=offline)
+
+    @rule()
+    def plc_beats(self) -> None:
+        self.world.write(heartbeat=self.world.controls.heartbeat ^ 1)
+
+    @rule(job=st.sampled_from((0, 1, 2, 9)))
+    def a_call_triggers(self, job: int) -> None:
+        world = self.world
+        world.do(world.handshake.trigger(7, 0, job, world.now))
+
+    @rule()
+    def a_call_acknowledges(self) -> None:
+        self.world.do(self.world.handshake.acknowledge(self.world.now))
+
+    @precondition(lambda self: self.world.inspecting)
+    @rule(finding=st.sampled_from((GOOD, GOOD, BAD, FAILED)))
+    def the_engine_answers(self, finding: Finding) -> None:
+        self.world.finish(finding)
+
+    @precondition(lambda self: self.world.given_up)
+    @rule()
+    def a_hung_engine_answers(self) -> None:
+        self.world.finish_given_up()
+
+    @precondition(lambda self: self.world.recording)
+    @rule(succeeded=st.sampled_from((True, True, True, False)))
+    def the_disk_answers(self, succeeded: bool) -> None:
+        self.world.record(succeeded)
+
+    @precondition(lambda self: self.world.selecting)
+    @rule(succeeded=st.sampled_from((True, True, False)))
+    def the_job_answers(self, succeeded: bool) -> None:
+        self.world.select(succeeded)
+
+    @rule(seconds=st.sampled_from((0.001, 0.004, 0.01, 0.02, 0.1)))
+    def time_passes(self, seconds: float) -> None:
+        self.world.pass_time(seconds)
+
+    @invariant()
+    def nothing_is_left_to_the_timer(self) -> None:
+        assert self.world.handshake.next_tick() > self.world.now
+
+    def teardown(self) -> None:
+        self.world.finish_everything()
+
+
+TestWalk = Walk.TestCase
+TestWalk.settings = settings(max_examples=300, stateful_step_count=60, deadline=None)
+
+
+# Every reachable state
+
+Input = Callable[[World], None]
+
+
+def toggle(bit: str) -> Input:
+    def do(world: World) -> None:
+        world.write(**{bit: not getattr(world.controls, bit)})
+
+    return do
+
+
+def inputs(world: World, may: frozenset[str]) -> Iterator[Input]:
+    """All that can happen now, of what ``may``."""
+    for bit in ("trigger", "ack", "offline", "enable"):
+        if bit in may:
+            yield toggle(bit)
+    if "beat" in may:
+        yield lambda w: w.write(heartbeat=w.controls.heartbeat ^ 1)
+    if "time" in may:
+        yield lambda w: w.pass_time()
+    if world.inspecting:
+        yield lambda w: w.finish(GOOD)
+        if "fail" in may:
+            yield lambda w: w.finish(FAILED)
+    if world.given_up:
+        yield lambda w: w.finish_given_up()
+    if world.recording:
+        yield lambda w: w.record(True)
+        if "disk full" in may:
+            yield lambda w: w.record(False)
+    if world.selecting:
+        yield lambda w: w.select(True)
+        yield lambda w: w.select(False)
+    if "jobs" in may:
+        for job in (1, 2, 9):
+            yield lambda w, job=job: w.write(job=job)
+
+
+def copied(world: World) -> World:
+    """Everything that may change is copied, all else shared."""
+    new = replace(
+        world,
+        **{
+            f.name: type(value)(value)
+            for f in fields(world)
+            if isinstance(value := getattr(world, f.name), list | set | dict)
+        },
+    )
+    old = world.handshake
+    new.handshake = replace(
+        old,
+        _pending=deque(replace(p) for p in old._pending),
+        _flags=replace(old._flags),
+        _counts=replace(old._counts),
+        _job=replace(old._job),
+        _overdue=set(old._overdue),
+        _out=[],
+    )
+    return new
+
+
+def essence(world: World) -> Hashable:
+    """What the future depends on: times from now on, ids by their order, no counters."""
+    h, now = world.handshake, world.now
+    alive = [*world.inspecting, *world.recording, *(p.verdict for p in h._pending)]
+    ids = sorted({v.inspection_id for v in alive} | {h._engine_busy[0] if h._engine_busy else 0})
+
+    def ahead(time: float, most: int) -> int:
+        # Beyond the longest wait all times are the same.
+        return max(-most, min(most, round((time - now) / STEP)))
+
+    def verdict(v: Verdict | None) -> Hashable:
+        if v is None:
+            return None
+        late = ahead(v.deadline, 3)
+        return (ids.index(v.inspection_id), v.job, v.code, v.error, late, v.revision)
+
+    def waits(p: object) -> Hashable:
+        v = p.verdict  # type: ignore[attr-defined]
+        return verdict(v), p.recorded, ahead(v.decided, 3) if v.decided else None  # type: ignore[attr-defined]
+
+    job = h._job
+    return (
+        astuple(replace(world.controls, part_id=0)),
+        tuple(waits(p) for p in h._pending),
+        (h._shown is None, h._valid, h._trigger_ack, h._link_lost, h._online),
+        h._engine_busy and (ids.index(h._engine_busy[0]), ahead(h._engine_busy[1], 5)),
+        ahead(h._alive, 3) if world.controls.enable else 0,
+        astuple(h._flags),
+        (job.active, job.wanted, job.error, job.being_selected),
+        tuple(ids.index(v.inspection_id) for v in world.inspecting),
+        len(world.given_up),
+        {ids.index(i): verdict(v) for i, v in world.unwritten.items() if i in ids}.__repr__(),
+        tuple(verdict(v) for v in world.recording),
+        tuple(world.selecting),
+        tuple(sorted((ids.index(i), r) for i, r in h._overdue if i in ids)),
+    )
+
+
+@pytest.mark.parametrize(
+    ("rules", "may"),
+    [
+        pytest.param(
+            replace(RULES, watchdog_ms=0, hang_ms=NEVER),
+            {"trigger", "ack", "fail"},
+            id="triggers and acknowledgements",
+        ),
+        pytest.param(
+            replace(RULES, queue=1, deadline_ms=10, watchdog_ms=0, hang_ms=NEVER),
+            {"trigger", "ack", "time", "disk full"},
+            id="deadlines",
+        ),
+        pytest.param(
+            replace(RULES, deadline_ms=10, watchdog_ms=0, hang_ms=NEVER),
+            {"trigger", "time", "fail", "disk full"},
+            id="failures",
+        ),
+        pytest.param(
+            replace(RULES, deadline_ms=10, watchdog_ms=0, hang_ms=20, job_ms=30),
+            {"trigger", "time"},
+            id="engines that hang",
+        ),
+        pytest.param(
+            replace(RULES, queue=1, deadline_ms=10, watchdog_ms=20, hang_ms=NEVER),
+            {"trigger", "offline", "enable", "beat", "time"},
+            id="offline, enable and heartbeat",
+        ),
+        pytest.param(
+            replace(RULES, queue=1, deadline_ms=NEVER % 60_000, watchdog_ms=0, hang_ms=NEVER),
+            {"trigger", "ack", "jobs"},
+            id="jobs",
+        ),
+    ],
+)
+def test_every_reachable_state(rules: Rules, may: set[str]) -> None:
+    """From each state all that may happen; World checks each step. An engine, a disk or a job that
+    never answers piles up questions without end: more than a few are not walked."""
+    start = World(Handshake(rules, frozenset({1, 2})))
+    start.do(start.handshake.go_online(1, start.now))
+    start.write(enable=True)
+    seen = {essence(start)}
+    frontier = deque([start])
+    while frontier:
+        world = frontier.popleft()
+        for happen in inputs(world, frozenset(may)):
+            new = copied(world)
+            happen(new)
+            key = essence(new)
+            piling = len(new.given_up) > 1 or len(new.selecting) > 2 or len(new.recording) > 2
+            if key not in seen and not piling:
+                seen.add(key)
+                frontier.append(new)
+    print(len(seen), "states")
+    assert len(seen) > 500
