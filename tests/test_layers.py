@@ -18,6 +18,7 @@ FLOORS = {
     "rdx_fast.doctor": 6,
     "rdx_fast.scoring": 6,
     "rdx_fast.evaluation": 6,
+    "rdx_fast.line": 6,
     "rdx_fast.bench": 6,
     "rdx_fast.detector": 5,
     "rdx_fast.engines": 4,
@@ -51,8 +52,15 @@ MAY_IMPORT_TORCH = {
 OWNED = {
     "triton": {"rdx_fast.kernels.triton_kernels", "rdx_fast.kernels.aot"},
     "cuda": {"rdx_fast.kernels.driver", "rdx_fast.engines.cuda"},
+    "asyncua": {"rdx_fast.line.opcua", "rdx_fast.bench.plc"},
+    "cryptography": {"rdx_fast.line.opcua"},
+    "cv2": {"rdx_fast.line.opencv_camera"},
     "matplotlib": {"rdx_fast.bench.pictures"},
+    "prometheus_client": {"rdx_fast.line.metrics"},
     "psutil": {"rdx_fast.bench.memory"},
+    "pyarrow": {"rdx_fast.cli.stationing"},
+    "pymodbus": {"rdx_fast.line.modbus", "rdx_fast.bench.plc"},
+    "structlog": {"rdx_fast.line.logs"},
     "tensorrt": set(),  # imported by name, in rdx_fast.engines.tensorrt.api
     "tensorrt_rtx": set(),
 }

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from rdx_fast.cli import benching, judging, making, planning, using
+from rdx_fast.cli import benching, judging, making, planning, stationing, using
 from rdx_fast.cli.common import notes
 from rdx_fast.errors import RdxError
 
@@ -23,6 +23,8 @@ for command in (
     using.score,
     judging.evaluate,
     judging.protocol,
+    stationing.station,
+    stationing.records,
     benching.bench,
     using.inspect,
     using.doctor,

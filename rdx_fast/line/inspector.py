@@ -1,0 +1,156 @@
+"""One inspection: a frame of the right size, scored by the right job, or an error that says why
+not."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rdx_fast.errors import RdxError
+from rdx_fast.line.cameras import BadFrameError, CameraTimeoutError, FrameSource
+from rdx_fast.line.config import StationConfig
+from rdx_fast.line.handshake import ErrorCode, Finding, Verdict
+from rdx_fast.line.jobs import Job, JobSource
+
+
+@dataclass(slots=True)
+class Facts:
+    """What is known of an inspection besides its verdict. ``start`` is of the monotonic clock, the
+    others are lengths in seconds; ``stages_ms`` as in ``Result.timings_ms``."""
+
+    job: Job | None = None
+    start: float | None = None
+    grab_s: float | None = None
+    score_s: float | None = None
+    stages_ms: dict[str, float] = field(default_factory=dict)
+    scored: bool = False
+    frame: NDArray[np.uint8] | None = None
+    anomaly_map: NDArray[np.float32] | None = None
+
+
+class _FrameError(RdxError):
+    """A frame that is not to be scored."""
+
+    def __init__(self, error: ErrorCode, detail: str) -> None:
+        super().__init__(detail)
+        self.error = error
+
+
+class Inspector:
+    """Used by one thread at a time. ``keep_maps``: whether anomaly maps are wanted."""
+
+    def __init__(
+        self, jobs: JobSource, source: FrameSource, config: StationConfig, keep_maps: bool
+    ) -> None:
+        self._jobs, self._source, self._config = jobs, source, config
+        self._keep_maps = keep_maps
+        self._shape = self._wanted_shape()
+        self._camera_free = threading.Lock()
+        self._last_number: int | None = None
+        self._active: Job | None = None
+        self._reopen: int | None = None
+
+    def select(self, job: int) -> None:
+        """Make a job the active one. Raises ``JobError``; the one before then stays."""
+        if job == self._reopen:
+            self._active, self._reopen = self._jobs.reopen(job), None
+        else:
+            self._active = self._jobs.select(job)
+
+    def successor(self) -> Inspector:
+        """An inspector in place of this one, which hangs; it has no job until one is selected."""
+        fresh = Inspector(self._jobs, self._source, self._config, self._keep_maps)
+        fresh._camera_free, fresh._last_number = self._camera_free, self._last_number
+        if self._active is not None:
+            fresh._reopen = self._active.id
+        return fresh
+
+    def inspect(self, part: Verdict) -> tuple[Finding, Facts]:
+        """Never raises: whatever goes wrong is the finding."""
+        facts = Facts(job=self._active, start=time.monotonic())
+        try:
+            return self._inspect(part, facts), facts
+        except _FrameError as error:
+            return Finding(None, error=error.error, detail=str(error)), facts
+        except Exception as error:  # of the engine: whatever it is, the part was not inspected
+            detail = f"{type(error).__name__}: {error}"
+            return Finding(None, error=ErrorCode.ENGINE, detail=detail), facts
+
+    def _inspect(self, part: Verdict, facts: Facts) -> Finding:
+        job = self._active
+        if job is None or job.id != part.job:
+            active = "none" if job is None else str(job.id)
+            detail = f"job {part.job} could not be selected; active is {active}"
+            return Finding(None, error=ErrorCode.JOB_BROKEN, detail=detail)
+        begin = time.monotonic()
+        try:
+            frame = self._frame()
+        finally:
+            facts.grab_s = time.monotonic() - begin
+        facts.frame = frame
+        begin = time.monotonic()
+        config = self._config
+        try:
+            result = job.detector.score(
+                frame, maps=self._keep_maps, pixel_format=config.pixel_format, crop=config.crop
+            )
+        except ValueError as error:
+            raise _FrameError(ErrorCode.FRAME_BAD, f"the frame is not taken: {error}") from error
+        finally:
+            facts.score_s = time.monotonic() - begin
+        if len(result) != 1 or not np.isfinite(result.scores).all():
+            detail = f"the engine gave scores {result.scores.tolist()} for one frame"
+            return Finding(None, error=ErrorCode.ENGINE, detail=detail)
+        facts.scored = True
+        facts.stages_ms = result.timings_ms
+        if result.anomaly_maps is not None:
+            facts.anomaly_map = result.anomaly_maps[0]
+        return Finding(
+            is_anomalous=bool(result.is_anomalous[0]),
+            score=float(result.scores[0]),
+            area_px=int(result.areas[0]),
+        )
+
+    def _frame(self) -> NDArray[np.uint8]:
+        last, self._last_number = self._last_number, None
+        timeout_s = self._config.frame_timeout_ms / 1000
+        if not self._camera_free.acquire(timeout=timeout_s):
+            # A predecessor hangs in the camera, which is for one thread at a time.
+            raise _FrameError(ErrorCode.CAMERA_TIMEOUT, "the camera hangs in an earlier call")
+        try:
+            frame = self._source.grab(timeout_s)
+            pixels = np.asarray(frame.pixels)
+        except CameraTimeoutError as error:
+            raise _FrameError(ErrorCode.CAMERA_TIMEOUT, str(error)) from error
+        except BadFrameError as error:
+            raise _FrameError(ErrorCode.FRAME_BAD, str(error)) from error
+        except Exception as error:
+            detail = f"{type(error).__name__}: {error}"
+            raise _FrameError(ErrorCode.CAMERA, detail) from error
+        finally:
+            self._camera_free.release()
+        self._last_number = frame.number
+        if pixels.dtype != np.uint8:
+            detail = f"a frame of {pixels.dtype}, wanted uint8"
+            raise _FrameError(ErrorCode.FRAME_BAD, detail)
+        if pixels.shape != self._shape:
+            detail = f"a frame of {pixels.shape}, wanted {self._shape}"
+            raise _FrameError(ErrorCode.FRAME_SIZE, detail)
+        if last is not None and frame.number != last + 1:
+            detail = f"frame {frame.number} after {last}: frames between them are lost"
+            raise _FrameError(ErrorCode.FRAME_DROPPED, detail)
+        return pixels
+
+    def _wanted_shape(self) -> tuple[int, ...]:
+        shape = tuple(self._source.shape)
+        size = self._config.frame_size
+        if size is not None and shape[:2] != tuple(size):
+            raise ValueError(
+                f"the camera delivers {shape[0]} x {shape[1]} pixels, the configuration wants "
+                f"{size[0]} x {size[1]}: change one of them"
+            )
+        return shape

@@ -1,0 +1,115 @@
+"""Prometheus metrics; the one file that imports prometheus_client."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import TracebackType
+
+from rdx_fast.errors import MissingDependencyError
+from rdx_fast.line.config import MetricsConfig
+from rdx_fast.line.handshake import Status
+from rdx_fast.line.records import InspectionRecord
+from rdx_fast.line.station import Station, StationError
+
+try:
+    from prometheus_client import CollectorRegistry, Counter, Histogram, start_http_server
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+    from prometheus_client.registry import Collector
+except ModuleNotFoundError as _error:
+    if _error.name != "prometheus_client":
+        raise
+    raise MissingDependencyError("prometheus-client", "the station's metrics", "station") from None
+
+_BUCKETS = (0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0)
+_GAUGES = {
+    "online": "Whether the station takes triggers",
+    "trigger_ready": "Whether a trigger would be obeyed now",
+    "waiting": "Results that the PLC has not taken",
+    "active_job": "The job's id",
+    "link_lost": "Whether the PLC's heartbeat stands still",
+    "record_alarm": "Whether the records cannot be written",
+    "error": "Code of the alarm that stands",
+}
+_COUNTERS = {
+    "triggers": "Trigger edges seen",
+    "answered": "Results acknowledged",
+    "missed": "Triggers that came too early",
+}
+
+
+class StationMetrics:
+    """Serves ``/metrics``. A context manager; make it before the station is started.
+
+    Raises ``StationError`` if the port cannot be opened.
+    """
+
+    def __init__(self, station: Station, config: MetricsConfig) -> None:
+        self._config = config
+        self.registry = CollectorRegistry()
+        self._results = Counter(
+            "rdx_fast_results", "Results shown", ["result", "error", "job"], registry=self.registry
+        )
+        self._seconds = Histogram(
+            "rdx_fast_inspection_seconds",
+            "Length of the stages of an inspection; decided counts from the trigger",
+            ["stage"],
+            buckets=_BUCKETS,
+            registry=self.registry,
+        )
+        self.registry.register(_StatusCollector(station))
+        station.listen(on_result=self._count)
+
+    def _count(self, record: InspectionRecord) -> None:
+        self._results.labels(record.result, record.error or "", str(record.job)).inc()
+        stages = {
+            "decided": record.decided_ms,
+            "grab": record.grab_ms,
+            "score": record.score_ms,
+        }
+        for stage, length_ms in stages.items():
+            if length_ms is not None:
+                self._seconds.labels(stage).observe(length_ms / 1000)
+
+    @property
+    def port(self) -> int:
+        """That is listened on."""
+        return self._server.server_port
+
+    def __enter__(self) -> StationMetrics:
+        config = self._config
+        try:
+            self._server, self._thread = start_http_server(
+                config.port, config.address, registry=self.registry
+            )
+        except OSError as error:
+            raise StationError(
+                f"metrics cannot listen on {config.address}:{config.port}: {error}: free the port "
+                f"or choose another in the configuration"
+            ) from error
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+class _StatusCollector(Collector):
+    """The status as it is when it is asked for."""
+
+    def __init__(self, station: Station) -> None:
+        self._station = station
+
+    def collect(self) -> Iterator[Metric]:
+        status: Status = self._station.status
+        for name, meaning in _GAUGES.items():
+            value = float(getattr(status, name))
+            yield GaugeMetricFamily(f"rdx_fast_{name}", meaning, value=value)
+        for name, meaning in _COUNTERS.items():
+            value = float(getattr(status, name))
+            yield CounterMetricFamily(f"rdx_fast_{name}", meaning, value=value)

@@ -1,0 +1,129 @@
+"""The Modbus TCP server; the one file that imports pymodbus."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from rdx_fast.errors import MissingDependencyError
+from rdx_fast.line.config import ModbusConfig
+from rdx_fast.line.registers import (
+    PLC_COUNT,
+    PLC_START,
+    STATION_COUNT,
+    STATION_START,
+    TOTAL,
+    read_controls,
+    write_status,
+)
+from rdx_fast.line.server_thread import ServerThread
+from rdx_fast.line.station import Station
+
+try:
+    from pymodbus.constants import ExcCodes
+    from pymodbus.exceptions import ModbusIOException
+    from pymodbus.framer import FramerSocket
+    from pymodbus.server import ModbusTcpServer
+    from pymodbus.simulator import DataType, SimData, SimDevice
+except ModuleNotFoundError as _error:
+    if _error.name != "pymodbus":
+        raise
+    raise MissingDependencyError("pymodbus", "Modbus TCP", "station") from None
+
+log = logging.getLogger(__name__)
+
+# Of registers: read (3, 4), write (6, 16), mask (22), write and read at once (23).
+_FUNCTIONS = (3, 4, 6, 16, 22, 23)
+# Of a frame after its length field: unit and function at least, and what the standard allows.
+_SHORTEST, _LONGEST = 2, 254
+
+
+class _StrictFramer(FramerSocket):
+    """Refuses what cannot be a Modbus frame, instead of waiting for the rest of it for ever."""
+
+    def decode(self, data: bytes) -> tuple[int, int, int, bytes]:
+        if len(data) >= 6:
+            protocol, length = int.from_bytes(data[2:4], "big"), int.from_bytes(data[4:6], "big")
+            if protocol != 0 or not _SHORTEST <= length <= _LONGEST:
+                raise ModbusIOException("not a Modbus TCP frame")
+        return super().decode(data)
+
+
+class _Server(ModbusTcpServer):
+    """Counts its connections and closes those that are too many."""
+
+    most_clients = 0
+    clients = 0
+
+    def callback_new_connection(self) -> Any:
+        handler: Any = super().callback_new_connection()  # type: ignore[no-untyped-call]
+        connected, disconnected = handler.callback_connected, handler.callback_disconnected
+
+        def count_connected() -> None:
+            self.clients += 1
+            connected()
+            if self.clients > self.most_clients:
+                log.warning("Modbus client refused", extra={"clients": self.clients - 1})
+                handler.transport.abort()
+
+        def count_disconnected(error: Exception | None) -> None:
+            self.clients -= 1
+            disconnected(error)
+
+        handler.callback_connected = count_connected
+        handler.callback_disconnected = count_disconnected
+        return handler
+
+
+class ModbusServer(ServerThread):
+    """Serves a station's registers. Any unit id is answered; one request reads or writes a
+    consistent state. See ``ServerThread``."""
+
+    def __init__(self, station: Station, config: ModbusConfig) -> None:
+        super().__init__("Modbus", config.address, config.port)
+        self._station, self._config = station, config
+        self._controls = [0] * PLC_COUNT
+        self._server: _Server | None = None
+
+    @property
+    def port(self) -> int:
+        """That is listened on; of use where the configuration says 0, any free one."""
+        assert self._server is not None
+        listening: Any = self._server.transport
+        return listening.sockets[0].getsockname()[1]
+
+    async def _open(self) -> None:
+        registers = SimData(0, count=TOTAL, values=0, datatype=DataType.REGISTERS)
+        device = SimDevice(0, simdata=[registers], action=self._access)
+        address = (self._config.address, self._config.port)
+        self._server = _Server(device, address=address)
+        self._server.framer = _StrictFramer
+        self._server.most_clients = self._config.most_clients
+        await self._server.serve_forever(background=True)
+        log.info("Modbus", extra={"address": self._config.address, "port": self.port})
+
+    async def _close(self) -> None:
+        assert self._server is not None
+        await self._server.shutdown()  # type: ignore[no-untyped-call]
+
+    async def _access(
+        self,
+        function: int,
+        start: int,
+        address: int,
+        count: int,
+        registers: list[int],
+        written: list[int] | list[bool] | None,
+    ) -> ExcCodes | None:
+        """Called before each access: refuses it, or brings the registers up to date."""
+        if function not in _FUNCTIONS:
+            return ExcCodes.ILLEGAL_FUNCTION
+        if written is not None:
+            if not PLC_START <= address <= address + len(written) <= PLC_START + PLC_COUNT:
+                return ExcCodes.ILLEGAL_ADDRESS
+            self._controls[address : address + len(written)] = [int(word) for word in written]
+            self._station.write(read_controls(self._controls))
+        registers[STATION_START : STATION_START + STATION_COUNT] = write_status(
+            self._station.status
+        )
+        return None

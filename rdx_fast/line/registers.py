@@ -1,0 +1,185 @@
+"""The register map: one table, from which registers are written and read, and the pages printed."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from rdx_fast.line.handshake import WORD, Controls, ErrorCode, ResultCode, Status
+
+PLC_START, PLC_COUNT = 0, 10
+STATION_START, STATION_COUNT = 16, 32
+TOTAL = STATION_START + STATION_COUNT
+
+CONTROL_BITS = ("enable", "trigger", "ack", "reset", "offline")
+STATUS_BITS = (
+    "online",
+    "trigger_ready",
+    "trigger_ack",
+    "busy",
+    "valid",
+    "ok",
+    "ng",
+    "missed_trigger",
+    "overrun",
+    "link_lost",
+    "record_alarm",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Register:
+    """``address``: of the holding register, counted from 0 as in the protocol; ``words``: the value
+    of a status, unsigned, most significant word first."""
+
+    address: int
+    name: str
+    type: str
+    meaning: str
+    words: Callable[[Status], Sequence[int]] | None = None
+
+    @property
+    def writer(self) -> str:
+        return "PLC" if self.words is None else "station"
+
+
+def _float32(value: float) -> tuple[int, int]:
+    # A float64 beyond float32's range would not pack.
+    high, low = struct.unpack(">HH", struct.pack(">f", min(value, 3.4e38)))
+    return high, low
+
+
+def _double_word(value: int) -> tuple[int, int]:
+    return value >> 16 & WORD, value & WORD
+
+
+def _bits(status: Status) -> int:
+    return sum(getattr(status, name) << bit for bit, name in enumerate(STATUS_BITS))
+
+
+def _named(names: Sequence[str]) -> str:
+    return ", ".join(f"{bit} {name}" for bit, name in enumerate(names))
+
+
+_RESULTS = ", ".join(f"{code.value} {code.name}" for code in ResultCode)
+
+MAP: tuple[Register, ...] = (
+    Register(0, "control", "bits", _named(CONTROL_BITS)),
+    Register(1, "part_id", "uint16", "of the part to inspect, echoed with its result"),
+    Register(2, "job", "uint16", "job to inspect with; 0 leaves it as it is"),
+    Register(3, "heartbeat", "uint16", "to be changed more often than the watchdog's time"),
+    Register(4, "deadline", "uint16", "ms from trigger to result; 0 is the configuration's"),
+    Register(16, "status", "bits", _named(STATUS_BITS), lambda s: (_bits(s),)),
+    Register(
+        17, "part_id", "uint16", "of the result", lambda s: (s.result.part_id if s.result else 0,)
+    ),
+    Register(18, "result", "uint16", _RESULTS, lambda s: (s.result.code if s.result else 0,)),
+    Register(
+        19,
+        "score",
+        "float32",
+        "anomaly score; high word first",
+        lambda s: _float32(s.result.score if s.result else 0.0),
+    ),
+    Register(
+        21,
+        "defect_area",
+        "uint16",
+        "map pixels above the threshold; 65535 and more are 65535",
+        lambda s: (min(s.result.area_px, WORD) if s.result else 0,),
+    ),
+    Register(
+        22,
+        "latency",
+        "uint16",
+        "from trigger to valid, in 10 microseconds; 65535 is 0.65 s and more",
+        lambda s: (min(round(s.latency_s * 1e5), WORD) if s.result else 0,),
+    ),
+    Register(
+        23,
+        "error",
+        "uint16",
+        "why the part was not inspected",
+        lambda s: (s.result.error if s.result else 0,),
+    ),
+    Register(
+        24, "heartbeat", "uint16", "changes while the station lives", lambda s: (s.heartbeat,)
+    ),
+    Register(25, "active_job", "uint16", "", lambda s: (s.active_job & WORD,)),
+    Register(26, "alarm", "uint16", "last error of the station, until reset", lambda s: (s.error,)),
+    Register(27, "waiting", "uint16", "results to come after this one", lambda s: (s.waiting,)),
+    Register(
+        28,
+        "inspection_id",
+        "uint32",
+        "of the result; key of its record; high word first",
+        lambda s: _double_word(s.result.inspection_id if s.result else 0),
+    ),
+    Register(30, "triggers", "uint32", "seen since the start", lambda s: _double_word(s.triggers)),
+    Register(32, "passed", "uint32", "results OK", lambda s: _double_word(s.passed)),
+    Register(34, "rejected", "uint32", "all other results", lambda s: _double_word(s.rejected)),
+    Register(36, "missed", "uint32", "triggers too early", lambda s: _double_word(s.missed)),
+    Register(38, "answered", "uint32", "results acknowledged", lambda s: _double_word(s.answered)),
+)
+ERRORS: tuple[tuple[int, str, str], ...] = tuple(
+    (code.value, code.name, meaning)
+    for code, meaning in {
+        ErrorCode.ENGINE: "the engine failed, or gave a score that is not finite",
+        ErrorCode.ENGINE_HUNG: "an inspection did not end; the engine was opened anew",
+        ErrorCode.CAMERA: "the camera failed",
+        ErrorCode.CAMERA_TIMEOUT: "no frame in time",
+        ErrorCode.FRAME_BAD: "a frame that cannot be read",
+        ErrorCode.FRAME_SIZE: "a frame of another size than the camera was to deliver",
+        ErrorCode.FRAME_DROPPED: "frames were lost: this one may be of another part",
+        ErrorCode.JOB_UNKNOWN: "the job is not in the configuration",
+        ErrorCode.JOB_BROKEN: "the job's bundle is missing or broken",
+        ErrorCode.LINK_LOST: "the PLC's heartbeat stood still",
+        ErrorCode.MISSED_TRIGGER: "a trigger while the part before was being inspected",
+        ErrorCode.OVERRUN: "a trigger with no room for its result; it has none",
+        ErrorCode.OFFLINE: "the station is offline, or the PLC has not set enable",
+        ErrorCode.DEADLINE: "the deadline has passed (result 4)",
+        ErrorCode.RECORD: "the record could not be written (alarm; the verdict stands)",
+    }.items()
+)
+
+
+def read_controls(words: Sequence[int]) -> Controls:
+    """What the PLC has written. ``words``: registers 0 to 4 at least, 16 bits each."""
+    bits = {name: bool(words[0] >> bit & 1) for bit, name in enumerate(CONTROL_BITS)}
+    return Controls(
+        **bits, part_id=words[1], job=words[2], heartbeat=words[3], deadline_ms=words[4]
+    )
+
+
+def write_controls(controls: Controls) -> list[int]:
+    """The other way round, for a PLC written in Python: registers 0 to 4."""
+    control = sum(getattr(controls, name) << bit for bit, name in enumerate(CONTROL_BITS))
+    return [control, controls.part_id, controls.job, controls.heartbeat, controls.deadline_ms]
+
+
+def write_status(status: Status) -> list[int]:
+    """Registers 16 to 47; those that have no meaning are 0."""
+    words = [0] * STATION_COUNT
+    for register in MAP:
+        if register.words is not None:
+            values = register.words(status)
+            start = register.address - STATION_START
+            words[start : start + len(values)] = values
+    return words
+
+
+def value(words: Sequence[int], name: str) -> int | float:
+    """A station's register by name, out of registers 16 to 47."""
+    register = next(r for r in MAP if r.name == name and r.words is not None)
+    start = register.address - STATION_START
+    if register.type == "float32":
+        return struct.unpack(">f", struct.pack(">HH", *words[start : start + 2]))[0]
+    if register.type == "uint32":
+        return words[start] << 16 | words[start + 1]
+    return words[start]
+
+
+def is_set(words: Sequence[int], bit: str) -> bool:
+    """A bit of the status by name, out of registers 16 to 47."""
+    return bool(words[0] >> STATUS_BITS.index(bit) & 1)
