@@ -22,8 +22,8 @@ import typer
 from rdx_fast.bench.line_processes import PlcProcess, StationProcess, configure
 from rdx_fast.bench.plc import Answer
 from rdx_fast.bench.records import append, facts
-from rdx_fast.line.handshake import ErrorCode, ResultCode
 from rdx_fast.line.records import read_records
+from rdx_fast.line.signals import ErrorCode, ResultCode
 
 RULES = {"deadline_ms": 250, "watchdog_ms": 400, "hang_ms": 600}
 GIVE_UP_S = 1.5
@@ -43,6 +43,7 @@ class Fault:
 
 _LATE, _MISSED = ErrorCode.DEADLINE, ErrorCode.MISSED_TRIGGER
 _LINK = ErrorCode.LINK_LOST
+KILLED = "process killed and restarted"
 FAULTS = (
     Fault("PLC connection cut and back", frozenset({_LINK, _LATE, _MISSED}), True, silent=True),
     Fault("PLC heartbeat stops", frozenset({_LINK}), inspects=True),
@@ -51,7 +52,7 @@ FAULTS = (
     Fault("engine raises", frozenset({ErrorCode.ENGINE})),
     Fault("engine hangs", frozenset({_LATE, _MISSED})),
     Fault("record disk full", frozenset(), inspects=True),
-    Fault("process killed and restarted", frozenset({_LATE}), inspects=True, silent=True),
+    Fault(KILLED, frozenset({_LATE}), inspects=True, silent=True),
     Fault("clock stepped back an hour", frozenset(), inspects=True),
     Fault("50 malformed frames a second", frozenset(), inspects=True),
     Fault("job changed to a missing bundle", frozenset({ErrorCode.JOB_BROKEN})),
@@ -89,7 +90,7 @@ class Line:
                 self.plc.order("cut 0.8")
             case "PLC heartbeat stops":
                 self.plc.order("heartbeat off")
-            case "process killed and restarted":
+            case _ if fault == KILLED:
                 self.station.kill()
             case "50 malformed frames a second":
                 self._malformed.clear()
@@ -98,7 +99,7 @@ class Line:
                 self._second.rename(self._second.with_suffix(".gone"))
                 self.plc.order("job 2")
             case _:
-                self.station.order(f"begin {fault}")
+                self._order(f"begin {fault}")
 
     def end(self, fault: str) -> None:
         match fault:
@@ -106,7 +107,7 @@ class Line:
                 pass  # it is back by itself
             case "PLC heartbeat stops":
                 self.plc.order("heartbeat on")
-            case "process killed and restarted":
+            case _ if fault == KILLED:
                 self.station.start()
             case "50 malformed frames a second":
                 self._malformed.set()
@@ -115,7 +116,13 @@ class Line:
                 time.sleep(0.1)
                 self._second.with_suffix(".gone").rename(self._second)
             case _:
-                self.station.order(f"end {fault}")
+                self._order(f"end {fault}")
+
+    def _order(self, text: str) -> None:
+        if (
+            self.station.process.poll() is None
+        ):  # a station that was killed has forgotten its faults
+            self.station.order(text)
 
     def _send_malformed(self) -> None:
         rng = random.Random(0)
@@ -137,7 +144,7 @@ class Line:
         """Begin the faults, end them, and wait until a part passes again. Returns what became of
         the parts between."""
         begun = time.monotonic()
-        for fault in faults:
+        for fault in sorted(faults, key=lambda fault: fault.name == KILLED):
             self.begin(fault.name)
         time.sleep(lasting_s)
         for fault in faults:
@@ -214,9 +221,9 @@ def main(
         totals = line.check()
     print(totals)
     if output is not None:
-        packages = ("openvino", "pymodbus", "asyncua")
-        rules = {"rules": RULES, "rate": RATE, **totals}
-        append(output, ({**facts("line_faults", packages), **rules, **row} for row in rows))
+        common = facts("line_faults", ("openvino", "pymodbus", "asyncua"))
+        common |= {"rules": RULES, "rate": RATE, **totals}
+        append(output, (common | row for row in rows))
 
 
 if __name__ == "__main__":

@@ -23,7 +23,6 @@ from asyncua.crypto.security_policies import SecurityPolicyBasic256Sha256
 from pymodbus.client import ModbusTcpClient
 from pymodbus.exceptions import ModbusException
 
-from rdx_fast.line.handshake import Controls
 from rdx_fast.line.registers import (
     STATION_COUNT,
     STATION_START,
@@ -31,6 +30,7 @@ from rdx_fast.line.registers import (
     value,
     write_controls,
 )
+from rdx_fast.line.signals import Controls
 
 PART_IDS = 0xFFFF
 
@@ -86,6 +86,7 @@ class ModbusPlc:
     _controls: Controls = field(default_factory=Controls)
     _waiting: dict[int, tuple[int, float]] = field(default_factory=dict)
     _next: int = 1
+    _cut: bool = False
 
     def run(self) -> Iterator[Answer]:
         client = self._connect()
@@ -96,7 +97,7 @@ class ModbusPlc:
             if self.orders.cut_s:
                 client.close()
                 time.sleep(self.orders.cut_s)
-                self.orders.cut_s = 0.0
+                self.orders.cut_s, self._cut = 0.0, True
             if self.orders.heartbeat:
                 beat = self._controls.heartbeat % PART_IDS + 1
                 self._controls = replace(self._controls, heartbeat=beat)
@@ -104,6 +105,7 @@ class ModbusPlc:
             try:
                 words = self._scan(client)
             except (ModbusException, OSError):
+                self._cut = True
                 client.close()
                 time.sleep(0.02)
                 client.connect()
@@ -111,6 +113,7 @@ class ModbusPlc:
                 now = time.monotonic()
                 yield from self._think(words, now, begin)
             yield from self._give_up(time.monotonic(), begin)
+            self._cut = False
             time.sleep(self.scan_s)
         client.close()
 
@@ -169,7 +172,7 @@ class ModbusPlc:
 
     def _give_up(self, now: float, begin: float) -> Iterator[Answer]:
         """Parts that waited too long, and those that passed while there was no connection."""
-        while self.rate and self._next <= self.count and not self.orders.stopped:
+        while self.rate and self._cut and self._next <= self.count and not self.orders.stopped:
             due = begin + (self._next - 1) / self.rate
             if now < due + 1 / self.rate:
                 break

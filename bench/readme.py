@@ -17,6 +17,7 @@ from typing import Annotated, Any
 import typer
 
 from rdx_fast.bench.records import spread_text
+from rdx_fast.line.registers import ERRORS, MAP
 
 RESULTS = Path("bench/results")
 PAGES = (
@@ -24,6 +25,7 @@ PAGES = (
     Path("docs/performance.md"),
     Path("docs/kernels.md"),
     Path("docs/evaluation.md"),
+    Path("docs/plc.md"),
 )
 _BLOCK = re.compile(r"(<!-- figures: (\S+) -->\n).*?(<!-- end of figures -->)", re.DOTALL)
 
@@ -295,6 +297,49 @@ def _accuracy(rows: Sequence[Row]) -> str:
     return _markdown(header, lines) + _measured(found[0], command)
 
 
+def _registers(rows: Sequence[Row]) -> str:
+    lines = [(r.address, r.writer, r.name, r.type, r.meaning) for r in MAP]
+    return _markdown(("register", "written by", "name", "type", "meaning"), lines)
+
+
+def _errors(rows: Sequence[Row]) -> str:
+    return _markdown(("code", "name", "meaning"), ERRORS)
+
+
+def _line(rows: Sequence[Row]) -> str:
+    found = _newest(rows, "line", "protocol", "rate")
+    names = list(found[0]["ms"])
+    lines = []
+    for row in found:
+        times = ["/".join(_ms(row["ms"][n][p]) for p in ("p50", "p99", "p99.9")) for n in names]
+        rate = "as fast as it goes" if row["rate"] is None else f"{row['rate']:g} a second"
+        lines.append((row["protocol"], rate, row["parts"], f"{row['parts_per_s']:.1f}", *times))
+    header = ("protocol", "rate", "parts", "parts/s", *(f"{n}, ms" for n in names))
+    command = "python -m rdx_fast.bench.line demo/cells.rdx"
+    return _markdown(header, lines) + _measured(found[0], command)
+
+
+def _line_faults(rows: Sequence[Row]) -> str:
+    found = _newest_run(rows, "line_faults")
+    lines = []
+    for row in found:
+        told = ", ".join(f"{count} {name}" for name, count in row["results"].items())
+        errors = ", ".join(row["errors"]) or "-"
+        told = told.replace("NONE", "without an answer")
+        lines.append((" and ".join(row["faults"]), told, errors, f"{row['recovered_s']:.2f}"))
+    header = ("fault", "parts meanwhile", "error codes", "s from its end to the next OK")
+    command = "python -m rdx_fast.bench.line_faults demo/cells.rdx --frames GOOD"
+    return _markdown(header, lines) + _measured(found[0], command)
+
+
+def _line_fuzz(rows: Sequence[Row]) -> str:
+    row = _rows_of(rows, "line_fuzz", lambda row: True)[-1]
+    header = ("malformed messages", "states published", "rules broken", "inspection after it")
+    line = (row["messages"], row["states_published"], len(row["broken"]), row["then"])
+    command = "python -m rdx_fast.bench.line_fuzz demo/cells.rdx --frames GOOD"
+    return _markdown(header, [line]) + _measured(row, command)
+
+
 def _ms(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f}" if value < 10 else f"{value:.1f}"
 
@@ -310,6 +355,11 @@ TABLES: dict[str, Callable[[Sequence[Row]], str]] = {
     "growth": _growth,
     "soak": _soak,
     "accuracy": _accuracy,
+    "registers": _registers,
+    "errors": _errors,
+    "line": _line,
+    "line-faults": _line_faults,
+    "line-fuzz": _line_fuzz,
 }
 
 

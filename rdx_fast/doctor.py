@@ -29,6 +29,12 @@ _OPTIONAL = (
     ("matplotlib", "plots of bench", "bench"),
     ("cuda-bindings", "engines on a GPU", "gpu"),
     ("triton", "building the GPU's kernels", "kernels"),
+    ("pymodbus", "a station's Modbus TCP", "station"),
+    ("asyncua", "a station's OPC UA", "station"),
+    ("prometheus-client", "a station's metrics", "station"),
+    ("structlog", "a station's logs", "station"),
+    ("opencv-python-headless", "cameras by OpenCV", "opencv"),
+    ("pyarrow", "records as Parquet", "parquet"),
     ("elpv-dataset", "demo", "demo"),
 )
 

@@ -11,18 +11,17 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from rdx_fast.line.handshake import (
+from rdx_fast.line.handshake import Handshake, Rules
+from rdx_fast.line.signals import (
     Command,
     Controls,
     ErrorCode,
     Finding,
     GiveUp,
-    Handshake,
     Inspect,
     Publish,
     Record,
     ResultCode,
-    Rules,
     SelectJob,
     Status,
     Taken,
@@ -237,7 +236,7 @@ class Walk(RuleBasedStateMachine):
 
 
 TestWalk = Walk.TestCase
-TestWalk.settings = settings(max_examples=300, stateful_step_count=60, deadline=None)
+TestWalk.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
 
 
 # Every reachable state
@@ -294,7 +293,6 @@ def copied(world: World) -> World:
         old,
         _pending=deque(replace(p) for p in old._pending),
         _flags=replace(old._flags),
-        _counts=replace(old._counts),
         _job=replace(old._job),
         _overdue=set(old._overdue),
         _out=[],

@@ -52,7 +52,7 @@ MAY_IMPORT_TORCH = {
 OWNED = {
     "triton": {"rdx_fast.kernels.triton_kernels", "rdx_fast.kernels.aot"},
     "cuda": {"rdx_fast.kernels.driver", "rdx_fast.engines.cuda"},
-    "asyncua": {"rdx_fast.line.opcua", "rdx_fast.bench.plc"},
+    "asyncua": {"rdx_fast.line.opcua", "rdx_fast.bench.plc", "rdx_fast.bench.line_fuzz"},
     "cryptography": {"rdx_fast.line.opcua"},
     "cv2": {"rdx_fast.line.opencv_camera"},
     "matplotlib": {"rdx_fast.bench.pictures"},

@@ -19,9 +19,9 @@ from rich.table import Table
 from rdx_fast.cli.common import JsonFlag, data, notes
 from rdx_fast.errors import MissingDependencyError
 from rdx_fast.line.config import read_station
-from rdx_fast.line.handshake import ResultCode
 from rdx_fast.line.records import COLUMNS, Filter, InspectionRecord, RecordError, read_records
 from rdx_fast.line.registers import MAP
+from rdx_fast.line.signals import ResultCode
 
 _ROWS_AT_ONCE = 10_000
 

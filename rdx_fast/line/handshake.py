@@ -9,56 +9,24 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field, replace
-from enum import IntEnum
 
-WORD = 0xFFFF
-
-
-class ResultCode(IntEnum):
-    """What a part is told to be. All but OK mean reject."""
-
-    NONE = 0
-    OK = 1
-    NG = 2
-    ERROR = 3
-    LATE = 4
-
-
-class ErrorCode(IntEnum):
-    """Why a part was not inspected, or why the station raises an alarm."""
-
-    NONE = 0
-    ENGINE = 10
-    ENGINE_HUNG = 11
-    CAMERA = 20
-    CAMERA_TIMEOUT = 21
-    FRAME_BAD = 22
-    FRAME_SIZE = 23
-    FRAME_DROPPED = 24
-    JOB_UNKNOWN = 30
-    JOB_BROKEN = 31
-    LINK_LOST = 40
-    MISSED_TRIGGER = 41
-    OVERRUN = 42
-    OFFLINE = 43
-    DEADLINE = 50
-    RECORD = 60
-
-
-@dataclass(frozen=True, slots=True)
-class Controls:
-    """What the PLC writes. ``part_id``, ``job``, ``heartbeat``, ``deadline_ms``: 16 bits each; job
-    0 leaves the job as it is, deadline 0 is the configuration's."""
-
-    enable: bool = False
-    trigger: bool = False
-    ack: bool = False
-    reset: bool = False
-    offline: bool = False
-    part_id: int = 0
-    job: int = 0
-    heartbeat: int = 0
-    deadline_ms: int = 0
+from rdx_fast.line.signals import (
+    WORD,
+    Command,
+    Controls,
+    Counts,
+    ErrorCode,
+    Finding,
+    GiveUp,
+    Inspect,
+    Publish,
+    Record,
+    ResultCode,
+    SelectJob,
+    Status,
+    Taken,
+    Verdict,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,124 +55,6 @@ class Rules:
             raise ValueError(f"deadline_ms is {self.deadline_ms}, wanted at most {WORD}")
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What came of an inspection: a verdict with its ``score`` and ``area_px`` (map pixels above
-    the threshold), or an ``error``; ``detail`` says more to people."""
-
-    is_anomalous: bool | None
-    score: float = 0.0
-    area_px: int = 0
-    error: ErrorCode = ErrorCode.NONE
-    detail: str = ""
-
-    def __post_init__(self) -> None:
-        if (self.is_anomalous is None) != (self.error is not ErrorCode.NONE):
-            raise ValueError("a finding has a verdict or an error, and not both")
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """The answer to one trigger. Times are those of the inputs; ``revision`` counts its changes."""
-
-    inspection_id: int
-    part_id: int
-    job: int
-    triggered: float
-    deadline: float
-    code: ResultCode = ResultCode.NONE
-    error: ErrorCode = ErrorCode.NONE
-    detail: str = ""
-    score: float = 0.0
-    area_px: int = 0
-    decided: float = 0.0
-    revision: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Status:
-    """What the PLC reads. ``result`` is data of the result shown, ``valid`` says that it may be
-    taken; ``ok`` and ``ng`` follow from it. ``error``: the station's own alarm, not the part's."""
-
-    online: bool = False
-    trigger_ready: bool = False
-    trigger_ack: bool = False
-    busy: bool = False
-    valid: bool = False
-    missed_trigger: bool = False
-    overrun: bool = False
-    link_lost: bool = False
-    record_alarm: bool = False
-    error: ErrorCode = ErrorCode.NONE
-    result: Verdict | None = None
-    latency_s: float = 0.0
-    heartbeat: int = 0
-    active_job: int = 0
-    waiting: int = 0
-    triggers: int = 0
-    answered: int = 0
-    passed: int = 0
-    rejected: int = 0
-    missed: int = 0
-
-    @property
-    def ok(self) -> bool:
-        return self.result is not None and self.result.code is ResultCode.OK
-
-    @property
-    def ng(self) -> bool:
-        return self.result is not None and self.result.code is not ResultCode.OK
-
-
-@dataclass(frozen=True, slots=True)
-class Inspect:
-    """Take a picture and score it; answer with ``Handshake.finished``."""
-
-    part: Verdict
-
-
-@dataclass(frozen=True, slots=True)
-class SelectJob:
-    """Make the job the active one; answer with ``job_selected`` or ``job_failed``."""
-
-    job: int
-
-
-@dataclass(frozen=True, slots=True)
-class GiveUp:
-    """The engine's call hangs: go on without it, with an engine opened anew when the active job is
-    selected next."""
-
-    inspection_id: int
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """Put on disk, in place of an earlier revision; answer with ``recorded``. A verdict that the
-    PLC was never shown (overrun) wants no answer: its ``shown`` is false."""
-
-    verdict: Verdict
-    shown: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Publish:
-    """Show the PLC this, before any later one."""
-
-    status: Status
-
-
-@dataclass(frozen=True, slots=True)
-class Taken:
-    """The PLC has acknowledged a result."""
-
-    verdict: Verdict
-    after_s: float
-
-
-Command = Inspect | SelectJob | GiveUp | Record | Publish | Taken
-
-
 @dataclass(slots=True)
 class _Pending:
     """A verdict on its way to the PLC: made, recorded, then shown."""
@@ -223,15 +73,6 @@ class _Flags:
     overrun: bool = False
     record_alarm: bool = False
     error: ErrorCode = ErrorCode.NONE
-
-
-@dataclass(slots=True)
-class _Counts:
-    triggers: int = 0
-    answered: int = 0
-    passed: int = 0
-    rejected: int = 0
-    missed: int = 0
 
 
 @dataclass(slots=True)
@@ -270,7 +111,7 @@ class Handshake:
     _latency_s: float = 0.0
     _overdue: set[tuple[int, int]] = field(default_factory=set)  # shown before they were on disk
     _flags: _Flags = field(default_factory=_Flags)
-    _counts: _Counts = field(default_factory=_Counts)
+    _counts: Counts = field(default_factory=Counts)
     _job: _Job = field(default_factory=_Job)
     _published: Status = field(default_factory=Status)
     _out: list[Command] = field(default_factory=list)
@@ -410,7 +251,7 @@ class Handshake:
 
     def _trigger(self, part_id: int, deadline_ms: int, enabled: bool, now: float) -> bool:
         """Whether there will be an answer."""
-        self._counts.triggers += 1
+        self._count("triggers")
         allowed = (deadline_ms or self.rules.deadline_ms) / 1000
         part = Verdict(
             inspection_id=self.next_id,
@@ -425,7 +266,7 @@ class Handshake:
             # No place for an answer: not even acknowledged, so the PLC knows that it has none.
             self._flags.overrun = True
             self._flags.error = ErrorCode.OVERRUN
-            self._counts.missed += 1
+            self._count("missed")
             lost = replace(
                 part,
                 code=ResultCode.ERROR,
@@ -457,9 +298,12 @@ class Handshake:
             return self._job.error, self._job.detail
         if self._engine_busy is not None:
             self._flags.missed_trigger = True
-            self._counts.missed += 1
+            self._count("missed")
             return ErrorCode.MISSED_TRIGGER, "the part before was still being inspected"
         return None
+
+    def _count(self, what: str) -> None:
+        self._counts = replace(self._counts, **{what: getattr(self._counts, what) + 1})
 
     def _room(self) -> int:
         return self.rules.queue - len(self._pending) - (self._shown is not None)
@@ -477,9 +321,10 @@ class Handshake:
 
     def _take(self, now: float) -> None:
         if self._shown is not None and self._valid:
-            self._counts.answered += 1
+            self._count("answered")
             self._out.append(Taken(self._shown, now - self._shown.triggered))
             self._shown, self._valid = None, False
+            self._publish()  # nothing, before the next one
 
     def _reset(self) -> None:
         self._flags = _Flags(record_alarm=self._flags.record_alarm)
@@ -570,9 +415,9 @@ class Handshake:
             self._latency_s = now - verdict.triggered
             self._shown = verdict
             if verdict.code is ResultCode.OK:
-                self._counts.passed += 1
+                self._count("passed")
             else:
-                self._counts.rejected += 1
+                self._count("rejected")
             self._publish()  # the data, before they are valid
             self._valid = True
 
@@ -588,7 +433,7 @@ class Handshake:
         triggered = controls is not None and controls.trigger
         offline = controls is not None and controls.offline
         online = self._online and not offline
-        flags, counts = self._flags, self._counts
+        flags = self._flags
         status = Status(
             online=online,
             trigger_ready=(
@@ -611,11 +456,7 @@ class Handshake:
             heartbeat=self._heartbeat,
             active_job=self._job.active,
             waiting=len(self._pending),
-            triggers=counts.triggers,
-            answered=counts.answered,
-            passed=counts.passed,
-            rejected=counts.rejected,
-            missed=counts.missed,
+            counts=self._counts,
         )
         if status != self._published:
             self._published = status

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from rdx_fast.errors import RdxError
 from rdx_fast.line.cameras import BadFrameError, CameraTimeoutError, FrameSource
 from rdx_fast.line.config import StationConfig
-from rdx_fast.line.handshake import ErrorCode, Finding, Verdict
-from rdx_fast.line.jobs import Job, JobSource
+from rdx_fast.line.jobs import Job, JobError, JobSource
+from rdx_fast.line.signals import ErrorCode, Finding, Verdict
 
 
 @dataclass(slots=True)
@@ -53,13 +53,19 @@ class Inspector:
         self._last_number: int | None = None
         self._active: Job | None = None
         self._reopen: int | None = None
+        self._failed: dict[int, str] = {}
 
     def select(self, job: int) -> None:
         """Make a job the active one. Raises ``JobError``; the one before then stays."""
-        if job == self._reopen:
-            self._active, self._reopen = self._jobs.reopen(job), None
-        else:
-            self._active = self._jobs.select(job)
+        try:
+            if job == self._reopen:
+                self._active, self._reopen = self._jobs.reopen(job), None
+            else:
+                self._active = self._jobs.select(job)
+        except JobError as error:
+            self._failed[job] = str(error)
+            raise
+        self._failed.pop(job, None)
 
     def successor(self) -> Inspector:
         """An inspector in place of this one, which hangs; it has no job until one is selected."""
@@ -71,7 +77,7 @@ class Inspector:
 
     def inspect(self, part: Verdict) -> tuple[Finding, Facts]:
         """Never raises: whatever goes wrong is the finding."""
-        facts = Facts(job=self._active, start=time.monotonic())
+        facts = Facts(start=time.monotonic())
         try:
             return self._inspect(part, facts), facts
         except _FrameError as error:
@@ -83,9 +89,9 @@ class Inspector:
     def _inspect(self, part: Verdict, facts: Facts) -> Finding:
         job = self._active
         if job is None or job.id != part.job:
-            active = "none" if job is None else str(job.id)
-            detail = f"job {part.job} could not be selected; active is {active}"
+            detail = self._failed.get(part.job, f"job {part.job} is not selected")
             return Finding(None, error=ErrorCode.JOB_BROKEN, detail=detail)
+        facts.job = job
         begin = time.monotonic()
         try:
             frame = self._frame()

@@ -7,8 +7,8 @@ from types import TracebackType
 
 from rdx_fast.errors import MissingDependencyError
 from rdx_fast.line.config import MetricsConfig
-from rdx_fast.line.handshake import Status
 from rdx_fast.line.records import InspectionRecord
+from rdx_fast.line.signals import Status
 from rdx_fast.line.station import Station, StationError
 
 try:
@@ -111,5 +111,5 @@ class _StatusCollector(Collector):
             value = float(getattr(status, name))
             yield GaugeMetricFamily(f"rdx_fast_{name}", meaning, value=value)
         for name, meaning in _COUNTERS.items():
-            value = float(getattr(status, name))
+            value = float(getattr(status.counts, name))
             yield CounterMetricFamily(f"rdx_fast_{name}", meaning, value=value)

@@ -18,9 +18,9 @@ from typing import Any
 
 from rdx_fast.errors import MissingDependencyError
 from rdx_fast.line.config import OpcUaConfig
-from rdx_fast.line.handshake import ErrorCode, ResultCode, Status
 from rdx_fast.line.records import InspectionRecord
 from rdx_fast.line.server_thread import ServerThread
+from rdx_fast.line.signals import ErrorCode, ResultCode, Status
 from rdx_fast.line.station import Station, StationError
 
 try:
@@ -63,11 +63,11 @@ _STATUS: dict[str, tuple[_Type, Callable[[Status], Any]]] = {
     "ActiveJob": (_Type.UInt16, lambda s: s.active_job),
     "Waiting": (_Type.UInt16, lambda s: s.waiting),
     "Heartbeat": (_Type.UInt16, lambda s: s.heartbeat),
-    "Triggers": (_Type.UInt32, lambda s: s.triggers & 0xFFFFFFFF),
-    "Passed": (_Type.UInt32, lambda s: s.passed & 0xFFFFFFFF),
-    "Rejected": (_Type.UInt32, lambda s: s.rejected & 0xFFFFFFFF),
-    "Missed": (_Type.UInt32, lambda s: s.missed & 0xFFFFFFFF),
-    "Answered": (_Type.UInt32, lambda s: s.answered & 0xFFFFFFFF),
+    "Triggers": (_Type.UInt32, lambda s: s.counts.triggers & 0xFFFFFFFF),
+    "Passed": (_Type.UInt32, lambda s: s.counts.passed & 0xFFFFFFFF),
+    "Rejected": (_Type.UInt32, lambda s: s.counts.rejected & 0xFFFFFFFF),
+    "Missed": (_Type.UInt32, lambda s: s.counts.missed & 0xFFFFFFFF),
+    "Answered": (_Type.UInt32, lambda s: s.counts.answered & 0xFFFFFFFF),
 }
 _RESULT: dict[str, tuple[_Type, Callable[[InspectionRecord], Any]]] = {
     "ResultId": (_Type.UInt32, lambda r: r.inspection_id & 0xFFFFFFFF),

@@ -6,7 +6,7 @@ import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from rdx_fast.line.handshake import WORD, Controls, ErrorCode, ResultCode, Status
+from rdx_fast.line.signals import WORD, Controls, ErrorCode, ResultCode, Status
 
 PLC_START, PLC_COUNT = 0, 10
 STATION_START, STATION_COUNT = 16, 32
@@ -116,11 +116,17 @@ MAP: tuple[Register, ...] = (
         "of the result; key of its record; high word first",
         lambda s: _double_word(s.result.inspection_id if s.result else 0),
     ),
-    Register(30, "triggers", "uint32", "seen since the start", lambda s: _double_word(s.triggers)),
-    Register(32, "passed", "uint32", "results OK", lambda s: _double_word(s.passed)),
-    Register(34, "rejected", "uint32", "all other results", lambda s: _double_word(s.rejected)),
-    Register(36, "missed", "uint32", "triggers too early", lambda s: _double_word(s.missed)),
-    Register(38, "answered", "uint32", "results acknowledged", lambda s: _double_word(s.answered)),
+    Register(
+        30, "triggers", "uint32", "seen since the start", lambda s: _double_word(s.counts.triggers)
+    ),
+    Register(32, "passed", "uint32", "results OK", lambda s: _double_word(s.counts.passed)),
+    Register(
+        34, "rejected", "uint32", "all other results", lambda s: _double_word(s.counts.rejected)
+    ),
+    Register(36, "missed", "uint32", "triggers too early", lambda s: _double_word(s.counts.missed)),
+    Register(
+        38, "answered", "uint32", "results acknowledged", lambda s: _double_word(s.counts.answered)
+    ),
 )
 ERRORS: tuple[tuple[int, str, str], ...] = tuple(
     (code.value, code.name, meaning)

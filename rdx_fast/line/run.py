@@ -15,7 +15,7 @@ from rdx_fast.detector import Detector
 from rdx_fast.line.cameras import FolderReplay, FrameSource, StillImage
 from rdx_fast.line.config import CameraConfig, StationFile
 from rdx_fast.line.jobs import Jobs, OpenDetector
-from rdx_fast.line.station import Station
+from rdx_fast.line.station import OnStatus, Station
 
 if TYPE_CHECKING:
     from rdx_fast.line.metrics import StationMetrics
@@ -49,6 +49,7 @@ def running(
     open_detector: OpenDetector | None = None,
     source: FrameSource | None = None,
     wall_clock: Callable[[], float] = time.time,
+    on_status: OnStatus | None = None,
 ) -> Iterator[Running]:
     """Open everything, go online, and close it in the end. ``open_detector``,
     ``source`` and ``wall_clock`` stand in for the real ones, for tests."""
@@ -60,7 +61,12 @@ def running(
         stack.callback(camera.close)
         jobs = Jobs(file.bundles, open_one)
         station = Station(
-            jobs, camera, file.station, first_job=file.first_job, wall_clock=wall_clock
+            jobs,
+            camera,
+            file.station,
+            first_job=file.first_job,
+            on_status=on_status,
+            wall_clock=wall_clock,
         )
         servers: dict[str, ModbusServer | OpcUaServer | StationMetrics] = {}
         if file.modbus is not None:

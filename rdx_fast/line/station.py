@@ -5,56 +5,41 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from rdx_fast.detector import Detector
 from rdx_fast.errors import RdxError
 from rdx_fast.line.cameras import FrameSource
 from rdx_fast.line.config import StationConfig
-from rdx_fast.line.handshake import (
+from rdx_fast.line.handshake import Handshake
+from rdx_fast.line.inspector import Inspector
+from rdx_fast.line.jobs import JobError, JobSource, OneDetector
+from rdx_fast.line.recorder import Recorder
+from rdx_fast.line.records import InspectionRecord
+from rdx_fast.line.signals import (
     Command,
     Controls,
     ErrorCode,
     GiveUp,
-    Handshake,
     Inspect,
     Publish,
     Record,
-    ResultCode,
     SelectJob,
     Status,
     Taken,
     Verdict,
 )
-from rdx_fast.line.inspector import Facts, Inspector
-from rdx_fast.line.jobs import JobError, JobSource, OneDetector
-from rdx_fast.line.pictures import PictureStore
-from rdx_fast.line.records import InspectionRecord, RecordError, RecordWriter
 from rdx_fast.line.worker import Worker
 
 log = logging.getLogger(__name__)
 
 OnStatus = Callable[[Status], None]
 OnResult = Callable[[InspectionRecord], None]
-# Inspections whose facts are remembered: more than can be on their way to the PLC.
-_REMEMBERED = 256
-_PICTURES_WAITING = 32
 
 
 class StationError(RdxError):
     """The station was asked for something that it cannot do now."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Picture:
-    """A picture was kept."""
-
-    inspection_id: int
-    name: str
 
 
 class Station:
@@ -87,29 +72,22 @@ class Station:
         self._jobs: JobSource = (
             OneDetector(detector) if isinstance(detector, Detector) else detector
         )
-        self._wall_clock = wall_clock
         self._first_job = first_job if first_job is not None else min(self._jobs.ids)
         with_pictures = records is not None and records.pictures_mb > 0
         self._inspector = Inspector(self._jobs, source, self.config, with_pictures)
         self._jobs.open_all()
         self._inspector.select(self._first_job)
-        self._writer = None if records is None else RecordWriter(records.path, records.sync)
-        self._pictures = None
-        if records is not None and with_pictures:
-            self._pictures = PictureStore(records.pictures, records.pictures_mb)
-        next_id = 1 if self._writer is None else self._writer.next_id
-        self._handshake = Handshake(self.config.rules, self._jobs.ids, next_id)
+        self._recorder = Recorder(records, wall_clock, self._recorded)
+        self._handshake = Handshake(self.config.rules, self._jobs.ids, self._recorder.next_id)
         self._on_status: list[OnStatus] = []
         self._on_result: list[OnResult] = []
         self.listen(on_status, on_result)
-        self._facts: OrderedDict[int, Facts] = OrderedDict()
         # Guards the handshake.
         self._lock = threading.RLock()
         self._sooner = threading.Condition(self._lock)  # the timer is wanted earlier
         self._shown = threading.Condition(self._lock)  # a result is
         self._timer_until = 0.0
         self._running = False
-        self._record_failed = False
         self._last_shown = 0
 
     def listen(self, on_status: OnStatus | None = None, on_result: OnResult | None = None) -> None:
@@ -185,7 +163,7 @@ class Station:
                 )
             verdict = self.status.result
             assert verdict is not None
-            record = self._record_of(verdict)
+            record = self._recorder.record_of(verdict)
             self.acknowledge()
         return record
 
@@ -207,11 +185,8 @@ class Station:
     def start(self) -> None:
         """Go online."""
         self._inspections = self._new_inspections()
-        self._recordings = Worker[Record | Taken | _Picture]("records", self._record, self._flush)
         self._results = Worker[InspectionRecord]("results", self._tell)
-        self._photos = Worker[tuple[Verdict, Facts]](
-            "pictures", self._keep_picture, most=_PICTURES_WAITING
-        )
+        self._recorder.start()
         self._running = True
         with self._lock:
             self._do(self._handshake.go_online(self._first_job, time.monotonic()))
@@ -229,12 +204,8 @@ class Station:
             self._sooner.notify_all()
         self._timer.join()
         self._inspections.stop()
-        self._recordings.stop()
+        self._recorder.stop()
         self._results.stop()
-        self._photos.stop()
-        self._flush()
-        if self._writer is not None:
-            self._writer.close()
         self._jobs.close()
         log.info("offline")
 
@@ -255,7 +226,7 @@ class Station:
                 case Inspect() | SelectJob():
                     self._inspections.put(command)
                 case Record() | Taken():
-                    self._recordings.put(command)
+                    self._recorder.put(command)
                 case GiveUp(inspection_id):
                     log.error("inspection hangs", extra={"inspection_id": inspection_id})
                     self._inspector = self._inspector.successor()
@@ -272,7 +243,7 @@ class Station:
         shown = status.result
         if status.valid and shown is not None and shown.inspection_id != self._last_shown:
             self._last_shown = shown.inspection_id
-            self._results.put(self._record_of(shown))
+            self._results.put(self._recorder.record_of(shown))
             self._shown.notify_all()
 
     def _tick(self) -> None:
@@ -291,6 +262,8 @@ class Station:
         inspector = self._inspector
 
         def handle(command: Inspect | SelectJob) -> None:
+            if inspector is not self._inspector:
+                return  # it hung, and has a successor
             if isinstance(command, SelectJob):
                 self._select(inspector, command.job)
             else:
@@ -298,7 +271,7 @@ class Station:
                 inspection_id = command.part.inspection_id
                 with self._lock:
                     if inspector is self._inspector:
-                        self._remember(inspection_id, facts)
+                        self._recorder.remember(inspection_id, facts)
                         now = time.monotonic()
                         self._do(self._handshake.finished(inspection_id, finding, now))
 
@@ -323,121 +296,11 @@ class Station:
                 code = ErrorCode.JOB_BROKEN
                 self._do(self._handshake.job_failed(job, code, failure, now))
 
-    def _remember(self, inspection_id: int, facts: Facts) -> None:
-        self._facts[inspection_id] = facts
-        if len(self._facts) > _REMEMBERED:
-            self._facts.popitem(last=False)
-
-    # Records
-
-    def _record(self, command: Record | Taken | _Picture) -> None:
-        if isinstance(command, _Picture):
-            if self._writer is not None:
-                self._writer.note(command.inspection_id, "picture", command.name)
-            return
-        verdict = command.verdict
-        if isinstance(command, Taken):
-            if self._writer is not None:
-                self._writer.note(verdict.inspection_id, "taken_ms", 1000 * command.after_s)
-            self._facts.pop(verdict.inspection_id, None)
-            return
-        written = True
-        if self._writer is not None:
-            try:
-                self._writer.write(self._record_of(verdict))
-            except RecordError as error:
-                written = False
-                self._report_record(error)
-            else:
-                self._report_record(None)
+    def _recorded(self, verdict: Verdict, succeeded: bool) -> None:
         with self._lock:
-            now = time.monotonic()
-            self._do(
-                self._handshake.recorded(verdict.inspection_id, verdict.revision, written, now)
-            )
-        if self._writer is not None:
-            self._writer.note(
-                verdict.inspection_id, "recorded_ms", 1000 * (now - verdict.triggered)
-            )
-        facts = self._facts.get(verdict.inspection_id)
-        if (
-            self._pictures is not None
-            and verdict.code is not ResultCode.OK
-            and facts is not None
-            and facts.frame is not None
-            and not self._photos.put((verdict, facts))
-        ):
-            log.warning("picture lost", extra={"inspection_id": verdict.inspection_id})
-
-    def _flush(self) -> None:
-        if self._writer is None:
-            return
-        try:
-            self._writer.flush()
-        except RecordError as error:
-            self._report_record(error)
-
-    def _report_record(self, error: RecordError | None) -> None:
-        """Once when it begins to fail, once when it works again."""
-        failed = error is not None
-        if failed and not self._record_failed:
-            log.error("records fail", extra={"detail": str(error)})
-        elif self._record_failed and not failed:
-            log.info("records work again")
-        self._record_failed = failed
-
-    def _record_of(self, verdict: Verdict) -> InspectionRecord:
-        facts = self._facts.get(verdict.inspection_id) or Facts()
-        stages = facts.stages_ms
-        # The wall clock may be set at any time: only the present is asked of it.
-        triggered_at = self._wall_clock() - (time.monotonic() - verdict.triggered)
-        scored = facts.scored
-        return InspectionRecord(
-            inspection_id=verdict.inspection_id,
-            part_id=verdict.part_id,
-            job=verdict.job,
-            bundle=facts.job.name if facts.job else None,
-            bundle_sha256=facts.job.bundle_sha256 if facts.job else None,
-            triggered_at=datetime.fromtimestamp(triggered_at, UTC).isoformat(
-                timespec="microseconds"
-            ),
-            deadline_ms=1000 * (verdict.deadline - verdict.triggered),
-            result=verdict.code.name,
-            error=verdict.error.name if verdict.error else None,
-            detail=verdict.detail or None,
-            score=verdict.score if scored else None,
-            threshold=facts.job.detector.manifest.threshold.value if facts.job else None,
-            area_px=verdict.area_px if scored else None,
-            start_ms=_ms(facts.start and facts.start - verdict.triggered),
-            grab_ms=_ms(facts.grab_s),
-            preprocess_ms=stages.get("preprocess"),
-            network_ms=stages.get("network"),
-            postprocess_ms=stages.get("postprocess"),
-            score_ms=_ms(facts.score_s),
-            decided_ms=1000 * (verdict.decided - verdict.triggered),
-        )
-
-    def _keep_picture(self, rejected: tuple[Verdict, Facts]) -> None:
-        verdict, facts = rejected
-        assert self._pictures is not None
-        assert facts.frame is not None
-        assert facts.job is not None
-        threshold = facts.job.detector.manifest.threshold.value
-        taken = datetime.fromtimestamp(self._wall_clock(), UTC)
-        try:
-            name = self._pictures.keep(
-                verdict.inspection_id, taken, facts.frame, facts.anomaly_map, threshold
-            )
-        except OSError as error:
-            detail = {"inspection_id": verdict.inspection_id, "detail": str(error)}
-            log.error("picture not kept", extra=detail)
-        else:
-            self._recordings.put(_Picture(verdict.inspection_id, name))
+            done = (verdict.inspection_id, verdict.revision, succeeded)
+            self._do(self._handshake.recorded(*done, time.monotonic()))
 
     def _tell(self, record: InspectionRecord) -> None:
         for callback in self._on_result:
             callback(record)
-
-
-def _ms(seconds: float | None) -> float | None:
-    return None if seconds is None else 1000 * seconds

@@ -1,0 +1,30 @@
+"""A controller of your own: its loop, its PLC library, and a station that inspects.
+
+python examples/controller.py part.rdx frames
+"""
+
+import sys
+from pathlib import Path
+
+from my_plc import connect  # your fieldbus: parts() yields ids, reject(id) and accept(id) act
+
+from rdx_fast import Detector
+from rdx_fast.line import FolderReplay, InspectionRecord, Rules, Station, StationConfig
+
+
+def tell(record: InspectionRecord) -> None:
+    print(f"part {record.part_id}: {record.result} {record.error or ''} {record.decided_ms:.1f} ms")
+
+
+bundle, frames = sys.argv[1:]
+rules = Rules(deadline_ms=200)
+with (
+    Detector(bundle, threads=2) as detector,
+    connect() as plc,
+    Station(detector, FolderReplay(Path(frames)), StationConfig(rules), on_result=tell) as station,
+):
+    for part_id in plc.parts():
+        if station.inspect(part_id).result == "OK":
+            plc.accept(part_id)
+        else:  # NG, LATE, ERROR: not inspected is not good
+            plc.reject(part_id)

@@ -1,0 +1,179 @@
+"""What becomes of verdicts and frames: rows and pictures on disk, each by a thread of its own."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from rdx_fast.line.config import RecordConfig
+from rdx_fast.line.inspector import Facts
+from rdx_fast.line.pictures import PictureStore
+from rdx_fast.line.records import InspectionRecord, RecordError, RecordWriter
+from rdx_fast.line.signals import Record, ResultCode, Taken, Verdict
+from rdx_fast.line.worker import Worker
+
+log = logging.getLogger(__name__)
+
+# Inspections whose facts are remembered: more than can be on their way to the PLC.
+_REMEMBERED = 256
+_PICTURES_WAITING = 32
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """A picture was kept under this name."""
+
+    inspection_id: int
+    name: str
+
+
+class Recorder:
+    """``config`` None records nothing, and says at once that it did. ``recorded``: told of each
+    row, with whether all rows are on disk now. Raises ``RecordError`` if the file cannot be
+    opened."""
+
+    def __init__(
+        self,
+        config: RecordConfig | None,
+        wall_clock: Callable[[], float],
+        recorded: Callable[[Verdict, bool], None],
+    ) -> None:
+        self._wall_clock, self._recorded = wall_clock, recorded
+        self._writer = None if config is None else RecordWriter(config.path, config.sync)
+        self._pictures = None
+        if config is not None and config.pictures_mb > 0:
+            self._pictures = PictureStore(config.pictures, config.pictures_mb)
+        self.next_id = 1 if self._writer is None else self._writer.next_id
+        self._facts: OrderedDict[int, Facts] = OrderedDict()
+        self._failing = False
+
+    def start(self) -> None:
+        self._rows = Worker[Record | Taken | _Kept]("records", self._handle, self._flush)
+        self._photos = Worker[tuple[Verdict, Facts]]("pictures", self._keep, most=_PICTURES_WAITING)
+
+    def stop(self) -> None:
+        """Write what there is, and close."""
+        self._photos.stop()
+        self._rows.stop()
+        self._flush()
+        if self._writer is not None:
+            self._writer.close()
+
+    def put(self, command: Record | Taken) -> None:
+        """Record a verdict, or that it was taken."""
+        self._rows.put(command)
+
+    def remember(self, inspection_id: int, facts: Facts) -> None:
+        """What is known of an inspection, before its verdict is recorded."""
+        self._facts[inspection_id] = facts
+        if len(self._facts) > _REMEMBERED:
+            self._facts.popitem(last=False)
+
+    def record_of(self, verdict: Verdict) -> InspectionRecord:
+        """The row of a verdict."""
+        facts = self._facts.get(verdict.inspection_id) or Facts()
+        job, stages, scored = facts.job, facts.stages_ms, facts.scored
+        # The wall clock may be set at any time: only the present is asked of it.
+        triggered = self._wall_clock() - (time.monotonic() - verdict.triggered)
+        return InspectionRecord(
+            inspection_id=verdict.inspection_id,
+            part_id=verdict.part_id,
+            job=verdict.job,
+            bundle=job.name if job else None,
+            bundle_sha256=job.bundle_sha256 if job else None,
+            triggered_at=datetime.fromtimestamp(triggered, UTC).isoformat(timespec="microseconds"),
+            deadline_ms=1000 * (verdict.deadline - verdict.triggered),
+            result=verdict.code.name,
+            error=verdict.error.name if verdict.error else None,
+            detail=verdict.detail or None,
+            score=verdict.score if scored else None,
+            threshold=job.detector.manifest.threshold.value if job else None,
+            area_px=verdict.area_px if scored else None,
+            start_ms=_ms(facts.start and facts.start - verdict.triggered),
+            grab_ms=_ms(facts.grab_s),
+            preprocess_ms=stages.get("preprocess"),
+            network_ms=stages.get("network"),
+            postprocess_ms=stages.get("postprocess"),
+            score_ms=_ms(facts.score_s),
+            decided_ms=1000 * (verdict.decided - verdict.triggered),
+        )
+
+    # In the thread of the rows
+
+    def _handle(self, command: Record | Taken | _Kept) -> None:
+        match command:
+            case Record(verdict):
+                self._record(verdict)
+            case Taken(verdict, after_s):
+                self._note(verdict.inspection_id, "taken_ms", 1000 * after_s)
+                self._facts.pop(verdict.inspection_id, None)
+            case _Kept(inspection_id, name):
+                self._note(inspection_id, "picture", name)
+
+    def _record(self, verdict: Verdict) -> None:
+        if self._writer is not None:
+            try:
+                self._writer.write(self.record_of(verdict))
+            except RecordError as error:
+                self._report(error)
+            else:
+                self._report(None)
+        now = time.monotonic()
+        self._recorded(verdict, not self._failing)
+        self._note(verdict.inspection_id, "recorded_ms", 1000 * (now - verdict.triggered))
+        facts = self._facts.get(verdict.inspection_id)
+        if (
+            self._pictures is not None
+            and verdict.code is not ResultCode.OK
+            and facts is not None
+            and facts.frame is not None
+            and not self._photos.put((verdict, facts))
+        ):
+            log.warning("picture lost", extra={"inspection_id": verdict.inspection_id})
+
+    def _note(self, inspection_id: int, column: str, value: float | str) -> None:
+        if self._writer is not None:
+            self._writer.note(inspection_id, column, value)
+
+    def _flush(self) -> None:
+        if self._writer is not None:
+            try:
+                self._writer.flush()
+            except RecordError as error:
+                self._report(error)
+
+    def _report(self, error: RecordError | None) -> None:
+        """Once when it begins to fail, once when it works again."""
+        failing = error is not None or (self._writer is not None and self._writer.waiting > 0)
+        if failing and not self._failing:
+            log.error("records fail", extra={"detail": str(error)})
+        elif self._failing and not failing:
+            log.info("records work again")
+        self._failing = failing
+
+    # In the thread of the pictures
+
+    def _keep(self, rejected: tuple[Verdict, Facts]) -> None:
+        verdict, facts = rejected
+        assert self._pictures is not None
+        assert facts.frame is not None
+        assert facts.job is not None
+        threshold = facts.job.detector.manifest.threshold.value
+        taken = datetime.fromtimestamp(self._wall_clock(), UTC)
+        try:
+            name = self._pictures.keep(
+                verdict.inspection_id, taken, facts.frame, facts.anomaly_map, threshold
+            )
+        except OSError as error:
+            detail = {"inspection_id": verdict.inspection_id, "detail": str(error)}
+            log.error("picture not kept", extra=detail)
+        else:
+            self._rows.put(_Kept(verdict.inspection_id, name))
+
+
+def _ms(seconds: float | None) -> float | None:
+    return None if seconds is None else 1000 * seconds
