@@ -60,12 +60,12 @@ def drive(
     folder: Path, bundle: Path, frames: Path, count: int, rate: float | None, protocol: str
 ) -> dict[str, Any]:
     """One run. ``protocol``: "modbus", "opcua", or "modbus+opcua" (an OPC UA client listens)."""
-    rules = {"deadline_ms": 1000}
+    rules = {"deadline_ms": 5000}
     with_opcua = "opcua" in protocol
     configuration, ports = configure(folder, {1: bundle}, frames, rules, with_opcua)
     records = folder / "records.sqlite"
     opcua = ("--opcua", folder)
-    options = ("--count", count, *(() if rate is None else ("--rate", rate)))
+    options = ("--count", count, "--give-up", 10, *(() if rate is None else ("--rate", rate)))
     program = Path(sys.executable).with_name("rdx-fast")
     with LineProcess(program, "station", configuration) as station:
         _wait_for_port(station, list(ports.values()))
@@ -105,6 +105,7 @@ def drive(
         "parts": count,
         "parts_per_s": round(count / seconds, 2),
         "results": dict(Counter(ResultCode(a.code).name for a in answers)),
+        "errors": dict(Counter(r.error for r in on_record.values() if r.error)),
         "ms": stages(answers, on_record),
     }
 

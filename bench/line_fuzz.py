@@ -216,7 +216,7 @@ def after(station: Station) -> dict[str, Any]:
     status = station.status
     begun = status.counts.passed + status.counts.rejected
     station.select_job(1)
-    record = station.inspect(1)
+    record = station.inspect(1, deadline_ms=60_000)
     return {"alive": status.online, "inspected_before": begun, "then": record.result}
 
 

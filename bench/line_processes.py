@@ -75,7 +75,7 @@ class StationProcess(LineProcess):
     """``rdx_fast.bench.faulty_station``, online when it is started."""
 
     def __init__(self, configuration: Path) -> None:
-        super().__init__(sys.executable, "-m", "rdx_fast.bench.faulty_station", configuration)
+        super().__init__(sys.executable, "-P", "-m", "rdx_fast.bench.faulty_station", configuration)
 
     def start(self) -> None:
         begin = len(self.rows)
@@ -92,7 +92,7 @@ class PlcProcess(LineProcess):
     """``rdx_fast.bench.plc``."""
 
     def __init__(self, *arguments: object) -> None:
-        super().__init__(sys.executable, "-m", "rdx_fast.bench.plc", *arguments)
+        super().__init__(sys.executable, "-P", "-m", "rdx_fast.bench.plc", *arguments)
 
     @property
     def answers(self) -> list[Answer]:

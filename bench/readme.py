@@ -313,8 +313,9 @@ def _line(rows: Sequence[Row]) -> str:
     for row in found:
         times = ["/".join(_ms(row["ms"][n][p]) for p in ("p50", "p99", "p99.9")) for n in names]
         rate = "as fast as it goes" if row["rate"] is None else f"{row['rate']:g} a second"
-        lines.append((row["protocol"], rate, row["parts"], f"{row['parts_per_s']:.1f}", *times))
-    header = ("protocol", "rate", "parts", "parts/s", *(f"{n}, ms" for n in names))
+        told = _told(row)
+        lines.append((row["protocol"], rate, f"{row['parts_per_s']:.1f}", told, *times))
+    header = ("protocol", "parts", "parts/s", "answers", *(f"{n}, ms" for n in names))
     command = "python -m rdx_fast.bench.line demo/cells.rdx"
     return _markdown(header, lines) + _measured(found[0], command)
 
@@ -323,13 +324,17 @@ def _line_faults(rows: Sequence[Row]) -> str:
     found = _newest_run(rows, "line_faults")
     lines = []
     for row in found:
-        told = ", ".join(f"{count} {name}" for name, count in row["results"].items())
-        errors = ", ".join(row["errors"]) or "-"
-        told = told.replace("NONE", "without an answer")
-        lines.append((" and ".join(row["faults"]), told, errors, f"{row['recovered_s']:.2f}"))
-    header = ("fault", "parts meanwhile", "error codes", "s from its end to the next OK")
+        faults = " and ".join(row["faults"])
+        lines.append((faults, _told(row), f"{row['recovered_s']:.2f}"))
+    header = ("fault", "parts meanwhile (error codes)", "s from its end to the next OK")
     command = "python -m rdx_fast.bench.line_faults demo/cells.rdx --frames GOOD"
     return _markdown(header, lines) + _measured(found[0], command)
+
+
+def _told(row: Row) -> str:
+    told = ", ".join(f"{count} {name}" for name, count in row["results"].items())
+    errors = f" ({', '.join(row['errors'])})" if row.get("errors") else ""
+    return told.replace("NONE", "without an answer") + errors
 
 
 def _line_fuzz(rows: Sequence[Row]) -> str:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
+from rdx_fast.line.registers import MAP
+
 if TYPE_CHECKING:
     from rdx_fast.demo import DemoResult
     from rdx_fast.doctor import Finding
     from rdx_fast.evaluation import Difference, Evaluation, Figures
     from rdx_fast.evaluation.protocol import Protocol
+    from rdx_fast.line.records import InspectionRecord
     from rdx_fast.manifest import Manifest
 
 
@@ -199,3 +202,37 @@ def demo_table(result: DemoResult) -> Table:
         ("overlays to look at", str(result.overlays)),
     ]
     return _pairs("Demo", rows)
+
+
+def register_table() -> Table:
+    """The register map."""
+    table = Table(caption="holding registers, counted from 0; unsigned, high word first")
+    for column in ("register", "written by", "name", "type", "meaning"):
+        table.add_column(column)
+    writer = MAP[0].writer
+    for register in MAP:
+        if register.writer != writer:
+            table.add_section()
+            writer = register.writer
+        table.add_row(str(register.address), writer, register.name, register.type, register.meaning)
+    return table
+
+
+def records_table(found: Iterable[InspectionRecord]) -> Table:
+    """What matters at the line; files have all of it."""
+    table = Table()
+    columns = ("inspection", "part", "job", "triggered, UTC", "result", "score", "ms", "error")
+    for column in columns:
+        table.add_column(column)
+    for r in found:
+        table.add_row(
+            str(r.inspection_id),
+            str(r.part_id),
+            str(r.job),
+            r.triggered_at[:-9].replace("T", " "),
+            r.result,
+            "-" if r.score is None else f"{r.score:.4f}",
+            f"{r.decided_ms:.1f}",
+            r.error or "",
+        )
+    return table

@@ -58,7 +58,7 @@ OWNED = {
     "matplotlib": {"rdx_fast.bench.pictures"},
     "prometheus_client": {"rdx_fast.line.metrics"},
     "psutil": {"rdx_fast.bench.memory"},
-    "pyarrow": {"rdx_fast.cli.stationing"},
+    "pyarrow": {"rdx_fast.line.export_records"},
     "pymodbus": {"rdx_fast.line.modbus", "rdx_fast.bench.plc"},
     "structlog": {"rdx_fast.line.logs"},
     "tensorrt": set(),  # imported by name, in rdx_fast.engines.tensorrt.api

@@ -54,7 +54,7 @@ def expected(bundle: Bundle, parts: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def line(bundle: Bundle, parts: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Line]:
-    made = Line(tmp_path_factory.mktemp("line"), bundle.path, parts / "calibration")
+    made = Line(tmp_path_factory.mktemp("line"), bundle.path, parts / "calibration", 1.2)
     with made.running():
         yield made
     # Of all that happened: every part answered once, OK only if it was scored, all on record.
@@ -69,9 +69,6 @@ def test_fault(line: Line, names: tuple[str, ...]) -> None:
     print(row)
     assert not unexpected(row, faults)
     assert row["parts"] >= 3
-    if not all(fault.inspects for fault in faults):
-        # The part that was being inspected when it began may have got its verdict.
-        assert row["results"].get("OK", 0) <= 1
     if any(fault.errors for fault in faults if not fault.silent):
         assert row["errors"]
 
@@ -80,6 +77,7 @@ def test_a_fault_that_is_not_named_is_noticed() -> None:
     quiet = Fault("quiet", frozenset())
     assert unexpected({"errors": {"ENGINE": 1}, "results": {}}, (quiet,)) == ["ENGINE"]
     assert unexpected({"errors": {}, "results": {"NONE": 1}}, (quiet,))
+    assert unexpected({"errors": {}, "results": {"OK": 2}}, (quiet,)) == ["OK"]
 
 
 def test_every_part_is_answered_once(
@@ -120,7 +118,7 @@ def test_nothing_that_was_told_is_missing_after_a_kill(tmp_path: Path) -> None:
     last = 0
     for _ in range(8):
         writer = subprocess.Popen(
-            [sys.executable, "-c", WRITER, str(records)], stdout=subprocess.PIPE, text=True
+            [sys.executable, "-P", "-c", WRITER, str(records)], stdout=subprocess.PIPE, text=True
         )
         assert writer.stdout is not None
         first = int(writer.stdout.readline())

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import threading
 import time
+from copy import copy
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -69,10 +70,9 @@ class Inspector:
 
     def successor(self) -> Inspector:
         """An inspector in place of this one, which hangs; it has no job until one is selected."""
-        fresh = Inspector(self._jobs, self._source, self._config, self._keep_maps)
-        fresh._camera_free, fresh._last_number = self._camera_free, self._last_number
+        fresh = copy(self)  # the camera and its lock are the same
         if self._active is not None:
-            fresh._reopen = self._active.id
+            fresh._reopen, fresh._active = self._active.id, None
         return fresh
 
     def inspect(self, part: Verdict) -> tuple[Finding, Facts]:

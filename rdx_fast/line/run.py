@@ -51,8 +51,8 @@ def running(
     wall_clock: Callable[[], float] = time.time,
     on_status: OnStatus | None = None,
 ) -> Iterator[Running]:
-    """Open everything, go online, and close it in the end. ``open_detector``,
-    ``source`` and ``wall_clock`` stand in for the real ones, for tests."""
+    """Open everything, go online, and close it in the end. ``open_detector``, ``source`` and
+    ``wall_clock`` stand in for the real ones, for tests."""
     # Threads of Python hand over to each other: every 5 ms would be felt beside a PLC.
     sys.setswitchinterval(0.0005)
     open_one = open_detector or partial(Detector, backend=file.backend, threads=file.threads)

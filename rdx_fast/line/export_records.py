@@ -1,0 +1,51 @@
+"""Records as files for other programs; the one file that imports pyarrow."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+
+from rdx_fast.errors import MissingDependencyError
+from rdx_fast.line.records import COLUMNS, InspectionRecord, RecordError
+
+_ROWS_AT_ONCE = 10_000
+
+
+def write_records(found: Iterator[InspectionRecord], output: Path) -> int:
+    """As CSV or Parquet, by the file's name. Returns how many. Raises ``RecordError`` for another
+    name, ``MissingDependencyError``."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    if output.suffix == ".csv":
+        count = 0
+        with output.open("w", encoding="utf-8", newline="") as stream:
+            writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
+            writer.writeheader()
+            for count, record in enumerate(found, 1):  # noqa: B007
+                writer.writerow(asdict(record))
+        return count
+    if output.suffix == ".parquet":
+        return _write_parquet(found, output)
+    raise RecordError(f"{output}: inspections are written as .csv or .parquet")
+
+
+def _write_parquet(found: Iterator[InspectionRecord], output: Path) -> int:
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ModuleNotFoundError as error:
+        if error.name != "pyarrow":
+            raise
+        raise MissingDependencyError("pyarrow", "Parquet", "parquet") from error
+    kinds = {int: pa.int64(), float: pa.float64(), str: pa.string()}
+    hints = InspectionRecord.__annotations__
+    names = {"int": int, "float": float, "str": str}
+    schema = pa.schema([(n, kinds[names[hints[n].partition(" ")[0]]]) for n in COLUMNS])
+    count = 0
+    with pq.ParquetWriter(output, schema) as writer:
+        while rows := [asdict(record) for record in islice(found, _ROWS_AT_ONCE)]:
+            writer.write_table(pa.Table.from_pylist(rows, schema))
+            count += len(rows)
+    return count
