@@ -195,8 +195,10 @@ def unexpected(row: dict[str, Any], faults: tuple[Fault, ...]) -> list[str]:
     wrong = [name for name in row["errors"] if name not in allowed]
     if "NONE" in row["results"] and not any(fault.silent for fault in faults):
         wrong.append("parts without an answer")
-    # The part that was being inspected when it began may have got its verdict.
-    if not all(fault.inspects for fault in faults) and row["results"].get("OK", 0) > 1:
+    # A station that was killed comes back without its other faults. Else only the part that was
+    # being inspected at the beginning may have got its verdict.
+    inspects = all(f.inspects for f in faults) or any(f.name == KILLED for f in faults)
+    if not inspects and row["results"].get("OK", 0) > 1:
         wrong.append("OK")
     return wrong
 

@@ -22,6 +22,7 @@ from rdx_fast.bench.line_processes import configure
 from rdx_fast.bench.records import append, facts
 from rdx_fast.line import run
 from rdx_fast.line.config import OpcUaConfig, read_station
+from rdx_fast.line.logs import log_json
 from rdx_fast.line.registers import PLC_COUNT, STATION_START, TOTAL
 from rdx_fast.line.signals import Controls, Status
 from rdx_fast.line.station import Station
@@ -191,6 +192,7 @@ def main(
     output: Annotated[Path | None, typer.Option(help="File of JSON lines to append to.")] = None,
 ) -> None:
     """Send malformed Modbus and OPC UA messages, and see whether the station minds."""
+    log_json("CRITICAL")
     with (
         tempfile.TemporaryDirectory() as folder,
         fuzzed_station(Path(folder), bundle, frames) as (station, ports, watch),
