@@ -313,9 +313,10 @@ def _line(rows: Sequence[Row]) -> str:
     for row in found:
         times = ["/".join(_ms(row["ms"][n][p]) for p in ("p50", "p99", "p99.9")) for n in names]
         rate = "as fast as it goes" if row["rate"] is None else f"{row['rate']:g} a second"
-        told = _told(row)
-        lines.append((row["protocol"], rate, f"{row['parts_per_s']:.1f}", told, *times))
-    header = ("protocol", "parts", "parts/s", "answers", *(f"{n}, ms" for n in names))
+        counts = (row["parts"], f"{row['parts_per_s']:.1f}", _told(row))
+        lines.append((row["protocol"], rate, *counts, *times))
+    measured = (f"{name}, ms" for name in names)
+    header = ("protocol", "parts arrive", "parts", "parts/s", "answers", *measured)
     command = "python -m rdx_fast.bench.line demo/cells.rdx"
     return _markdown(header, lines) + _measured(found[0], command)
 
