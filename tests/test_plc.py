@@ -213,6 +213,22 @@ def test_only_so_many_clients(make_station: Callable[..., Station]) -> None:
             time.sleep(0.1)
 
 
+def test_a_silent_client_makes_room(make_station: Callable[..., Station]) -> None:
+    """Strangers that connect and say nothing do not keep the PLC out."""
+    config = ModbusConfig(port=0, most_clients=2, idle_s=0.2)
+    with make_station() as station, ModbusServer(station, config) as server, ExitStack() as stack:
+        strangers = [
+            stack.enter_context(socket.create_connection((LOOPBACK, server.port))) for _ in range(2)
+        ]
+        time.sleep(0.3)
+        plc = ModbusTcpClient(LOOPBACK, port=server.port)
+        assert plc.connect()
+        assert is_set(read_until(plc, "online"), "online")
+        assert is_refused(strangers[0])
+        assert not is_refused(strangers[1])
+        plc.close()
+
+
 def test_it_listens_where_the_configuration_says(make_station: Callable[..., Station]) -> None:
     for config in (ModbusConfig(), OpcUaConfig(users={"plc": "x"}), MetricsConfig()):
         assert config.address == "127.0.0.1"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from typing import Any
 
 from rdx_fast.errors import MissingDependencyError
@@ -50,28 +51,46 @@ class _StrictFramer(FramerSocket):
 
 
 class _Server(ModbusTcpServer):
-    """Counts its connections and closes those that are too many."""
+    """Keeps so many connections at most: one more takes the place of the one that was silent
+    longest, if that was long enough, and else is closed."""
 
     most_clients = 0
-    clients = 0
+    idle_s = 0.0
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._heard: dict[Any, float] = {}  # when a connection last said something
 
     def callback_new_connection(self) -> Any:
         handler: Any = super().callback_new_connection()  # type: ignore[no-untyped-call]
         connected, disconnected = handler.callback_connected, handler.callback_disconnected
+        take = handler.callback_data
 
-        def count_connected() -> None:
-            self.clients += 1
+        def on_connected() -> None:
+            now = time.monotonic()
             connected()
-            if self.clients > self.most_clients:
-                log.warning("Modbus client refused", extra={"clients": self.clients - 1})
-                handler.transport.abort()
+            if len(self._heard) >= self.most_clients:
+                silent = min(self._heard, key=self._heard.__getitem__)
+                dropped = silent if now - self._heard[silent] > self.idle_s else handler
+                log.warning("too many Modbus clients", extra={"refused": dropped is handler})
+                self._heard.pop(dropped, None)
+                dropped.transport.abort()
+                if dropped is handler:
+                    return
+            self._heard[handler] = now
 
-        def count_disconnected(error: Exception | None) -> None:
-            self.clients -= 1
+        def on_disconnected(error: Exception | None) -> None:
+            self._heard.pop(handler, None)
             disconnected(error)
 
-        handler.callback_connected = count_connected
-        handler.callback_disconnected = count_disconnected
+        def on_data(data: bytes, addr: tuple[Any, ...] | None = None) -> int:
+            if handler in self._heard:
+                self._heard[handler] = time.monotonic()
+            return take(data, addr)
+
+        handler.callback_connected = on_connected
+        handler.callback_disconnected = on_disconnected
+        handler.callback_data = on_data
         return handler
 
 
@@ -99,6 +118,7 @@ class ModbusServer(ServerThread):
         self._server = _Server(device, address=address)
         self._server.framer = _StrictFramer
         self._server.most_clients = self._config.most_clients
+        self._server.idle_s = self._config.idle_s
         await self._server.serve_forever(background=True)
         log.info("Modbus", extra={"address": self._config.address, "port": self.port})
 
