@@ -1,7 +1,7 @@
 """The cases of ``station_cases.py``, in a process of their own.
 
-In one process with the tests of training, Python's allocator crashed in the latter. The cause is not
-known yet: look for it before the two are put together again.
+In one process with the tests of training, Python crashed in these. The cause is not known yet:
+look for it before the two are put together again.
 """
 
 from __future__ import annotations
