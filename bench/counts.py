@@ -7,13 +7,13 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-import openvino as ov
+from rdx_fast.engines.openvino import CORE
 
 
 def operators(network: Path, height: int, width: int) -> tuple[dict[str, int], int]:
     """How many operators of each kind, and the floating-point operations of one image (a
     multiply-add is two; what is not a convolution or matrix product is left out)."""
-    model = ov.Core().read_model(network)
+    model = CORE.read_model(network)
     model.reshape([1, 3, height, width])
     kinds: Counter[str] = Counter()
     flops = 0

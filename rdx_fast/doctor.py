@@ -73,9 +73,10 @@ def examine() -> list[Finding]:
 def _processor() -> list[Finding]:
     import openvino as ov
 
-    core = ov.Core()
-    name = str(core.get_property("CPU", "FULL_DEVICE_NAME")).strip()
-    native = set(core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
+    from rdx_fast.engines.openvino import CORE
+
+    name = str(CORE.get_property("CPU", "FULL_DEVICE_NAME")).strip()
+    native = set(CORE.get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
     known = (("FP32", "fp32"), ("FP16", "fp16"), ("BF16", "bf16"), ("INT8", "int8"))
     precisions = [ours for theirs, ours in known if theirs in native]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -255,3 +257,30 @@ def test_openvino_gives_the_maps_in_either_layout(
             assert last == (turned == 0)
     assert starts == list(range(len(image)))
     engine.close()
+
+
+SIGNALLED = """
+import os, signal, sys, threading
+from rdx_fast import Detector
+
+caught = []
+for number in (signal.SIGTERM, signal.SIGUSR1):
+    signal.signal(number, lambda number, _: caught.append(number))
+first, second = (Detector(sys.argv[1], threads=1) for _ in range(2))
+first.close()
+second.close()
+del first, second
+os.kill(os.getpid(), signal.SIGTERM)
+left = [Detector(sys.argv[1], threads=1)]
+other = threading.Thread(target=left.pop)
+other.start()
+other.join()
+os.kill(os.getpid(), signal.SIGUSR1)
+print(caught == [signal.SIGTERM, signal.SIGUSR1])
+"""
+
+
+def test_signals_after_detectors_ended_in_any_order(bundle: Bundle) -> None:
+    command = [sys.executable, "-P", "-c", SIGNALLED, str(bundle.path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "True\n"), done.stderr

@@ -22,6 +22,10 @@ from rdx_fast.engines.host import HostChain
 from rdx_fast.errors import EngineError
 from rdx_fast.postprocess import AnomalyMapper
 
+# One for the process, never let go: each core's CPU device gives its thread a stack for signals and
+# on its end puts back the one before. Ended out of turn, or by another thread, it leaves the thread
+# a stack that is gone, and the next signal that Python handles there ends the process.
+CORE = ov.Core()
 MODES = {
     "latency": hint.PerformanceMode.LATENCY,
     "throughput": hint.PerformanceMode.THROUGHPUT,
@@ -149,8 +153,7 @@ class OpenVINOEngine:
 
 def _compile(bundle: Bundle, config: dict[Any, Any], channels_last: bool) -> ov.CompiledModel:
     """The network of one image, taking and giving float32."""
-    core = ov.Core()
-    model = core.read_model(bundle.network)
+    model = CORE.read_model(bundle.network)
     model.reshape([1, 3, bundle.manifest.input.height, bundle.manifest.input.width])
     steps = PrePostProcessor(model)
     steps.input().tensor().set_element_type(ov.Type.f32)
@@ -158,7 +161,7 @@ def _compile(bundle: Bundle, config: dict[Any, Any], channels_last: bool) -> ov.
         steps.output(index).model().set_layout(ov.Layout("NCHW"))
         layout = ov.Layout("NHWC" if channels_last else "NCHW")
         steps.output(index).tensor().set_layout(layout).set_element_type(ov.Type.f32)
-    return core.compile_model(steps.build(), "CPU", config)
+    return CORE.compile_model(steps.build(), "CPU", config)
 
 
 def _transposes(compiled: ov.CompiledModel) -> int:
