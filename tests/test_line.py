@@ -226,6 +226,7 @@ def test_station_command(bundle: Bundle, parts: Path, tmp_path: Path) -> None:
         ("", "jobs"),
         ("[jobs", "not TOML"),
         ('[jobs]\n1 = "a"\n[camera]\nkind = "folder"\n', "wants path"),
+        ('[jobs]\n1 = "a"\n[camera]\nkind = "opencv"\n', "wants device or path"),
         ('[jobs]\none = "a"\n[camera]\nkind = "still"\npath = "x"\n', "numbers from 1"),
         ('[jobs]\n1 = "a"\n[camera]\nkind = "still"\npath = "x"\nsped = 1\n', "sped"),
         (

@@ -526,32 +526,6 @@ def test_still_image(parts: Path) -> None:
     assert camera.shape == (80, 112, 3)
 
 
-def test_opencv_reads_a_video(parts: Path, tmp_path: Path) -> None:
-    cv2 = pytest.importorskip("cv2")
-    from rdx_fast.line.opencv_camera import OpenCVCamera
-
-    path = str(tmp_path / "parts.avi")
-    writer = cv2.VideoWriter(path, cv2.VideoWriter_fourcc(*"MJPG"), 10, (112, 80))
-    frames = [read_image(p) for p in list_images(parts / "test" / "good")[:3]]
-    for frame in frames:
-        writer.write(frame[..., ::-1])
-    writer.release()
-    camera = OpenCVCamera(path)
-    try:
-        assert camera.shape == (80, 112, 3)
-        for number, frame in enumerate(frames, 1):
-            grabbed = camera.grab(5)
-            assert grabbed.number == number
-            # JPEG loses a little; swapped colours would be far off.
-            assert np.abs(grabbed.pixels.astype(float) - frame).mean() < 8
-        with pytest.raises(CameraError, match="video is over"):
-            camera.grab(5)
-    finally:
-        camera.close()
-    with pytest.raises(CameraError, match="cannot open"):
-        OpenCVCamera(str(tmp_path / "none.avi"))
-
-
 def test_pictures_keep_within_their_budget(tmp_path: Path) -> None:
     from datetime import UTC, datetime
 

@@ -21,14 +21,15 @@ class ConfigError(RdxError):
 
 @dataclass(frozen=True, slots=True)
 class CameraConfig:
-    """``kind``: "folder" and "still" read ``path``, "opencv" opens ``device`` (index of a camera,
-    or a video). ``rate``: frames a second of a folder, as fast as they are asked for if left out.
-    ``size``: height, width that every frame must have; the source's own if left out.
-    ``pixel_format`` and ``crop`` (top, left, height, width): as ``Detector.score`` has them."""
+    """``kind``: "folder" and "still" read ``path``; "opencv" opens ``device`` (index, or address of
+    a stream) or reads the video ``path``. ``rate``: frames a second of a folder, as fast as they
+    are asked for if left out. ``size``: height, width that every frame must have; the source's own
+    if left out. ``pixel_format`` and ``crop`` (top, left, height, width): as ``Detector.score`` has
+    them."""
 
     kind: Literal["folder", "still", "opencv"]
     path: Path | None = None
-    device: int | str = 0
+    device: int | str | None = None
     rate: float | None = None
     timeout_ms: int = 500
     size: tuple[int, int] | None = None
@@ -36,8 +37,9 @@ class CameraConfig:
     crop: tuple[int, int, int, int] | None = None
 
     def __post_init__(self) -> None:
-        if (self.kind == "opencv") != (self.path is None):
-            wanted = "device, and no path" if self.kind == "opencv" else "path"
+        given = [self.path is not None, self.device is not None]
+        if given != [True, False] and not (self.kind == "opencv" and sum(given) == 1):
+            wanted = "device or path" if self.kind == "opencv" else "path, and no device"
             raise ValueError(f"camera: kind {self.kind!r} wants {wanted}")
         if self.timeout_ms < 1:
             raise ValueError(f"camera: timeout_ms is {self.timeout_ms}, wanted at least 1")

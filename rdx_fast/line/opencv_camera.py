@@ -1,9 +1,10 @@
-"""Cameras and video files through OpenCV; the one file that imports it."""
+"""Cameras, streams and video files through OpenCV; the one file that imports it."""
 
 from __future__ import annotations
 
+import logging
 import threading
-import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,18 +20,27 @@ except ModuleNotFoundError as _error:
         raise
     raise MissingDependencyError("opencv-python-headless", "a camera by OpenCV", "opencv") from None
 
+log = logging.getLogger(__name__)
+
+_REOPEN_S = 0.5
+
 
 class OpenCVCamera:
-    """A UVC camera by its index, or a video by file or address.
+    """A camera (UVC) by index or device file, a stream by its address, or a video file.
 
-    A live camera runs on; ``grab`` gives the first frame that is read after the call, so that it
-    shows the part that stands there now. A file is read frame by frame, each once, and its end is
-    an error. OpenCV cannot be asked whether a frame is coming, so a thread reads."""
+    Cameras and streams run on: they are read all the time, and ``grab`` gives the first frame that
+    is begun to be read after the call, so that none which waited in a buffer passes for the part
+    that stands there now. One that stops is opened again until it is back. A file is read frame by
+    frame, each once, and its end is an error. OpenCV cannot be asked whether a frame is coming, so
+    a thread reads.
 
-    def __init__(self, device: int | str) -> None:
-        self._live = isinstance(device, int)
-        self._name = f"camera {device}" if self._live else str(device)
-        self._capture = cv2.VideoCapture(device)
+    Raises ``CameraError`` if OpenCV cannot open it, or it gives no frame."""
+
+    def __init__(self, device: int | str | Path) -> None:
+        self._live = isinstance(device, int) or not Path(device).is_file()
+        self._device = str(device) if isinstance(device, Path) else device
+        self._name = f"camera {device}" if isinstance(device, int) else str(device)
+        self._capture = cv2.VideoCapture(self._device)
         if not self._capture.isOpened():
             raise CameraError(f"{self._name}: OpenCV cannot open it: is it there, and not in use?")
         got, first = self._capture.read()
@@ -40,7 +50,9 @@ class OpenCVCamera:
         if not self._live:
             self._capture.set(cv2.CAP_PROP_POS_FRAMES, 0)
         self._condition = threading.Condition()
-        self._wanted = self._closed = False
+        self._closed = False
+        self._calls = 0  # of grab
+        self._waiting: int | None = None  # which of them waits
         self._fresh: NDArray[Any] | None = None
         self._failed = False
         self._number = 0
@@ -53,10 +65,11 @@ class OpenCVCamera:
 
     def grab(self, timeout_s: float) -> CameraFrame:
         with self._condition:
-            self._wanted, self._fresh, self._failed = True, None, False
+            self._calls += 1
+            self._waiting, self._fresh, self._failed = self._calls, None, False
             self._condition.notify_all()
             self._condition.wait_for(lambda: self._fresh is not None or self._failed, timeout_s)
-            self._wanted = False
+            self._waiting = None
             if self._failed:
                 what = "the camera stopped" if self._live else "the video is over"
                 raise CameraError(f"{self._name}: no more frames: {what}")
@@ -69,28 +82,44 @@ class OpenCVCamera:
         while True:
             with self._condition:
                 if not self._live:
-                    self._condition.wait_for(lambda: self._wanted or self._closed)
+                    self._condition.wait_for(lambda: self._waiting or self._closed)
                 if self._closed:
                     return
-                wanted = self._wanted  # asked for before this frame is begun
-            got, read = self._capture.read()
-            frame = np.asarray(read)
+                caller = self._waiting  # asked before this frame is begun
+            got, frame = self._capture.grab(), None
+            if got and caller:  # most frames of a live camera show no part: not even decoded
+                got, frame = self._capture.retrieve()
             with self._condition:
                 self._number += not self._live  # a frame that came too late is missed by its number
-                if wanted and self._wanted:
-                    self._failed = not got
-                    self._fresh = _to_rgb(frame) if got else None
-                    self._wanted = False
-                    self._condition.notify_all()
-            if not got:
-                time.sleep(0.05)
+                if caller and caller == self._waiting:
+                    self._answer(np.asarray(frame) if got else None)
+            if not got and self._live:
+                self._reopen()
+
+    def _answer(self, frame: NDArray[Any] | None) -> None:
+        """To the call that waits: its frame, or that there is none."""
+        self._failed = frame is None
+        self._fresh = None if frame is None else _to_rgb(frame)
+        self._waiting = None
+        self._condition.notify_all()
+
+    def _reopen(self) -> None:
+        log.error("camera stopped", extra={"camera": self._name})
+        while not self._capture.open(self._device):
+            with self._condition:
+                if self._waiting:
+                    self._answer(None)
+                if self._condition.wait_for(lambda: self._closed, _REOPEN_S):
+                    return
+        log.info("camera is back", extra={"camera": self._name})
 
     def close(self) -> None:
         with self._condition:
             self._closed = True
             self._condition.notify_all()
         self._thread.join(timeout=2)
-        self._capture.release()
+        if not self._thread.is_alive():  # else it hangs in a read, and OpenCV may not be disturbed
+            self._capture.release()
 
 
 def _to_rgb(frame: NDArray[Any]) -> NDArray[Any]:

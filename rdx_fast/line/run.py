@@ -36,7 +36,9 @@ def open_source(camera: CameraConfig) -> FrameSource:
     if camera.kind == "opencv":
         from rdx_fast.line.opencv_camera import OpenCVCamera
 
-        return OpenCVCamera(camera.device)
+        device = camera.path if camera.device is None else camera.device
+        assert device is not None
+        return OpenCVCamera(device)
     assert camera.path is not None
     if camera.kind == "folder":
         return FolderReplay(camera.path, camera.rate)

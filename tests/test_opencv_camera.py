@@ -1,0 +1,187 @@
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from rdx_fast.images import list_images, read_image
+from rdx_fast.line import CameraError
+from rdx_fast.line.cameras import CameraTimeoutError
+from rdx_fast.line.config import CameraConfig
+from rdx_fast.line.opencv_camera import OpenCVCamera
+from rdx_fast.line.run import open_source
+
+FOREVER = 60.0
+
+
+def test_a_video(parts: Path, tmp_path: Path) -> None:
+    path = tmp_path / "parts.avi"
+    frames = [read_image(p) for p in list_images(parts / "test" / "good")[:3]]
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, (112, 80))
+    for frame in frames:
+        writer.write(frame[..., ::-1])
+    writer.release()
+    camera = open_source(CameraConfig("opencv", path))
+    try:
+        assert camera.shape == (80, 112, 3)
+        for number, frame in enumerate(frames, 1):
+            grabbed = camera.grab(FOREVER)
+            assert grabbed.number == number
+            # JPEG loses a little; swapped colours would be far off.
+            assert np.abs(grabbed.pixels.astype(float) - frame).mean() < 8
+        with pytest.raises(CameraError, match="video is over"):
+            camera.grab(FOREVER)
+    finally:
+        camera.close()
+    with pytest.raises(CameraError, match="cannot open"):
+        OpenCVCamera(tmp_path / "none.avi")
+
+
+class Stream:
+    """A network camera: Motion JPEG over HTTP, of whatever level of gray is before it."""
+
+    def __init__(self) -> None:
+        self.level, self.sent, self.running = 50, 0, True
+        stream = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.send_response(200)
+                self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
+                self.end_headers()
+                with suppress(OSError):  # the camera is closed
+                    while stream.running:
+                        _, jpeg = cv2.imencode(
+                            ".jpg", np.full((80, 112, 3), stream.level, np.uint8)
+                        )
+                        head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {jpeg.size}"
+                        self.wfile.write(head.encode() + b"\r\n\r\n" + jpeg.tobytes() + b"\r\n")
+                        stream.sent += 1
+                        time.sleep(0.02)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}/parts.mjpg"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def show(self, level: int, frames: int = 40) -> None:
+        """Put something else before it, and let this many frames pass."""
+        self.level = level
+        until = self.sent + frames
+        while self.sent < until:
+            time.sleep(0.01)
+
+    def close(self) -> None:
+        self.running = False
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@pytest.fixture
+def stream() -> Iterator[Stream]:
+    opened = Stream()
+    yield opened
+    opened.close()
+
+
+def test_a_stream_shows_the_part_that_is_there_now(stream: Stream) -> None:
+    camera = open_source(CameraConfig("opencv", device=stream.url))
+    try:
+        numbers = []
+        for level in (50, 200, 120):
+            stream.show(level)  # frames that nobody asked for
+            grabbed = camera.grab(FOREVER)
+            assert grabbed.pixels.mean() == pytest.approx(level, abs=2)
+            numbers.append(grabbed.number)
+        assert numbers == [1, 2, 3]
+    finally:
+        camera.close()
+
+
+def test_a_stream_that_breaks_off_is_opened_again(stream: Stream) -> None:
+    camera = OpenCVCamera(stream.url)
+    try:
+        stream.running = False
+        with suppress(CameraError):
+            while True:  # what was sent before may still come
+                camera.grab(FOREVER)
+        with pytest.raises(CameraError, match="the camera stopped"):
+            camera.grab(FOREVER)
+        stream.level, stream.running = 200, True
+        end = time.monotonic() + FOREVER
+        grabbed = None
+        while grabbed is None and time.monotonic() < end:
+            with suppress(CameraError):
+                grabbed = camera.grab(0.5)
+        assert grabbed is not None
+        assert grabbed.pixels.mean() == pytest.approx(200, abs=2)
+    finally:
+        camera.close()
+
+
+class SlowCapture:
+    """What OpenCV opens; the second frame comes when it is let through."""
+
+    def __init__(self, _: str) -> None:
+        self.begun, self.through = threading.Event(), threading.Event()
+        self.level = 0
+        captures.append(self)
+
+    def isOpened(self) -> bool:
+        return True
+
+    def read(self) -> tuple[bool, NDArray[np.uint8]]:
+        return self.retrieve()
+
+    def set(self, *_: object) -> None:
+        pass
+
+    def grab(self) -> bool:
+        self.level += 1
+        if self.level == 1:
+            self.begun.set()
+            self.through.wait()
+        return True
+
+    def retrieve(self) -> tuple[bool, NDArray[np.uint8]]:
+        return True, np.full((8, 8, 3), self.level, np.uint8)
+
+    def release(self) -> None:
+        pass
+
+
+captures: list[SlowCapture] = []
+
+
+def test_a_frame_that_came_too_late_is_not_the_next_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rdx_fast.line.opencv_camera.cv2.VideoCapture", SlowCapture)
+    (tmp_path / "video").touch()
+    camera = OpenCVCamera(tmp_path / "video")
+    capture = captures.pop()
+    with pytest.raises(CameraTimeoutError, match=r"no frame within 0\.01 s"):
+        camera.grab(0.01)
+    assert capture.begun.wait(FOREVER)
+    # It comes once the next part's call waits.
+    wait_for = camera._condition.wait_for
+
+    def let_through(*arguments: Any) -> bool:
+        capture.through.set()
+        return wait_for(*arguments)
+
+    monkeypatch.setattr(camera._condition, "wait_for", let_through)
+    grabbed = camera.grab(FOREVER)
+    assert (grabbed.number, int(grabbed.pixels.max())) == (2, 2)
+    camera.close()
