@@ -11,10 +11,12 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from rdx_fast.line.handshake import Handshake, Rules
+from rdx_fast.line.handshake import Handshake
+from rdx_fast.line.rules import Rules
 from rdx_fast.line.signals import (
     Command,
     Controls,
+    Counts,
     ErrorCode,
     Finding,
     GiveUp,
@@ -289,13 +291,14 @@ def copied(world: World) -> World:
         },
     )
     old = world.handshake
-    new.handshake = replace(
-        old,
-        _pending=deque(replace(p) for p in old._pending),
-        _flags=replace(old._flags),
-        _job=replace(old._job),
-        _overdue=set(old._overdue),
-        _out=[],
+    new.handshake = replace(old, _notices=replace(old._notices), _job=replace(old._job), _out=[])
+    results = old._results
+    new.handshake._results = replace(
+        results,
+        notices=new.handshake._notices,
+        out=new.handshake._out,
+        pending=deque(replace(p) for p in results.pending),
+        overdue=set(results.overdue),
     )
     return new
 
@@ -303,7 +306,8 @@ def copied(world: World) -> World:
 def essence(world: World) -> Hashable:
     """What the future depends on: times from now on, ids by their order, no counters."""
     h, now = world.handshake, world.now
-    alive = [*world.inspecting, *world.recording, *(p.verdict for p in h._pending)]
+    results, flags = h._results, replace(h._notices, counts=Counts())
+    alive = [*world.inspecting, *world.recording, *(p.verdict for p in results.pending)]
     ids = sorted({v.inspection_id for v in alive} | {h._engine_busy[0] if h._engine_busy else 0})
 
     def ahead(time: float, most: int) -> int:
@@ -323,18 +327,18 @@ def essence(world: World) -> Hashable:
     job = h._job
     return (
         astuple(replace(world.controls, part_id=0)),
-        tuple(waits(p) for p in h._pending),
-        (h._shown is None, h._valid, h._trigger_ack, h._link_lost, h._online),
+        tuple(waits(p) for p in results.pending),
+        (results.shown is None, results.valid, h._trigger_ack, h._link_lost, h._online),
         h._engine_busy and (ids.index(h._engine_busy[0]), ahead(h._engine_busy[1], 5)),
         ahead(h._alive, 3) if world.controls.enable else 0,
-        astuple(h._flags),
+        astuple(flags),
         (job.active, job.wanted, job.error, job.being_selected),
         tuple(ids.index(v.inspection_id) for v in world.inspecting),
         len(world.given_up),
         {ids.index(i): verdict(v) for i, v in world.unwritten.items() if i in ids}.__repr__(),
         tuple(verdict(v) for v in world.recording),
         tuple(world.selecting),
-        tuple(sorted((ids.index(i), r) for i, r in h._overdue if i in ids)),
+        tuple(sorted((ids.index(i), r) for i, r in results.overdue if i in ids)),
     )
 
 

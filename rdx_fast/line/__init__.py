@@ -16,9 +16,9 @@ from rdx_fast.line.cameras import (
     StillImage,
 )
 from rdx_fast.line.config import ConfigError, RecordConfig, StationConfig
-from rdx_fast.line.handshake import Rules
 from rdx_fast.line.jobs import JobError, Jobs
 from rdx_fast.line.records import Filter, InspectionRecord, RecordError, read_records
+from rdx_fast.line.rules import Rules
 from rdx_fast.line.signals import Controls, ErrorCode, ResultCode, Status, Verdict
 from rdx_fast.line.station import Station, StationError
 

@@ -10,7 +10,7 @@ from typing import Literal
 import dacite
 
 from rdx_fast.errors import RdxError
-from rdx_fast.line.handshake import Rules
+from rdx_fast.line.rules import Rules
 
 LOOPBACK = "127.0.0.1"
 

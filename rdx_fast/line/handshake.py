@@ -7,14 +7,14 @@ until they are taken, then a bounded queue.
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass, field, replace
 
+from rdx_fast.line.results import Notices, Results
+from rdx_fast.line.rules import Rules
 from rdx_fast.line.signals import (
     WORD,
     Command,
     Controls,
-    Counts,
     ErrorCode,
     Finding,
     GiveUp,
@@ -24,55 +24,8 @@ from rdx_fast.line.signals import (
     ResultCode,
     SelectJob,
     Status,
-    Taken,
     Verdict,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """``queue``: results that may wait for the PLC, the one shown and the one being made among
-    them. ``deadline_ms``: from trigger to result, where the PLC gives none. ``watchdog_ms``: how
-    long the PLC's heartbeat may stand still while it enables the station, 0 for ever. ``hang_ms``:
-    after this an inspection is given up for lost, ``job_ms``: likewise while a job is loaded.
-    ``record_ms``: how long past the deadline a verdict waits to be on disk."""
-
-    queue: int = 8
-    deadline_ms: int = 1000
-    watchdog_ms: int = 2000
-    heartbeat_ms: int = 250
-    hang_ms: int = 5000
-    job_ms: int = 60_000
-    record_ms: int = 1000
-
-    def __post_init__(self) -> None:
-        for name in ("queue", "deadline_ms", "heartbeat_ms", "hang_ms", "job_ms", "record_ms"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}, wanted at least 1")
-        if self.watchdog_ms < 0:
-            raise ValueError(f"watchdog_ms is {self.watchdog_ms}, wanted 0 (none) or more")
-        if self.deadline_ms > WORD:
-            raise ValueError(f"deadline_ms is {self.deadline_ms}, wanted at most {WORD}")
-
-
-@dataclass(slots=True)
-class _Pending:
-    """A verdict on its way to the PLC: made, recorded, then shown."""
-
-    verdict: Verdict
-    recorded: bool = False
-
-    @property
-    def decided(self) -> bool:
-        return self.verdict.code is not ResultCode.NONE
-
-
-@dataclass(slots=True)
-class _Flags:
-    missed_trigger: bool = False
-    overrun: bool = False
-    record_alarm: bool = False
-    error: ErrorCode = ErrorCode.NONE
 
 
 @dataclass(slots=True)
@@ -99,22 +52,20 @@ class Handshake:
     next_id: int = 1
     _online: bool = False
     _controls: Controls | None = None
-    _pending: deque[_Pending] = field(default_factory=deque)
-    _shown: Verdict | None = None
-    _valid: bool = False
     _trigger_ack: bool = False
     _engine_busy: tuple[int, float] | None = None
     _alive: float = 0.0
     _link_lost: bool = False
     _beat: float = 0.0
     _heartbeat: int = 0
-    _latency_s: float = 0.0
-    _overdue: set[tuple[int, int]] = field(default_factory=set)  # shown before they were on disk
-    _flags: _Flags = field(default_factory=_Flags)
-    _counts: Counts = field(default_factory=Counts)
+    _notices: Notices = field(default_factory=Notices)
     _job: _Job = field(default_factory=_Job)
     _published: Status = field(default_factory=Status)
     _out: list[Command] = field(default_factory=list)
+    _results: Results = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._results = Results(self.rules, self._notices, self._out)
 
     # Inputs
 
@@ -128,7 +79,7 @@ class Handshake:
     def go_offline(self, now: float) -> list[Command]:
         """No more inspections; what is not decided becomes an error."""
         self._online = False
-        self._fail_undecided(ErrorCode.OFFLINE, "the station went offline", now)
+        self._results.fail_undecided(ErrorCode.OFFLINE, "the station went offline", now)
         return self._commands(now)
 
     def write(self, controls: Controls, now: float) -> list[Command]:
@@ -140,7 +91,7 @@ class Handshake:
         if before is None:
             before = replace(controls, job=0, offline=False)
         if controls.offline and not before.offline:
-            self._fail_undecided(ErrorCode.OFFLINE, "the PLC took the station offline", now)
+            self._results.fail_undecided(ErrorCode.OFFLINE, "the PLC took the station offline", now)
         if controls.reset and not before.reset:
             self._reset()
         if controls.job not in (before.job, 0):
@@ -190,37 +141,21 @@ class Handshake:
         self._selection_over(now)
         if job == self._job.wanted:
             self._job.error, self._job.detail = error, detail
-        self._flags.error = error
+        self._notices.error = error
         return self._commands(now)
 
     def finished(self, inspection_id: int, finding: Finding, now: float) -> list[Command]:
         """``Inspect`` is over. What was given up for lost, or decided already, changes nothing."""
         if self._engine_busy is not None and self._engine_busy[0] == inspection_id:
             self._engine_busy = None
-        for pending in self._pending:
-            if pending.verdict.inspection_id == inspection_id and not pending.decided:
-                if finding.is_anomalous is None:
-                    self._decide(pending, ResultCode.ERROR, finding.error, finding.detail, now)
-                else:
-                    pending.verdict = replace(
-                        pending.verdict, score=finding.score, area_px=finding.area_px
-                    )
-                    code = ResultCode.NG if finding.is_anomalous else ResultCode.OK
-                    self._decide(pending, code, ErrorCode.NONE, "", now)
+        self._results.finish(inspection_id, finding, now)
         return self._commands(now)
 
     def recorded(
         self, inspection_id: int, revision: int, succeeded: bool, now: float
     ) -> list[Command]:
         """``Record`` is on disk, or could not be put there."""
-        for pending in self._pending:
-            verdict = pending.verdict
-            if (verdict.inspection_id, verdict.revision) == (inspection_id, revision):
-                pending.recorded = True
-        self._overdue.discard((inspection_id, revision))
-        self._flags.record_alarm = not succeeded
-        if not succeeded:
-            self._flags.error = ErrorCode.RECORD
+        self._results.recorded(inspection_id, revision, succeeded)
         return self._commands(now)
 
     def tick(self, now: float) -> list[Command]:
@@ -230,16 +165,11 @@ class Handshake:
     def next_tick(self) -> float:
         """When ``tick`` is wanted at the latest."""
         rules = self.rules
-        times = [self._beat + rules.heartbeat_ms / 1000]
+        times = [self._beat + rules.heartbeat_ms / 1000, *self._results.times()]
         if self._watched():
             times.append(self._alive + rules.watchdog_ms / 1000)
         if self._engine_busy is not None:
             times.append(self._engine_busy[1] + self._hang_s())
-        for pending in self._pending:
-            if not pending.decided or pending.verdict.code in (ResultCode.OK, ResultCode.NG):
-                times.append(pending.verdict.deadline)
-            elif not pending.recorded:
-                times.append(self._record_limit(pending))
         return min(times)
 
     @property
@@ -251,7 +181,7 @@ class Handshake:
 
     def _trigger(self, part_id: int, deadline_ms: int, enabled: bool, now: float) -> bool:
         """Whether there will be an answer."""
-        self._count("triggers")
+        self._notices.count("triggers")
         allowed = (deadline_ms or self.rules.deadline_ms) / 1000
         part = Verdict(
             inspection_id=self.next_id,
@@ -261,12 +191,11 @@ class Handshake:
             deadline=now + allowed,
         )
         self.next_id += 1
-        pending = _Pending(part)
-        if self._room() == 0:
+        if self._results.room == 0:
             # No place for an answer: not even acknowledged, so the PLC knows that it has none.
-            self._flags.overrun = True
-            self._flags.error = ErrorCode.OVERRUN
-            self._count("missed")
+            self._notices.overrun = True
+            self._notices.error = ErrorCode.OVERRUN
+            self._notices.count("missed")
             lost = replace(
                 part,
                 code=ResultCode.ERROR,
@@ -276,11 +205,11 @@ class Handshake:
             )
             self._out.append(Record(lost, shown=False))
             return False
-        self._pending.append(pending)
+        pending = self._results.add(part)
         refusal = self._refusal(enabled)
         if refusal is not None:
             error, detail = refusal
-            self._decide(pending, ResultCode.ERROR, error, detail, now)
+            self._results.decide(pending, ResultCode.ERROR, error, detail, now)
         else:
             self._engine_busy = (part.inspection_id, now)
             self._out.append(Inspect(part))
@@ -297,16 +226,10 @@ class Handshake:
         if self._job.error is not ErrorCode.NONE:
             return self._job.error, self._job.detail
         if self._engine_busy is not None:
-            self._flags.missed_trigger = True
-            self._count("missed")
+            self._notices.missed_trigger = True
+            self._notices.count("missed")
             return ErrorCode.MISSED_TRIGGER, "the part before was still being inspected"
         return None
-
-    def _count(self, what: str) -> None:
-        self._counts = replace(self._counts, **{what: getattr(self._counts, what) + 1})
-
-    def _room(self) -> int:
-        return self.rules.queue - len(self._pending) - (self._shown is not None)
 
     def _select(self, job: int) -> None:
         self._job.wanted = job
@@ -316,18 +239,15 @@ class Handshake:
             self._out.append(SelectJob(job))
         else:
             known = ", ".join(map(str, sorted(self.jobs)))
-            self._job.error = self._flags.error = ErrorCode.JOB_UNKNOWN
+            self._job.error = self._notices.error = ErrorCode.JOB_UNKNOWN
             self._job.detail = f"job {job} is not configured: known are {known}"
 
     def _take(self, now: float) -> None:
-        if self._shown is not None and self._valid:
-            self._count("answered")
-            self._out.append(Taken(self._shown, now - self._shown.triggered))
-            self._shown, self._valid = None, False
+        if self._results.take(now):
             self._publish()  # nothing, before the next one
 
     def _reset(self) -> None:
-        self._flags = _Flags(record_alarm=self._flags.record_alarm)
+        self._notices.reset()
         if self._job.error is not ErrorCode.NONE:
             self._select(self._job.wanted)  # it may have been mended
 
@@ -340,30 +260,6 @@ class Handshake:
         rules = self.rules
         return (rules.job_ms if self._job.being_selected else rules.hang_ms) / 1000
 
-    def _decide(
-        self, pending: _Pending, code: ResultCode, error: ErrorCode, detail: str, now: float
-    ) -> None:
-        verdict = pending.verdict
-        if code in (ResultCode.OK, ResultCode.NG) and now > verdict.deadline:
-            code, error, detail = ResultCode.LATE, ErrorCode.DEADLINE, "the deadline has passed"
-        if code is ResultCode.ERROR:
-            self._flags.error = error
-        pending.verdict = replace(
-            verdict,
-            code=code,
-            error=error,
-            detail=detail,
-            decided=now,
-            revision=verdict.revision + 1,
-        )
-        pending.recorded = False
-        self._out.append(Record(pending.verdict))
-
-    def _fail_undecided(self, error: ErrorCode, detail: str, now: float) -> None:
-        for pending in self._pending:
-            if not pending.decided:
-                self._decide(pending, ResultCode.ERROR, error, detail, now)
-
     def _watched(self) -> bool:
         enabled = self._controls is not None and self._controls.enable
         return enabled and self.rules.watchdog_ms > 0 and not self._link_lost
@@ -372,60 +268,39 @@ class Handshake:
         rules = self.rules
         if self._watched() and now >= self._alive + rules.watchdog_ms / 1000:
             self._link_lost = True
-            self._flags.error = ErrorCode.LINK_LOST
-            self._fail_undecided(ErrorCode.LINK_LOST, "the PLC's heartbeat stands still", now)
+            self._notices.error = ErrorCode.LINK_LOST
+            self._results.fail_undecided(
+                ErrorCode.LINK_LOST, "the PLC's heartbeat stands still", now
+            )
         if self._engine_busy is not None:
             inspection_id, since = self._engine_busy
             if now >= since + self._hang_s():
                 self._engine_busy = None
-                self._flags.error = ErrorCode.ENGINE_HUNG
+                self._notices.error = ErrorCode.ENGINE_HUNG
                 if self._job.being_selected:
                     self._job.error = ErrorCode.JOB_BROKEN
                     self._job.detail = f"job {self._job.wanted} did not load in time"
                 self._out.append(GiveUp(inspection_id))
                 self._job.being_selected = 1
                 self._out.append(SelectJob(self._job.active))
-        for pending in self._pending:
-            code = pending.verdict.code
-            if now < pending.verdict.deadline:
-                continue
-            if not pending.decided or code in (ResultCode.OK, ResultCode.NG):
-                # Not made, not on disk, or not asked for in time.
-                detail = "the deadline has passed"
-                self._decide(pending, ResultCode.LATE, ErrorCode.DEADLINE, detail, now)
-            elif not pending.recorded and now >= self._record_limit(pending):
-                pending.recorded = True
-                self._overdue.add((pending.verdict.inspection_id, pending.verdict.revision))
-                self._flags.error = ErrorCode.RECORD
+        self._results.let_time_pass(now)
         if now >= self._beat + rules.heartbeat_ms / 1000:
             self._beat = now
             self._heartbeat = (self._heartbeat + 1) & WORD
 
-    def _record_limit(self, pending: _Pending) -> float:
-        verdict = pending.verdict
-        return max(verdict.deadline, verdict.decided) + self.rules.record_ms / 1000
-
     def _show_next(self, now: float) -> None:
         """The oldest verdict, once it is recorded and the PLC has lowered its acknowledgement."""
         acknowledging = self._controls is not None and self._controls.ack
-        if self._shown is not None or acknowledging or not self._pending:
-            return
-        if self._pending[0].recorded:
-            verdict = self._pending.popleft().verdict
-            self._latency_s = now - verdict.triggered
-            self._shown = verdict
-            if verdict.code is ResultCode.OK:
-                self._count("passed")
-            else:
-                self._count("rejected")
+        if not acknowledging and self._results.bring_next(now):
             self._publish()  # the data, before they are valid
-            self._valid = True
+            self._results.valid = True
 
     def _commands(self, now: float) -> list[Command]:
         self._let_time_pass(now)
         self._show_next(now)
         self._publish()
-        out, self._out = self._out, []
+        out = self._out.copy()
+        self._out.clear()
         return out
 
     def _publish(self) -> None:
@@ -433,7 +308,7 @@ class Handshake:
         triggered = controls is not None and controls.trigger
         offline = controls is not None and controls.offline
         online = self._online and not offline
-        flags = self._flags
+        notices, results = self._notices, self._results
         status = Status(
             online=online,
             trigger_ready=(
@@ -441,22 +316,22 @@ class Handshake:
                 and not triggered
                 and not self._link_lost
                 and self._engine_busy is None
-                and self._room() > 0
+                and results.room > 0
             ),
             trigger_ack=self._trigger_ack,
             busy=self._engine_busy is not None,
-            valid=self._valid,
-            missed_trigger=flags.missed_trigger,
-            overrun=flags.overrun,
+            valid=results.valid,
+            missed_trigger=notices.missed_trigger,
+            overrun=notices.overrun,
             link_lost=self._link_lost,
-            record_alarm=flags.record_alarm or bool(self._overdue),
-            error=flags.error,
-            result=self._shown,
-            latency_s=self._latency_s,
+            record_alarm=notices.record_alarm or bool(results.overdue),
+            error=notices.error,
+            result=results.shown,
+            latency_s=results.latency_s,
             heartbeat=self._heartbeat,
             active_job=self._job.active,
-            waiting=len(self._pending),
-            counts=self._counts,
+            waiting=len(results.pending),
+            counts=notices.counts,
         )
         if status != self._published:
             self._published = status
