@@ -25,10 +25,12 @@ if not torch.cuda.is_available():
 import exported  # noqa: E402
 from numpy.typing import NDArray  # noqa: E402
 from PIL import Image  # noqa: E402
+from scripted import ScriptedCamera  # noqa: E402
 
 from rdx_fast.bundle import Bundle  # noqa: E402
 from rdx_fast.export import export_bundle  # noqa: E402
-from rdx_fast.images import list_images  # noqa: E402
+from rdx_fast.images import list_images, read_image  # noqa: E402
+from rdx_fast.line import RecordConfig, Rules, StationConfig  # noqa: E402
 from rdx_fast.models import BACKBONES, ReverseDistillation  # noqa: E402
 from rdx_fast.training import Checkpoint, Recipe, train  # noqa: E402
 
@@ -151,3 +153,21 @@ def real_images() -> Path:
     if not (folder / "data").is_dir():
         pytest.fail(f"RDX_FAST_TEST_DATA is {given}, which holds no folder 'data'")
     return folder
+
+
+@pytest.fixture
+def camera(parts: Path) -> ScriptedCamera:
+    """Of a station."""
+    # The threshold was set from these: all of them pass.
+    return ScriptedCamera(read_image(list_images(parts / "calibration")[0]))
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> StationConfig:
+    """Of a station that has time."""
+    rules = Rules(deadline_ms=20_000, hang_ms=20_000, watchdog_ms=0)
+    return StationConfig(
+        rules=rules,
+        records=RecordConfig(tmp_path / "records.sqlite", pictures=tmp_path / "pictures"),
+        frame_timeout_ms=200,
+    )

@@ -1,11 +1,8 @@
-"""The station with a real detector: cameras, jobs, failures, records; all in this process."""
+"""The station with a real detector: verdicts, failures, its order; all in this process."""
 
 from __future__ import annotations
 
-import shutil
-import sqlite3
 import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
+from scripted import ScriptedCamera, rows, wait_until
 
 from rdx_fast import Detector
 from rdx_fast.bundle import Bundle
@@ -22,46 +20,17 @@ from rdx_fast.images import list_images, read_image
 from rdx_fast.line import (
     BadFrameError,
     CameraError,
-    CameraFrame,
     CameraTimeoutError,
     Controls,
     FolderReplay,
     InspectionRecord,
-    JobError,
     Jobs,
-    RecordConfig,
-    Rules,
     Station,
     StationConfig,
     StationError,
     Status,
-    StillImage,
-    read_records,
 )
-from rdx_fast.line.pictures import LEVELS_AT_THRESHOLD, PictureStore
-
-Script = Callable[[], CameraFrame]
-
-
-class ScriptedCamera:
-    """Does what it is told next, else delivers the same good frame, well numbered."""
-
-    def __init__(self, frame: NDArray[np.uint8]) -> None:
-        self.frame, self.number = frame, 0
-        self.next: list[Callable[[], None]] = []
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.frame.shape
-
-    def grab(self, timeout_s: float) -> CameraFrame:
-        if self.next:
-            self.next.pop(0)()
-        self.number += 1
-        return CameraFrame(self.frame, self.number)
-
-    def close(self) -> None:
-        pass
+from rdx_fast.line.pictures import LEVELS_AT_THRESHOLD
 
 
 def raising(error: Exception) -> Callable[[], None]:
@@ -78,36 +47,8 @@ def detector(bundle: Bundle) -> Iterator[Detector]:
 
 
 @pytest.fixture
-def camera(parts: Path) -> ScriptedCamera:
-    # The threshold was set from these: all of them pass.
-    return ScriptedCamera(read_image(list_images(parts / "calibration")[0]))
-
-
-@pytest.fixture
-def config(tmp_path: Path) -> StationConfig:
-    rules = Rules(deadline_ms=20_000, hang_ms=20_000, watchdog_ms=0)
-    return StationConfig(
-        rules=rules,
-        records=RecordConfig(tmp_path / "records.sqlite", pictures=tmp_path / "pictures"),
-        frame_timeout_ms=200,
-    )
-
-
-@pytest.fixture
 def impatient(config: StationConfig) -> StationConfig:
     return replace(config, rules=replace(config.rules, hang_ms=300))
-
-
-def rows(config: StationConfig) -> list[InspectionRecord]:
-    assert config.records is not None
-    return list(read_records(config.records.path))
-
-
-def wait_until(met: Callable[[], Any], seconds: float = 5.0) -> None:
-    end = time.monotonic() + seconds
-    while not met():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.002)
 
 
 def test_verdicts_are_the_detectors(detector: Detector, parts: Path, config: StationConfig) -> None:
@@ -295,125 +236,6 @@ def test_a_camera_that_hangs(
         wait_until(lambda: station.inspect(3).result == "OK")
 
 
-def test_jobs(
-    bundle: Bundle, camera: ScriptedCamera, config: StationConfig, tmp_path: Path
-) -> None:
-    paths = {1: tmp_path / "one.rdx", 2: tmp_path / "two.rdx"}
-    for path in paths.values():
-        shutil.copytree(bundle.path, path)
-    jobs = Jobs(paths)
-    with Station(jobs, camera, config, first_job=2) as station:
-        assert station.status.active_job == 2
-        changes = [1, 1, 2, 1, 2, 2]
-        answers = [station.inspect(i, job=job) for i, job in enumerate(changes)]
-        assert [(r.result, r.job) for r in answers] == [("OK", job) for job in changes]
-
-        # Unknown, then back.
-        unknown = station.inspect(1, job=9)
-        assert (unknown.result, unknown.error, unknown.job) == ("ERROR", "JOB_UNKNOWN", 9)
-        assert station.status.active_job == 2
-        assert station.inspect(1, job=2).result == "OK"
-
-        # Broken on disk: the job that was active goes on, and nothing is scored by it instead.
-        network = paths[1] / "network.onnx"
-        content = network.read_bytes()
-        replace_bundle(paths[1], network, content[:-1])
-        broken = station.inspect(1, job=1)
-        assert (broken.result, broken.error) == ("ERROR", "JOB_BROKEN")
-        assert "network.onnx" in (broken.detail or "")
-        assert station.status.active_job == 2
-        assert station.inspect(1, job=2).result == "OK"
-
-        # Mended on disk, it is picked up at the next change.
-        replace_bundle(paths[1], network, content)
-        before = jobs.select(2).detector
-        mended = station.inspect(1, job=1)
-        assert (mended.result, mended.job) == ("OK", 1)
-        assert jobs.select(2).detector is before, "only what changed is opened anew"
-
-        # Missing, and tried again by a reset.
-        station.inspect(1, job=2)
-        paths[1].rename(tmp_path / "gone")
-        assert station.inspect(1, job=1).error == "JOB_BROKEN"
-        (tmp_path / "gone").rename(paths[1])
-        station.reset()
-        assert station.inspect(1).result == "OK"
-    shutil.rmtree(paths[2])
-    with pytest.raises(JobError, match=r"two\.rdx"):
-        Station(Jobs(paths), camera, config)
-
-
-def replace_bundle(path: Path, file: Path, content: bytes) -> None:
-    """As export does: the manifest is new too."""
-    file.write_bytes(content)
-    manifest = path / "manifest.json"
-    text = manifest.read_text()
-    manifest.unlink()
-    manifest.write_text(text)
-
-
-def test_the_plc_changes_the_job_with_the_trigger(
-    bundle: Bundle, camera: ScriptedCamera, config: StationConfig
-) -> None:
-    jobs = Jobs({1: bundle.path, 2: bundle.path})
-    with Station(jobs, camera, config) as station:
-        station.write(Controls(enable=True))
-        for part, job in enumerate((2, 1, 2, 2), 1):
-            station.write(Controls(enable=True, trigger=True, part_id=part, job=job))
-            wait_until(lambda: station.status.valid)
-            result = station.status.result
-            assert result is not None
-            assert (result.part_id, result.job, station.status.ok) == (part, job, True)
-            station.write(Controls(enable=True, ack=True, job=job))
-            station.write(Controls(enable=True, job=job))
-        assert station.status.counts.missed == 0
-
-
-def test_a_full_disk_raises_an_alarm_and_the_line_goes_on(
-    detector: Detector, camera: ScriptedCamera, config: StationConfig
-) -> None:
-    with Station(detector, camera, config) as station:
-        assert station.inspect(1).result == "OK"
-        assert station._recorder._writer is not None
-        database = station._recorder._writer._connection
-        (pages,) = database.execute("PRAGMA page_count").fetchone()
-        database.execute(f"PRAGMA max_page_count = {pages}")
-        answers = [station.inspect(i) for i in range(2, 200)]
-        assert {r.result for r in answers} == {"OK"}
-        assert station.status.record_alarm
-        assert station.status.error.name == "RECORD"
-        assert 0 < len(rows(config)) < 199
-        database.execute("PRAGMA max_page_count = 100000")
-        for part in (200, 201, 202):  # a hundred rows of those that wait go with each
-            assert station.inspect(part).result == "OK"
-        assert not station.status.record_alarm
-    # What had to wait is written when there is room again.
-    assert [r.part_id for r in rows(config)] == list(range(1, 203))
-
-
-def test_records_go_on_where_they_ended(
-    detector: Detector, camera: ScriptedCamera, config: StationConfig
-) -> None:
-    for first in (1, 3):
-        with Station(detector, camera, config) as station:
-            assert [station.inspect(i).inspection_id for i in (0, 0)] == [first, first + 1]
-
-
-def test_a_clock_that_is_set_back(
-    detector: Detector, camera: ScriptedCamera, config: StationConfig
-) -> None:
-    clock = [1_700_003_600.0]
-    with Station(detector, camera, config, wall_clock=lambda: clock[0]) as station:
-        first = station.inspect(1)
-        clock[0] -= 3600
-        second = station.inspect(2)
-    assert (first.result, second.result) == ("OK", "OK")
-    assert first.triggered_at.startswith("2023-11-14T23:13:")
-    assert second.triggered_at.startswith("2023-11-14T22:13:")
-    assert [r.part_id for r in rows(config)] == [1, 2]
-    assert 0 < second.decided_ms < 20_000
-
-
 def test_statuses_come_in_order_and_data_first(
     detector: Detector, camera: ScriptedCamera, config: StationConfig
 ) -> None:
@@ -481,80 +303,3 @@ def test_a_station_that_does_not_run(
     (row,) = rows(config)
     assert row.result in ("OK", "ERROR")
     assert (row.result == "ERROR") == (row.error == "OFFLINE")
-
-
-def test_folder_replay_at_a_rate(parts: Path) -> None:
-    now = [50.0]
-
-    def sleep(seconds: float) -> None:
-        now[0] += seconds
-
-    folder = parts / "test" / "good"
-    camera = FolderReplay(folder, rate=10, buffers=2, clock=lambda: now[0], sleep=sleep)
-    assert [camera.grab(1).number for _ in range(3)] == [0, 1, 2]
-    assert now[0] == pytest.approx(50.2)
-    now[0] += 0.5  # frames 3 to 7 are exposed, two are kept
-    assert camera.grab(1).number == 6
-    assert camera.grab(1).number == 7
-    with pytest.raises(CameraTimeoutError, match=r"next is due in 0\.1"):
-        camera.grab(0.01)
-    files = list_images(folder)
-    frame = FolderReplay(folder).grab(0)
-    np.testing.assert_array_equal(frame.pixels, read_image(files[0]))
-    again = FolderReplay(folder)
-    shown = [again.grab(0).pixels for _ in range(len(files) + 1)]
-    np.testing.assert_array_equal(shown[0], shown[-1])
-    with pytest.raises(ValueError, match="rate is 0"):
-        FolderReplay(folder, rate=0)
-
-
-def test_folder_replay_of_a_file_cut_in_two(parts: Path, tmp_path: Path) -> None:
-    whole = list_images(parts / "test" / "good")[0]
-    shutil.copy(whole, tmp_path / "a.png")
-    (tmp_path / "b.png").write_bytes(whole.read_bytes()[:3000])
-    camera = FolderReplay(tmp_path)
-    assert camera.grab(0).number == 0
-    with pytest.raises(BadFrameError, match=r"b\.png"):
-        camera.grab(0)
-    assert camera.grab(0).number == 2
-
-
-def test_still_image(parts: Path) -> None:
-    path = list_images(parts / "test" / "good")[0]
-    camera = StillImage(path)
-    assert [camera.grab(0).number for _ in range(2)] == [1, 2]
-    assert camera.shape == (80, 112, 3)
-
-
-def test_pictures_keep_within_their_budget(tmp_path: Path) -> None:
-    from datetime import UTC, datetime
-
-    rng = np.random.default_rng(0)
-    frame = rng.integers(0, 255, (100, 100), dtype=np.uint8)  # noise: 10 kB as PNG
-    store = PictureStore(tmp_path, budget_mb=0.055)
-    days = [datetime(2026, 1, day, tzinfo=UTC) for day in (1, 1, 2, 2, 3, 3, 3)]
-    for i, day in enumerate(days):
-        store.keep(i, day, frame, None, 1.0)
-    kept = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.png"))
-    assert kept[-1] == "2026-01-03/0000000006_frame.png"
-    assert kept[0] == "2026-01-02/0000000002_frame.png", "the oldest went first"
-    assert not (tmp_path / "2026-01-01").exists()
-    assert sum(path.stat().st_size for path in tmp_path.rglob("*.png")) <= 55_000
-    # A new store counts what it finds.
-    PictureStore(tmp_path, budget_mb=0.025).keep(7, days[-1], frame, None, 1.0)
-    assert len(list(tmp_path.rglob("*.png"))) == 2
-    with pytest.raises(ValueError, match="budget"):
-        PictureStore(tmp_path, 0)
-
-
-def test_records_cannot_be_opened(
-    detector: Detector, camera: ScriptedCamera, tmp_path: Path
-) -> None:
-    from rdx_fast.line import RecordError
-
-    path = tmp_path / "records.sqlite"
-    path.write_bytes(b"not a database, and long enough to be looked at" * 100)
-    with pytest.raises(RecordError, match="records cannot be opened"):
-        Station(detector, camera, StationConfig(records=RecordConfig(path)))
-    with pytest.raises(sqlite3.DatabaseError):
-        sqlite3.connect(path).execute("SELECT 1 FROM inspections")

@@ -1,0 +1,98 @@
+"""Records and pictures of a station that runs."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scripted import ScriptedCamera, rows
+
+from rdx_fast import Detector
+from rdx_fast.bundle import Bundle
+from rdx_fast.line import RecordConfig, RecordError, Station, StationConfig
+from rdx_fast.line.pictures import PictureStore
+
+
+@pytest.fixture(scope="module")
+def detector(bundle: Bundle) -> Iterator[Detector]:
+    with Detector(bundle.path) as opened:
+        yield opened
+
+
+def test_a_full_disk_raises_an_alarm_and_the_line_goes_on(
+    detector: Detector, camera: ScriptedCamera, config: StationConfig
+) -> None:
+    with Station(detector, camera, config) as station:
+        assert station.inspect(1).result == "OK"
+        assert station._recorder._writer is not None
+        database = station._recorder._writer._connection
+        (pages,) = database.execute("PRAGMA page_count").fetchone()
+        database.execute(f"PRAGMA max_page_count = {pages}")
+        answers = [station.inspect(i) for i in range(2, 200)]
+        assert {r.result for r in answers} == {"OK"}
+        assert station.status.record_alarm
+        assert station.status.error.name == "RECORD"
+        assert 0 < len(rows(config)) < 199
+        database.execute("PRAGMA max_page_count = 100000")
+        for part in (200, 201, 202):  # a hundred rows of those that wait go with each
+            assert station.inspect(part).result == "OK"
+        assert not station.status.record_alarm
+    # What had to wait is written when there is room again.
+    assert [r.part_id for r in rows(config)] == list(range(1, 203))
+
+
+def test_records_go_on_where_they_ended(
+    detector: Detector, camera: ScriptedCamera, config: StationConfig
+) -> None:
+    for first in (1, 3):
+        with Station(detector, camera, config) as station:
+            assert [station.inspect(i).inspection_id for i in (0, 0)] == [first, first + 1]
+
+
+def test_a_clock_that_is_set_back(
+    detector: Detector, camera: ScriptedCamera, config: StationConfig
+) -> None:
+    clock = [1_700_003_600.0]
+    with Station(detector, camera, config, wall_clock=lambda: clock[0]) as station:
+        first = station.inspect(1)
+        clock[0] -= 3600
+        second = station.inspect(2)
+    assert (first.result, second.result) == ("OK", "OK")
+    assert first.triggered_at.startswith("2023-11-14T23:13:")
+    assert second.triggered_at.startswith("2023-11-14T22:13:")
+    assert [r.part_id for r in rows(config)] == [1, 2]
+    assert 0 < second.decided_ms < 20_000
+
+
+def test_pictures_keep_within_their_budget(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    frame = rng.integers(0, 255, (100, 100), dtype=np.uint8)  # noise: 10 kB as PNG
+    store = PictureStore(tmp_path, budget_mb=0.055)
+    days = [datetime(2026, 1, day, tzinfo=UTC) for day in (1, 1, 2, 2, 3, 3, 3)]
+    for i, day in enumerate(days):
+        store.keep(i, day, frame, None, 1.0)
+    kept = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.png"))
+    assert kept[-1] == "2026-01-03/0000000006_frame.png"
+    assert kept[0] == "2026-01-02/0000000002_frame.png", "the oldest went first"
+    assert not (tmp_path / "2026-01-01").exists()
+    assert sum(path.stat().st_size for path in tmp_path.rglob("*.png")) <= 55_000
+    # A new store counts what it finds.
+    PictureStore(tmp_path, budget_mb=0.025).keep(7, days[-1], frame, None, 1.0)
+    assert len(list(tmp_path.rglob("*.png"))) == 2
+    with pytest.raises(ValueError, match="budget"):
+        PictureStore(tmp_path, 0)
+
+
+def test_records_cannot_be_opened(
+    detector: Detector, camera: ScriptedCamera, tmp_path: Path
+) -> None:
+    path = tmp_path / "records.sqlite"
+    path.write_bytes(b"not a database, and long enough to be looked at" * 100)
+    with pytest.raises(RecordError, match="records cannot be opened"):
+        Station(detector, camera, StationConfig(records=RecordConfig(path)))
+    with pytest.raises(sqlite3.DatabaseError):
+        sqlite3.connect(path).execute("SELECT 1 FROM inspections")
