@@ -45,7 +45,7 @@ from rdx_fast.line.registers import (
     write_controls,
     write_status,
 )
-from rdx_fast.line.signals import Controls, ErrorCode, ResultCode, Status, Verdict
+from rdx_fast.line.signals import Controls, Counts, ErrorCode, ResultCode, Status, Verdict
 
 WORDS = st.integers(0, 0xFFFF)
 
@@ -95,12 +95,18 @@ def test_a_status_comes_through(
     assert is_set(words, "ng") == (code is not ResultCode.OK)
 
 
-def test_registers_do_not_overlap() -> None:
-    used: list[int] = []
+def test_counters_begin_again() -> None:
+    words = write_status(Status(counts=Counts(missed=65_535, passed=65_536, rejected=70_000)))
+    assert [value(words, name) for name in ("missed", "passed", "rejected")] == [65_535, 0, 4_464]
+
+
+def test_registers_keep_to_their_places() -> None:
+    used: dict[str, list[int]] = {"PLC": [], "station": []}
     for register in MAP:
-        used += range(register.address, register.address + 1 + (register.type in WIDE))
-    assert len(used) == len(set(used))
-    assert all(a < 10 for a, r in zip(used, MAP, strict=False) if r.writer == "PLC")
+        words = 1 + (register.type in WIDE)
+        used[register.writer] += range(register.address, register.address + words)
+    assert used["station"] == list(range(16, 32))
+    assert used["PLC"] == list(range(5)), "5 to 9 are to come"
     assert {code for code, _, _ in ERRORS} == {int(code) for code in ErrorCode if code}
 
 
@@ -173,7 +179,7 @@ def test_handshake_over_modbus(modbus: tuple[Station, int]) -> None:
         assert not is_set(words, "ok")
         assert value(words, "result") == 0
         write()
-    assert value(words, "answered") == 3
+    assert value(words, "passed") == 3
     beats = {value(read_until(client, "online"), "heartbeat")}
     end = time.monotonic() + 5
     while len(beats) < 2 and time.monotonic() < end:
@@ -281,7 +287,7 @@ def test_mbpoll(modbus: tuple[Station, int]) -> None:
     write(5, 4711, 0, 3, 0)
     words = mbpoll("-r", STATION_START, "-c", STATION_COUNT, LOOPBACK)
     assert not is_set(words, "valid")
-    assert value(words, "answered") == 1
+    assert value(words, "passed") == 1
 
 
 # OPC UA

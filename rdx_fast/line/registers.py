@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from rdx_fast.line.signals import WORD, Controls, ErrorCode, ResultCode, Status
 
 PLC_START, PLC_COUNT = 0, 10
-STATION_START, STATION_COUNT = 16, 32
+STATION_START, STATION_COUNT = 16, 16
 TOTAL = STATION_START + STATION_COUNT
 
 CONTROL_BITS = ("enable", "trigger", "ack", "reset", "offline")
@@ -108,7 +108,13 @@ MAP: tuple[Register, ...] = (
     ),
     Register(25, "active_job", "uint16", "", lambda s: (s.active_job & WORD,)),
     Register(26, "alarm", "uint16", "last error of the station, until reset", lambda s: (s.error,)),
-    Register(27, "waiting", "uint16", "results to come after this one", lambda s: (s.waiting,)),
+    Register(
+        27,
+        "missed",
+        "uint16",
+        "triggers that came too early; 65535 is followed by 0, here and below",
+        lambda s: (s.counts.missed & WORD,),
+    ),
     Register(
         28,
         "inspection_id",
@@ -116,17 +122,8 @@ MAP: tuple[Register, ...] = (
         "of the result; key of its record; high word first",
         lambda s: _double_word(s.result.inspection_id if s.result else 0),
     ),
-    Register(
-        30, "triggers", "uint32", "seen since the start", lambda s: _double_word(s.counts.triggers)
-    ),
-    Register(32, "passed", "uint32", "results OK", lambda s: _double_word(s.counts.passed)),
-    Register(
-        34, "rejected", "uint32", "all other results", lambda s: _double_word(s.counts.rejected)
-    ),
-    Register(36, "missed", "uint32", "triggers too early", lambda s: _double_word(s.counts.missed)),
-    Register(
-        38, "answered", "uint32", "results acknowledged", lambda s: _double_word(s.counts.answered)
-    ),
+    Register(30, "passed", "uint16", "results that were OK", lambda s: (s.counts.passed & WORD,)),
+    Register(31, "rejected", "uint16", "all other results", lambda s: (s.counts.rejected & WORD,)),
 )
 ERRORS: tuple[tuple[int, str, str], ...] = tuple(
     (code.value, code.name, meaning)
@@ -165,7 +162,7 @@ def write_controls(controls: Controls) -> list[int]:
 
 
 def write_status(status: Status) -> list[int]:
-    """Registers 16 to 47; those that have no meaning are 0."""
+    """Registers 16 to 31; those that have no meaning are 0."""
     words = [0] * STATION_COUNT
     for register in MAP:
         if register.words is not None:
@@ -176,7 +173,7 @@ def write_status(status: Status) -> list[int]:
 
 
 def value(words: Sequence[int], name: str) -> int | float:
-    """A station's register by name, out of registers 16 to 47."""
+    """A station's register by name, out of registers 16 to 31."""
     register = next(r for r in MAP if r.name == name and r.words is not None)
     start = register.address - STATION_START
     if register.type == "float32":
@@ -187,5 +184,5 @@ def value(words: Sequence[int], name: str) -> int | float:
 
 
 def is_set(words: Sequence[int], bit: str) -> bool:
-    """A bit of the status by name, out of registers 16 to 47."""
+    """A bit of the status by name, out of registers 16 to 31."""
     return bool(words[0] >> STATUS_BITS.index(bit) & 1)
