@@ -144,6 +144,12 @@ class World:
         done = (verdict.inspection_id, verdict.revision, succeeded)
         self.do(self.handshake.recorded(*done, self.now))
 
+    def flush(self) -> None:
+        """The disk has room again, and takes what waited."""
+        self.recorded |= self.unwritten
+        self.unwritten.clear()
+        self.do(self.handshake.records_failing(False, self.now))
+
     def select(self, succeeded: bool) -> None:
         job = self.selecting.pop(0)
         if succeeded:
@@ -220,6 +226,15 @@ class Walk(RuleBasedStateMachine):
     def the_disk_answers(self, succeeded: bool) -> None:
         self.world.record(succeeded)
 
+    @precondition(lambda self: not self.world.recording)
+    @rule(succeeds=st.booleans())
+    def the_disk_is_tried_again(self, succeeds: bool) -> None:
+        world = self.world
+        if succeeds:
+            world.flush()
+        else:
+            world.do(world.handshake.records_failing(True, world.now))
+
     @precondition(lambda self: self.world.selecting)
     @rule(succeeded=st.sampled_from((True, True, False)))
     def the_job_answers(self, succeeded: bool) -> None:
@@ -263,21 +278,20 @@ def inputs(world: World, may: frozenset[str]) -> Iterator[Input]:
     if "time" in may:
         yield lambda w: w.pass_time()
     if world.inspecting:
-        yield lambda w: w.finish(GOOD)
-        if "fail" in may:
-            yield lambda w: w.finish(FAILED)
+        for finding in (GOOD, FAILED) if "fail" in may else (GOOD,):
+            yield lambda w, finding=finding: w.finish(finding)
     if world.given_up:
         yield lambda w: w.finish_given_up()
     if world.recording:
-        yield lambda w: w.record(True)
-        if "disk full" in may:
-            yield lambda w: w.record(False)
+        for succeeded in (True, False) if "disk full" in may else (True,):
+            yield lambda w, succeeded=succeeded: w.record(succeeded)
+    elif world.unwritten:
+        yield lambda w: w.flush()
     if world.selecting:
         yield lambda w: w.select(True)
         yield lambda w: w.select(False)
-    if "jobs" in may:
-        for job in (1, 2, 9):
-            yield lambda w, job=job: w.write(job=job)
+    for job in (1, 2, 9) if "jobs" in may else ():
+        yield lambda w, job=job: w.write(job=job)
 
 
 def copied(world: World) -> World:

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scripted import ScriptedCamera, rows
+from scripted import ScriptedCamera, rows, wait_until
 
 from rdx_fast import Detector
 from rdx_fast.bundle import Bundle
+from rdx_fast.images import list_images, read_image
 from rdx_fast.line import RecordConfig, RecordError, Station, StationConfig
 from rdx_fast.line.pictures import PictureStore
 
@@ -38,11 +39,39 @@ def test_a_full_disk_raises_an_alarm_and_the_line_goes_on(
         assert station.status.error.name == "RECORD"
         assert 0 < len(rows(config)) < 199
         database.execute("PRAGMA max_page_count = 100000")
-        for part in (200, 201, 202):  # a hundred rows of those that wait go with each
-            assert station.inspect(part).result == "OK"
+        wait_until(lambda: not station.status.record_alarm, 60)  # with no part needed
+        assert [r.part_id for r in rows(config)] == list(range(1, 200)), "those that had to wait"
+        assert station.inspect(200).result == "OK"
         assert not station.status.record_alarm
-    # What had to wait is written when there is room again.
-    assert [r.part_id for r in rows(config)] == list(range(1, 203))
+
+
+def test_pictures_that_cannot_be_kept_raise_the_alarm_and_are_tried_again(
+    detector: Detector, camera: ScriptedCamera, config: StationConfig, parts: Path
+) -> None:
+    camera.frame = read_image(list_images(parts / "test" / "notch")[0])
+    assert config.records is not None
+    folder = config.records.pictures
+    with Station(detector, camera, config) as station:
+        folder.rmdir()
+        folder.touch()  # no room for folders of days
+        assert station.inspect(1).result == "NG"
+        wait_until(lambda: station.status.record_alarm)
+        assert station.status.error.name == "RECORD"
+        assert station.inspect(2).result == "NG"
+        assert station.status.record_alarm, "though the row is on disk"
+        folder.unlink()
+        folder.mkdir()
+        wait_until(lambda: not station.status.record_alarm, 60)
+        wait_until(lambda: len(list(folder.rglob("*.png"))) == 4)
+    assert all(row.picture is not None for row in rows(config))
+
+
+def test_pictures_half_written_by_a_process_that_was_killed_go(tmp_path: Path) -> None:
+    (tmp_path / "2026-01-01").mkdir()
+    partial = tmp_path / "2026-01-01" / "0000000001_frame.partial"
+    partial.touch()
+    PictureStore(tmp_path, budget_mb=1)
+    assert not partial.exists()
 
 
 def test_records_go_on_where_they_ended(

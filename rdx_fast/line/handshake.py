@@ -158,6 +158,13 @@ class Handshake:
         self._results.recorded(inspection_id, revision, succeeded)
         return self._commands(now)
 
+    def records_failing(self, failing: bool, now: float) -> list[Command]:
+        """Between verdicts: rows or pictures cannot be kept, or all that waited is on disk now."""
+        if failing and not self._notices.record_alarm:
+            self._notices.error = ErrorCode.RECORD
+        self._notices.record_alarm = failing
+        return self._commands(now)
+
     def tick(self, now: float) -> list[Command]:
         """Time has passed."""
         return self._commands(now)

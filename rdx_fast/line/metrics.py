@@ -27,7 +27,7 @@ _GAUGES = {
     "waiting": "Results that the PLC has not taken",
     "active_job": "The job's id",
     "link_lost": "Whether the PLC's heartbeat stands still",
-    "record_alarm": "Whether the records cannot be written",
+    "record_alarm": "Whether records or pictures cannot be written",
     "error": "Code of the alarm that stands",
 }
 _COUNTERS = {

@@ -28,6 +28,8 @@ class PictureStore:
         self._folder = folder
         self._budget = budget_mb * 1e6
         folder.mkdir(parents=True, exist_ok=True)
+        for partial in folder.glob("*/*.partial"):  # of a process that was killed
+            partial.unlink()
         found = sorted(folder.glob("*/*.png"), key=lambda path: (path.parent.name, path.name))
         self._files = deque((path, path.stat().st_size) for path in found)
         self._bytes = sum(size for _, size in self._files)

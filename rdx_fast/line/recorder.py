@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -21,6 +23,7 @@ log = logging.getLogger(__name__)
 # Inspections whose facts are remembered: more than can be on their way to the PLC.
 _REMEMBERED = 256
 _PICTURES_WAITING = 32
+_AGAIN_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,33 +36,36 @@ class _Kept:
 
 class Recorder:
     """``config`` None records nothing, and says at once that it did. ``recorded``: told of each
-    row, with whether all rows are on disk now. Raises ``RecordError`` if the file cannot be
-    opened."""
+    row, with whether all rows and pictures could be kept so far; ``failing``: told between rows
+    whether any cannot be now. Raises ``RecordError`` if the file cannot be opened."""
 
     def __init__(
         self,
         config: RecordConfig | None,
         wall_clock: Callable[[], float],
         recorded: Callable[[Verdict, bool], None],
+        failing: Callable[[bool], None],
     ) -> None:
-        self._wall_clock, self._recorded = wall_clock, recorded
+        self._wall_clock, self._recorded, self._tell = wall_clock, recorded, failing
         self._writer = None if config is None else RecordWriter(config.path, config.sync)
         self._pictures = None
         if config is not None and config.pictures_mb > 0:
             self._pictures = PictureStore(config.pictures, config.pictures_mb)
         self.next_id = 1 if self._writer is None else self._writer.next_id
         self._facts: OrderedDict[int, Facts] = OrderedDict()
-        self._failing = False
+        self._failing: set[str] = set()  # of rows and pictures
+        self._stopping = threading.Event()
 
     def start(self) -> None:
-        self._rows = Worker[Record | Taken | _Kept]("records", self._handle, self._flush)
+        self._rows = Worker[Record | Taken | _Kept]("records", self._handle, self._idle)
         self._photos = Worker[tuple[Verdict, Facts]]("pictures", self._keep, most=_PICTURES_WAITING)
 
     def stop(self) -> None:
         """Write what there is, and close."""
+        self._stopping.set()
         self._photos.stop()
         self._rows.stop()
-        self._flush()
+        self._idle()
         if self._writer is not None:
             self._writer.close()
 
@@ -116,12 +122,8 @@ class Recorder:
 
     def _record(self, verdict: Verdict) -> None:
         if self._writer is not None:
-            try:
+            with self._reporting_rows():
                 self._writer.write(self.record_of(verdict))
-            except RecordError as error:
-                self._report(error)
-            else:
-                self._report(None)
         now = time.monotonic()
         self._recorded(verdict, not self._failing)
         self._note(verdict.inspection_id, "recorded_ms", 1000 * (now - verdict.triggered))
@@ -133,27 +135,39 @@ class Recorder:
             and facts.frame is not None
             and not self._photos.put((verdict, facts))
         ):
-            log.warning("picture lost", extra={"inspection_id": verdict.inspection_id})
+            self._lose(verdict)
 
     def _note(self, inspection_id: int, column: str, value: float | str) -> None:
         if self._writer is not None:
             self._writer.note(inspection_id, column, value)
 
-    def _flush(self) -> None:
+    def _idle(self) -> None:
         if self._writer is not None:
-            try:
+            with self._reporting_rows():
                 self._writer.flush()
-            except RecordError as error:
-                self._report(error)
+        self._tell(bool(self._failing))
 
-    def _report(self, error: RecordError | None) -> None:
-        """Once when it begins to fail, once when it works again."""
-        failing = error is not None or (self._writer is not None and self._writer.waiting > 0)
-        if failing and not self._failing:
-            log.error("records fail", extra={"detail": str(error)})
-        elif self._failing and not failing:
-            log.info("records work again")
-        self._failing = failing
+    @contextmanager
+    def _reporting_rows(self) -> Iterator[None]:
+        assert self._writer is not None
+        try:
+            yield
+        except RecordError as error:
+            self._report("records", str(error))
+        else:
+            self._report("records", "rows still wait" if self._writer.waiting else None)
+
+    def _report(self, what: str, trouble: str | None) -> None:
+        """Once when it begins, once when it is over."""
+        if trouble is not None and what not in self._failing:
+            self._failing.add(what)
+            log.error("%s fail", what, extra={"detail": trouble})
+        elif trouble is None and what in self._failing:
+            self._failing.discard(what)
+            log.info("%s work again", what)
+
+    def _lose(self, verdict: Verdict) -> None:
+        log.warning("picture lost", extra={"inspection_id": verdict.inspection_id})
 
     # In the thread of the pictures
 
@@ -164,15 +178,19 @@ class Recorder:
         assert facts.job is not None
         threshold = facts.job.detector.manifest.threshold.value
         taken = datetime.fromtimestamp(self._wall_clock(), UTC)
-        try:
-            name = self._pictures.keep(
-                verdict.inspection_id, taken, facts.frame, facts.anomaly_map, threshold
-            )
-        except OSError as error:
-            detail = {"inspection_id": verdict.inspection_id, "detail": str(error)}
-            log.error("picture not kept", extra=detail)
-        else:
-            self._rows.put(_Kept(verdict.inspection_id, name))
+        picture = (verdict.inspection_id, taken, facts.frame, facts.anomaly_map, threshold)
+        while True:
+            try:
+                name = self._pictures.keep(*picture)
+                break
+            except OSError as error:  # the disk is full: others wait meanwhile
+                self._report("pictures", str(error))
+                self._tell(True)
+                if self._stopping.wait(_AGAIN_S):
+                    self._lose(verdict)
+                    return
+        self._report("pictures", None)
+        self._rows.put(_Kept(verdict.inspection_id, name))
 
 
 def _ms(seconds: float | None) -> float | None:

@@ -142,7 +142,7 @@ ERRORS: tuple[tuple[int, str, str], ...] = tuple(
         ErrorCode.OVERRUN: "a trigger with no room for its result; it has none",
         ErrorCode.OFFLINE: "the station is offline, or the PLC has not set enable",
         ErrorCode.DEADLINE: "the deadline has passed (result 4)",
-        ErrorCode.RECORD: "the record could not be written (alarm; the verdict stands)",
+        ErrorCode.RECORD: "a record or picture could not be written (alarm; the verdict stands)",
     }.items()
 )
 

@@ -77,7 +77,7 @@ class Station:
         self._inspector = Inspector(self._jobs, source, self.config, with_pictures)
         self._jobs.open_all()
         self._inspector.select(self._first_job)
-        self._recorder = Recorder(records, wall_clock, self._recorded)
+        self._recorder = Recorder(records, wall_clock, self._recorded, self._records_failing)
         self._handshake = Handshake(self.config.rules, self._jobs.ids, self._recorder.next_id)
         self._on_status: list[OnStatus] = []
         self._on_result: list[OnResult] = []
@@ -300,6 +300,10 @@ class Station:
         with self._lock:
             done = (verdict.inspection_id, verdict.revision, succeeded)
             self._do(self._handshake.recorded(*done, time.monotonic()))
+
+    def _records_failing(self, failing: bool) -> None:
+        with self._lock:
+            self._do(self._handshake.records_failing(failing, time.monotonic()))
 
     def _tell(self, record: InspectionRecord) -> None:
         for callback in self._on_result:
