@@ -37,9 +37,11 @@ class CameraConfig:
     crop: tuple[int, int, int, int] | None = None
 
     def __post_init__(self) -> None:
-        given = [self.path is not None, self.device is not None]
-        if given != [True, False] and not (self.kind == "opencv" and sum(given) == 1):
-            wanted = "device or path" if self.kind == "opencv" else "path, and no device"
+        if self.kind == "opencv":
+            given, wanted = (self.path is None) != (self.device is None), "device or path"
+        else:
+            given, wanted = self.path is not None and self.device is None, "path, and no device"
+        if not given:
             raise ValueError(f"camera: kind {self.kind!r} wants {wanted}")
         if self.timeout_ms < 1:
             raise ValueError(f"camera: timeout_ms is {self.timeout_ms}, wanted at least 1")
