@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from rdx_fast.cli.common import Backend, JsonFlag, Threads, data, notes
+from rdx_fast.cli.common import Backend, JsonFlag, Threads, data
+from rdx_fast.cli.progress import show_stages
 
 
 def bench(
@@ -38,8 +39,8 @@ def bench(
     if plot is not None:
         new_figure(1, 1)  # what is missing is said now, not after minutes
     setting = Setting(frame, images, backend, threads, tuple(batch or (1, 4, 16)), seconds)
-    with notes.status("opening") as status:
-        rows = measure(bundles, setting, status.update)
+    with show_stages("bench", "opening") as on_step:
+        rows = measure(bundles, setting, on_step)
     if as_json:
         print(json.dumps(rows, indent=2))
     else:

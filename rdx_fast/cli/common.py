@@ -1,30 +1,19 @@
-"""What the commands share: consoles, options, progress bars."""
+"""What the commands share: consoles and options."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 from rdx_fast.errors import MissingDependencyError
 from rdx_fast.images import list_images
 
 if TYPE_CHECKING:
-    from rdx_fast.training import Progress as Step
     from rdx_fast.training import Recipe
 
 # What was asked for; in a file or pipe nothing is cut to the width of a terminal that is not there.
@@ -93,46 +82,3 @@ def make_recipe(**options: Any) -> Recipe:
 def list_given(folder: Path | None) -> list[Path]:
     """The images of a folder that may have been left out."""
     return [] if folder is None else list_images(folder)
-
-
-class TrainingBar:
-    """A bar over all steps, with the last epoch's loss; call it with each ``Progress``."""
-
-    def __init__(self) -> None:
-        self.last: Step | None = None
-        self._bar = Progress(
-            TextColumn("training"),
-            BarColumn(bar_width=20),
-            MofNCompleteColumn(),
-            TextColumn("epoch {task.fields[epoch]}  loss {task.fields[loss]}"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=notes,
-        )
-        self._task = self._bar.add_task("training", total=None, epoch="-", loss="-")
-
-    def __enter__(self) -> TrainingBar:
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
-
-    def __call__(self, step: Step) -> None:
-        self.last = step
-        loss = sum(step.losses.values()) if step.epoch_loss is None else step.epoch_loss
-        self._bar.update(
-            self._task,
-            completed=step.step,
-            total=step.total_steps,
-            epoch=step.epoch + 1,
-            loss=f"{loss:.4f}",
-        )
-
-
-@contextmanager
-def bar(what: str) -> Iterator[Callable[[int, int], None]]:
-    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=notes) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)

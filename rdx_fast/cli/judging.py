@@ -21,16 +21,14 @@ from rdx_fast.cli.common import (
     Minutes,
     Textures,
     Threads,
-    TrainingBar,
     Weights,
-    bar,
     data,
     list_given,
     make_recipe,
     need_torch,
-    notes,
 )
 from rdx_fast.cli.planning import open_detector
+from rdx_fast.cli.progress import show_images, show_training
 from rdx_fast.datasets import find_dataset
 
 if TYPE_CHECKING:
@@ -71,8 +69,8 @@ def evaluate(
     images = find_dataset(dataset).test()
     scored = []
     for path in bundles:
-        with open_detector(path, backend, threads) as detector, bar("scoring") as progress:
-            scored.append(evaluation.score_set(detector, images, progress))
+        with open_detector(path, backend, threads) as detector, show_images("scoring") as on_image:
+            scored.append(evaluation.score_set(detector, images, on_image))
     results = [evaluation.evaluate_scored(s, by_type=not compare) for s in scored]
     differences = [d for other in scored[1:] for d in evaluation.compare(scored[0], other)]
     if not compare:
@@ -129,7 +127,7 @@ def protocol(
             epochs=epochs,
             iterations=iterations,
         )
-    with TrainingBar() as on_step:
+    with show_training(max_minutes) as on_step:
         result = run_protocol(
             dataset,
             output,
@@ -140,7 +138,7 @@ def protocol(
             device=device,
             max_minutes=max_minutes,
             oracle_epoch=oracle_epoch,
-            on_stage=notes.print,
+            on_stage=on_step.stage,
             on_step=on_step,
         )
     if as_json:

@@ -19,7 +19,6 @@ from rdx_fast.cli.common import (
     MethodName,
     Minutes,
     Textures,
-    TrainingBar,
     Weights,
     data,
     list_given,
@@ -28,6 +27,7 @@ from rdx_fast.cli.common import (
     notes,
 )
 from rdx_fast.cli.planning import Capability, plan_bundle
+from rdx_fast.cli.progress import show_stages, show_training
 from rdx_fast.datasets import find_dataset
 from rdx_fast.errors import DatasetError
 from rdx_fast.images import list_images
@@ -98,7 +98,7 @@ def train(
         )
     if resume and not (run / CHECKPOINT).exists():
         notes.print(f"{run} holds no checkpoint yet: training starts from the beginning")
-    with TrainingBar() as on_step:
+    with show_training(max_minutes) as on_step:
         checkpoint = training.train(
             recipe,
             find_dataset(good).train(),
@@ -210,7 +210,7 @@ def export(
 
     checkpoint = training.load_checkpoint(run)
     images = list_images(good) if good is not None else _held_out(checkpoint)
-    with notes.status("reading images") as status:
+    with show_stages("export", "reading images") as on_stage:
         written = export_bundle(
             checkpoint,
             images,
@@ -222,7 +222,7 @@ def export(
             check_images=check_images,
             name=name,
             overwrite=overwrite,
-            on_stage=status.update,
+            on_stage=on_stage,
         )
     data.print(tables.manifest_table(written.manifest))
     threshold = written.manifest.threshold
@@ -249,13 +249,13 @@ def demo(
     need_torch("the demo", "demo")
     from rdx_fast.demo import run_demo
 
-    with TrainingBar() as on_step:
+    with show_training(max_minutes) as on_step:
         result = run_demo(
             output,
             epochs=epochs,
             seed=seed,
             max_minutes=max_minutes,
-            on_stage=notes.print,
+            on_stage=on_step.stage,
             on_step=on_step,
         )
     data.print(tables.demo_table(result))

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from rdx_fast.bundle import Bundle, open_bundle
 from rdx_fast.cli.common import BundlePath, notes
+from rdx_fast.cli.progress import show_plan, show_stages
 from rdx_fast.detector import Detector
 from rdx_fast.engines import GpuOptions, open_engine
-from rdx_fast.engines import Progress as EngineProgress
 from rdx_fast.errors import EngineError
 
 Capability = Annotated[
@@ -47,33 +44,22 @@ def plan(
 def plan_bundle(
     bundle: Bundle, compute_capability: str | None, options: GpuOptions | None = None
 ) -> None:
-    """Build what is missing, with a bar."""
+    """Build what is missing, and show how that gets on."""
     from rdx_fast.engines.tensorrt.build import prepare_plan
 
     capability = parse_capability(compute_capability)
-    with plan_bar() as on_progress:
+    with show_plan() as on_progress:
         file = prepare_plan(bundle, options, capability, on_progress)
     notes.print(f"plan: {file} ({file.stat().st_size / 1e6:.0f} MB)")
-    with notes.status("kernels"):
+    with show_stages("plan", "kernels"):
         notes.print(f"kernels: {ensure_kernels(bundle)}")
 
 
 def open_detector(bundle: Path, backend: str, threads: int | None) -> Detector:
-    """A Detector, with a bar if a plan has to be built first."""
-    with plan_bar() as on_progress:
+    """A Detector; if a plan has to be built first, that shows."""
+    with show_plan() as on_progress:
         engine = open_engine(open_bundle(bundle), backend, threads, on_progress=on_progress)
     return Detector(engine)
-
-
-@contextmanager
-def plan_bar() -> Iterator[EngineProgress]:
-    """A bar that appears with the first step."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, TimeElapsedColumn(), console=notes) as bar:
-        task = bar.add_task("plan", total=None, visible=False)
-        yield lambda what, done, steps: bar.update(
-            task, description=what, completed=done, total=steps, visible=True
-        )
 
 
 def ensure_kernels(bundle: Bundle) -> Path:
