@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from rdx_fast.bench.records import append, facts
+from rdx_fast.bench.records import append, facts, network_facts
 from rdx_fast.bundle import open_bundle
 from rdx_fast.datasets import find_dataset
 from rdx_fast.detector import Detector
@@ -33,11 +33,8 @@ def main(
         rows.append(
             common
             | {
-                "bundle_sha256": manifest.files[manifest.network].sha256,
+                **network_facts(detector),
                 "name": path.parent.name,
-                "method": manifest.method,
-                "backbone": manifest.backbone,
-                "precision": manifest.precision,
                 "dataset": dataset.name,
                 "training": manifest.training,
                 "figures": asdict(evaluate_scored(scored, by_type=False).overall),

@@ -1,6 +1,7 @@
 """A bundle's first moments, in a process that has done nothing else.
 
-This file is that process too: ``fresh.py BUNDLE HEIGHT WIDTH BACKEND THREADS`` prints JSON.
+This file is that process too, and prints JSON:
+``fresh.py BUNDLE HEIGHT WIDTH PRECISION BACKEND THREADS``.
 """
 
 from __future__ import annotations
@@ -15,12 +16,12 @@ from time import perf_counter
 
 
 def start(
-    bundle: Path, height: int, width: int, backend: str, threads: int | None
+    bundle: Path, height: int, width: int, precision: str, backend: str, threads: int | None
 ) -> dict[str, float]:
     """Seconds to import and open, milliseconds of the first and the second call, MB at most."""
     import rdx_fast
 
-    arguments = [bundle, height, width, backend, threads or 0]
+    arguments = [bundle, height, width, precision, backend, threads or 0]
     # By path, so that nothing of the package is there before it is timed.
     command = [sys.executable, "-P", __file__, *map(str, arguments)]
     found_in = str(Path(rdx_fast.__file__).parent.parent)
@@ -39,7 +40,7 @@ def _peak_mb() -> float:
 
 
 def _main() -> None:
-    bundle, height, width, backend, threads = sys.argv[1:]
+    bundle, height, width, precision, backend, threads = sys.argv[1:]
     times = [perf_counter()]
     import numpy as np
 
@@ -48,7 +49,7 @@ def _main() -> None:
     times.append(perf_counter())
     frame = np.zeros((int(height), int(width), 3), np.uint8)
     begin = perf_counter()
-    detector = Detector(bundle, backend, int(threads) or None)
+    detector = Detector(bundle, backend, int(threads) or None, precision=precision)
     opened = perf_counter() - begin
     calls = []
     for _ in range(2):

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from rdx_fast.bench import gpu_engines
 from rdx_fast.bench.generated import generated_bundle
 from rdx_fast.bench.gpu_kernels import measure_kernels
-from rdx_fast.bench.records import append, facts
+from rdx_fast.bench.records import append, facts, network_facts
 from rdx_fast.bundle import Bundle, open_bundle
 from rdx_fast.datasets import find_dataset
 from rdx_fast.detector import Detector
@@ -92,11 +92,9 @@ def measure_engines(
 ) -> Iterator[dict[str, Any]]:
     """Rows about every engine of a GPU, one after the other."""
     manifest = bundle.manifest
-    about = {
-        "bundle_sha256": manifest.files[manifest.network].sha256,
+    about: dict[str, Any] = {
         "method": manifest.method,
         "backbone": manifest.backbone,
-        "precision": manifest.precision,
         "frame": list(frames[0].shape),
     }
     flops, rate = gpu_engines.image_flops(bundle), gpu_engines.matrix_rate(device)
@@ -109,7 +107,7 @@ def measure_engines(
     rivals = gpu_engines.rivals(network, manifest, device)
     for engine in engines.values():
         with Detector(engine) as detector, Detector(bundle.path, "openvino") as cpu:
-            same = about | {"engine": detector.description}
+            same = about | network_facts(detector) | {"engine": detector.description}
             yield same | gpu_engines.parity(detector, cpu, frames)
             for batch in gpu_engines.LATENCY_BATCHES:
                 yield same | gpu_engines.latency(detector, batches[:batch], calls)

@@ -57,7 +57,7 @@ def parity(detector: Detector, cpu: Detector, frames: Sequence[Frames]) -> dict[
     scores = np.concatenate([r.scores for r in detector.stream(frames, batch=8)])
     wanted = np.concatenate([r.scores for r in cpu.stream(frames, batch=8)])
     difference = float(np.abs(scores / wanted - 1).max())
-    threshold = cpu.manifest.threshold.value
+    threshold = cpu.threshold.value
     near = np.abs(wanted / threshold - 1) < 0.01
     verdicts = (scores > threshold) != (wanted > threshold)
     row = {
@@ -104,7 +104,8 @@ def throughput(detector: Detector, frames: Frames, batch: int, seconds: float) -
 
 def image_flops(bundle: Bundle) -> float:
     """Floating-point operations that the network needs for an image (a multiply-add is two)."""
-    network, dtype = read_network(bundle.network)
+    stored = next(s for s in ("fp32", "fp16") if s in bundle.manifest.networks)
+    network, dtype = read_network(bundle.network(stored))
     spec = bundle.manifest.input
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         network(torch.zeros(1, 3, spec.height, spec.width, dtype=dtype))

@@ -181,7 +181,7 @@ def main(
             row = facts("growth", ("openvino", "numpy")) | {"backbone": network}
             row["by_size"] = list(by_size(network, folder, seconds))
             bundle = generated_bundle(network, "fp32", folder)
-            row["bundle_sha256"] = bundle.manifest.files[bundle.manifest.network].sha256
+            row["bundle_sha256"] = bundle.manifest.files[bundle.network("fp32").name].sha256
             row["by_batch"] = list(by_batch(bundle.path, seconds))
             ways = [(1, count) for count in PARALLEL] + [(count, 1) for count in PARALLEL[1:]]
             row["parallel"] = [side_by_side(bundle.path, p, n, seconds / 4) for p, n in ways]

@@ -18,7 +18,7 @@ from PIL import Image
 from rdx_fast.bench.counts import operators
 from rdx_fast.bench.fresh import start
 from rdx_fast.bench.limits import copy_gb_s, matrix_gflops
-from rdx_fast.bench.records import facts, spread
+from rdx_fast.bench.records import facts, network_facts, spread
 from rdx_fast.bench.timing import repeat, summary
 from rdx_fast.bundle import Bundle, open_bundle
 from rdx_fast.detector import Detector
@@ -39,7 +39,8 @@ OnStep = Callable[[str], object]
 @dataclass(frozen=True, slots=True)
 class Setting:
     """``frame``: height and width of drawn frames, or ``images``: a folder of real ones;
-    ``seconds``: of single calls, and a tenth of it for each entry of the table of ``batches``."""
+    ``seconds``: of single calls, and a tenth of it for each entry of the table of ``batches``;
+    ``precision``: what is executed, None for the fastest."""
 
     frame: tuple[int, int] = (1024, 1024)
     images: Path | None = None
@@ -47,6 +48,11 @@ class Setting:
     threads: int | None = None
     batches: tuple[int, ...] = (1, 4, 16)
     seconds: float = 20.0
+    precision: str | None = None
+
+    def open(self, bundle: Bundle, threads: int | None, mode: str = "latency") -> Detector:
+        engine = open_engine(bundle, self.backend, threads, mode, precision=self.precision)
+        return Detector(engine)
 
 
 def measure(paths: Sequence[Path], setting: Setting, on_step: OnStep) -> list[dict[str, Any]]:
@@ -60,8 +66,7 @@ def measure(paths: Sequence[Path], setting: Setting, on_step: OnStep) -> list[di
         folder = Path(stack.enter_context(TemporaryDirectory()))
         files = _files(setting, folder)
         detectors = [
-            stack.enter_context(Detector(open_engine(bundle, setting.backend, setting.threads)))
-            for bundle in bundles
+            stack.enter_context(setting.open(bundle, setting.threads)) for bundle in bundles
         ]
         on_step("latency")
         times = _latencies(detectors, files, setting.seconds)
@@ -76,7 +81,9 @@ def measure(paths: Sequence[Path], setting: Setting, on_step: OnStep) -> list[di
         row["limits"] = limits | _rates(bundle, row, frames[0])
         on_step(f"first call of {bundle.path.name}")
         height, width = frames[0].shape[:2]
-        row["start"] = start(bundle.path, height, width, setting.backend, setting.threads)
+        row["start"] = start(
+            bundle.path, height, width, row["precision"], setting.backend, setting.threads
+        )
         on_step(f"frames a second of {bundle.path.name}")
         row["throughput"] = list(_throughput(bundle, frames, setting, cpu))
     return rows
@@ -134,10 +141,7 @@ def _about(bundle: Bundle, detector: Detector, frame: NDArray[np.uint8]) -> dict
     return {
         **facts("bench", ("openvino", "numpy")),
         "bundle": bundle.path.name,
-        "bundle_sha256": manifest.files[manifest.network].sha256,
-        "method": manifest.method,
-        "backbone": manifest.backbone,
-        "precision": manifest.precision,
+        **network_facts(detector),
         "size": [manifest.input.height, manifest.input.width],
         "engine": detector.description,
         "frame": list(frame.shape),
@@ -168,7 +172,7 @@ def _limits(threads: int) -> dict[str, Any]:
 def _rates(bundle: Bundle, row: dict[str, Any], frame: NDArray[np.uint8]) -> dict[str, Any]:
     """What the stages do a second, by what one frame needs."""
     spec = bundle.manifest.input
-    _, flops = operators(bundle.network, spec.height, spec.width)
+    _, flops = operators(bundle.network(row["stored"]), spec.height, spec.width)
     maps = sum(s.channels * s.height * s.width for s in bundle.manifest.scales)
     network_ms = row["latency_ms"]["network"]["p50"]
     rates: dict[str, Any] = {
@@ -192,7 +196,7 @@ def _throughput(
         counts = sorted({n for n in counts if n < CORES} | {setting.threads or CORES})
         ways = [*((n, "latency") for n in counts), (counts[-1], "throughput")]
     for threads, mode in ways:
-        with Detector(open_engine(bundle, setting.backend, threads, mode=mode)) as detector:
+        with setting.open(bundle, threads, mode) as detector:
             for batch in setting.batches:
                 call = _scores(detector, [frames[i % len(frames)] for i in range(batch)])
                 call()

@@ -19,7 +19,7 @@ from rich.table import Table
 
 from rdx_fast.bench.generated import generated_bundle
 from rdx_fast.bench.measure import drawn_frame
-from rdx_fast.bench.records import append, facts, spread
+from rdx_fast.bench.records import append, facts, network_facts, spread
 from rdx_fast.bundle import open_bundle
 from rdx_fast.detector import Detector
 from rdx_fast.engines.openvino import OpenVINOEngine
@@ -30,8 +30,7 @@ VISIT = 5
 def overhead(path: Path, size: int, threads: int, rounds: int) -> dict[str, Any]:
     """Visits of both in turn; of each visit the median counts."""
     bundle = open_bundle(path)
-    manifest = bundle.manifest
-    spec = manifest.input
+    spec = bundle.manifest.input
     engine = OpenVINOEngine(bundle, threads)
     frame = drawn_frame(size, size)
     image = np.zeros((1, 3, spec.height, spec.width), np.float32)
@@ -52,13 +51,10 @@ def overhead(path: Path, size: int, threads: int, rounds: int) -> dict[str, Any]
                     visit.append(1e3 * (perf_counter() - begin))
                 if number >= 0:
                     times[number, i] = np.median(visit)
-        description = detector.description
+        about = network_facts(detector) | {"engine": detector.description}
     ours, bare = times.T
     return facts("overhead", ("openvino", "numpy")) | {
-        "bundle_sha256": manifest.files[manifest.network].sha256,
-        "backbone": manifest.backbone,
-        "precision": manifest.precision,
-        "engine": description,
+        **about,
         "frame": list(frame.shape),
         "rounds": rounds,
         "detector_p50_ms": round(float(np.median(ours)), 3),

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rdx_fast.detector import Detector
 from rdx_fast.doctor import examine
 
 
@@ -26,6 +27,19 @@ def facts(bench: str, packages: Iterable[str]) -> dict[str, Any]:
         "commit": done.stdout.strip() or "unknown",
         "cpu": next(f.found for f in examine() if f.part == "CPU"),
         "versions": {name: version(name) for name in ("rdx_fast", *packages)},
+    }
+
+
+def network_facts(detector: Detector) -> dict[str, Any]:
+    """Which of a bundle's networks a Detector runs, and in what precision."""
+    manifest, execution = detector.manifest, detector.engine.execution
+    file = manifest.networks[execution.stored]
+    return {
+        "bundle_sha256": manifest.files[file].sha256,
+        "method": manifest.method,
+        "backbone": manifest.backbone,
+        "stored": execution.stored,
+        "precision": execution.executed,
     }
 
 

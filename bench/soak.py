@@ -22,9 +22,8 @@ from rich.table import Table
 from rdx_fast.bench.measure import drawn_frame
 from rdx_fast.bench.memory import memory_mb
 from rdx_fast.bench.pictures import new_figure
-from rdx_fast.bench.records import append, facts
+from rdx_fast.bench.records import append, facts, network_facts
 from rdx_fast.bench.timing import summary
-from rdx_fast.bundle import open_bundle
 from rdx_fast.detector import Detector
 from rdx_fast.images import list_images, read_image
 
@@ -82,13 +81,10 @@ def main(
     """Score at a fixed rate and compare the first tenth with the last."""
     files = [] if images is None else list_images(images)
     frames = [read_image(file) for file in files] or [drawn_frame(1024, 1024)]
-    manifest = open_bundle(bundle).manifest
     with Detector(bundle, threads=threads) as detector:
         kept = soak(detector, frames, rate, minutes)
         row = facts("soak", ("openvino", "numpy")) | {
-            "bundle_sha256": manifest.files[manifest.network].sha256,
-            "backbone": manifest.backbone,
-            "precision": manifest.precision,
+            **network_facts(detector),
             "engine": detector.description,
             "frame": list(frames[0].shape),
             "rate": rate,

@@ -1,42 +1,40 @@
-"""Export: network, threshold and the check against the trained network, written as one bundle."""
+"""Export: networks, thresholds and the checks against the trained network, as one bundle."""
 
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import onnx
-import torch
 from numpy.typing import NDArray
 
-from rdx_fast.bundle import (
-    SYMMETRIC,
-    Bundle,
-    describe_file,
-    new_bundle,
-    open_bundle,
-    write_manifest,
-)
+from rdx_fast.bundle import Bundle, describe_file, new_bundle, open_bundle, write_manifest
 from rdx_fast.calibration import calibrate_threshold
-from rdx_fast.engines.openvino import OpenVINOEngine
 from rdx_fast.errors import ExportError
+from rdx_fast.export.check import (
+    CONTENTS,
+    TOLERANCE,
+    NetworkMaps,
+    TrainedMaps,
+    check_execution,
+    open_execution,
+)
 from rdx_fast.export.graph import output_shapes, to_onnx
-from rdx_fast.export.reference import OnnxNetwork
 from rdx_fast.images import read_image
 from rdx_fast.manifest import (
     BORDER,
     FORMAT,
-    PRECISIONS,
-    ExportCheck,
+    ExecutionSpec,
+    InputSpec,
     Manifest,
     MapSpec,
     ScaleSpec,
-    ThresholdSpec,
+    execution_label,
 )
 from rdx_fast.models import ReverseDistillation
 from rdx_fast.postprocess import AnomalyMapper
@@ -44,11 +42,13 @@ from rdx_fast.preprocess import to_input
 from rdx_fast.training.checkpoint import Checkpoint
 from rdx_fast.training.data import input_spec
 
-NETWORK = "network.onnx"
-# Largest difference allowed between trained network and engine, as a share of the threshold.
-TOLERANCE = {"fp32": 1e-3, "fp16": 2e-2, "bf16": 5e-2, "int8": 0.25}
 _CALIBRATION_IMAGES = 128
 _RANGE_IMAGES = 16
+
+
+def network_file(stored: str) -> str:
+    """The name of a stored network's file."""
+    return f"network_{stored}.onnx"
 
 
 def export_bundle(
@@ -56,26 +56,31 @@ def export_bundle(
     good: Sequence[Path],
     output: Path,
     *,
-    precision: str = "fp32",
+    precision: str = "auto",
     fusion: str = "add",
     sigma: float = 4.0,
     false_reject_rate: float = 0.02,
     check_images: int = 16,
+    tolerance: Mapping[str, tuple[float, float]] = TOLERANCE,
     name: str | None = None,
     overwrite: bool = False,
     on_stage: Callable[[str], None] = lambda stage: None,
 ) -> Bundle:
     """Write ``output`` (``part.rdx``) from a checkpoint and return it opened.
 
-    ``good``: images of good parts that were not trained on; they give the threshold (see
-    ``calibrate_threshold``), the ranges of int8, and the check of the engine against the trained
-    network. ``sigma``: of the Gaussian, in pixels of the map (4, as published).
+    ``good``: images of good parts that were not trained on; they give a threshold for each executed
+    precision (see ``calibrate_threshold``), the ranges of int8, and the checks against the trained
+    network. ``precision``: a key of ``CONTENTS``; "auto" writes every network that some machine
+    runs fastest and leaves out, with the reason in the manifest, what fails its check; of a single
+    precision, a failed check is an error. ``check_images``: how many images' maps are compared.
+    ``tolerance``: largest differences from the trained network, see ``TOLERANCE``.
+    ``sigma``: of the Gaussian, in pixels of the map (4, as published).
 
-    Raises ``ExportError`` if the engine's scores or maps differ by more than ``TOLERANCE``,
-    ``ImageError`` for an unreadable image, ``BundleError`` if ``output`` exists.
+    Raises ``ExportError`` if scores or maps differ by more than ``tolerance``, ``ImageError`` for
+    an unreadable image, ``BundleError`` if ``output`` exists.
     """
-    if precision not in PRECISIONS:
-        raise ValueError(f"precision is {precision!r}, wanted one of {', '.join(PRECISIONS)}")
+    if precision not in CONTENTS:
+        raise ValueError(f"precision is {precision!r}, wanted one of {', '.join(CONTENTS)}")
     if not good:
         raise ValueError("no good images were given: the threshold and the check need some")
     spec = input_spec(checkpoint.recipe)
@@ -85,102 +90,104 @@ def export_bundle(
         return to_input([read_image(path)], spec)
 
     with new_bundle(output, overwrite) as folder:
-        on_stage("network")
         scales = tuple(ScaleSpec(*shape) for shape in output_shapes(network, spec))
-        ranges = map(load, _spread(good, _RANGE_IMAGES)) if precision == "fp16" else ()
-        model = to_onnx(network, spec, precision, len(scales), ranges)
-        if precision == "int8":
-            on_stage("quantisation")
-            from rdx_fast.export.quantize import quantize, symmetric
+        map_spec = MapSpec(spec.height, spec.width, fusion, sigma, truncate=4.0, border=BORDER)
+        stored = list(dict.fromkeys(s for s, _ in CONTENTS[precision]))
+        _write_networks(network, spec, stored, len(scales), folder, good, load, on_stage)
 
-            model = quantize(model, map(load, _spread(good, _CALIBRATION_IMAGES)))
-            onnx.save(symmetric(model), folder / SYMMETRIC)
-        onnx.save(model, folder / NETWORK)
+        on_stage("trained network")
+        mapper = AnomalyMapper(map_spec, scales)
+        compared = set(_spread(good, check_images))
+        trained = NetworkMaps.of(TrainedMaps(network), mapper, good, load, compared)
+        trained_threshold = calibrate_threshold(trained.scores, false_reject_rate)
 
-        draft = Manifest(
+        executions: list[ExecutionSpec] = []
+        left_out: dict[str, str] = {}
+        for which in CONTENTS[precision]:
+            label = execution_label(*which)
+            on_stage(f"threshold and check of {label}")
+            runner, checked_by = open_execution(folder / network_file(which[0]), *which)
+            found = NetworkMaps.of(runner, mapper, good, load, compared)
+            try:
+                if not np.isfinite(found.scores).all():
+                    raise ExportError(
+                        f"scores of {label} are not finite: the network leaves the range of "
+                        f"{which[1]}; choose another precision (fp32 is exact)"
+                    )
+                threshold = calibrate_threshold(found.scores, false_reject_rate)
+                check = check_execution(
+                    label,
+                    tolerance[which[1]],
+                    checked_by,
+                    trained,
+                    found,
+                    trained_threshold,
+                    threshold,
+                )
+            except ExportError as error:
+                if precision != "auto" or which == ("fp32", "fp32"):
+                    raise
+                left_out[label] = str(error)
+                continue
+            executions.append(ExecutionSpec(*which, threshold, check))
+
+        kept = [s for s in stored if any(e.stored == s for e in executions)]
+        for unused in set(stored) - set(kept):
+            (folder / network_file(unused)).unlink()
+        manifest = Manifest(
             format=FORMAT,
             name=name or output.stem,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             method=checkpoint.recipe.method,
             backbone=checkpoint.recipe.backbone,
-            precision=precision,
             input=spec,
             scales=scales,
-            map=MapSpec(spec.height, spec.width, fusion, sigma, truncate=4.0, border=BORDER),
-            threshold=ThresholdSpec(0.0, false_reject_rate, 1.0, 0),
-            network=NETWORK,
+            map=map_spec,
+            networks={s: network_file(s) for s in kept},
+            executions=tuple(executions),
+            left_out=left_out,
             files={file.name: describe_file(file) for file in sorted(folder.iterdir())},
-            check=ExportCheck(0, 0.0, 0.0, TOLERANCE[precision], ""),
             training=_training_facts(checkpoint),
-            versions=_versions(precision),
+            versions=_versions("int8" in kept),
         )
-        on_stage("threshold")
-        engine = OpenVINOEngine(Bundle(folder, draft))
-        mapper = AnomalyMapper(draft.map, scales)
-        scores = [_engine_map(engine, mapper, load(path)).max() for path in good]
-        if not np.isfinite(scores).all():
-            raise ExportError(
-                f"the exported engine's scores are not finite: the network leaves the range of "
-                f"{precision}; choose another precision (fp32 is exact)"
-            )
-        threshold = calibrate_threshold(scores, false_reject_rate)
-
-        on_stage("check")
-        images = [load(path) for path in _spread(good, check_images)]
-        trained = [_trained_map(network, mapper, image) for image in images]
-
-        def compare(found: OpenVINOEngine | OnnxNetwork, executed: str) -> ExportCheck:
-            pairs = [
-                (t, _engine_map(found, mapper, i)) for t, i in zip(trained, images, strict=True)
-            ]
-            return _compare(pairs, threshold.value, TOLERANCE[precision], executed)
-
-        check = compare(engine, engine.executed_precision)
-        if precision == "int8":
-            compare(OnnxNetwork(folder / SYMMETRIC), "symmetric int8")
-        write_manifest(replace(draft, threshold=threshold, check=check), folder)
+        write_manifest(manifest, folder)
     return open_bundle(output)
 
 
-def _engine_map(
-    engine: OpenVINOEngine | OnnxNetwork, mapper: AnomalyMapper, inputs: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    (chunk,) = engine.run(inputs)
-    return mapper.maps(chunk.teacher, chunk.student)
+def _write_networks(
+    network: ReverseDistillation,
+    spec: InputSpec,
+    stored: Sequence[str],
+    scales: int,
+    folder: Path,
+    good: Sequence[Path],
+    load: Callable[[Path], NDArray[np.float32]],
+    on_stage: Callable[[str], None],
+) -> None:
+    """Each network in a file of its own."""
+    on_stage("network")
+    graphs: dict[str, onnx.ModelProto] = {}
+    if "fp16" in stored:
+        graphs["fp16"] = to_onnx(
+            network, spec, "fp16", scales, map(load, _spread(good, _RANGE_IMAGES))
+        )
+    if set(stored) - {"fp16"}:
+        graphs["fp32"] = to_onnx(network, spec, "fp32", scales)
+    if "int8" in stored:
+        on_stage("quantisation")
+        from rdx_fast.export.quantize import quantize, symmetric
 
-
-def _trained_map(
-    network: ReverseDistillation, mapper: AnomalyMapper, inputs: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    with torch.no_grad():
-        features = network(torch.from_numpy(inputs))
-    teacher, student = ([m.numpy() for m in maps] for maps in features)
-    return mapper.maps(teacher, student)
+        images = map(load, _spread(good, _CALIBRATION_IMAGES))
+        graphs["int8"] = quantize(graphs["fp32"], images)
+        graphs["int8_symmetric"] = symmetric(graphs["int8"])
+    for name in stored:
+        onnx.save(graphs[name], folder / network_file(name))
 
 
 def _spread(paths: Sequence[Path], most: int) -> list[Path]:
     """At most that many of the paths, evenly spread over them."""
     count = min(most, len(paths))
     return [paths[i] for i in np.linspace(0, len(paths) - 1, count).round().astype(int)]
-
-
-def _compare(
-    pairs: Sequence[tuple[NDArray[np.float32], NDArray[np.float32]]],
-    threshold: float,
-    tolerance: float,
-    executed: str,
-) -> ExportCheck:
-    """``pairs``: maps ``[1, H, W]`` of the trained network and of the engine."""
-    score = max(abs(float(t.max()) - float(e.max())) for t, e in pairs) / threshold
-    pixel = max(float(np.abs(t - e).max()) for t, e in pairs) / threshold
-    # Written so that NaN fails.
-    if not (score <= tolerance and pixel <= tolerance):
-        raise ExportError(
-            f"the exported engine does not score as the trained network: over {len(pairs)} images "
-            f"scores differ by up to {score:.2%} of the threshold and maps by {pixel:.2%}, allowed "
-            f"is {tolerance:.2%}. Choose a higher precision (fp32 is exact)"
-        )
-    return ExportCheck(len(pairs), score, pixel, tolerance, executed)
 
 
 def _training_facts(checkpoint: Checkpoint) -> dict[str, object]:
@@ -198,6 +205,6 @@ def _training_facts(checkpoint: Checkpoint) -> dict[str, object]:
     }
 
 
-def _versions(precision: str) -> dict[str, str]:
-    packages = ["rdx_fast", "torch", "onnx", "openvino"] + (["nncf"] if precision == "int8" else [])
+def _versions(quantised: bool) -> dict[str, str]:
+    packages = ["rdx_fast", "torch", "onnx", "openvino"] + (["nncf"] if quantised else [])
     return {"python": platform.python_version()} | {name: version(name) for name in packages}

@@ -49,7 +49,10 @@ def quantize(
         subset_size=len(calibration),
         ignored_scope=nncf.IgnoredScope(names=near_pixels),
         advanced_parameters=nncf.AdvancedQuantizationParameters(
-            disable_bias_correction=not correct_bias
+            disable_bias_correction=not correct_bias,
+            # CPUs without VNNI add products of bytes in 16 bits. Weights of seven bits keep within
+            # them, so that every CPU gives the same scores.
+            overflow_fix=nncf.OverflowFix.ENABLE,
         ),
     )
 

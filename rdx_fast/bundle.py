@@ -15,7 +15,6 @@ from rdx_fast.errors import BundleError
 from rdx_fast.manifest import FileSpec, Manifest, parse_manifest
 
 MANIFEST = "manifest.json"
-SYMMETRIC = "network_symmetric.onnx"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,25 +24,9 @@ class Bundle:
     path: Path
     manifest: Manifest
 
-    @property
-    def network(self) -> Path:
-        return self.path / self.manifest.network
-
-    @property
-    def symmetric_network(self) -> Path:
-        """The network as GPUs want it: quantised activations in signed bytes. The same file where
-        nothing is quantised.
-
-        Raises ``BundleError`` if the bundle was exported before there were two.
-        """
-        if self.manifest.precision != "int8":
-            return self.network
-        if SYMMETRIC not in self.manifest.files:
-            raise BundleError(
-                f"{self.path}: an int8 bundle without {SYMMETRIC}, which GPUs need: export it "
-                f"again with this version"
-            )
-        return self.path / SYMMETRIC
+    def network(self, stored: str) -> Path:
+        """The file of the network that is stored in a precision (see ``manifest.STORED``)."""
+        return self.path / self.manifest.networks[stored]
 
 
 def open_bundle(path: str | Path) -> Bundle:

@@ -28,7 +28,10 @@ class Detector:
     ``backend``: "auto", "openvino" (CPU), "tensorrt" or "torch" (GPU). ``threads``: CPU threads of
     the engine, None for its own choice. ``region``: the region of
     interest, bool of the manifest's map size ``[H, W]``; scores and areas are of what lies inside.
-    ``top_k``: also give the mean of that many largest map values. Safe to call from several
+    ``top_k``: also give the mean of that many largest map values. ``precision``: what is executed,
+    "fp32", "fp16", "bf16" or "int8"; None for the fastest that the bundle holds and this machine
+    has. Scores differ a little between precisions, so each has a threshold of its own:
+    ``threshold`` is the one in force. Safe to call from several
     threads; a context manager.
 
     Raises ``BundleError`` (bundle not whole), ``EngineError`` (engine cannot be opened),
@@ -42,15 +45,19 @@ class Detector:
         threads: int | None = None,
         region: NDArray[np.bool_] | None = None,
         top_k: int = 0,
+        precision: str | None = None,
     ) -> None:
         if isinstance(engine, str | Path):
-            self.engine = open_engine(open_bundle(engine), backend, threads)
-        elif backend != "auto" or threads is not None:
-            raise ValueError("backend and threads are the opened engine's own: leave them out")
+            self.engine = open_engine(open_bundle(engine), backend, threads, precision=precision)
+        elif backend != "auto" or threads is not None or precision is not None:
+            raise ValueError(
+                "backend, threads and precision are the opened engine's own: leave them out"
+            )
         else:
             self.engine = engine
         self.manifest = self.engine.manifest
-        epilogue = Epilogue(region, self.manifest.threshold.value, top_k)
+        self.threshold = self.engine.execution.threshold
+        epilogue = Epilogue(region, self.threshold.value, top_k)
         mapper = AnomalyMapper(self.manifest.map, self.manifest.scales, epilogue)
         self._chain = self.engine.chain(mapper)
         self.description = self._chain.description
@@ -145,8 +152,8 @@ class Detector:
             anomaly_maps=anomaly_maps,
             top_means=summary.top_means,
             areas=summary.areas,
-            is_anomalous=scores > self.manifest.threshold.value,
-            threshold=self.manifest.threshold.value,
+            is_anomalous=scores > self.threshold.value,
+            threshold=self.threshold.value,
             timings_ms={stage: 1000 * taken for stage, taken in seconds.items()},
             engine=self.description,
         )

@@ -9,12 +9,16 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from rdx_fast.bundle import Bundle
+from rdx_fast.cpu import cpu_features
 from rdx_fast.engines.tensorrt.api import load_api
 from rdx_fast.errors import EngineError, MissingDependencyError, NoDriverError, install_command
 from rdx_fast.kernels.driver import Gpu
 from rdx_fast.kernels.launcher import BUILT
 from rdx_fast.kernels.native import ISAS
 from rdx_fast.kernels.variants import MANIFEST
+from rdx_fast.manifest import PRECISIONS
+from rdx_fast.precision import choose
 
 # Packages of each extra, by what they are for.
 _OPTIONAL = (
@@ -49,12 +53,14 @@ class Finding:
     advice: str = ""
 
 
-def examine() -> list[Finding]:
-    """Look at the machine and the installation; nothing is changed and torch is not imported."""
+def examine(bundle: Bundle | None = None) -> list[Finding]:
+    """Look at the machine and the installation, and at what of ``bundle`` runs here; nothing is
+    changed and torch is not imported."""
     return [
         Finding("rdx_fast", f"{version('rdx_fast')} in {Path(__file__).parent}", True),
         Finding("Python", f"{platform.python_version()} {sys.platform} {platform.machine()}", True),
         *_processor(),
+        *([] if bundle is None else [_chosen(bundle)]),
         _gpu(),
         _tensorrt(),
         _gpu_kernels(),
@@ -73,17 +79,26 @@ def examine() -> list[Finding]:
 def _processor() -> list[Finding]:
     import openvino as ov
 
-    from rdx_fast.engines.openvino import CORE
+    from rdx_fast.engines.openvino import CORE, capabilities
 
     name = str(CORE.get_property("CPU", "FULL_DEVICE_NAME")).strip()
-    native = set(CORE.get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
-    known = (("FP32", "fp32"), ("FP16", "fp16"), ("BF16", "bf16"), ("INT8", "int8"))
-    precisions = [ours for theirs, ours in known if theirs in native]
+    precisions = [p for p in PRECISIONS if p.upper() in capabilities()]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return [
-        Finding("CPU", f"{name}, {cores} cores for this process", True),
+        Finding("CPU", f"{name}, {' '.join(cpu_features())}, {cores} cores for this process", True),
         Finding("OpenVINO", f"{ov.__version__.split('-')[0]}, runs {', '.join(precisions)}", True),
     ]
+
+
+def _chosen(bundle: Bundle) -> Finding:
+    """What the CPU would run of a bundle."""
+    from rdx_fast.engines.openvino import capabilities
+
+    try:
+        execution, reason = choose(bundle.manifest, "openvino", capabilities())
+    except EngineError as error:
+        return Finding(bundle.path.name, "nothing that this CPU runs", False, str(error))
+    return Finding(bundle.path.name, f"runs as {execution.label} on the CPU ({reason})", True)
 
 
 def _gpu() -> Finding:

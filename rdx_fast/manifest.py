@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 import dacite
 
 from rdx_fast.errors import BundleError
 
-FORMAT = 1
+FORMAT = 2
+# What a network is stored in. int8_symmetric has signed activations, which GPUs want.
+STORED = ("fp32", "fp16", "int8", "int8_symmetric")
+# What its arithmetic is done in. bfloat16 is executed of a network stored in float32.
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 FUSIONS = ("add", "mul")
 # The one way each that this version knows; stated in every manifest, so that none is implied.
@@ -94,14 +100,51 @@ class ThresholdSpec:
 
 @dataclass(frozen=True, slots=True)
 class ExportCheck:
-    """Trained network against exported engine on the same images: largest differences, as a share
-    of the threshold."""
+    """Trained network against the exported one, on good images not trained on.
 
+    ``checked_by``: what executed the exported network. ``score_difference``: the largest over
+    ``images``, ``map_difference``: the largest of a pixel over ``map_images`` of them, both as a
+    share of the threshold; ``score_tolerance`` and ``map_tolerance`` are what was allowed.
+    ``score_difference_of_spread``: the largest as a share of the standard deviation of the trained
+    network's scores of good parts; ``verdicts_that_differ``: of ``images``, each network with its
+    own threshold. None where a bundle of format 1 does not say.
+    """
+
+    checked_by: str
     images: int
+    map_images: int
     score_difference: float
+    score_tolerance: float
     map_difference: float
-    tolerance: float
-    executed_precision: str
+    map_tolerance: float
+    score_difference_of_spread: float | None
+    verdicts_that_differ: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionSpec:
+    """One way to run the bundle: which stored network, in what arithmetic, with the threshold
+    calibrated for it and what its check found."""
+
+    stored: str
+    executed: str
+    threshold: ThresholdSpec
+    check: ExportCheck
+
+    def __post_init__(self) -> None:
+        if self.stored not in STORED:
+            raise ValueError(f"stored precision is {self.stored!r}, wanted one of {STORED}")
+        if self.executed not in PRECISIONS:
+            raise ValueError(f"executed precision is {self.executed!r}, wanted one of {PRECISIONS}")
+
+    @property
+    def label(self) -> str:
+        return execution_label(self.stored, self.executed)
+
+
+def execution_label(stored: str, executed: str) -> str:
+    """ "bf16 of network fp32"; the precision alone where both are the same."""
+    return executed if stored == executed else f"{executed} of network {stored}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,51 +155,115 @@ class FileSpec:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """All of ``manifest.json``."""
+    """All of ``manifest.json`` but its own checksum.
+
+    ``networks``: stored precision to file name. ``left_out``: executions that were wanted at export
+    and failed their check, with the reason.
+    """
 
     format: int
     name: str
     created: str
     method: str
     backbone: str
-    precision: str
     input: InputSpec
     scales: tuple[ScaleSpec, ...]
     map: MapSpec
-    threshold: ThresholdSpec
-    network: str
+    networks: dict[str, str]
+    executions: tuple[ExecutionSpec, ...]
+    left_out: dict[str, str]
     files: dict[str, FileSpec]
-    check: ExportCheck
     training: dict[str, Any]
     versions: dict[str, str]
 
     def __post_init__(self) -> None:
-        if self.precision not in PRECISIONS:
-            raise ValueError(f"precision is {self.precision!r}, wanted one of {PRECISIONS}")
         if not self.scales:
             raise ValueError("scales is empty")
-        if self.network not in self.files:
-            raise ValueError(f"network file {self.network!r} is not among the bundle's files")
+        if not self.executions:
+            raise ValueError("executions is empty: the bundle has nothing to run")
+        labels = [e.label for e in self.executions]
+        if len(set(labels)) < len(labels):
+            raise ValueError(f"executions are {labels}, each of which may be there once")
+        for stored in (*self.networks, *(e.stored for e in self.executions)):
+            if self.networks.get(stored) not in self.files:
+                raise ValueError(f"the file of network {stored!r} is not among the bundle's files")
+
+    def output_shapes(self) -> dict[str, tuple[int, int, int]]:
+        """``(channels, height, width)`` of each output of the network, by name."""
+        return {
+            f"{part}_{s}": (scale.channels, scale.height, scale.width)
+            for part in ("teacher", "student")
+            for s, scale in enumerate(self.scales)
+        }
+
+    def check_network(self, where: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """Raises ``BundleError`` unless the network in ``where`` has inputs and outputs of
+        ``shapes``, for one image and by name, as the manifest says."""
+        wanted = {"image": (3, self.input.height, self.input.width), **self.output_shapes()}
+        differ = sorted(n for n in {*shapes, *wanted} if shapes.get(n) != wanted.get(n))
+        if differ:
+            found, said = (_shape(d.get(differ[0])) for d in (shapes, wanted))
+            raise BundleError(
+                f"{where}: the network is not the manifest's: {differ[0]} is {found} in the "
+                f"network and {said} in the manifest ({len(differ)} differ): export it again"
+            )
 
     def to_json(self) -> str:
-        return json.dumps(asdict(self), indent=2) + "\n"
+        """The text of ``manifest.json``, with its own checksum as the last key."""
+        data = asdict(self)
+        return json.dumps({**data, CHECKSUM: _digest(data)}, indent=2) + "\n"
+
+
+CHECKSUM = "sha256"
+_T = TypeVar("_T")
 
 
 def parse_manifest(text: str, where: str) -> Manifest:
-    """Read a manifest. Raises ``BundleError`` for anything missing, unknown or out of range;
-    ``where`` names the bundle in it."""
+    """Read a manifest. Raises ``BundleError`` for anything missing, unknown, out of range or
+    altered after the export; ``where`` names the bundle in it."""
     try:
         data = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BundleError(f"{where}: manifest.json is not JSON: {error}") from error
     if not isinstance(data, dict) or type(data.get("format")) is not int:
         raise BundleError(f"{where}: manifest.json names no format: it is not an engine bundle's")
-    if data["format"] > FORMAT:
+    if not 1 <= data["format"] <= FORMAT:
         raise BundleError(
-            f"{where}: the bundle has format {data['format']}, this rdx_fast reads up to {FORMAT}: "
+            f"{where}: the bundle has format {data['format']}, this rdx_fast reads 1 to {FORMAT}: "
             f"update rdx_fast, or export the bundle again with this version"
         )
+    if data["format"] == 1:
+        from rdx_fast.manifest_format1 import ManifestFormat1
+
+        return from_json(ManifestFormat1, data, where).upgraded()
+    checksum = data.pop(CHECKSUM, None)
+    manifest = from_json(Manifest, data, where)
+    if checksum != _digest(data):
+        raise BundleError(
+            f"{where}: manifest.json is not the one exported: its contents do not have the "
+            f"checksum that it names: export or copy the bundle again"
+        )
+    return manifest
+
+
+def from_json(kind: type[_T], data: dict[str, Any], where: str) -> _T:
+    """A dataclass of what JSON holds, nothing converted but lists to tuples."""
     try:
-        return dacite.from_dict(Manifest, data, dacite.Config(strict=True, cast=[tuple]))
-    except (dacite.DaciteError, ValueError) as error:
+        return dacite.from_dict(kind, _with_tuples(data), dacite.Config(strict=True))
+    except (dacite.DaciteError, ValueError, TypeError, OverflowError) as error:
         raise BundleError(f"{where}: manifest.json: {error}") from error
+
+
+def _with_tuples(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _with_tuples(entry) for key, entry in value.items()}
+    return tuple(map(_with_tuples, value)) if isinstance(value, list) else value
+
+
+def _digest(data: dict[str, Any]) -> str:
+    canonical = json.dumps(data, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _shape(shape: tuple[int, ...] | None) -> str:
+    return "missing" if shape is None else " x ".join(map(str, shape))

@@ -51,7 +51,7 @@ def score_files(
 ) -> Iterator[Row]:
     """Score files one by one, in order; overlays keep the files' folder structure."""
     root = Path(os.path.commonpath([p.absolute().parent for p in files])) if files else Path()
-    threshold = detector.manifest.threshold.value
+    threshold = detector.threshold.value
     for path in files:
         try:
             frame = read_image(path)

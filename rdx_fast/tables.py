@@ -20,6 +20,35 @@ if TYPE_CHECKING:
     from rdx_fast.manifest import Manifest
 
 
+def executions_table(manifest: Manifest) -> Table:
+    """What is stored, what is executed, and what the check at export found."""
+    caption = (
+        "differences from the trained network: score and map as a share of the threshold (allowed "
+        "in brackets), score as a share of the spread of good scores, verdicts of good images"
+    )
+    table = Table(title="Precisions", title_justify="left", caption=caption)
+    for column in ("executed", "stored", "threshold", "score", "map", "of spread", "verdicts"):
+        table.add_column(column)
+    table.add_column("checked by")
+    for e in manifest.executions:
+        c = e.check
+        of_spread, differ = c.score_difference_of_spread, c.verdicts_that_differ
+        table.add_row(
+            e.executed,
+            e.stored,
+            f"{e.threshold.value:.6f}",
+            f"{c.score_difference:.2%} ({c.score_tolerance:.1%})",
+            f"{c.map_difference:.2%} ({c.map_tolerance:.1%})",
+            "-" if of_spread is None else f"{of_spread:.1%}",
+            "-" if differ is None else f"{differ} of {c.images}",
+            c.checked_by,
+        )
+    for label, reason in manifest.left_out.items():
+        executed, _, stored = label.partition(" of network ")
+        table.add_row(executed, stored or executed, "left out", *[""] * 4, reason)
+    return table
+
+
 def _pairs(title: str, rows: list[tuple[str, str]]) -> Table:
     table = Table(title=title, show_header=False, title_justify="left")
     for key, value in rows:
@@ -29,12 +58,13 @@ def _pairs(title: str, rows: list[tuple[str, str]]) -> Table:
 
 def manifest_table(manifest: Manifest) -> Table:
     m = manifest
-    t, check = m.threshold, m.check
+    t = m.executions[0].threshold
+    sizes = {stored: m.files[name].bytes / 1e6 for stored, name in m.networks.items()}
     rows = [
         ("name", m.name),
         ("created", m.created),
         ("method, backbone", f"{m.method}, {m.backbone}"),
-        ("precision", m.precision),
+        ("networks", ", ".join(f"{stored} {mb:.1f} MB" for stored, mb in sizes.items())),
         ("input", f"RGB {m.input.height} x {m.input.width}, resized {m.input.resize}"),
         ("mean", ", ".join(f"{v:.4f}" for v in m.input.mean)),
         ("std", ", ".join(f"{v:.4f}" for v in m.input.std)),
@@ -44,17 +74,10 @@ def manifest_table(manifest: Manifest) -> Table:
             f"{m.map.height} x {m.map.width}, scales fused by {m.map.fusion}, Gaussian sigma "
             f"{m.map.sigma:g} cut at {m.map.truncate:g} sigmas, border {m.map.border}",
         ),
-        ("threshold", f"{t.value:.6f}"),
         (
             "false rejects",
             f"at most {t.expected_false_reject_rate:.2%} expected from {t.good_images} good images "
             f"({t.false_reject_rate:.2%} asked for)",
-        ),
-        (
-            "check",
-            f"over {check.images} images scores differ from the trained network's by up to "
-            f"{check.score_difference:.4%} of the threshold, maps by {check.map_difference:.4%} "
-            f"(allowed {check.tolerance:.2%}); ran as {check.executed_precision}",
         ),
         *((f"training {key}", str(value)) for key, value in m.training.items()),
         ("versions", ", ".join(f"{k} {v}" for k, v in m.versions.items())),

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from rdx_fast.cli.common import Backend, JsonFlag, Threads, data
+from rdx_fast.cli.common import Backend, Executed, JsonFlag, Threads, data
 from rdx_fast.cli.progress import show_stages
 
 
@@ -25,6 +25,7 @@ def bench(
     seconds: Annotated[float, typer.Option(min=0.1, help="Of single calls, for each.")] = 20.0,
     backend: Backend = "auto",
     threads: Threads = None,
+    precision: Executed = None,
     as_json: JsonFlag = False,
     plot: Annotated[Path | None, typer.Option(help="Picture to write, .png or .svg.")] = None,
     output: Annotated[Path | None, typer.Option(help="File of JSON lines to append to.")] = None,
@@ -38,7 +39,9 @@ def bench(
 
     if plot is not None:
         new_figure(1, 1)  # what is missing is said now, not after minutes
-    setting = Setting(frame, images, backend, threads, tuple(batch or (1, 4, 16)), seconds)
+    setting = Setting(
+        frame, images, backend, threads, tuple(batch or (1, 4, 16)), seconds, precision
+    )
     with show_stages("bench", "opening") as on_step:
         rows = measure(bundles, setting, on_step)
     if as_json:

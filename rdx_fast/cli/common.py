@@ -28,6 +28,13 @@ Backend = Annotated[
     Literal["auto", "openvino", "tensorrt", "torch"],
     typer.Option(help="What runs the network: openvino on the CPU, the others on a GPU."),
 ]
+Executed = Annotated[
+    Literal["fp32", "fp16", "bf16", "int8"] | None,
+    typer.Option(
+        "--precision",
+        help="What is executed; the fastest of the bundle on this machine if left out.",
+    ),
+]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads; all of them if left out.")]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Minutes = Annotated[float | None, typer.Option(min=0, help="Stop training after this long.")]

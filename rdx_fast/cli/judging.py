@@ -15,6 +15,7 @@ from rdx_fast.cli.common import (
     Backend,
     Device,
     Epochs,
+    Executed,
     ImageSize,
     Iterations,
     JsonFlag,
@@ -57,6 +58,7 @@ def evaluate(
     as_json: JsonFlag = False,
     backend: Backend = "auto",
     threads: Threads = None,
+    precision: Executed = None,
 ) -> None:
     """Score a test set and print AUROC, AP, best F1 and AUPRO, per defect type and in all."""
     from rdx_fast import evaluation
@@ -69,7 +71,10 @@ def evaluate(
     images = find_dataset(dataset).test()
     scored = []
     for path in bundles:
-        with open_detector(path, backend, threads) as detector, show_images("scoring") as on_image:
+        with (
+            open_detector(path, backend, threads, precision) as detector,
+            show_images("scoring") as on_image,
+        ):
             scored.append(evaluation.score_set(detector, images, on_image))
     results = [evaluation.evaluate_scored(s, by_type=not compare) for s in scored]
     differences = [d for other in scored[1:] for d in evaluation.compare(scored[0], other)]

@@ -187,7 +187,12 @@ def export(
         Path | None,
         typer.Option(help="Good images that were not trained on; else the run's held-out ones."),
     ] = None,
-    precision: Annotated[Literal["fp32", "fp16", "bf16", "int8"], typer.Option()] = "fp32",
+    precision: Annotated[
+        Literal["auto", "fp32", "fp16", "bf16", "int8"],
+        typer.Option(
+            help="auto: all networks that some machine runs fastest; one alone is smaller."
+        ),
+    ] = "auto",
     fusion: Annotated[Literal["add", "mul"], typer.Option(help="How scales are fused.")] = "add",
     sigma: Annotated[float, typer.Option(min=0.1, help="Gaussian, in pixels of the map.")] = 4.0,
     false_rejects: Annotated[
@@ -201,7 +206,7 @@ def export(
     ] = False,
     compute_capability: Capability = None,
 ) -> None:
-    """Write an engine bundle: network, threshold, and a check against the trained network."""
+    """Write an engine bundle: networks, thresholds, and checks against the trained network."""
     training = need_torch("export")
     from rdx_fast.export import export_bundle
 
@@ -225,7 +230,10 @@ def export(
             on_stage=on_stage,
         )
     data.print(tables.manifest_table(written.manifest))
-    threshold = written.manifest.threshold
+    data.print(tables.executions_table(written.manifest))
+    for label, reason in written.manifest.left_out.items():
+        notes.print(f"note: {label} is not in the bundle: {reason}", markup=False)
+    threshold = written.manifest.executions[0].threshold
     if threshold.expected_false_reject_rate > threshold.false_reject_rate:
         notes.print(
             f"note: {threshold.good_images} good images promise no less than "

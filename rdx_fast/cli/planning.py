@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from rdx_fast.bundle import Bundle, open_bundle
-from rdx_fast.cli.common import BundlePath, notes
+from rdx_fast.cli.common import BundlePath, Executed, notes
 from rdx_fast.cli.progress import show_plan, show_stages
 from rdx_fast.detector import Detector
 from rdx_fast.engines import GpuOptions, open_engine
@@ -32,33 +32,41 @@ def plan(
     max_batch: Annotated[int, typer.Option(min=1, help="Largest batch at once.")] = 32,
     workspace_mb: Annotated[int, typer.Option(min=1, help="Memory for the search.")] = 4096,
     device: Annotated[int, typer.Option(min=0, help="Which GPU.")] = 0,
+    precision: Executed = None,
 ) -> None:
     """Build the TensorRT plan and the kernels of a bundle ahead of its first use."""
     try:
         options = GpuOptions(device, (1, usual_batch, max_batch), workspace_mb)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
-    plan_bundle(open_bundle(bundle), compute_capability, options)
+    plan_bundle(open_bundle(bundle), compute_capability, options, precision)
 
 
 def plan_bundle(
-    bundle: Bundle, compute_capability: str | None, options: GpuOptions | None = None
+    bundle: Bundle,
+    compute_capability: str | None,
+    options: GpuOptions | None = None,
+    precision: str | None = None,
 ) -> None:
     """Build what is missing, and show how that gets on."""
     from rdx_fast.engines.tensorrt.build import prepare_plan
 
     capability = parse_capability(compute_capability)
     with show_plan() as on_progress:
-        file = prepare_plan(bundle, options, capability, on_progress)
+        file = prepare_plan(bundle, options, capability, on_progress, precision)
     notes.print(f"plan: {file} ({file.stat().st_size / 1e6:.0f} MB)")
     with show_stages("plan", "kernels"):
         notes.print(f"kernels: {ensure_kernels(bundle)}")
 
 
-def open_detector(bundle: Path, backend: str, threads: int | None) -> Detector:
+def open_detector(
+    bundle: Path, backend: str, threads: int | None, precision: str | None
+) -> Detector:
     """A Detector; if a plan has to be built first, that shows."""
     with show_plan() as on_progress:
-        engine = open_engine(open_bundle(bundle), backend, threads, on_progress=on_progress)
+        engine = open_engine(
+            open_bundle(bundle), backend, threads, on_progress=on_progress, precision=precision
+        )
     return Detector(engine)
 
 

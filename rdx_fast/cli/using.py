@@ -12,7 +12,7 @@ import typer
 
 from rdx_fast import tables
 from rdx_fast.bundle import open_bundle
-from rdx_fast.cli.common import Backend, BundlePath, JsonFlag, Threads, data, notes
+from rdx_fast.cli.common import Backend, BundlePath, Executed, JsonFlag, Threads, data, notes
 from rdx_fast.cli.planning import open_detector
 from rdx_fast.scoring import RowWriter, find_files, score_files
 
@@ -27,12 +27,13 @@ def score(
     overlays: Annotated[Path | None, typer.Option(help="Folder for heat-map overlays.")] = None,
     backend: Backend = "auto",
     threads: Threads = None,
+    precision: Executed = None,
 ) -> None:
     """Score images: one row each. Exit code 1 if an image could not be scored."""
     files = find_files(inputs)
     as_json = json_lines or (output is not None and output.suffix == ".jsonl")
     counts = dict.fromkeys(("OK", "NG", "ERROR"), 0)
-    with open_detector(bundle, backend, threads) as detector:
+    with open_detector(bundle, backend, threads, precision) as detector:
         if output is None:
             stream = sys.stdout
         else:
@@ -61,13 +62,19 @@ def inspect(bundle: BundlePath, as_json: JsonFlag = False) -> None:
         print(manifest.to_json(), end="")
     else:
         data.print(tables.manifest_table(manifest))
+        data.print(tables.executions_table(manifest))
 
 
-def doctor(as_json: JsonFlag = False) -> None:
+def doctor(
+    bundle: Annotated[
+        Path | None, typer.Argument(help="Also say what of this bundle runs here, and why.")
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
     """Say what hardware and which optional parts there are, and how to get the missing ones."""
     from rdx_fast.doctor import examine
 
-    findings = examine()
+    findings = examine(None if bundle is None else open_bundle(bundle))
     if as_json:
         print(json.dumps([asdict(f) for f in findings], indent=2))
     else:

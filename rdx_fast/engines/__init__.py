@@ -41,6 +41,7 @@ def open_engine(
     mode: str = "latency",
     gpu: GpuOptions | None = None,
     on_progress: Progress = lambda *_: None,
+    precision: str | None = None,
 ) -> Engine:
     """Open a bundle's engine.
 
@@ -48,11 +49,13 @@ def open_engine(
     is installed and there is a GPU (and options of the CPU are not given), else OpenVINO, and the
     engine's description says which.
     ``threads``, ``mode``: of the CPU, see ``OpenVINOEngine``; ``gpu``: see ``GpuOptions``;
-    ``on_progress``: follows the building of a TensorRT plan.
+    ``on_progress``: follows the building of a TensorRT plan; ``precision``: what is executed
+    ("fp32", "fp16", "bf16", "int8"), None for the fastest that the bundle holds and the hardware
+    has (see ``rdx_fast.precision.choose``).
 
-    Raises ``ValueError`` for an unknown backend or mode or an option of another kind of hardware,
-    ``EngineError`` if the engine cannot be opened, ``MissingDependencyError`` if its packages are
-    not installed.
+    Raises ``ValueError`` for an unknown backend, mode or precision or an option of another kind of
+    hardware, ``EngineError`` if the engine cannot be opened, ``MissingDependencyError`` if its
+    packages are not installed.
     """
     if backend not in BACKENDS:
         raise ValueError(f"backend is {backend!r}, wanted one of {', '.join(BACKENDS)}")
@@ -68,22 +71,22 @@ def open_engine(
     if backend == "tensorrt":
         from rdx_fast.engines.tensorrt.engine import TensorRTEngine
 
-        return TensorRTEngine(bundle, gpu, on_progress)
+        return TensorRTEngine(bundle, gpu, on_progress, precision)
     if backend == "torch":
-        return _open_torch(bundle, gpu or GpuOptions())
+        return _open_torch(bundle, gpu or GpuOptions(), precision)
     from rdx_fast.engines.openvino import OpenVINOEngine
 
-    return OpenVINOEngine(bundle, threads=threads, mode=mode)
+    return OpenVINOEngine(bundle, threads, mode, precision)
 
 
-def _open_torch(bundle: Bundle, gpu: GpuOptions) -> Engine:
+def _open_torch(bundle: Bundle, gpu: GpuOptions, precision: str | None) -> Engine:
     try:
         from rdx_fast.engines.torch_engine import TorchEngine
     except ModuleNotFoundError as error:
         if error.name not in ("torch", "triton", "onnx"):
             raise
         raise MissingDependencyError(error.name, "backend='torch'", "train,kernels") from error
-    return TorchEngine(bundle, f"cuda:{gpu.device}", gpu)
+    return TorchEngine(bundle, f"cuda:{gpu.device}", gpu, precision)
 
 
 def _gpu_is_ready(bundle: Bundle, gpu: GpuOptions) -> bool:

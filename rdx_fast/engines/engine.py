@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rdx_fast.kernels.cosine_map import Floats
 from rdx_fast.kernels.epilogue import Summary
 from rdx_fast.kernels.resize_normalize import Crop
-from rdx_fast.manifest import Manifest
+from rdx_fast.manifest import ExecutionSpec, Manifest
 from rdx_fast.postprocess import AnomalyMapper
 
 
@@ -101,10 +101,13 @@ class Engine(Protocol):
     """A network ready to run."""
 
     manifest: Manifest
+    execution: ExecutionSpec
+    """Which of the bundle's networks runs, in what arithmetic, and its threshold."""
 
     @property
     def description(self) -> str:
-        """What runs, for people: backend, device, the precision really executed, threads."""
+        """What runs and why, for people: backend, device, the precision really executed and the
+        network it is stored as, threads."""
 
     def chain(self, mapper: AnomalyMapper) -> Chain:
         """The way of frames through this engine to what ``mapper`` makes of them."""

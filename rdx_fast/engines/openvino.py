@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
-import warnings
 from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,10 +17,12 @@ from openvino.preprocess import PrePostProcessor
 from openvino.properties import hint
 
 from rdx_fast.bundle import Bundle
+from rdx_fast.cpu import cpu_features
 from rdx_fast.engines.engine import Chunk
 from rdx_fast.engines.host import HostChain
 from rdx_fast.errors import EngineError
 from rdx_fast.postprocess import AnomalyMapper
+from rdx_fast.precision import choose
 
 # One for the process, never let go: each core's CPU device gives its thread a stack for signals and
 # on its end puts back the one before. Ended out of turn, or by another thread, it leaves the thread
@@ -30,7 +32,8 @@ MODES = {
     "latency": hint.PerformanceMode.LATENCY,
     "throughput": hint.PerformanceMode.THROUGHPUT,
 }
-# What is asked of OpenVINO for the layers that the network itself leaves open.
+# What is asked of OpenVINO for the layers that the network itself leaves open. Always asked, since
+# its own choice is bfloat16 wherever the CPU has it.
 _INFERENCE_TYPE = {
     "fp32": ov.Type.f32,
     "fp16": ov.Type.f16,
@@ -39,25 +42,24 @@ _INFERENCE_TYPE = {
 }
 
 
-class OpenVINOEngine:
-    """A bundle's network on the CPU.
+def capabilities() -> frozenset[str]:
+    """What OpenVINO says that this CPU executes natively, such as FP32, BF16, INT8."""
+    return frozenset(CORE.get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
 
-    ``threads``: CPU threads, None for OpenVINO's choice. ``mode``: "latency" runs one image on all
-    threads; "throughput" runs several images of a batch side by side. Images run one by one in
-    either mode, so a score never depends on what else was in the batch.
 
-    Raises ``EngineError`` if OpenVINO refuses the network; warns if the CPU lacks the bundle's
-    precision and another is executed.
+class OpenVINONetwork:
+    """The network of an ONNX file on the CPU, compiled to execute one precision.
+
+    ``executed``: "fp32", "fp16", "bf16" or "int8"; ``threads``, ``mode``: see ``OpenVINOEngine``.
+    ``shapes``: of input and outputs for one image, by name, -1 where the file leaves a size open.
+
+    Raises ``EngineError`` if OpenVINO refuses the network or would execute another precision.
     """
 
-    def __init__(self, bundle: Bundle, threads: int | None = None, mode: str = "latency") -> None:
-        if mode not in MODES:
-            raise ValueError(f"mode is {mode!r}, wanted one of {', '.join(MODES)}")
-        if threads is not None and threads < 1:
-            raise ValueError(f"threads is {threads}, wanted at least 1, or None")
-        self.manifest = bundle.manifest
-        self.mode = mode
-        wanted = _INFERENCE_TYPE[self.manifest.precision]
+    def __init__(
+        self, file: Path, executed: str, threads: int | None = None, mode: str = "latency"
+    ) -> None:
+        wanted = _INFERENCE_TYPE[executed]
         config: dict[Any, Any] = {
             hint.performance_mode(): MODES[mode],
             hint.inference_precision(): wanted,
@@ -66,40 +68,33 @@ class OpenVINOEngine:
             config[props.inference_num_threads()] = threads
         self._compiled: ov.CompiledModel | None
         try:
-            self._compiled = _compile(bundle, config, channels_last=True)
+            model = CORE.read_model(file)
+            self.shapes = {
+                port.any_name: tuple(_size(d) for d in port.get_partial_shape())[1:]
+                for port in (*model.inputs, *model.outputs)
+            }
+            self._compiled = _compile(model, config, channels_last=True)
             # If most maps have to be turned round for that, they are better taken as they are.
             turned = _transposes(self._compiled)
             self._channels_last = 2 * turned <= len(self._compiled.outputs)
             if not self._channels_last:
                 self._compiled = None  # not both in memory
-                self._compiled = _compile(bundle, config, channels_last=False)
+                self._compiled = _compile(CORE.read_model(file), config, channels_last=False)
         except RuntimeError as error:
-            raise EngineError(f"OpenVINO cannot open {bundle.network}: {error}") from error
-        n = len(self.manifest.scales)
-        self._teacher = [self._output(f"teacher_{s}") for s in range(n)]
-        self._student = [self._output(f"student_{s}") for s in range(n)]
-        executed = self._compiled.get_property(hint.inference_precision())
+            raise EngineError(f"OpenVINO cannot open {file}: {error}") from error
+        scales = range(len(self._compiled.outputs) // 2)
+        self._teacher = [self._output(f"teacher_{s}") for s in scales]
+        self._student = [self._output(f"student_{s}") for s in scales]
+        self.mode = mode
         self.threads = int(self._compiled.get_property(props.inference_num_threads()))
         self.streams = int(self._compiled.get_property(props.num_streams()))
-        self.executed_precision = self.manifest.precision
-        if executed != wanted:
-            self.executed_precision += f" executed as {executed.to_string()}"
-            warnings.warn(
-                f"{bundle.path}: this CPU has no {wanted.to_string()}, which the bundle's "
-                f"precision {self.manifest.precision} asks for: {executed.to_string()} is executed",
-                stacklevel=3,
+        found = self._compiled.get_property(hint.inference_precision())
+        if found != wanted:
+            raise EngineError(
+                f"{file}: asked for {wanted.to_string()}, OpenVINO {ov.__version__} would execute "
+                f"{found.to_string()} on this CPU: choose another precision"
             )
         self._local = threading.local()
-
-    @property
-    def description(self) -> str:
-        return (
-            f"openvino {ov.__version__.split('-')[0]} CPU, {self.executed_precision}, {self.mode}, "
-            f"threads {self.threads}, streams {self.streams}"
-        )
-
-    def chain(self, mapper: AnomalyMapper) -> HostChain:
-        return HostChain(self, mapper, self.threads if self.mode == "latency" else 1)
 
     def run(self, inputs: NDArray[np.float32]) -> Iterator[Chunk]:
         requests = self._requests()
@@ -151,10 +146,64 @@ class OpenVINOEngine:
         raise EngineError(f"the network has no output {name!r}: export the bundle again")
 
 
-def _compile(bundle: Bundle, config: dict[Any, Any], channels_last: bool) -> ov.CompiledModel:
+class OpenVINOEngine:
+    """One of a bundle's networks on the CPU.
+
+    ``threads``: CPU threads, None for OpenVINO's choice. ``mode``: "latency" runs one image on all
+    threads; "throughput" runs several images of a batch side by side. Images run one by one in
+    either mode, so a score never depends on what else was in the batch. ``precision``: what is
+    executed, None for the fastest that the bundle holds and this CPU has (see ``choose``).
+
+    Raises ``EngineError`` if the bundle holds nothing that this CPU runs in the precision, or if
+    OpenVINO refuses the network or would execute another precision; ``BundleError`` if the network
+    is not the manifest's.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        threads: int | None = None,
+        mode: str = "latency",
+        precision: str | None = None,
+    ) -> None:
+        if mode not in MODES:
+            raise ValueError(f"mode is {mode!r}, wanted one of {', '.join(MODES)}")
+        if threads is not None and threads < 1:
+            raise ValueError(f"threads is {threads}, wanted at least 1, or None")
+        self.manifest = bundle.manifest
+        self.execution, self._reason = choose(self.manifest, "openvino", capabilities(), precision)
+        file = bundle.network(self.execution.stored)
+        self._network = OpenVINONetwork(file, self.execution.executed, threads, mode)
+        self.manifest.check_network(file, self._network.shapes)
+        self.mode, self.threads = mode, self._network.threads
+        self.streams = self._network.streams
+
+    @property
+    def description(self) -> str:
+        return (
+            f"openvino {ov.__version__.split('-')[0]} CPU {' '.join(cpu_features())}, "
+            f"{self.execution.label} ({self._reason}), {self.mode}, threads {self.threads}, "
+            f"streams {self.streams}"
+        )
+
+    def chain(self, mapper: AnomalyMapper) -> HostChain:
+        return HostChain(self, mapper, self.threads if self.mode == "latency" else 1)
+
+    def run(self, inputs: NDArray[np.float32]) -> Iterator[Chunk]:
+        return self._network.run(inputs)
+
+    def close(self) -> None:
+        self._network.close()
+
+
+def _size(dimension: ov.Dimension) -> int:
+    """-1 where it is open."""
+    return int(dimension.get_length()) if dimension.is_static else -1
+
+
+def _compile(model: ov.Model, config: dict[Any, Any], channels_last: bool) -> ov.CompiledModel:
     """The network of one image, taking and giving float32."""
-    model = CORE.read_model(bundle.network)
-    model.reshape([1, 3, bundle.manifest.input.height, bundle.manifest.input.width])
+    model.reshape([1, *(int(d.get_length()) for d in list(model.input().partial_shape)[1:])])
     steps = PrePostProcessor(model)
     steps.input().tensor().set_element_type(ov.Type.f32)
     for index in range(len(model.outputs)):

@@ -16,33 +16,34 @@ from rdx_fast.engines.device_chain import DeviceChain
 from rdx_fast.engines.engine import Chain, Chunk, GpuOptions
 from rdx_fast.engines.host import HostChain
 from rdx_fast.engines.torch_device import TorchDevice, named_errors
-from rdx_fast.engines.torch_graph import read_network
+from rdx_fast.engines.torch_graph import check_shapes, read_network
 from rdx_fast.errors import EngineError, NoDriverError
 from rdx_fast.postprocess import AnomalyMapper
-
-_PRECISIONS = ("fp32", "fp16", "bf16")
+from rdx_fast.precision import choose
 
 
 class TorchEngine:
-    """A bundle's network in torch, channels-last, in the bundle's precision.
+    """One of a bundle's networks in torch, channels-last.
 
     ``device``: "cuda", "cuda:N" or "cpu". On a GPU the whole chain runs there, as one CUDA graph a
     batch size; on a CPU it lies between the kernels for CPUs. ``options.compile``: let
-    ``torch.compile`` have the network, which takes a minute or so per batch size.
+    ``torch.compile`` have the network, which takes a minute or so per batch size. ``precision``:
+    what is executed, None for the fastest that the bundle holds (see ``choose``).
 
-    Raises ``EngineError`` for an int8 bundle, ``NoDriverError`` if torch finds no GPU.
+    Raises ``EngineError`` for a bundle of int8 alone, ``NoDriverError`` if torch finds no GPU,
+    ``BundleError`` if the network is not the manifest's.
     """
 
     def __init__(
-        self, bundle: Bundle, device: str = "cuda", options: GpuOptions | None = None
+        self,
+        bundle: Bundle,
+        device: str = "cuda",
+        options: GpuOptions | None = None,
+        precision: str | None = None,
     ) -> None:
         self.manifest = bundle.manifest
         self.options = options or GpuOptions()
-        if self.manifest.precision not in _PRECISIONS:
-            raise EngineError(
-                f"{bundle.path}: torch runs no {self.manifest.precision} networks: use "
-                f"backend='openvino' or 'tensorrt', or export with --precision fp16"
-            )
+        self.execution, self._reason = choose(self.manifest, "torch", (), precision)
         self.device = torch.device(device)
         if self.device.type == "cuda":
             if not torch.cuda.is_available():
@@ -51,8 +52,10 @@ class TorchEngine:
                     f"NVIDIA's driver, or use backend='openvino'"
                 )
             self.device = torch.device("cuda", self.device.index or 0)
-        network, self._image_type = read_network(bundle.network)
-        if self.manifest.precision == "bf16":  # float32 in the graph
+        file = bundle.network(self.execution.stored)
+        check_shapes(file, self.manifest)
+        network, self._image_type = read_network(file)
+        if self.execution.executed == "bf16":  # float32 in the graph
             self._image_type = torch.bfloat16
             network = network.to(torch.bfloat16)
         placed: Any = network.eval().to(self.device)
@@ -64,7 +67,9 @@ class TorchEngine:
     def description(self) -> str:
         name = "CPU" if self.device.type == "cpu" else torch.cuda.get_device_name(self.device)
         compiled = ", compiled" if self.options.compile else ""
-        return f"torch {torch.__version__} {name}, {self.manifest.precision}{compiled}"
+        return (
+            f"torch {torch.__version__} {name}, {self.execution.label} ({self._reason}){compiled}"
+        )
 
     def chain(self, mapper: AnomalyMapper) -> Chain:
         if self.device.type == "cpu":

@@ -14,6 +14,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional
 
 from rdx_fast.errors import EngineError
+from rdx_fast.manifest import Manifest
 
 Step = Callable[..., Tensor]
 
@@ -52,6 +53,17 @@ def read_network(path: Path) -> tuple[fx.GraphModule, torch.dtype]:
     graph.output((maps[:half], maps[half:]))
     graph.lint()
     return fx.GraphModule(root, graph), _torch_type(image.type.tensor_type.elem_type)
+
+
+def check_shapes(path: Path, manifest: Manifest) -> None:
+    """Raises ``BundleError`` unless input and outputs are those of the manifest."""
+    graph = onnx.load(path, load_external_data=False).graph
+
+    def shape(value: onnx.ValueInfoProto) -> tuple[int, ...]:
+        return tuple(d.dim_value for d in value.type.tensor_type.shape.dim)[1:]
+
+    ports = (*graph.input, *graph.output)
+    manifest.check_network(path, {port.name: shape(port) for port in ports})
 
 
 def _conv(attributes: dict[str, Any]) -> tuple[Step, dict[str, Any]]:

@@ -216,8 +216,8 @@ def _figures(
     name: str,
 ) -> Figures:
     # None of the figures that are compared depends on the threshold, so the training images will
-    # do to set it.
-    export_bundle(checkpoint, images, bundle, name=name, overwrite=True)
+    # do to set it. Methods are compared, not what quantisation does to them.
+    export_bundle(checkpoint, images, bundle, precision="fp32", name=name, overwrite=True)
     with Detector(bundle) as detector:
         return evaluate_scored(score_set(detector, test), False).overall
 

@@ -61,7 +61,7 @@ def score_set(
     return ScoredSet(
         name=detector.manifest.name,
         engine=detector.description,
-        threshold=detector.manifest.threshold.value,
+        threshold=detector.threshold.value,
         images=images,
         scores=scores,
         maps=maps,

@@ -122,13 +122,15 @@ class StationConfig:
 @dataclass(frozen=True, slots=True)
 class StationFile:
     """``station.toml``. ``jobs``: id to bundle; all paths start at the file's folder.
-    ``first_job``: the one that is active at the start, the lowest if left out. An interface whose
-    table is missing is not offered."""
+    ``precision``: what is executed, the fastest that a job's bundle holds and the machine has if
+    left out. ``first_job``: the one that is active at the start, the lowest if left out. An
+    interface whose table is missing is not offered."""
 
     jobs: dict[str, Path]
     camera: CameraConfig
     backend: Literal["auto", "openvino", "tensorrt", "torch"] = "auto"
     threads: int | None = None
+    precision: Literal["fp32", "fp16", "bf16", "int8"] | None = None
     first_job: int | None = None
     handshake: Rules = field(default_factory=Rules)
     records: RecordConfig = field(default_factory=RecordConfig)

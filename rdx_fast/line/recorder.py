@@ -97,7 +97,7 @@ class Recorder:
             error=verdict.error.name if verdict.error else None,
             detail=verdict.detail or None,
             score=verdict.score if scored else None,
-            threshold=job.detector.manifest.threshold.value if job else None,
+            threshold=job.detector.threshold.value if job else None,
             area_px=verdict.area_px if scored else None,
             start_ms=_ms(facts.start and facts.start - verdict.triggered),
             grab_ms=_ms(facts.grab_s),
@@ -176,7 +176,7 @@ class Recorder:
         assert self._pictures is not None
         assert facts.frame is not None
         assert facts.job is not None
-        threshold = facts.job.detector.manifest.threshold.value
+        threshold = facts.job.detector.threshold.value
         taken = datetime.fromtimestamp(self._wall_clock(), UTC)
         picture = (verdict.inspection_id, taken, facts.frame, facts.anomaly_map, threshold)
         while True:

@@ -57,7 +57,9 @@ def running(
     ``wall_clock`` stand in for the real ones, for tests."""
     # Threads of Python hand over to each other: every 5 ms would be felt beside a PLC.
     sys.setswitchinterval(0.0005)
-    open_one = open_detector or partial(Detector, backend=file.backend, threads=file.threads)
+    open_one = open_detector or partial(
+        Detector, backend=file.backend, threads=file.threads, precision=file.precision
+    )
     with ExitStack() as stack:
         camera = source or open_source(file.camera)
         stack.callback(camera.close)

@@ -12,12 +12,14 @@ from rdx_fast.engines.tensorrt.api import Api, Log, load_api
 from rdx_fast.engines.tensorrt.plan import PlanKey, Target, load_plan, save_plan, write_whole
 from rdx_fast.errors import PlanError
 from rdx_fast.kernels.driver import Gpu
+from rdx_fast.precision import choose
 
 
-def plan_key(bundle: Bundle, target: Target, api: Api, options: GpuOptions) -> PlanKey:
-    network = bundle.symmetric_network.name
+def plan_key(
+    network: Path, bundle: Bundle, target: Target, api: Api, options: GpuOptions
+) -> PlanKey:
     return PlanKey(
-        network=bundle.manifest.files[network].sha256,
+        network=bundle.manifest.files[network.name].sha256,
         runtime=api.name,
         gpu=target.gpu,
         driver=target.driver,
@@ -28,16 +30,18 @@ def plan_key(bundle: Bundle, target: Target, api: Api, options: GpuOptions) -> P
 
 
 def build_plan(
-    bundle: Bundle, key: PlanKey, api: Api, on_progress: Progress = lambda *_: None
+    network_file: Path, key: PlanKey, api: Api, on_progress: Progress = lambda *_: None
 ) -> Any:
-    """Build the plan for ``key``, keep it with the builder's log in the bundle, and return it.
+    """Build the plan of a bundle's network for ``key``, keep it with the builder's log in the
+    bundle, and return it.
 
     Raises ``PlanError`` if TensorRT refuses, or the folder cannot be written to;
     ``DeviceMemoryError``.
     """
     trt = api.module
     api.check(key.compute_capability)
-    path = key.file(bundle.path)
+    bundle = network_file.parent
+    path = key.file(bundle)
     try:
         path.parent.mkdir(exist_ok=True)
         log = Log(trt, path.with_suffix(".log"))
@@ -48,7 +52,7 @@ def build_plan(
         ) from error
     try:
         builder = trt.Builder(log.logger)
-        network, _parser = parse(bundle, api, log, builder)
+        network, _parser = parse(network_file, api, log, builder)
         config = builder.create_builder_config()
         config.add_optimization_profile(_profile(builder, network, key.batches))
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, key.workspace_mb * 2**20)
@@ -57,13 +61,13 @@ def build_plan(
             config.num_compute_capabilities = 1
             aim = getattr(trt.ComputeCapability, f"SM{key.compute_capability}")
             config.set_compute_capability(aim, 0)
-        timings = timings_file(key, bundle.path)
+        timings = timings_file(key, bundle)
         if not api.rtx:  # which measures nothing before the first run
             known = timings.read_bytes() if timings.is_file() else b""
             config.set_timing_cache(config.create_timing_cache(known), ignore_mismatch=False)
         plan = builder.build_serialized_network(network, config)
         if plan is None:
-            raise log.error(f"TensorRT built no plan of {bundle.symmetric_network}")
+            raise log.error(f"TensorRT built no plan of {network_file}")
         save_plan(path, key, plan)
         if not api.rtx:
             write_whole(timings, config.get_timing_cache().serialize())
@@ -77,6 +81,7 @@ def prepare_plan(
     options: GpuOptions | None = None,
     compute_capability: int | None = None,
     on_progress: Progress = lambda *_: None,
+    precision: str | None = None,
 ) -> Path:
     """Make sure that the plan which the engine will look for is there, and return its file.
 
@@ -98,21 +103,24 @@ def prepare_plan(
                 f"{api.name} builds plans for the GPU of this machine alone: leave the compute "
                 f"capability out, or install TensorRT for RTX instead (tensorrt-rtx-cu13)"
             )
-        key = plan_key(bundle, target, api, options)
+        network = bundle.network(
+            choose(bundle.manifest, "tensorrt", (), precision).execution.stored
+        )
+        key = plan_key(network, bundle, target, api, options)
         path = key.file(bundle.path)
         if load_plan(path, key) is None:
-            build_plan(bundle, key, api, on_progress)
+            build_plan(network, key, api, on_progress)
     return path
 
 
-def parse(bundle: Bundle, api: Api, log: Log, builder: Any) -> tuple[Any, Any]:
+def parse(file: Path, api: Api, log: Log, builder: Any) -> tuple[Any, Any]:
     """The network, typed as its graph is, and the parser, which it needs until it is built."""
     trt = api.module
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, log.logger)
-    if not parser.parse_from_file(str(bundle.symmetric_network)):
+    if not parser.parse_from_file(str(file)):
         words = "; ".join(parser.get_error(i).desc() for i in range(parser.num_errors))
-        raise PlanError(f"TensorRT cannot read {bundle.symmetric_network}: {words}")
+        raise PlanError(f"TensorRT cannot read {file}: {words}")
     return network, parser
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -20,18 +19,20 @@ from rdx_fast.kernels.driver import Gpu
 from rdx_fast.kernels.launcher import DeviceArray, KernelLibrary, find_kernels
 from rdx_fast.manifest import Manifest
 from rdx_fast.postprocess import AnomalyMapper
+from rdx_fast.precision import choose
 
 
 class TensorRTEngine:
-    """A bundle's network on an NVIDIA GPU.
+    """One of a bundle's networks on an NVIDIA GPU.
 
     Its plan is taken from the bundle's folder ``plans`` if one fits the network, this GPU, driver,
     TensorRT and ``options`` exactly, and is built and kept there otherwise (seconds to minutes;
-    ``on_progress(what, done, steps)`` follows it).
+    ``on_progress(what, done, steps)`` follows it). ``precision``: what is executed, None for the
+    fastest that the bundle holds (see ``choose``).
 
     Raises ``NoDriverError``, ``DriverTooOldError``, ``DeviceMemoryError``, ``PlanError`` (the plan
-    cannot be built or loaded), ``MissingDependencyError``, ``EngineError`` (no kernels built).
-    Warns of a bf16 bundle, which runs in float32.
+    cannot be built or loaded), ``MissingDependencyError``, ``EngineError`` (no kernels built, or
+    nothing in the bundle that TensorRT runs in that precision).
     """
 
     def __init__(
@@ -39,8 +40,10 @@ class TensorRTEngine:
         bundle: Bundle,
         options: GpuOptions | None = None,
         on_progress: Progress = lambda *_: None,
+        precision: str | None = None,
     ) -> None:
         self.manifest = bundle.manifest
+        self.execution, self._reason = choose(self.manifest, "tensorrt", (), precision)
         self.options = options or GpuOptions()
         self._gpu = Gpu(self.options.device)
         self._engine: Any = None
@@ -53,21 +56,13 @@ class TensorRTEngine:
             self._engine = self._runtime = None
             self._gpu.close()
             raise
-        self.executed_precision = self.manifest.precision
-        if self.manifest.precision == "bf16":
-            self.executed_precision = "bf16 executed as fp32"
-            warnings.warn(
-                f"{bundle.path}: its precision bf16 is for CPUs, TensorRT runs it in float32: "
-                f"export with --precision fp16 for GPUs",
-                stacklevel=3,
-            )
 
     @property
     def description(self) -> str:
         smallest, usual, largest = self.options.batches
         return (
-            f"{self._api.name} {self._gpu.name}, {self.executed_precision}, batches {smallest}/"
-            f"{usual}/{largest}"
+            f"{self._api.name} {self._gpu.name}, {self.execution.label} ({self._reason}), "
+            f"batches {smallest}/{usual}/{largest}"
         )
 
     def chain(self, mapper: AnomalyMapper) -> DeviceChain:
@@ -96,14 +91,15 @@ class TensorRTEngine:
         trt = self._api.module
         self._log = Log(trt)
         self._runtime = trt.Runtime(self._log.logger)
-        key = plan_key(bundle, Target.of(self._gpu, self._api), self._api, self.options)
+        network = bundle.network(self.execution.stored)
+        key = plan_key(network, bundle, Target.of(self._gpu, self._api), self._api, self.options)
         plan = load_plan(key.file(bundle.path), key)
         kept = plan is not None
         if plan is None:
-            plan = build_plan(bundle, key, self._api, on_progress)
+            plan = build_plan(network, key, self._api, on_progress)
         self._engine = self._runtime.deserialize_cuda_engine(plan)
         if self._engine is None and kept:  # whole, but not to TensorRT's mind
-            plan = build_plan(bundle, key, self._api, on_progress)
+            plan = build_plan(network, key, self._api, on_progress)
             self._engine = self._runtime.deserialize_cuda_engine(plan)
         if self._engine is None:
             raise self._log.error(f"TensorRT cannot load {key.file(bundle.path)}")
@@ -181,9 +177,5 @@ class TensorRTEngine:
 def io_shapes(manifest: Manifest) -> dict[str, tuple[int, ...]]:
     """Shapes of a plan's input and outputs by name; -1 is the batch."""
     spec = manifest.input
-    maps = {
-        f"{part}_{s}": (-1, scale.channels, scale.height, scale.width)
-        for part in ("teacher", "student")
-        for s, scale in enumerate(manifest.scales)
-    }
+    maps = {name: (-1, *shape) for name, shape in manifest.output_shapes().items()}
     return {"image": (-1, 3, spec.height, spec.width), **maps}

@@ -1,0 +1,141 @@
+"""What runs an exported network at export, and how far it is from the trained one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from rdx_fast.engines.engine import Chunk
+from rdx_fast.engines.openvino import OpenVINONetwork, capabilities
+from rdx_fast.errors import ExportError
+from rdx_fast.export.reference import OnnxNetwork, RoundedNetwork
+from rdx_fast.manifest import ExportCheck, ThresholdSpec
+from rdx_fast.models import ReverseDistillation
+from rdx_fast.postprocess import AnomalyMapper
+
+# What each choice of --precision writes, as (stored, executed). "auto": all that some machine runs
+# fastest. A network for half precision may also be executed in float32, where a CPU has no half.
+CONTENTS = {
+    "auto": (
+        ("fp32", "fp32"),
+        ("fp32", "bf16"),
+        ("fp16", "fp16"),
+        ("int8", "int8"),
+        ("int8_symmetric", "int8"),
+    ),
+    "fp32": (("fp32", "fp32"),),
+    "fp16": (("fp16", "fp16"), ("fp16", "fp32")),
+    "bf16": (("fp32", "bf16"), ("fp32", "fp32")),
+    "int8": (("int8", "int8"), ("int8_symmetric", "int8")),
+}
+# Largest difference allowed from the trained network, of a score and of a pixel of the map, as a
+# share of the threshold; by what is executed. About three times the most that trained networks
+# showed (docs/precision.md).
+TOLERANCE = {
+    "fp32": (1e-3, 1e-3),
+    "fp16": (5e-3, 2e-2),
+    "bf16": (4e-2, 0.12),
+    "int8": (6e-2, 0.15),
+}
+
+
+class Runner(Protocol):
+    def run(self, inputs: NDArray[np.float32]) -> Iterator[Chunk]:
+        """Features of ``inputs: [B, 3, H, W] float32``."""
+
+
+class TrainedMaps:
+    """The trained network itself, in torch."""
+
+    def __init__(self, network: ReverseDistillation) -> None:
+        self._network = network.eval()
+
+    def run(self, inputs: NDArray[np.float32]) -> Iterator[Chunk]:
+        with torch.inference_mode():
+            features = self._network(torch.from_numpy(inputs))
+        teacher, student = ([m.numpy() for m in maps] for maps in features)
+        yield Chunk(0, teacher, student)
+
+
+class NetworkMaps(NamedTuple):
+    """``scores: [n]`` of all images, ``maps`` of those whose maps are compared."""
+
+    scores: NDArray[np.float32]
+    maps: list[NDArray[np.float32]]
+
+    @classmethod
+    def of(
+        cls,
+        runner: Runner,
+        mapper: AnomalyMapper,
+        images: Sequence[Path],
+        load: Callable[[Path], NDArray[np.float32]],
+        compared: set[Path],
+    ) -> NetworkMaps:
+        scores, maps = [], []
+        for path in images:
+            (chunk,) = runner.run(load(path))
+            found = mapper.maps(chunk.teacher, chunk.student)
+            scores.append(found.max())
+            if path in compared:
+                maps.append(found)
+        return cls(np.array(scores, np.float32), maps)
+
+
+def open_execution(file: Path, stored: str, executed: str) -> tuple[Runner, str]:
+    """What executes a network file in a precision on this machine, and its name.
+
+    On the engine itself where this CPU has the precision. Half precision that it has not, and
+    float16 always, since that is meant for GPUs, by torch: sums in float32, each result rounded.
+    int8_symmetric, likewise for GPUs, by ONNX Runtime.
+    """
+    if stored == "int8_symmetric":
+        return OnnxNetwork(file), f"onnxruntime {version('onnxruntime')}, exact int8"
+    if executed == "fp16" or (executed == "bf16" and "BF16" not in capabilities()):
+        name = f"torch {torch.__version__}, each result rounded to {executed}"
+        return RoundedNetwork(file, executed), name
+    return OpenVINONetwork(file, executed), f"openvino {version('openvino')}"
+
+
+def check_execution(
+    label: str,
+    tolerance: tuple[float, float],
+    checked_by: str,
+    trained: NetworkMaps,
+    found: NetworkMaps,
+    trained_threshold: ThresholdSpec,
+    threshold: ThresholdSpec,
+) -> ExportCheck:
+    """Compare an execution with the trained network. Raises ``ExportError`` if they differ by more
+    than ``tolerance``, of a score and of a pixel, as a share of the threshold."""
+    scale = trained_threshold.value
+    difference = float(np.abs(found.scores - trained.scores).max())
+    pixel = max(float(np.abs(f - t).max()) for f, t in zip(found.maps, trained.maps, strict=True))
+    score_tolerance, map_tolerance = tolerance
+    # Written so that NaN fails.
+    if not (difference <= score_tolerance * scale and pixel <= map_tolerance * scale):
+        raise ExportError(
+            f"{label} does not score as the trained network: over {len(trained.scores)} images "
+            f"scores differ by up to {difference / scale:.2%} of the threshold (allowed "
+            f"{score_tolerance:.2%}), over {len(trained.maps)} images maps by {pixel / scale:.2%} "
+            f"(allowed {map_tolerance:.2%}). Choose a higher precision (fp32 is exact)"
+        )
+    spread = float(trained.scores.std())
+    judged = (trained.scores > scale) != (found.scores > threshold.value)
+    return ExportCheck(
+        checked_by=checked_by,
+        images=len(trained.scores),
+        map_images=len(trained.maps),
+        score_difference=difference / scale,
+        score_tolerance=score_tolerance,
+        map_difference=pixel / scale,
+        map_tolerance=map_tolerance,
+        score_difference_of_spread=difference / spread if spread > 0 else None,
+        verdicts_that_differ=int(judged.sum()),
+    )

@@ -1,0 +1,98 @@
+"""Manifests of format 1: one precision, one threshold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from rdx_fast.manifest import (
+    FORMAT,
+    PRECISIONS,
+    ExecutionSpec,
+    ExportCheck,
+    FileSpec,
+    InputSpec,
+    Manifest,
+    MapSpec,
+    ScaleSpec,
+    ThresholdSpec,
+)
+
+_SYMMETRIC = "network_symmetric.onnx"
+# What a bundle of each precision may be executed as: (stored, executed), its own first.
+_EXECUTIONS = {
+    "fp32": (("fp32", "fp32"),),
+    "fp16": (("fp16", "fp16"), ("fp16", "fp32")),
+    "bf16": (("fp32", "bf16"), ("fp32", "fp32")),
+    "int8": (("int8", "int8"), ("int8_symmetric", "int8")),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Check:
+    images: int
+    score_difference: float
+    map_difference: float
+    tolerance: float
+    executed_precision: str
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestFormat1:
+    """All of ``manifest.json`` of format 1."""
+
+    format: int
+    name: str
+    created: str
+    method: str
+    backbone: str
+    precision: str
+    input: InputSpec
+    scales: tuple[ScaleSpec, ...]
+    map: MapSpec
+    threshold: ThresholdSpec
+    network: str
+    files: dict[str, FileSpec]
+    check: _Check
+    training: dict[str, Any]
+    versions: dict[str, str]
+
+    def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision is {self.precision!r}, wanted one of {PRECISIONS}")
+
+    def upgraded(self) -> Manifest:
+        """The same in today's format: the one threshold stands for each execution."""
+        executions = _EXECUTIONS[self.precision]
+        if _SYMMETRIC not in self.files:
+            executions = tuple(e for e in executions if e[0] != "int8_symmetric")
+        check = ExportCheck(
+            checked_by=f"openvino, {self.check.executed_precision}",
+            images=self.check.images,
+            map_images=self.check.images,
+            score_difference=self.check.score_difference,
+            score_tolerance=self.check.tolerance,
+            map_difference=self.check.map_difference,
+            map_tolerance=self.check.tolerance,
+            score_difference_of_spread=None,
+            verdicts_that_differ=None,
+        )
+        return Manifest(
+            format=FORMAT,
+            name=self.name,
+            created=self.created,
+            method=self.method,
+            backbone=self.backbone,
+            input=self.input,
+            scales=self.scales,
+            map=self.map,
+            networks={
+                stored: _SYMMETRIC if stored == "int8_symmetric" else self.network
+                for stored, _ in executions
+            },
+            executions=tuple(ExecutionSpec(*e, self.threshold, check) for e in executions),
+            left_out={},
+            files=self.files,
+            training=self.training,
+            versions=self.versions,
+        )
