@@ -25,6 +25,9 @@ from rdx_fast.kernels.configurations import ARCHITECTURES, configuration
 from rdx_fast.kernels.launcher import DeviceArray, KernelLibrary, Packed
 from rdx_fast.kernels.variants import variants
 
+# On one worker: the other need not wait until they are built.
+pytestmark = pytest.mark.xdist_group("kernels")
+
 MOST_REGISTERS = 255  # of a thread, on every architecture
 
 
@@ -253,7 +256,7 @@ def test_arrays_of_other_libraries() -> None:
     assert (given.pointer, given.shape, given.dtype) == (0x7000, (2, 3, 4), np.float16)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU: nothing can be launched")
+@pytest.mark.gpu
 def test_on_the_gpu(kernels: Path) -> None:
     major, minor = torch.cuda.get_device_capability()
     maps = [torch.randn(3, 64, 8, 40, device="cuda", dtype=torch.float16) for _ in range(2)]

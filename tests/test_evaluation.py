@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
@@ -47,7 +47,6 @@ def aupro_by_thresholds(masks: list[NDArray], maps: list[NDArray], limit: float)
     return area / limit
 
 
-@settings(max_examples=30, deadline=None)
 @given(st.integers(0, 10_000), st.sampled_from([3, 20, 10_000]), st.sampled_from([0.05, 0.3, 1.0]))
 def test_aupro_is_the_definition(seed: int, levels: int, limit: float) -> None:
     rng = np.random.default_rng(seed)

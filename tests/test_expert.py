@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import assert_same_weights, assert_student_mirrors_teacher
 from torch.utils.flop_counter import FlopCounterMode
+from weights import assert_same_weights, assert_student_mirrors_teacher
 
 from rdx_fast.errors import CheckpointError, DatasetError
 from rdx_fast.images import list_images

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import Intruder, assert_student_mirrors_teacher
 from safetensors.torch import save_file
 from torch.utils.flop_counter import FlopCounterMode
+from weights import Intruder, assert_student_mirrors_teacher
 
 from rdx_fast.errors import WeightsError
 from rdx_fast.models import BACKBONES, RD4AD, load_teacher
