@@ -285,6 +285,7 @@ def test_peers_score_alike(bundle: Bundle, frames_file: Path, tmp_path: Path, ki
     assert peer.peak_mb > 20
 
 
+@pytest.mark.slow
 def test_published_peer_scores_alike(tmp_path: Path) -> None:
     bundle = generated_bundle("resnet18", "fp32", tmp_path)
     model = tmp_path / "published"

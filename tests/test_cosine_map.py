@@ -56,8 +56,15 @@ def test_against_torch(implementation, b, c, h, w, dtype, channels_last) -> None
     check(implementation, teacher, student)
 
 
-@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
-@pytest.mark.parametrize("batch", [1, 3, 32])
+@pytest.mark.parametrize(
+    ("implementation", "batch"),
+    [
+        # 32 images take the interpreter as long as all of the others together.
+        pytest.param(i, b, marks=[pytest.mark.slow] if (i, b) == ("triton", 32) else [])
+        for i in IMPLEMENTATIONS
+        for b in (1, 3, 32)
+    ],
+)
 def test_several_scales_at_once(implementation: str, batch: int) -> None:
     pairs = [pair((batch, *scale)) for scale in ((16, 37, 53), (48, 19, 27), (100, 7, 5))]
     teacher, student = zip(*pairs, strict=True)

@@ -174,6 +174,7 @@ def scored_set(name: str, scores: NDArray, strength: float, seed: int) -> Scored
     return ScoredSet(name, "", 0.5, images, scores.astype(np.float32), maps, masks)
 
 
+@pytest.mark.slow
 def test_comparison_against_resampling_by_hand() -> None:
     rng = np.random.default_rng(0)
     labels = np.arange(60) >= 30
