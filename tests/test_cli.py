@@ -156,6 +156,7 @@ def test_inspect(bundle: Bundle, tmp_path: Path) -> None:
     assert "no such bundle" in start("inspect", tmp_path / "none", code=2).stderr
 
 
+@pytest.mark.slow
 @pytest.mark.xdist_group("kernels")
 def test_plan(bundle: Bundle, kernels: Path, tmp_path: Path) -> None:
     path = tmp_path / "part.rdx"

@@ -272,25 +272,19 @@ def test_mbpoll(modbus: tuple[Station, int]) -> None:
 
     write(1, 0, 0, 1, 0)
     write(3, 4711, 0, 2, 60_000)
-    end = time.monotonic() + 60
-    words = mbpoll("-r", STATION_START, "-c", STATION_COUNT, LOOPBACK)
-    while not is_set(words, "valid"):
-        assert time.monotonic() < end
-        words = mbpoll("-r", STATION_START, "-c", STATION_COUNT, LOOPBACK)
+    shown = ("-r", STATION_START, "-c", STATION_COUNT, LOOPBACK)
+    wait_until(lambda: is_set(mbpoll(*shown), "valid"))
+    words = mbpoll(*shown)
     assert is_set(words, "ok")
     assert value(words, "part_id") == 4711
     # The float as mbpoll itself reads it, most significant word first.
     options = ["-m", "tcp", "-p", str(port), "-1", "-0", "-B", "-t", "4:float", "-r", "19"]
-    done = subprocess.run(
-        ["mbpoll", *options, LOOPBACK],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    shown = next(line for line in done.stdout.splitlines() if line.startswith("[19]"))
-    assert float(shown.split("\t")[1]) == pytest.approx(value(words, "score"), rel=1e-4)
+    command = ["mbpoll", *options, LOOPBACK]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    line = next(line for line in done.stdout.splitlines() if line.startswith("[19]"))
+    assert float(line.split("\t")[1]) == pytest.approx(value(words, "score"), rel=1e-4)
     write(5, 4711, 0, 3, 0)
-    words = mbpoll("-r", STATION_START, "-c", STATION_COUNT, LOOPBACK)
+    words = mbpoll(*shown)
     assert not is_set(words, "valid")
     assert value(words, "passed") == 1
 
