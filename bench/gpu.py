@@ -60,7 +60,8 @@ def main(
         raise typer.BadParameter("torch finds no CUDA GPU here, and this measures nothing else")
     if not skip_tests:
         files = [str(tests / f"test_{name}.py") for name in TESTS]
-        done = subprocess.run([sys.executable, "-m", "pytest", "-q", *files], check=False)
+        options = ("-q", "-n0", "-m", "")  # in one process, for there is one GPU; the slow ones too
+        done = subprocess.run([sys.executable, "-m", "pytest", *options, *files], check=False)
         if done.returncode:
             raise SystemExit("the tests fail on this GPU: nothing is timed")
     common = facts("gpu", ("numpy", "torch", "triton"))

@@ -1,146 +1,152 @@
-"""Shared fixtures: a network trained on drawn parts, and a bundle exported from it."""
+"""Shared fixtures. Nothing here imports torch but what needs it, when it is asked for."""
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 ROOT = Path(__file__).resolve().parent.parent
 # ``python -m pytest`` puts the checkout first on the path: test what is installed instead.
 sys.path[:] = [p for p in sys.path if Path(p or ".").resolve() != ROOT]
+# Read by torch when it is imported: small networks train faster so, in less than a third of the
+# processor's time, and to the same weights however many cores there are.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Read by rich and typer when they are imported: what commands print shall hold no colours.
+os.environ.pop("FORCE_COLOR", None)
+os.environ["_TYPER_FORCE_DISABLE_TERMINAL"] = "1"
 
-import numpy as np  # noqa: E402
 import pytest  # noqa: E402
-import torch  # noqa: E402
 
-if not torch.cuda.is_available():
+# Where an assertion fails in these, its values are shown, as in the tests themselves.
+pytest.register_assert_rewrite("commands", "handshake_world", "scripted", "weights")
+
+from hypothesis import settings  # noqa: E402
+from kept import kept  # noqa: E402
+from scripted import ScriptedCamera  # noqa: E402
+from trained import export_part, train_run, write_category  # noqa: E402
+
+from rdx_fast.bundle import Bundle, open_bundle  # noqa: E402
+from rdx_fast.images import list_images, read_image  # noqa: E402
+from rdx_fast.line import RecordConfig, Rules, StationConfig  # noqa: E402
+
+if TYPE_CHECKING:
+    from rdx_fast.training import Checkpoint
+
+# See docs/testing.md. Tests that name a number of examples of their own scale it by the profile.
+settings.register_profile("quick", max_examples=25, deadline=None, derandomize=True)
+settings.register_profile("ci", max_examples=100, deadline=None, derandomize=True)
+settings.register_profile("search", max_examples=1000, deadline=None, print_blob=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
+
+
+def _gpu() -> bool:
+    """Whether torch can use one. Where NVIDIA's driver is not, torch need not be asked."""
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    import torch
+
+    return torch.cuda.is_available()
+
+
+GPU = _gpu()
+needs_no_gpu = pytest.mark.skipif(GPU, reason="there is a GPU")
+if not GPU:
     # Read when the kernels are imported: without a GPU they are interpreted.
     os.environ["TRITON_INTERPRET"] = "1"
 
-import exported  # noqa: E402
-from numpy.typing import NDArray  # noqa: E402
-from PIL import Image  # noqa: E402
-from scripted import ScriptedCamera  # noqa: E402
 
-from rdx_fast.bundle import Bundle  # noqa: E402
-from rdx_fast.export import export_bundle  # noqa: E402
-from rdx_fast.images import list_images, read_image  # noqa: E402
-from rdx_fast.line import RecordConfig, Rules, StationConfig  # noqa: E402
-from rdx_fast.models import BACKBONES, ReverseDistillation  # noqa: E402
-from rdx_fast.training import Checkpoint, Recipe, train  # noqa: E402
-
-SIZE = (64, 96)  # of the trained network's input: not square, so that a swap shows
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("gpu") and not GPU:
+        pytest.skip("no GPU to run on")
 
 
-def draw_part(rng: np.random.Generator, defective: bool = False) -> NDArray[np.uint8]:
-    """A bright disc on a striped plate; a defective one has a dark notch in the disc."""
-    height, width = 80, 112
-    y, x = np.mgrid[:height, :width]
-    plate = 90 + 25 * np.sin(x / 5)[..., None] * np.ones(3)
-    disc = (y - 40 - rng.normal()) ** 2 + (x - 56 - rng.normal()) ** 2 < 26**2
-    plate[disc] = (200, 180, 120)
-    if defective:
-        top, left = rng.integers(24, 44), rng.integers(40, 60)
-        plate[top : top + 12, left : left + 12] = (30, 20, 60)
-    return (plate + rng.normal(0, 3, plate.shape)).clip(0, 255).astype(np.uint8)
+@pytest.fixture(scope="session")
+def passing(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for ``kept``, shared by all workers, that goes when they end."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "passing"
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
-def write_parts(folder: Path, count: int, seed: int, defective: bool = False) -> list[Path]:
-    rng = np.random.default_rng(seed)
-    folder.mkdir(parents=True)
-    for i in range(count):
-        Image.fromarray(draw_part(rng, defective)).save(folder / f"{i:03}.png")
-    return list_images(folder)
-
-
-class Intruder:
-    """Would leave a mark if anyone unpickled it."""
-
-    def __init__(self, mark: Path) -> None:
-        self.mark = mark
-
-    def __reduce__(self):
-        return (Path.touch, (self.mark,))
-
-
-def assert_same_weights(a: Checkpoint, b: Checkpoint) -> None:
-    for ours, theirs in ((a.network, b.network), (a.expert, b.expert)):
-        assert ours.keys() == theirs.keys()
-        for key, value in ours.items():
-            assert torch.equal(value, theirs[key]), key
-
-
-def assert_student_mirrors_teacher(network: ReverseDistillation, backbone: str) -> None:
-    with torch.no_grad():
-        teacher, student = network.eval()(torch.zeros(2, 3, 64, 96))
-    channels = BACKBONES[backbone].channels
-    shapes = [(2, c, 64 // s, 96 // s) for c, s in zip(channels, (4, 8, 16), strict=True)]
-    assert [tuple(m.shape) for m in teacher] == shapes
-    assert [tuple(m.shape) for m in student] == shapes
+@pytest.fixture(scope="session")
+def store(pytestconfig: pytest.Config, passing: Path) -> Path:
+    """A folder for ``kept`` in pytest's cache, if there is one: the next run finds it again."""
+    cache = getattr(pytestconfig, "cache", None)
+    return passing if cache is None else cache.mkdir("rdx_fast")
 
 
 @pytest.fixture(scope="session")
 def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A category folder in the MVTec AD layout, with a held-out ``calibration`` folder beside."""
     root = tmp_path_factory.mktemp("parts")
-    write_parts(root / "train" / "good", 24, seed=1)
-    write_parts(root / "calibration", 20, seed=2)
-    write_parts(root / "test" / "good", 8, seed=3)
-    write_parts(root / "test" / "notch", 8, seed=4, defective=True)
+    write_category(root)
     return root
 
 
-@pytest.fixture(scope="session")
-def recipe() -> Recipe:
-    return Recipe(backbone="efficientnet_lite0", image_size=SIZE, epochs=12, batch=8)
+def _trained(method: str, store: Path, parts: Path) -> Path:
+    return kept(store, f"trained-{method}", (".",), partial(train_run, method, parts)) / "run"
 
 
 @pytest.fixture(scope="session")
-def checkpoint(parts: Path, recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
-    run = tmp_path_factory.mktemp("trained") / "run"
-    return train(recipe, list_images(parts / "train" / "good"), run)
+def checkpoint(parts: Path, store: Path) -> Checkpoint:
+    from rdx_fast.training import load_checkpoint
+
+    return load_checkpoint(_trained("rd4ad", store, parts))
 
 
 @pytest.fixture(scope="session")
-def expert_checkpoint(
-    parts: Path, recipe: Recipe, tmp_path_factory: pytest.TempPathFactory
-) -> Checkpoint:
-    """The same by RD with Expert, its textures cut from the parts themselves."""
-    run = tmp_path_factory.mktemp("trained_by_expert") / "run"
-    expert = replace(recipe, method="rd-expert", teacher_learning_rate=0.001)
-    return train(expert, list_images(parts / "train" / "good"), run)
+def expert_checkpoint(parts: Path, store: Path) -> Checkpoint:
+    from rdx_fast.training import load_checkpoint
+
+    return load_checkpoint(_trained("rd-expert", store, parts))
 
 
 @pytest.fixture(scope="session")
-def bundle(parts: Path, checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    good = list_images(parts / "calibration")
-    return export_bundle(checkpoint, good, tmp_path_factory.mktemp("exported") / "part.rdx")
+def bundle(parts: Path, store: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    def make(folder: Path) -> None:
+        export_part(_trained("rd4ad", store, parts), parts, folder)
+
+    exported = kept(store, "exported", (".",), make) / "part.rdx"
+    copied = tmp_path_factory.mktemp("bundle") / "part.rdx"
+    return open_bundle(Path(shutil.copytree(exported, copied)))
+
+
+@pytest.fixture
+def networks(request: pytest.FixtureRequest, store: Path, passing: Path, tmp_path: Path) -> Path:
+    """A folder with the network of the test's ``method`` and ``backbone`` in every precision, see
+    ``exported``. The large ones of slow tests are not kept: they are gigabytes."""
+    import exported
+
+    which = (request.node.callspec.params["method"], request.node.callspec.params["backbone"])
+    place = passing if request.node.get_closest_marker("slow") else store
+    sources = ("export", "models", "manifest.py")
+    made = kept(place, "-".join(which), sources, partial(exported.export, *which))
+    copied = tmp_path / "networks"
+    shutil.copytree(made, copied, copy_function=os.symlink)
+    return copied
 
 
 @pytest.fixture(scope="session")
-def networks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Every backbone and method in every precision, see ``exported``. Several gigabytes."""
-    folder = tmp_path_factory.mktemp("networks")
-    exported.export_all(folder)
-    yield folder
-    shutil.rmtree(folder)
-
-
-@pytest.fixture(scope="session")
-def kernels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def kernels(store: Path) -> Path:
     """All kernels for all architectures. In a process of its own: this one interprets Triton."""
-    folder = tmp_path_factory.mktemp("aot") / "kernels"
-    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
-    environment["TRITON_CACHE_DIR"] = str(folder.parent / "cache")  # compile, whatever was before
-    command = [sys.executable, "-P", "-m", "rdx_fast.kernels.aot", str(folder)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return folder
+
+    def build(folder: Path) -> None:
+        environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
+        environment["TRITON_CACHE_DIR"] = str(folder / "cache")  # compile, whatever was before
+        command = [sys.executable, "-P", "-m", "rdx_fast.kernels.aot", str(folder / "kernels")]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        shutil.rmtree(folder / "cache")
+
+    return kept(store, "kernels", ("kernels",), build) / "kernels"
 
 
 @pytest.fixture(scope="session")

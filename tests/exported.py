@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from itertools import product
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 import onnx
+import pytest
 import torch
 from torch import nn
 
@@ -21,18 +19,24 @@ from rdx_fast.export.quantize import quantize, symmetric
 from rdx_fast.manifest import InputSpec, Manifest, ScaleSpec
 from rdx_fast.models import BACKBONES, METHODS, make_network
 
-NETWORKS = list(product(METHODS, BACKBONES))
+QUICK = ("resnet18", "efficientnet_lite0")
+# The tests of one network run on one worker, one after the other: that exports it.
+NETWORKS = [
+    pytest.param(
+        method,
+        backbone,
+        marks=[
+            pytest.mark.xdist_group(f"{method} {backbone}"),
+            *([] if backbone in QUICK else [pytest.mark.slow]),
+        ],
+    )
+    for method, backbone in product(METHODS, BACKBONES)
+]
 SIZE = (64, 96)
 
 
-def export_all(folder: Path) -> None:
-    """Every network in every precision, two at a time: exporting is slow, and busy on one core."""
-    with ProcessPoolExecutor(2, get_context("spawn"), _initialize, (sys.path,)) as pool:
-        list(pool.map(_export, [folder] * len(NETWORKS), NETWORKS))
-
-
 def as_bundle(folder: Path, method: str, backbone: str, precision: str, like: Manifest) -> Bundle:
-    """What ``export_all`` wrote, as if it were a bundle opened."""
+    """What ``export`` wrote, as if it were a bundle opened."""
     path = folder / f"{method}-{backbone}-{precision}"
     spec = replace(like.input, height=SIZE[0], width=SIZE[1])
     channels = BACKBONES[backbone].channels
@@ -58,13 +62,8 @@ def recorded(folder: Path, method: str, backbone: str) -> tuple[np.ndarray, list
         return file["image"], [file[f"map{i}"] for i in range(6)]
 
 
-def _initialize(path: list[str]) -> None:
-    sys.path[:] = path
-    torch.set_num_threads(1)
-
-
-def _export(folder: Path, which: tuple[str, str]) -> None:
-    method, backbone = which
+def export(method: str, backbone: str, folder: Path) -> None:
+    """The network in every precision, as trained enough to have numbers of ordinary size."""
     torch.manual_seed(0)
     network = make_network(method, backbone)
     image = torch.randn(2, 3, *SIZE)

@@ -27,7 +27,7 @@ def client(port: str, identity: tuple[str, str] | None, **options: Any) -> o6.Cl
 
 
 def wait_for(met: Callable[[], Any]) -> None:
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while not met():
         assert time.monotonic() < end, "waited in vain"
         time.sleep(0.01)

@@ -38,7 +38,8 @@ def rows(config: StationConfig) -> list[InspectionRecord]:
     return list(read_records(config.records.path))
 
 
-def wait_until(met: Callable[[], Any], seconds: float = 5.0) -> None:
+def wait_until(met: Callable[[], Any], seconds: float = 60.0) -> None:
+    """Long: it is waited out only where the test fails, and machines are slow or busy."""
     end = time.monotonic() + seconds
     while not met():
         assert time.monotonic() < end, "waited in vain"

@@ -27,6 +27,8 @@ from rdx_fast.bench.peers.process import Peer
 from rdx_fast.bench.timing import slope, summary
 from rdx_fast.bundle import Bundle
 from rdx_fast.cli import app
+from rdx_fast.engines import Chunk
+from rdx_fast.engines.openvino import OpenVINOEngine
 from rdx_fast.engines.torch_engine import TorchEngine
 from rdx_fast.models import make_network
 
@@ -97,11 +99,12 @@ def test_limits() -> None:
 
 
 @pytest.mark.parametrize("method", ["rd4ad", "rd-expert"])
-def test_flops_are_those_that_torch_counts(method: str, networks: Path) -> None:
-    network = make_network(method, "resnet18").eval()
+@pytest.mark.parametrize("backbone", ["resnet18"])
+def test_flops_are_those_that_torch_counts(method: str, backbone: str, networks: Path) -> None:
+    network = make_network(method, backbone).eval()
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         network(torch.zeros(1, 3, *SIZE))
-    kinds, flops = operators(networks / f"{method}-resnet18-fp32" / "network.onnx", *SIZE)
+    kinds, flops = operators(networks / f"{method}-{backbone}-fp32" / "network.onnx", *SIZE)
     assert flops == pytest.approx(counter.get_total_flops(), rel=0.002)
     assert kinds["Convolution"] > 20
 
@@ -132,7 +135,16 @@ def test_compare_takes_the_machine_out() -> None:
 def test_baseline_is_of_this_suite() -> None:
     baseline = json.loads((ROOT / "bench/results/baseline.json").read_text())
     listed = subprocess.run(
-        [sys.executable, "-P", "-m", "pytest", ROOT / "bench/suite.py", "--collect-only", "-q"],
+        [
+            sys.executable,
+            "-P",
+            "-m",
+            "pytest",
+            "-n0",
+            ROOT / "bench/suite.py",
+            "--collect-only",
+            "-q",
+        ],
         capture_output=True,
         text=True,
         check=True,
@@ -220,10 +232,29 @@ def test_growth(bundle: Bundle, tmp_path: Path) -> None:
     assert (tmp_path / "growth.png").stat().st_size > 1000
 
 
-def test_overhead(bundle: Bundle) -> None:
+def test_overhead(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+
+    class TimedDetector(Detector):
+        def score(self, *arguments: Any, **options: Any) -> Result:
+            result = super().score(*arguments, **options)
+            clock[0] += 0.005
+            return result
+
+    class TimedEngine(OpenVINOEngine):
+        def run(self, inputs: Any) -> Iterator[Chunk]:
+            yield from super().run(inputs)
+            clock[0] += 0.002
+
+    monkeypatch.setattr(overhead, "Detector", TimedDetector)
+    monkeypatch.setattr(overhead, "OpenVINOEngine", TimedEngine)
+    monkeypatch.setattr(overhead, "perf_counter", lambda: clock[0])
     row = overhead.overhead(bundle.path, size=64, threads=1, rounds=5)
-    assert row["detector_p50_ms"] > row["network_p50_ms"] > 0
-    assert row["overhead_ms"] == sorted(row["overhead_ms"])
+    alone = row["network_p50_ms"]
+    assert alone == 2.0
+    assert row["detector_p50_ms"] >= 5.0
+    assert row["overhead_ms"] == [row["detector_p50_ms"] - alone] * 3
+    assert row["overhead_share"] == [row["overhead_ms"][0] / alone] * 3
 
 
 @pytest.fixture(scope="module")
@@ -254,6 +285,7 @@ def test_peers_score_alike(bundle: Bundle, frames_file: Path, tmp_path: Path, ki
     assert peer.peak_mb > 20
 
 
+@pytest.mark.slow
 def test_published_peer_scores_alike(tmp_path: Path) -> None:
     bundle = generated_bundle("resnet18", "fp32", tmp_path)
     model = tmp_path / "published"

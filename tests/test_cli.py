@@ -13,24 +13,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
+from commands import run, start, unboxed
+from conftest import GPU, needs_no_gpu
 from PIL import Image
 
 from rdx_fast.bundle import Bundle, open_bundle
 from rdx_fast.images import list_images
 from rdx_fast.kernels.native import ISAS
-from rdx_fast.models import RD4AD
-
-RDX_FAST = Path(sys.executable).with_name("rdx-fast")
-
-
-def run(*arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [str(RDX_FAST), *map(str, arguments)], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == code, done.stderr
-    assert "Traceback" not in done.stderr
-    return done
 
 
 def test_from_good_parts_to_scores(parts: Path, tmp_path: Path) -> None:
@@ -38,7 +27,7 @@ def test_from_good_parts_to_scores(parts: Path, tmp_path: Path) -> None:
     trained = tmp_path / "run"
     part = tmp_path / "part.rdx"
     options += ["--epochs", "6", "--holdout", "0.25"]
-    done = run("train", parts, trained, *options, "--max-minutes", 0, "--resume")
+    done = start("train", parts, trained, *options, "--max-minutes", 0, "--resume")
     assert "starts from the beginning" in done.stderr
     assert "with --resume goes on from here" in done.stderr
     assert "pass --resume" in run("train", parts, trained, *options, code=2).stderr
@@ -54,6 +43,7 @@ def test_from_good_parts_to_scores(parts: Path, tmp_path: Path) -> None:
     assert "AUROC" in run("evaluate", part, parts).stdout
 
 
+@pytest.mark.slow
 def test_methods_against_each_other(parts: Path, tmp_path: Path) -> None:
     options = ["--backbone", "efficientnet_lite0", "--image-size", "64", "64", "--batch", "8"]
     options += ["--epochs", "6", "--seeds", 2, "--oracle-epoch", "--textures", parts / "test"]
@@ -111,6 +101,10 @@ def test_train_by_expert(parts: Path, tmp_path: Path) -> None:
 
 
 def test_import(parts: Path, tmp_path: Path) -> None:
+    import torch
+
+    from rdx_fast.models import RD4AD
+
     network = RD4AD("resnet18")
     published = {"encoder": network.teacher, "bn": network.bottleneck, "decoder": network.student}
     torch.save(published["encoder"].state_dict(), tmp_path / "resnet18.pth")
@@ -130,7 +124,7 @@ def test_score_goes_on_after_a_bad_image(bundle: Bundle, parts: Path, tmp_path: 
     shutil.copytree(parts / "test", folder)
     (folder / "good" / "broken.png").write_bytes(b"\x89PNG broken")
     output, overlays = tmp_path / "rows.csv", tmp_path / "overlays"
-    done = run("score", bundle.path, folder, "--output", output, "--overlays", overlays, code=1)
+    done = start("score", bundle.path, folder, "--output", output, "--overlays", overlays, code=1)
     assert "broken.png" in done.stderr
     rows = list(csv.DictReader(output.open()))
     assert len(rows) == 17
@@ -163,9 +157,11 @@ def test_score_prints_rows_of_files_and_patterns(bundle: Bundle, parts: Path) ->
 def test_inspect(bundle: Bundle, tmp_path: Path) -> None:
     assert json.loads(run("inspect", bundle.path, "--json").stdout)["format"] == 1
     assert "efficientnet_lite0" in run("inspect", bundle.path).stdout
-    assert "no such bundle" in run("inspect", tmp_path / "none", code=2).stderr
+    assert "no such bundle" in start("inspect", tmp_path / "none", code=2).stderr
 
 
+@pytest.mark.slow
+@pytest.mark.xdist_group("kernels")
 def test_plan(bundle: Bundle, kernels: Path, tmp_path: Path) -> None:
     path = tmp_path / "part.rdx"
     shutil.copytree(bundle.path, path)
@@ -188,7 +184,7 @@ def test_plan(bundle: Bundle, kernels: Path, tmp_path: Path) -> None:
     assert "is for --tensorrt" in unboxed(done.stderr)
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@needs_no_gpu
 def test_a_gpu_that_is_not_there(bundle: Bundle, parts: Path) -> None:
     for backend in ("tensorrt", "torch"):
         done = run("score", bundle.path, parts / "test" / "good", "--backend", backend, code=2)
@@ -201,21 +197,15 @@ def test_doctor() -> None:
     assert found["C++ kernels"]["present"] == bool(ISAS)
     assert found["torch"]["present"]
     assert "fp32" in found["OpenVINO"]["found"]
-    assert found["NVIDIA GPU"]["present"] == torch.cuda.is_available()
+    assert found["NVIDIA GPU"]["present"] == GPU
     assert found["TensorRT"]["present"]
     assert "rdx-fast plan" in found["GPU kernels"]["advice"]
     assert "CPU" in run("doctor").stdout
 
 
-def unboxed(text: str) -> str:
-    """A message without the frame and the line breaks of a terminal."""
-    return " ".join(text.replace("│", " ").split())
-
-
 def test_wrong_use(bundle: Bundle, parts: Path, tmp_path: Path) -> None:
-    assert "multiples of 32" in run(
-        "train", parts, tmp_path / "run", "--image-size", 100, 100, code=2
-    ).stderr.replace("\n", " ")
+    done = run("train", parts, tmp_path / "run", "--image-size", 100, 100, code=2)
+    assert "multiples of 32" in unboxed(done.stderr)
     assert "is not a folder" in run("train", tmp_path / "none", tmp_path / "r", code=2).stderr
     assert "no checkpoint" in run("export", tmp_path, tmp_path / "a.rdx", code=2).stderr
     assert "a test set wants 'good'" in run("evaluate", bundle.path, tmp_path, code=2).stderr
@@ -223,11 +213,12 @@ def test_wrong_use(bundle: Bundle, parts: Path, tmp_path: Path) -> None:
     assert "compared with --compare" in unboxed(done.stderr)
     done = run("train", parts, tmp_path / "r", "--textures", parts, code=2)
     assert "which rd4ad does not make" in unboxed(done.stderr)
+    shown = run("--help").stdout
     for command in (
         *("train", "import", "export", "score", "evaluate", "protocol"),
         *("inspect", "doctor", "preview", "demo", "plan"),
     ):
-        assert command in run("--help").stdout
+        assert command in shown
 
 
 @pytest.mark.parametrize("package", ["torch"])

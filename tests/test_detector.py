@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import draw_part
 from exported import as_bundle, recorded
 from numpy.typing import NDArray
+from trained import draw_part
 
 from rdx_fast import Detector, RdxError, open_engine
 from rdx_fast.bundle import Bundle
@@ -236,17 +236,19 @@ def test_what_was_not_inspected_is_never_ok(
 
 
 @pytest.mark.parametrize("turned", [0, 6])
+@pytest.mark.parametrize("method", ["rd4ad"])
 @pytest.mark.parametrize("backbone", ["resnet18", "efficientnet_lite0"])
 def test_openvino_gives_the_maps_in_either_layout(
     bundle: Bundle,
     networks: Path,
+    method: str,
     backbone: str,
     turned: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("rdx_fast.engines.openvino._transposes", lambda _: turned)
-    engine = OpenVINOEngine(as_bundle(networks, "rd4ad", backbone, "fp32", bundle.manifest), 1)
-    image, wanted = recorded(networks, "rd4ad", backbone)
+    engine = OpenVINOEngine(as_bundle(networks, method, backbone, "fp32", bundle.manifest), 1)
+    image, wanted = recorded(networks, method, backbone)
     starts = []
     for start, teacher, student in engine.run(image):
         starts.append(start)

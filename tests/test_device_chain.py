@@ -115,6 +115,7 @@ def test_region_and_top_mean(frames: NDArray[np.uint8], maps: bool) -> None:
     check(frames[:2], wanted, Look(maps), chain(wanted))
 
 
+@pytest.mark.slow
 def test_frames_of_all_kinds_in_one_batch(frames: NDArray[np.uint8]) -> None:
     wanted = mapper()
     # Three of one shape are more than one graph takes.
@@ -153,6 +154,7 @@ def test_frames_on_the_device(frames: NDArray[np.uint8]) -> None:
     check(frames[:1], wanted, Look(), tried)
 
 
+@pytest.mark.slow
 def test_a_trained_bundle(bundle: Bundle, parts: Any) -> None:
     images = [read_image(list_images(parts / "test" / kind)[0]) for kind in ("good", "notch")]
     engine = TorchEngine(bundle, str(DEVICE))
@@ -315,6 +317,7 @@ def test_each_caller_has_a_slot(
     assert engine.opened._idle == []
 
 
+@pytest.mark.slow
 def test_the_graph_longest_unused_goes(frames: NDArray[np.uint8]) -> None:
     closed: list[Any] = []
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import needs_no_gpu
 
 from rdx_fast.engines.cuda import strided_view
 from rdx_fast.errors import (
@@ -90,13 +91,14 @@ def test_versions(tmp_path: Path) -> None:
     assert driver_version(12080, file) == "CUDA 12.8"
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@needs_no_gpu
 def test_no_driver() -> None:
     with pytest.raises(NoDriverError, match=r"driver is not installed|NO_DEVICE|STUB"):
         Gpu()
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU: its driver cannot be called")
+@pytest.mark.gpu
+@pytest.mark.xdist_group("gpu")
 def test_on_the_gpu() -> None:
     with pytest.raises(EngineError, match=r"GPU 99 was asked for, this machine has \d+"):
         Gpu(99)

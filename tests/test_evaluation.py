@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
@@ -47,7 +47,6 @@ def aupro_by_thresholds(masks: list[NDArray], maps: list[NDArray], limit: float)
     return area / limit
 
 
-@settings(max_examples=30, deadline=None)
 @given(st.integers(0, 10_000), st.sampled_from([3, 20, 10_000]), st.sampled_from([0.05, 0.3, 1.0]))
 def test_aupro_is_the_definition(seed: int, levels: int, limit: float) -> None:
     rng = np.random.default_rng(seed)
@@ -175,6 +174,7 @@ def scored_set(name: str, scores: NDArray, strength: float, seed: int) -> Scored
     return ScoredSet(name, "", 0.5, images, scores.astype(np.float32), maps, masks)
 
 
+@pytest.mark.slow
 def test_comparison_against_resampling_by_hand() -> None:
     rng = np.random.default_rng(0)
     labels = np.arange(60) >= 30

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import draw_part
 from numpy.typing import NDArray
 from test_device_chain import SCALES, SIZE, SPEC, mapper
+from trained import draw_part
 
 from rdx_fast import Detector
 from rdx_fast.bundle import Bundle
@@ -28,7 +28,8 @@ from rdx_fast.kernels.driver import Gpu
 from rdx_fast.kernels.launcher import KernelLibrary
 from rdx_fast.training import Checkpoint
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU to run on")
+# They share the GPU and count its memory: one after the other.
+pytestmark = [pytest.mark.gpu, pytest.mark.xdist_group("gpu")]
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from commands import RDX_FAST, run, unboxed
 from conftest import ROOT
 
 from rdx_fast import Detector
@@ -27,16 +28,10 @@ from rdx_fast.images import list_images, read_image
 from rdx_fast.line import ConfigError, Filter, RecordError, read_records
 from rdx_fast.line.config import read_station
 
-RDX_FAST = Path(sys.executable).with_name("rdx-fast")
+# Parts come at a rate here: one station and its PLC at a time.
+pytestmark = pytest.mark.xdist_group("line")
+
 PAIRS = (("engine hangs", "camera stalls"), ("record disk full", "process killed and restarted"))
-
-
-def run(*arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:
-    command = [str(RDX_FAST), *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == code, done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
-    return done
 
 
 @pytest.fixture(scope="module")
@@ -212,7 +207,7 @@ def test_station_command(bundle: Bundle, parts: Path, tmp_path: Path) -> None:
             break
     process.send_signal(signal.SIGTERM)
     lines += process.stderr.read().splitlines()
-    assert process.wait(20) == 0
+    assert process.wait(60) == 0
     events = [json.loads(line) for line in lines if line.startswith("{")]
     assert [e["event"] for e in events] == ["online", "Modbus", "offline"]
     assert events[1]["address"] == "127.0.0.1"
@@ -242,7 +237,7 @@ def test_configurations_that_make_no_sense(text: str, message: str, tmp_path: Pa
     path.write_text(text)
     with pytest.raises(ConfigError, match=message):
         read_station(path)
-    assert message in " ".join(run("station", path, code=2).stderr.split())
+    assert message in unboxed(run("station", path, code=2).stderr)
 
 
 def test_paths_start_at_the_configuration(bundle: Bundle, parts: Path, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ RECORDED = {
 }
 
 
-@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize("batch", [1, pytest.param(2, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("recording", list(RECORDED))
 def test_maps_are_the_published_ones(recording: str, batch: int) -> None:
     method, backbone, injection = RECORDED[recording]

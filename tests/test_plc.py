@@ -25,6 +25,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 from pymodbus.client import ModbusTcpClient
+from scripted import wait_until
 
 from rdx_fast import Detector
 from rdx_fast.bench.line_fuzz import after, fuzz, fuzzed_station
@@ -126,7 +127,7 @@ def detector(bundle: Bundle) -> Iterator[Detector]:
 def make_station(detector: Detector, parts: Path, tmp_path: Path) -> Callable[..., Station]:
     def make(frames: str = "calibration", **rules: int) -> Station:
         config = StationConfig(
-            rules=Rules(**{"watchdog_ms": 0, **rules}),
+            rules=Rules(**{"watchdog_ms": 0, "deadline_ms": 20_000, "hang_ms": 20_000, **rules}),
             records=RecordConfig(tmp_path / "records.sqlite", pictures=tmp_path / "pictures"),
         )
         return Station(detector, FolderReplay(parts / frames), config)
@@ -141,7 +142,7 @@ def modbus(make_station: Callable[..., Station]) -> Iterator[tuple[Station, int]
 
 
 def read_until(client: ModbusTcpClient, bit: str, wanted: bool = True) -> list[int]:
-    end = time.monotonic() + 5
+    end = time.monotonic() + 60
     while True:
         answer = client.read_holding_registers(STATION_START, count=STATION_COUNT)
         words = list(answer.registers)
@@ -151,7 +152,7 @@ def read_until(client: ModbusTcpClient, bit: str, wanted: bool = True) -> list[i
 
 
 def test_handshake_over_modbus(modbus: tuple[Station, int]) -> None:
-    _, port = modbus
+    station, port = modbus
     client = ModbusTcpClient(LOOPBACK, port=port)
     assert client.connect()
 
@@ -170,7 +171,7 @@ def test_handshake_over_modbus(modbus: tuple[Station, int]) -> None:
         assert is_set(words, "ok")
         assert not is_set(words, "ng")
         assert 0 < value(words, "score") < 100
-        assert 0 < value(words, "latency") < 65535
+        assert 0 < value(words, "latency") == min(round(1e5 * station.status.latency_s), 65535)
         write(part_id=part_id)
         assert not is_set(read_until(client, "trigger_ack", False), "trigger_ack")
         assert is_set(read_until(client, "valid"), "valid"), "held until it is acknowledged"
@@ -181,10 +182,7 @@ def test_handshake_over_modbus(modbus: tuple[Station, int]) -> None:
         write()
     assert value(words, "passed") == 3
     beats = {value(read_until(client, "online"), "heartbeat")}
-    end = time.monotonic() + 5
-    while len(beats) < 2 and time.monotonic() < end:
-        beats.add(value(read_until(client, "online"), "heartbeat"))
-    assert len(beats) == 2
+    wait_until(lambda: value(read_until(client, "online"), "heartbeat") not in beats)
     # What a PLC must not do.
     assert client.write_register(STATION_START, 1).exception_code == 2
     assert client.write_registers(8, [0] * 4).exception_code == 2
@@ -194,15 +192,21 @@ def test_handshake_over_modbus(modbus: tuple[Station, int]) -> None:
     client.close()
 
 
-def is_refused(client: socket.socket) -> bool:
-    """Closed or reset by the other side within a moment."""
-    client.settimeout(0.5)
+def is_refused(client: socket.socket, within_s: float) -> bool:
+    """Closed or reset by the other side."""
+    client.settimeout(within_s)
     try:
         return client.recv(1) == b""
     except ConnectionResetError:
         return True
     except TimeoutError:
         return False
+
+
+def clients_of(server: ModbusServer) -> dict[Any, float]:
+    """Those that the server has heard of by now."""
+    assert server._server is not None
+    return server._server._heard
 
 
 def test_only_so_many_clients(make_station: Callable[..., Station]) -> None:
@@ -214,9 +218,9 @@ def test_only_so_many_clients(make_station: Callable[..., Station]) -> None:
                     stack.enter_context(socket.create_connection((LOOPBACK, server.port)))
                     for _ in range(3)
                 ]
-                assert is_refused(clients[2])
-                assert not is_refused(clients[0])
-            time.sleep(0.1)
+                assert is_refused(clients[2], 60)
+                assert not is_refused(clients[0], 0.3)
+            wait_until(lambda: not clients_of(server))
 
 
 def test_a_silent_client_makes_room(make_station: Callable[..., Station]) -> None:
@@ -226,12 +230,13 @@ def test_a_silent_client_makes_room(make_station: Callable[..., Station]) -> Non
         strangers = [
             stack.enter_context(socket.create_connection((LOOPBACK, server.port))) for _ in range(2)
         ]
+        wait_until(lambda: len(clients_of(server)) == 2)
         time.sleep(0.3)
         plc = ModbusTcpClient(LOOPBACK, port=server.port)
         assert plc.connect()
         assert is_set(read_until(plc, "online"), "online")
-        assert is_refused(strangers[0])
-        assert not is_refused(strangers[1])
+        assert is_refused(strangers[0], 60)
+        assert not is_refused(strangers[1], 0.3)
         plc.close()
 
 
@@ -267,25 +272,19 @@ def test_mbpoll(modbus: tuple[Station, int]) -> None:
 
     write(1, 0, 0, 1, 0)
     write(3, 4711, 0, 2, 60_000)
-    end = time.monotonic() + 5
-    words = mbpoll("-r", STATION_START, "-c", STATION_COUNT, LOOPBACK)
-    while not is_set(words, "valid"):
-        assert time.monotonic() < end
-        words = mbpoll("-r", STATION_START, "-c", STATION_COUNT, LOOPBACK)
+    shown = ("-r", STATION_START, "-c", STATION_COUNT, LOOPBACK)
+    wait_until(lambda: is_set(mbpoll(*shown), "valid"))
+    words = mbpoll(*shown)
     assert is_set(words, "ok")
     assert value(words, "part_id") == 4711
     # The float as mbpoll itself reads it, most significant word first.
     options = ["-m", "tcp", "-p", str(port), "-1", "-0", "-B", "-t", "4:float", "-r", "19"]
-    done = subprocess.run(
-        ["mbpoll", *options, LOOPBACK],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    shown = next(line for line in done.stdout.splitlines() if line.startswith("[19]"))
-    assert float(shown.split("\t")[1]) == pytest.approx(value(words, "score"), rel=1e-4)
+    command = ["mbpoll", *options, LOOPBACK]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    line = next(line for line in done.stdout.splitlines() if line.startswith("[19]"))
+    assert float(line.split("\t")[1]) == pytest.approx(value(words, "score"), rel=1e-4)
     write(5, 4711, 0, 3, 0)
-    words = mbpoll("-r", STATION_START, "-c", STATION_COUNT, LOOPBACK)
+    words = mbpoll(*shown)
     assert not is_set(words, "valid")
     assert value(words, "passed") == 1
 
@@ -324,7 +323,7 @@ def identity(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 def o6_plc(*arguments: object) -> None:
     script = Path(__file__).with_name("o6_plc.py")
     command = [sys.executable, "-P", str(script), *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
     assert done.stdout.endswith("done\n"), done.stdout + done.stderr
 
 
@@ -361,7 +360,7 @@ def test_metrics(make_station: Callable[..., Station]) -> None:
     metrics = StationMetrics(station, MetricsConfig(port=0))
     with station, metrics:
         results = [station.inspect(i).result for i in range(16)]
-        end = time.monotonic() + 5
+        end = time.monotonic() + 60
         while True:
             address = f"http://{LOOPBACK}:{metrics.port}/metrics"
             text = urllib.request.urlopen(address).read().decode()

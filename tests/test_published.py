@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import Intruder
 from generated import generated_parts
 from safetensors.torch import save_file
 from torch import Tensor
+from weights import Intruder
 
 from rdx_fast.errors import CheckpointError, WeightsError
 from rdx_fast.images import list_images

@@ -39,7 +39,7 @@ def test_a_full_disk_raises_an_alarm_and_the_line_goes_on(
         assert station.status.error.name == "RECORD"
         assert 0 < len(rows(config)) < 199
         database.execute("PRAGMA max_page_count = 100000")
-        wait_until(lambda: not station.status.record_alarm, 60)  # with no part needed
+        wait_until(lambda: not station.status.record_alarm)  # with no part needed
         assert [r.part_id for r in rows(config)] == list(range(1, 200)), "those that had to wait"
         assert station.inspect(200).result == "OK"
         assert not station.status.record_alarm
@@ -61,7 +61,7 @@ def test_pictures_that_cannot_be_kept_raise_the_alarm_and_are_tried_again(
         assert station.status.record_alarm, "though the row is on disk"
         folder.unlink()
         folder.mkdir()
-        wait_until(lambda: not station.status.record_alarm, 60)
+        wait_until(lambda: not station.status.record_alarm)
         wait_until(lambda: len(list(folder.rglob("*.png"))) == 4)
     assert all(row.picture is not None for row in rows(config))
 

@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from kernel_runs import COMPILED, IMPLEMENTATIONS, resize_normalize
 from numpy.typing import NDArray
@@ -115,7 +115,6 @@ def test_against_the_reference_on_triton(pixel_format, crop, dtype, channels_las
 
 @pytest.mark.parametrize("implementation", COMPILED)
 @pytest.mark.parametrize("pixel_format", PIXEL_FORMATS)
-@settings(max_examples=30, deadline=None)
 @given(st.data())
 def test_against_the_reference(implementation, pixel_format, data) -> None:
     height, width = (data.draw(st.integers(2, 60)) for _ in range(2))

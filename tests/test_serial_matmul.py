@@ -1,13 +1,12 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rdx_fast.kernels.serial_matmul import serial_matmul
 
 
-@settings(max_examples=50, deadline=None)
 @given(
     st.integers(1, 300), st.integers(1, 200), st.integers(1, 300), st.sampled_from([(), (1,), (3,)])
 )

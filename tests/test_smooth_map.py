@@ -57,7 +57,6 @@ def check(implementation, batch, scales, size, sigma=4.0) -> None:
 
 
 @pytest.mark.parametrize("implementation", ["numpy", *COMPILED])
-@settings(max_examples=30, deadline=None)
 @given(
     st.integers(1, 3),
     st.lists(st.tuples(st.integers(1, 40), st.integers(1, 40)), min_size=1, max_size=4),
@@ -68,7 +67,7 @@ def test_against_published_chain(implementation, batch, scales, size, sigma) -> 
     check(implementation, batch, scales, size, sigma)
 
 
-@settings(max_examples=8, deadline=None)  # the interpreter is slow
+@settings(max_examples=settings().max_examples // 4)  # the interpreter is slow
 @given(
     st.integers(1, 2),
     st.lists(st.tuples(st.integers(1, 20), st.integers(1, 20)), min_size=1, max_size=3),

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import draw_part
 from numpy.typing import NDArray
+from trained import draw_part
 
 from rdx_fast import Detector, Result
 from rdx_fast.bundle import Bundle

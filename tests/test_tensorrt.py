@@ -12,7 +12,7 @@ import exported
 import numpy as np
 import onnx
 import pytest
-import torch
+from conftest import needs_no_gpu
 from onnx import numpy_helper
 
 from rdx_fast import Detector, open_engine
@@ -25,7 +25,6 @@ from rdx_fast.engines.tensorrt.plan import PlanKey, Target, load_plan, save_plan
 from rdx_fast.errors import BundleError, DeviceMemoryError, EngineError, NoDriverError, PlanError
 
 AMPERE = 86
-needs_no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 
 
 @pytest.fixture(scope="module")

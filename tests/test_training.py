@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import assert_same_weights
+from conftest import needs_no_gpu
 from PIL import Image
+from weights import assert_same_weights
 
 from rdx_fast.datasets import find_dataset
 from rdx_fast.errors import CheckpointError, DatasetError, TrainingError
@@ -177,7 +178,7 @@ def test_loss_that_is_not_finite(images: list[Path], tmp_path: Path, monkeypatch
         train(SHORT, images, tmp_path / "run")
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+@needs_no_gpu
 def test_no_gpu(images: list[Path], tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="finds no CUDA GPU: use --device cpu"):
         train(SHORT, images, tmp_path / "run", device="cuda")
