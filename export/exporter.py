@@ -21,6 +21,7 @@ from rdx_fast.export.check import (
     TOLERANCE,
     NetworkMaps,
     TrainedMaps,
+    allowed,
     check_execution,
     open_execution,
 )
@@ -117,7 +118,7 @@ def export_bundle(
                 threshold = calibrate_threshold(found.scores, false_reject_rate)
                 check = check_execution(
                     label,
-                    tolerance[which[1]],
+                    allowed(tolerance, *which),
                     checked_by,
                     trained,
                     found,

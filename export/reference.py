@@ -76,7 +76,8 @@ class _Rounding(fx.Interpreter):
             elif node.target is Tensor.to:
                 node.target, node.kwargs = _unchanged, {}
         network.recompile()
-        super().__init__(network.to(memory_format=torch.channels_last))
+        placed: Any = network
+        super().__init__(placed.to(memory_format=torch.channels_last))
 
     def run_node(self, n: fx.Node) -> Any:
         result = super().run_node(n)

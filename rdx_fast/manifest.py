@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -235,9 +235,9 @@ def parse_manifest(text: str, where: str) -> Manifest:
     if data["format"] == 1:
         from rdx_fast.manifest_format1 import ManifestFormat1
 
-        return from_json(ManifestFormat1, data, where).upgraded()
+        return _checked(where, lambda: _from_json(ManifestFormat1, data).upgraded())
     checksum = data.pop(CHECKSUM, None)
-    manifest = from_json(Manifest, data, where)
+    manifest = _checked(where, lambda: _from_json(Manifest, data))
     if checksum != _digest(data):
         raise BundleError(
             f"{where}: manifest.json is not the one exported: its contents do not have the "
@@ -246,10 +246,14 @@ def parse_manifest(text: str, where: str) -> Manifest:
     return manifest
 
 
-def from_json(kind: type[_T], data: dict[str, Any], where: str) -> _T:
+def _from_json(kind: type[_T], data: dict[str, Any]) -> _T:
     """A dataclass of what JSON holds, nothing converted but lists to tuples."""
+    return dacite.from_dict(kind, _with_tuples(data), dacite.Config(strict=True))
+
+
+def _checked(where: str, read: Callable[[], Manifest]) -> Manifest:
     try:
-        return dacite.from_dict(kind, _with_tuples(data), dacite.Config(strict=True))
+        return read()
     except (dacite.DaciteError, ValueError, TypeError, OverflowError) as error:
         raise BundleError(f"{where}: manifest.json: {error}") from error
 

@@ -36,6 +36,8 @@ from rdx_fast.images import list_images, read_image  # noqa: E402
 from rdx_fast.line import RecordConfig, Rules, StationConfig  # noqa: E402
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rdx_fast.training import Checkpoint
 
 # See docs/testing.md. Tests that name a number of examples of their own scale it by the profile.
@@ -110,13 +112,32 @@ def expert_checkpoint(parts: Path, store: Path) -> Checkpoint:
 
 
 @pytest.fixture(scope="session")
-def bundle(parts: Path, store: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    def make(folder: Path) -> None:
-        export_part(_trained("rd4ad", store, parts), parts, folder)
+def exported_as(
+    parts: Path, store: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., Bundle]:
+    """Exports what was trained: a precision, and the method where it is not RD4AD, to a bundle of
+    the test's own."""
 
-    exported = kept(store, "exported", (".",), make) / "part.rdx"
-    copied = tmp_path_factory.mktemp("bundle") / "part.rdx"
-    return open_bundle(Path(shutil.copytree(exported, copied)))
+    def export(precision: str, method: str = "rd4ad") -> Bundle:
+        run = _trained(method, store, parts)
+        make = partial(export_part, run, parts, precision)
+        made = kept(store, f"exported-{method}-{precision}", (".",), make) / "part.rdx"
+        copied = tmp_path_factory.mktemp("bundle") / "part.rdx"
+        return open_bundle(Path(shutil.copytree(made, copied)))
+
+    return export
+
+
+@pytest.fixture(scope="session")
+def bundle(exported_as: Callable[..., Bundle]) -> Bundle:
+    """In float32 alone."""
+    return exported_as("fp32")
+
+
+@pytest.fixture(scope="session")
+def whole_bundle(exported_as: Callable[..., Bundle]) -> Bundle:
+    """With every network, as ``export`` writes it by default."""
+    return exported_as("auto")
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import nn
 
-from rdx_fast.bundle import SYMMETRIC, Bundle, describe_file
-from rdx_fast.export.exporter import NETWORK
+from rdx_fast.bundle import Bundle, describe_file
+from rdx_fast.export.exporter import network_file
 from rdx_fast.export.graph import to_onnx
 from rdx_fast.export.quantize import quantize, symmetric
 from rdx_fast.manifest import InputSpec, Manifest, ScaleSpec
@@ -33,6 +33,11 @@ NETWORKS = [
     for method, backbone in product(METHODS, BACKBONES)
 ]
 SIZE = (64, 96)
+_EXECUTIONS = {
+    "fp32": (("fp32", "fp32"),),
+    "fp16": (("fp16", "fp16"),),
+    "int8": (("int8", "int8"), ("int8_symmetric", "int8")),
+}
 
 
 def as_bundle(folder: Path, method: str, backbone: str, precision: str, like: Manifest) -> Bundle:
@@ -44,11 +49,16 @@ def as_bundle(folder: Path, method: str, backbone: str, precision: str, like: Ma
         ScaleSpec(c, SIZE[0] // s, SIZE[1] // s) for c, s in zip(channels, (4, 8, 16), strict=True)
     )
     files = {file.name: describe_file(file) for file in path.iterdir() if file.is_file()}
+    executions = _EXECUTIONS[precision]
     manifest = replace(
         like,
         method=method,
         backbone=backbone,
-        precision=precision,
+        networks={stored: network_file(stored) for stored, _ in executions},
+        executions=tuple(
+            replace(like.executions[0], stored=stored, executed=executed)
+            for stored, executed in executions
+        ),
         input=spec,
         scales=scales,
         files=files,
@@ -85,12 +95,12 @@ def export(method: str, backbone: str, folder: Path) -> None:
     plain = to_onnx(network, spec, "fp32", 3)
     quantised = quantize(plain, inputs, correct_bias=False)
     graphs = {
-        "fp32": {NETWORK: plain},
-        "fp16": {NETWORK: to_onnx(network, spec, "fp16", 3, inputs)},
-        "int8": {NETWORK: quantised, SYMMETRIC: symmetric(quantised)},
+        "fp32": {"fp32": plain},
+        "fp16": {"fp16": to_onnx(network, spec, "fp16", 3, inputs)},
+        "int8": {"int8": quantised, "int8_symmetric": symmetric(quantised)},
     }
     for precision, files in graphs.items():
         target = folder / f"{method}-{backbone}-{precision}"
         target.mkdir()
-        for name, graph in files.items():
-            onnx.save(graph, target / name)
+        for stored, graph in files.items():
+            onnx.save(graph, target / network_file(stored))

@@ -1,16 +1,24 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from rdx_fast.bundle import Bundle, new_bundle, open_bundle
+from rdx_fast.detector import Detector
 from rdx_fast.errors import BundleError
+from rdx_fast.images import list_images, read_image
+from rdx_fast.manifest import Manifest, parse_manifest
 
 
 @pytest.fixture
@@ -25,9 +33,33 @@ def edit(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
     file.write_text(json.dumps(data))
 
 
+def sign(data: dict[str, Any]) -> None:
+    """The checksum of a manifest as it is now: what is refused then is refused for its contents."""
+    data.pop("sha256", None)
+    canonical = json.dumps(data, sort_keys=True, separators=(",", ":"))
+    data["sha256"] = hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def as_format1(data: dict[str, Any]) -> None:
+    """What the release before would have written of a float32 bundle."""
+    (execution,) = data.pop("executions")
+    check = execution["check"]
+    for key in ("networks", "left_out", "sha256"):
+        data.pop(key)
+    data |= {"format": 1, "precision": "fp32", "network": "network_fp32.onnx"}
+    data["threshold"] = execution["threshold"]
+    data["check"] = {
+        "images": check["map_images"],
+        "score_difference": check["score_difference"],
+        "map_difference": check["map_difference"],
+        "tolerance": 1e-3,
+        "executed_precision": "fp32",
+    }
+
+
 def test_whole_bundle_opens(copy: Path, bundle: Bundle) -> None:
     assert open_bundle(copy).manifest == bundle.manifest
-    assert {p.name for p in copy.iterdir()} == {"manifest.json", "network.onnx"}
+    assert {p.name for p in copy.iterdir()} == {"manifest.json", "network_fp32.onnx"}
 
 
 def test_missing_folder(tmp_path: Path) -> None:
@@ -42,23 +74,23 @@ def test_missing_manifest(copy: Path) -> None:
 
 
 def test_missing_network(copy: Path) -> None:
-    (copy / "network.onnx").unlink()
-    with pytest.raises(BundleError, match=r"network\.onnx is missing"):
+    (copy / "network_fp32.onnx").unlink()
+    with pytest.raises(BundleError, match=r"network_fp32\.onnx is missing"):
         open_bundle(copy)
 
 
 def test_altered_network(copy: Path) -> None:
-    network = copy / "network.onnx"
+    network = copy / "network_fp32.onnx"
     content = bytearray(network.read_bytes())
     content[len(content) // 2] ^= 1
     network.write_bytes(content)
-    with pytest.raises(BundleError, match=r"network\.onnx is not the one exported"):
+    with pytest.raises(BundleError, match=r"network_fp32\.onnx is not the one exported"):
         open_bundle(copy)
 
 
 def test_newer_format(copy: Path) -> None:
     edit(copy, lambda m: m.update(format=99, unheard_of=1))
-    with pytest.raises(BundleError, match="has format 99, this rdx_fast reads up to 1"):
+    with pytest.raises(BundleError, match="has format 99, this rdx_fast reads 1 to 2"):
         open_bundle(copy)
 
 
@@ -67,7 +99,7 @@ def test_newer_format(copy: Path) -> None:
     [
         (lambda m: m.update(surprise=1), "surprise"),
         (lambda m: m["map"].update(surprise=1), "surprise"),
-        (lambda m: m.pop("threshold"), "threshold"),
+        (lambda m: m["executions"][0].pop("threshold"), "threshold"),
         (lambda m: m["input"].pop("mean"), r"input\.mean"),
         (lambda m: m["map"].update(sigma="4"), r"map\.sigma"),
         (lambda m: m["map"].update(sigma=-1.0), "sigma"),
@@ -76,9 +108,19 @@ def test_newer_format(copy: Path) -> None:
         (lambda m: m["input"].update(resize="nearest"), "resize"),
         (lambda m: m["input"].update(std=[0.1, 0.0, 0.1]), "std"),
         (lambda m: m["input"].update(mean=[0.1, 0.2]), r"input\.mean"),
-        (lambda m: m["threshold"].update(value=float("nan")), "threshold"),
-        (lambda m: m.update(precision="fp4"), "precision"),
-        (lambda m: m.update(network="other.onnx"), r"other\.onnx"),
+        (lambda m: m["executions"][0]["threshold"].update(value=float("nan")), "threshold"),
+        (lambda m: m["executions"][0].update(executed="fp4"), "executed precision is 'fp4'"),
+        (lambda m: m["executions"][0].update(stored="fp64"), "stored precision is 'fp64'"),
+        (lambda m: m["networks"].update(fp32="other.onnx"), "file of network 'fp32'"),
+        (lambda m: m["networks"].clear(), "file of network 'fp32'"),
+        (lambda m: m.update(executions=[]), "nothing to run"),
+        (lambda m: m.update(executions=2 * m["executions"]), "each of which may be there once"),
+        (lambda m: m.update(scales=3), "scales"),
+        (lambda m: m["input"].update(mean=True), r"input\.mean"),
+        (lambda m: m["input"].update(std=0.2), r"input\.std"),
+        (lambda m: m.pop("sha256"), "not the one exported"),
+        (lambda m: m["executions"][0]["threshold"].update(value=9.5), "not the one exported"),
+        (lambda m: m["scales"].pop(), "not the one exported"),
         (lambda m: m.pop("format"), "names no format"),
     ],
 )
@@ -97,13 +139,14 @@ def test_manifest_that_is_none(copy: Path, text: str) -> None:
 
 @pytest.mark.parametrize("name", ["../outside.onnx", "/etc/hostname", "a/../../b", "..\\b", ""])
 def test_names_that_lead_outside(copy: Path, name: str) -> None:
-    edit(copy, lambda m: m["files"].update({name: m["files"]["network.onnx"]}))
+    edit(copy, lambda m: m["files"].update({name: m["files"]["network_fp32.onnx"]}))
+    edit(copy, sign)
     with pytest.raises(BundleError, match="leads outside the bundle"):
         open_bundle(copy)
 
 
 def test_link_that_leads_outside(copy: Path, tmp_path: Path) -> None:
-    network = copy / "network.onnx"
+    network = copy / "network_fp32.onnx"
     network.rename(tmp_path / "elsewhere.onnx")
     os.symlink(tmp_path / "elsewhere.onnx", network)
     with pytest.raises(BundleError, match="leads outside the bundle"):
@@ -113,7 +156,7 @@ def test_link_that_leads_outside(copy: Path, tmp_path: Path) -> None:
 def test_half_written_bundle_leaves_nothing(tmp_path: Path) -> None:
     def fail_half_way() -> None:
         with new_bundle(tmp_path / "part.rdx") as folder:
-            (folder / "network.onnx").write_bytes(b"half")
+            (folder / "network_fp32.onnx").write_bytes(b"half")
             raise RuntimeError("disk full")
 
     with pytest.raises(RuntimeError, match="disk full"):
@@ -131,3 +174,134 @@ def test_nothing_is_overwritten_unasked(copy: Path, tmp_path: Path) -> None:
         (folder / "new").touch()
     assert [p.name for p in copy.iterdir()] == ["new"]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["copy.rdx", "photos"]
+
+
+def test_format_1_opens_and_scores_the_same(copy: Path, bundle: Bundle, parts: Path) -> None:
+    edit(copy, as_format1)
+    old = open_bundle(copy).manifest
+    assert old.format == 2
+    assert [(e.stored, e.executed) for e in old.executions] == [("fp32", "fp32")]
+    assert old.executions[0].threshold == bundle.manifest.executions[0].threshold
+    assert old.executions[0].check.verdicts_that_differ is None
+    images = [read_image(p) for p in list_images(parts / "test")]
+    with Detector(copy) as a, Detector(bundle.path) as b:
+        np.testing.assert_array_equal(a.score(images).scores, b.score(images).scores)
+
+
+@pytest.mark.parametrize(
+    ("precision", "files", "executions"),
+    [
+        ("fp32", ["network_fp32.onnx"], ["fp32"]),
+        ("fp16", ["network_fp32.onnx"], ["fp16", "fp32 of network fp16"]),
+        ("bf16", ["network_fp32.onnx"], ["bf16 of network fp32", "fp32"]),
+        ("int8", ["network_fp32.onnx"], ["int8"]),
+        (
+            "int8",
+            ["network_fp32.onnx", "network_symmetric.onnx"],
+            ["int8", "int8 of network int8_symmetric"],
+        ),
+    ],
+)
+def test_precisions_of_format_1(
+    copy: Path, precision: str, files: list[str], executions: list[str]
+) -> None:
+    def change(data: dict[str, Any]) -> None:
+        as_format1(data)
+        data["precision"] = precision
+        for name in files[1:]:
+            data["files"][name] = data["files"][files[0]]
+            shutil.copy(copy / files[0], copy / name)
+
+    edit(copy, change)
+    opened = open_bundle(copy)
+    assert [e.label for e in opened.manifest.executions] == executions
+    assert all(opened.network(e.stored).is_file() for e in opened.manifest.executions)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda m: m["scales"].pop(), "student_2 is 112 x 4 x 6 in the network and missing"),
+        (lambda m: m["scales"][0].update(channels=25), "student_0 is 24 x 16 x 24 .* and 25 x"),
+        (lambda m: m["scales"].append(m["scales"][0]), "student_3 is missing in the network"),
+        (lambda m: m["input"].update(height=128), "image is 3 x 64 x 96 .* and 3 x 128 x 96"),
+    ],
+)
+@pytest.mark.parametrize("old", [False, True])
+def test_manifest_of_another_network(copy: Path, change, message: str, old: bool) -> None:
+    edit(copy, as_format1 if old else lambda m: None)
+    edit(copy, change)
+    if not old:
+        edit(copy, sign)
+    open_bundle(copy)  # a manifest like any other
+    with pytest.raises(BundleError, match=message):
+        Detector(copy)
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """The way to every value of a JSON document."""
+    inner: list[tuple[Any, ...]] = []
+    entries: Any = value.items() if isinstance(value, dict) else ()
+    for key, entry in enumerate(value) if isinstance(value, list) else entries:
+        inner += [(*path, key), *places(entry, (*path, key))]
+    return inner
+
+
+JUNK = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.sampled_from(["", "fp32", "int8", "../x", "network_fp32.onnx", "\ud800"])
+    | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
+    max_leaves=4,
+)
+
+
+@pytest.mark.parametrize("kind", ["altered", "signed", "format 1"])
+def test_random_edits(bundle: Bundle, kind: str) -> None:
+    """Of a manifest with a checksum, whatever is not what was exported is refused. Signed anew, and
+    without a checksum, an edit is refused or gives a manifest that holds what it must."""
+    original = json.loads((bundle.path / "manifest.json").read_text())
+    if kind == "format 1":
+        as_format1(original)
+    untouched = parse_manifest(json.dumps(original), "here")
+    ways = places(original)
+
+    @settings(max_examples=20 * settings().max_examples)
+    @given(st.sampled_from(ways), st.sampled_from(["replace", "delete", "add"]), JUNK)
+    def try_one(way: tuple[Any, ...], action: str, junk: Any) -> None:
+        data = json.loads(json.dumps(original))
+        holder = data
+        for key in way[:-1]:
+            holder = holder[key]
+        if action == "delete":
+            del holder[way[-1]]
+        elif action == "replace":
+            holder[way[-1]] = junk
+        elif isinstance(holder, dict):
+            holder["new"] = junk
+        else:
+            holder.append(junk)
+        if kind == "signed":
+            sign(data)
+        try:
+            found = parse_manifest(json.dumps(data), "here")
+        except BundleError as error:
+            assert str(error).startswith("here: ")  # noqa: PT017 -- either way is right
+            return
+        if kind == "altered":
+            assert found == untouched
+        check_types(found)
+
+    try_one()
+
+
+def check_types(manifest: Manifest) -> None:
+    """A manifest that is accepted can be written, and read again as the same."""
+    again = parse_manifest(manifest.to_json(), "here")
+    assert json.dumps(asdict(again)) == json.dumps(asdict(manifest))
+    assert {n: manifest.networks[n] for n in (e.stored for e in manifest.executions)}
+    assert all(np.isfinite(e.threshold.value) for e in manifest.executions)
+    assert all(len(shape) == 3 for shape in manifest.output_shapes().values())

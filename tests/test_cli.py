@@ -37,7 +37,7 @@ def test_from_good_parts_to_scores(parts: Path, tmp_path: Path) -> None:
     done = run("export", trained, part)
     assert "threshold" in done.stdout
     assert "give at least 49" in done.stderr
-    assert open_bundle(part).manifest.threshold.good_images == 6
+    assert open_bundle(part).manifest.executions[0].threshold.good_images == 6
     result = json.loads(run("evaluate", part, parts, "--json").stdout)
     assert result["overall"]["image_auroc"] > 0.9
     assert "AUROC" in run("evaluate", part, parts).stdout

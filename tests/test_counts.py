@@ -27,7 +27,7 @@ BOUNDS = json.loads((ROOT / "tests/data/counts.json").read_text())
 
 @pytest.mark.parametrize(("method", "backbone"), NETWORKS)
 def test_operators_and_flops(method: str, backbone: str, networks: Path) -> None:
-    file = networks / f"{method}-{backbone}-fp32" / "network.onnx"
+    file = networks / f"{method}-{backbone}-fp32" / "network_fp32.onnx"
     graph = onnx.load(file, load_external_data=False).graph
     kinds = Counter(node.op_type for node in graph.node)
     _, flops = operators(file, *SIZE)

@@ -164,7 +164,7 @@ def test_a_trained_bundle(bundle: Bundle, parts: Any) -> None:
             AnomalyMapper(
                 bundle.manifest.map,
                 bundle.manifest.scales,
-                Epilogue(None, bundle.manifest.threshold.value),
+                Epilogue(None, bundle.manifest.executions[0].threshold.value),
             )
         )
         found = tried.inspect(images, Look())

@@ -34,7 +34,7 @@ def bundles(transistor: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple
     folder = tmp_path_factory.mktemp("transistor")
     good = find_dataset(transistor).train()
     checkpoint = train(Recipe(backbone="efficientnet_lite0", epochs=4), good, folder / "run")
-    exact = export_bundle(checkpoint, good[:40], folder / "fp32.rdx")
+    exact = export_bundle(checkpoint, good[:40], folder / "fp32.rdx", precision="fp32")
     return exact, export_bundle(checkpoint, good[:40], folder / "int8.rdx", precision="int8")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,13 @@ from conftest import needs_no_gpu
 from onnx import numpy_helper
 
 from rdx_fast import Detector, open_engine
-from rdx_fast.bundle import SYMMETRIC, Bundle
+from rdx_fast.bundle import Bundle
 from rdx_fast.engines import GpuOptions
 from rdx_fast.engines.tensorrt.api import Api, Log, load_api
 from rdx_fast.engines.tensorrt.build import parse, plan_key, prepare_plan, timings_file
 from rdx_fast.engines.tensorrt.engine import io_shapes
 from rdx_fast.engines.tensorrt.plan import PlanKey, Target, load_plan, save_plan
-from rdx_fast.errors import BundleError, DeviceMemoryError, EngineError, NoDriverError, PlanError
+from rdx_fast.errors import DeviceMemoryError, EngineError, NoDriverError, PlanError
 
 AMPERE = 86
 
@@ -48,9 +48,10 @@ def test_plans_of_all_networks(
     method: str, backbone: str, precision: str, networks: Path, bundle: Bundle, api: Api
 ) -> None:
     given = exported.as_bundle(networks, method, backbone, precision, bundle.manifest)
+    file = given.network("fp16" if precision == "fp16" else "int8_symmetric")
     trt = api.module
     log = Log(trt)
-    network, _parser = parse(given, api, log, trt.Builder(log.logger))
+    network, _parser = parse(file, api, log, trt.Builder(log.logger))
     tensors = [network.get_input(i) for i in range(network.num_inputs)]
     tensors += [network.get_output(i) for i in range(network.num_outputs)]
     wanted = io_shapes(given.manifest)
@@ -63,17 +64,17 @@ def test_plans_of_all_networks(
 
     options = GpuOptions(batches=(1, 4, 32))
     path = prepare_plan(given, options, AMPERE)
-    key = plan_key(given, Target.of_capability(AMPERE), api, options)
+    key = plan_key(file, given, Target.of_capability(AMPERE), api, options)
     plan = load_plan(path, key)
     assert plan is not None
-    assert len(plan) > sum(w.nbytes for w in weights(given)) / 2
+    assert len(plan) > sum(w.nbytes for w in weights(file)) / 2
     for name in wanted:
         assert name.encode() in plan
     path.unlink()
 
 
-def weights(bundle: Bundle) -> Iterator[np.ndarray]:
-    for constant in onnx.load(bundle.symmetric_network).graph.initializer:
+def weights(file: Path) -> Iterator[np.ndarray]:
+    for constant in onnx.load(file).graph.initializer:
         yield numpy_helper.to_array(constant)
 
 
@@ -84,7 +85,7 @@ def test_a_plan_is_built_once(bundle_copy: Bundle, api: Api) -> None:
     assert seen[-1][1] == seen[-1][2] > 0
     assert all(0 <= done <= steps for _, done, steps in seen)
     log = path.with_suffix(".log").read_text()
-    assert str(bundle_copy.network) in log
+    assert str(bundle_copy.network("fp32")) in log
     assert "Engine generation completed" in log
     assert {file.suffix for file in path.parent.iterdir()} == {".plan", ".log"}
     before = path.stat()
@@ -140,7 +141,9 @@ def test_measurements_are_kept_for_one_gpu_and_driver(tmp_path: Path) -> None:
 @pytest.mark.parametrize("harm", ["flipped", "cut", "empty", "header", "longer"])
 def test_a_corrupt_plan_is_built_again(bundle_copy: Bundle, api: Api, harm: str) -> None:
     path = prepare_plan(bundle_copy, None, AMPERE)
-    key = plan_key(bundle_copy, Target.of_capability(AMPERE), api, GpuOptions())
+    key = plan_key(
+        bundle_copy.network("fp32"), bundle_copy, Target.of_capability(AMPERE), api, GpuOptions()
+    )
     whole = path.read_bytes()
     assert load_plan(path, key) is not None
     middle = len(whole) // 2
@@ -165,14 +168,18 @@ def test_what_cannot_be_built(bundle_copy: Bundle, api: Api, bundle: Bundle) -> 
     with pytest.raises(PlanError, match=r"plans are kept in .* cannot be written to"):
         prepare_plan(bundle_copy, None, AMPERE)
     (bundle_copy.path / "plans").unlink()
-    bundle_copy.network.write_bytes(b"no network")
-    with pytest.raises(PlanError, match=r"cannot read .*network\.onnx"):
+    bundle_copy.network("fp32").write_bytes(b"no network")
+    with pytest.raises(PlanError, match=r"cannot read .*network_fp32\.onnx"):
         prepare_plan(bundle_copy, None, AMPERE)
 
 
-def test_an_int8_bundle_wants_its_symmetric_twin(bundle: Bundle, api: Api) -> None:
-    old = Bundle(bundle.path, replace(bundle.manifest, precision="int8"))
-    with pytest.raises(BundleError, match=rf"without {SYMMETRIC}.* export it again"):
+def test_an_int8_bundle_wants_its_symmetric_twin(
+    exported_as: Callable[..., Bundle], api: Api
+) -> None:
+    whole = exported_as("int8")
+    kept = tuple(e for e in whole.manifest.executions if e.stored == "int8")
+    old = Bundle(whole.path, replace(whole.manifest, executions=kept))
+    with pytest.raises(EngineError, match=r"holds int8; tensorrt runs fp16, int8 of network int8_"):
         prepare_plan(old, None, AMPERE)
 
 
