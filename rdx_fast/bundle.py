@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from rdx_fast.errors import BundleError
-from rdx_fast.manifest import FileSpec, Manifest, parse_manifest
+from rdx_fast.manifest import FileSpec, Manifest
+from rdx_fast.manifest_file import parse_manifest
 
 MANIFEST = "manifest.json"
 

@@ -5,12 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeVar
-
-import dacite
+from typing import Any
 
 from rdx_fast.errors import BundleError
 
@@ -20,6 +18,7 @@ STORED = ("fp32", "fp16", "int8", "int8_symmetric")
 # What its arithmetic is done in. bfloat16 is executed of a network stored in float32.
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 FUSIONS = ("add", "mul")
+CHECKSUM = "sha256"  # the key of the manifest's own
 # The one way each that this version knows; stated in every manifest, so that none is implied.
 RESIZE = "bilinear-antialiased"
 BORDER = "reflect"
@@ -211,60 +210,11 @@ class Manifest:
     def to_json(self) -> str:
         """The text of ``manifest.json``, with its own checksum as the last key."""
         data = asdict(self)
-        return json.dumps({**data, CHECKSUM: _digest(data)}, indent=2) + "\n"
+        return json.dumps({**data, CHECKSUM: digest(data)}, indent=2) + "\n"
 
 
-CHECKSUM = "sha256"
-_T = TypeVar("_T")
-
-
-def parse_manifest(text: str, where: str) -> Manifest:
-    """Read a manifest. Raises ``BundleError`` for anything missing, unknown, out of range or
-    altered after the export; ``where`` names the bundle in it."""
-    try:
-        data = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise BundleError(f"{where}: manifest.json is not JSON: {error}") from error
-    if not isinstance(data, dict) or type(data.get("format")) is not int:
-        raise BundleError(f"{where}: manifest.json names no format: it is not an engine bundle's")
-    if not 1 <= data["format"] <= FORMAT:
-        raise BundleError(
-            f"{where}: the bundle has format {data['format']}, this rdx_fast reads 1 to {FORMAT}: "
-            f"update rdx_fast, or export the bundle again with this version"
-        )
-    if data["format"] == 1:
-        from rdx_fast.manifest_format1 import ManifestFormat1
-
-        return _checked(where, lambda: _from_json(ManifestFormat1, data).upgraded())
-    checksum = data.pop(CHECKSUM, None)
-    manifest = _checked(where, lambda: _from_json(Manifest, data))
-    if checksum != _digest(data):
-        raise BundleError(
-            f"{where}: manifest.json is not the one exported: its contents do not have the "
-            f"checksum that it names: export or copy the bundle again"
-        )
-    return manifest
-
-
-def _from_json(kind: type[_T], data: dict[str, Any]) -> _T:
-    """A dataclass of what JSON holds, nothing converted but lists to tuples."""
-    return dacite.from_dict(kind, _with_tuples(data), dacite.Config(strict=True))
-
-
-def _checked(where: str, read: Callable[[], Manifest]) -> Manifest:
-    try:
-        return read()
-    except (dacite.DaciteError, ValueError, TypeError, OverflowError) as error:
-        raise BundleError(f"{where}: manifest.json: {error}") from error
-
-
-def _with_tuples(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _with_tuples(entry) for key, entry in value.items()}
-    return tuple(map(_with_tuples, value)) if isinstance(value, list) else value
-
-
-def _digest(data: dict[str, Any]) -> str:
+def digest(data: dict[str, Any]) -> str:
+    """Of what a manifest's JSON holds but the checksum itself, however it is laid out."""
     canonical = json.dumps(data, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
 

@@ -18,7 +18,8 @@ from rdx_fast.bundle import Bundle, new_bundle, open_bundle
 from rdx_fast.detector import Detector
 from rdx_fast.errors import BundleError
 from rdx_fast.images import list_images, read_image
-from rdx_fast.manifest import Manifest, parse_manifest
+from rdx_fast.manifest import Manifest
+from rdx_fast.manifest_file import parse_manifest
 
 
 @pytest.fixture

@@ -1,0 +1,59 @@
+"""Reading ``manifest.json``, of this format and the one before."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import dacite
+
+from rdx_fast.errors import BundleError
+from rdx_fast.manifest import CHECKSUM, FORMAT, Manifest, digest
+from rdx_fast.manifest_format1 import ManifestFormat1
+
+_T = TypeVar("_T")
+
+
+def parse_manifest(text: str, where: str) -> Manifest:
+    """Read a manifest. Raises ``BundleError`` for anything missing, unknown, out of range or
+    altered after the export; ``where`` names the bundle in it."""
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise BundleError(f"{where}: manifest.json is not JSON: {error}") from error
+    if not isinstance(data, dict) or type(data.get("format")) is not int:
+        raise BundleError(f"{where}: manifest.json names no format: it is not an engine bundle's")
+    if not 1 <= data["format"] <= FORMAT:
+        raise BundleError(
+            f"{where}: the bundle has format {data['format']}, this rdx_fast reads 1 to {FORMAT}: "
+            f"update rdx_fast, or export the bundle again with this version"
+        )
+    if data["format"] == 1:
+        return _checked(where, lambda: _from_json(ManifestFormat1, data).upgraded())
+    checksum = data.pop(CHECKSUM, None)
+    manifest = _checked(where, lambda: _from_json(Manifest, data))
+    if checksum != digest(data):
+        raise BundleError(
+            f"{where}: manifest.json is not the one exported: its contents do not have the "
+            f"checksum that it names: export or copy the bundle again"
+        )
+    return manifest
+
+
+def _from_json(kind: type[_T], data: dict[str, Any]) -> _T:
+    """A dataclass of what JSON holds, nothing converted but lists to tuples."""
+    return dacite.from_dict(kind, _with_tuples(data), dacite.Config(strict=True))
+
+
+def _checked(where: str, read: Callable[[], Manifest]) -> Manifest:
+    try:
+        return read()
+    except (dacite.DaciteError, ValueError, TypeError, OverflowError) as error:
+        raise BundleError(f"{where}: manifest.json: {error}") from error
+
+
+def _with_tuples(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _with_tuples(entry) for key, entry in value.items()}
+    return tuple(map(_with_tuples, value)) if isinstance(value, list) else value
