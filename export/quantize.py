@@ -12,11 +12,14 @@ from onnx import numpy_helper
 
 from rdx_fast.errors import MissingDependencyError
 
+_WIDE = 64  # channels from which on a layer near the pixels is quantised as well
+
+
 def quantize(
     model: onnx.ModelProto, inputs: Iterable[NDArray[np.float32]], correct_bias: bool = True
 ) -> onnx.ModelProto:
-    """Quantise weights (per channel) and activations to 8 bits, but for the layers that run at half
-    the input's size or larger.
+    """Quantise weights (per channel) and activations to 8 bits, but for the layers of few channels
+    that run at half the input's size or larger.
 
     ``inputs``: normalised images ``[1, 3, H, W]`` float32 of good parts, over which the ranges of
     the activations are measured; ``correct_bias``: shift each layer's mean back to where it was,
@@ -33,12 +36,14 @@ def quantize(
     height = calibration[0].shape[2]
     values = (*model.graph.value_info, *model.graph.output)
     shapes = {v.name: v.type.tensor_type.shape.dim for v in values}
-    # The layers nearest the pixels have few channels, and what they round off reaches every scale.
+    # What the layers nearest the pixels round off reaches every scale, most of all where channels
+    # are few; there 8 bits hardly save time either. Wider ones are bound by what they write.
     near_pixels = [
         node.name
         for node in model.graph.node
         if node.op_type == "Conv"
         and 2 * shapes[node.output[0]][2].dim_value >= height
+        and shapes[node.output[0]][1].dim_value < _WIDE
     ]
     logging.getLogger("nncf").setLevel(logging.ERROR)
     quantised = nncf.quantize(
@@ -67,7 +72,7 @@ def _make_unsigned(model: onnx.ModelProto) -> None:
     del model.graph.value_info[:]  # of the types as they were
     constants = {c.name: c for c in model.graph.initializer}
     for node in model.graph.node:
-        if node.op_type in ("QuantizeLinear", "DequantizeLinear") and node.input[0] not in constants:
+        if node.op_type.lower().endswith("quantizelinear") and node.input[0] not in constants:
             zero = numpy_helper.to_array(constants[node.input[2]])
             if zero.dtype != np.int8:
                 continue
