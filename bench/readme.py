@@ -16,6 +16,7 @@ from typing import Annotated, Any
 
 import typer
 
+from rdx_fast.bench.precision_table import HEADER, precision_lines
 from rdx_fast.bench.records import spread_text
 from rdx_fast.line.registers import ERRORS, MAP
 
@@ -26,6 +27,7 @@ PAGES = (
     Path("docs/kernels.md"),
     Path("docs/evaluation.md"),
     Path("docs/plc.md"),
+    Path("docs/precision.md"),
 )
 _BLOCK = re.compile(r"(<!-- figures: (\S+) -->\n).*?(<!-- end of figures -->)", re.DOTALL)
 
@@ -75,11 +77,13 @@ def _markdown(header: Sequence[str], lines: Iterable[Sequence[object]]) -> str:
 def _measured(row: Row, command: str) -> str:
     versions = ", ".join(f"{k} {v}" for k, v in row["versions"].items() if k != "rdx_fast")
     versions = f"; {versions}" if versions else ""
-    return f"\n{row['cpu']}{versions}; commit {row['commit']}. Command: `{command}`\n"
+    cpu = ", ".join((row["cpu"], *row.get("cpu_features", ())))
+    return f"\n{cpu}{versions}; commit {row['commit']}. Command: `{command}`\n"
 
 
 def _peers(rows: Sequence[Row], backbone: str) -> str:
     found = _newest_run(rows, "peers", backbone=backbone)
+    ours = [p for p in ("int8", "bf16", "fp32") if f"times_rdx_fast_{p}" in found[0]]
     lines = []
     for row in found:
         differ = row.get("verdicts_that_differ")
@@ -87,10 +91,10 @@ def _peers(rows: Sequence[Row], backbone: str) -> str:
             (
                 row["peer"],
                 row["network"],
+                row.get("executed", "not recorded"),
                 f"{row['p50_ms']:.1f}",
                 f"{row['p99_ms']:.1f}",
-                spread_text(row["times_rdx_fast_int8"]),
-                spread_text(row["times_rdx_fast_fp32"]),
+                *(spread_text(row[f"times_rdx_fast_{p}"]) for p in ours),
                 f"{100 * row['image_auroc']:.1f}" if row["trained"] else "untrained",
                 "another network" if differ is None else f"{differ} of {row['images']}",
             )
@@ -98,10 +102,10 @@ def _peers(rows: Sequence[Row], backbone: str) -> str:
     header = (
         "",
         "network",
+        "executed",
         "p50 ms",
         "p99 ms",
-        "times rdx_fast int8",
-        "times rdx_fast fp32",
+        *(f"times rdx_fast {p}" for p in ours),
         "image AUROC",
         "verdicts that differ from the published pipeline's",
     )
@@ -160,9 +164,10 @@ def _bound(rows: Sequence[Row]) -> str:
         if (row["backbone"], row["precision"]) == ("wide_resnet50_2", "fp32")
     )
     most, work = limits["matrix_product_gflops"], limits["network_gflop"]
-    names = ("published pipeline", "rdx_fast fp32", "rdx_fast int8")
-    times = {name: peers[name] for name in names}
-    times["seven times faster than the published pipeline"] = peers[names[0]] / 7
+    published = "published pipeline"
+    names = (published, *(f"rdx_fast {p}" for p in ("fp32", "bf16", "int8")))
+    times = {name: peers[name] for name in names if name in peers}
+    times["seven times faster than the published pipeline"] = peers[published] / 7
     lines = [
         (name, _ms(ms), f"{1e3 * work / ms:.0f}", f"{1e3 * work / ms / most:.0%}")
         for name, ms in times.items()
@@ -297,6 +302,12 @@ def _accuracy(rows: Sequence[Row]) -> str:
     return _markdown(header, lines) + _measured(found[0], command)
 
 
+def _precisions(rows: Sequence[Row]) -> str:
+    found = _newest_run(rows, "precisions")
+    command = "python -m rdx_fast.bench.precisions BUNDLE... DATASET"
+    return _markdown(HEADER, precision_lines(found)) + _measured(found[0], command)
+
+
 def _registers(rows: Sequence[Row]) -> str:
     lines = [(r.address, r.writer, r.name, r.type, r.meaning) for r in MAP]
     return _markdown(("register", "written by", "name", "type", "meaning"), lines)
@@ -361,6 +372,7 @@ TABLES: dict[str, Callable[[Sequence[Row]], str]] = {
     "growth": _growth,
     "soak": _soak,
     "accuracy": _accuracy,
+    "precisions": _precisions,
     "registers": _registers,
     "errors": _errors,
     "line": _line,

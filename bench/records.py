@@ -13,19 +13,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rdx_fast.cpu import cpu_features
 from rdx_fast.detector import Detector
-from rdx_fast.doctor import examine
+from rdx_fast.doctor import describe_cpu
 
 
 def facts(bench: str, packages: Iterable[str]) -> dict[str, Any]:
-    """Time, commit, CPU and versions."""
+    """Time, commit, CPU, what it has that decides speed, and versions."""
     command = ["git", "describe", "--always", "--dirty"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "bench": bench,
         "commit": done.stdout.strip() or "unknown",
-        "cpu": next(f.found for f in examine() if f.part == "CPU"),
+        "cpu": describe_cpu(),
+        "cpu_features": list(cpu_features()),
         "versions": {name: version(name) for name in ("rdx_fast", *packages)},
     }
 

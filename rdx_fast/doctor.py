@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -79,15 +80,23 @@ def examine(bundle: Bundle | None = None) -> list[Finding]:
 def _processor() -> list[Finding]:
     import openvino as ov
 
-    from rdx_fast.engines.openvino import CORE, capabilities
+    from rdx_fast.engines.openvino import capabilities
 
-    name = str(CORE.get_property("CPU", "FULL_DEVICE_NAME")).strip()
     precisions = [p for p in PRECISIONS if p.upper() in capabilities()]
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return [
-        Finding("CPU", f"{name}, {' '.join(cpu_features())}, {cores} cores for this process", True),
+        Finding("CPU", describe_cpu(cpu_features()), True),
         Finding("OpenVINO", f"{ov.__version__.split('-')[0]}, runs {', '.join(precisions)}", True),
     ]
+
+
+def describe_cpu(features: Sequence[str] = ()) -> str:
+    """The CPU's name, ``features`` of it and the cores that this process may use."""
+    from rdx_fast.engines.openvino import CORE
+
+    name = str(CORE.get_property("CPU", "FULL_DEVICE_NAME")).strip()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    parts = (name, " ".join(features), f"{cores} cores for this process")
+    return ", ".join(filter(None, parts))
 
 
 def _chosen(bundle: Bundle) -> Finding:

@@ -11,25 +11,26 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import typer
 from conftest import ROOT
 from exported import SIZE
 from torch.utils.flop_counter import FlopCounterMode
 from typer.testing import CliRunner
 
 from rdx_fast import Detector, Result
-from rdx_fast.bench import gpu, gpu_engines, growth, overhead, readme, soak
+from rdx_fast.bench import gpu, gpu_engines, growth, overhead, precisions, readme, soak
 from rdx_fast.bench.compare import changes
 from rdx_fast.bench.counts import operators
-from rdx_fast.bench.generated import generated_bundle, generated_checkpoint
+from rdx_fast.bench.generated import generated_bundle
 from rdx_fast.bench.limits import copy_gb_s, matrix_gflops
 from rdx_fast.bench.measure import STAGES, drawn_frame, stages
-from rdx_fast.bench.peers.process import Peer
 from rdx_fast.bench.timing import slope, summary
 from rdx_fast.bundle import Bundle
 from rdx_fast.cli import app
 from rdx_fast.engines import Chunk
-from rdx_fast.engines.openvino import OpenVINOEngine
+from rdx_fast.engines.openvino import OpenVINOEngine, capabilities
 from rdx_fast.engines.torch_engine import TorchEngine
+from rdx_fast.export.exporter import network_file
 from rdx_fast.models import make_network
 
 
@@ -44,7 +45,8 @@ def test_bench_command(bundle: Bundle, tmp_path: Path) -> None:
     rows = [json.loads(line) for line in output.read_text().splitlines()]
     assert [row["times_first_bundle"] == [1.0, 1.0, 1.0] for row in rows] == [True, False]
     for row in rows:
-        assert row["bundle_sha256"] == bundle.manifest.files["network.onnx"].sha256
+        network = bundle.manifest.networks[row["stored"]]
+        assert row["bundle_sha256"] == bundle.manifest.files[network].sha256
         assert row["calls"] >= 20
         latency = row["latency_ms"]
         assert list(latency) == list(STAGES)
@@ -104,7 +106,7 @@ def test_flops_are_those_that_torch_counts(method: str, backbone: str, networks:
     network = make_network(method, backbone).eval()
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         network(torch.zeros(1, 3, *SIZE))
-    kinds, flops = operators(networks / f"{method}-{backbone}-fp32" / "network.onnx", *SIZE)
+    kinds, flops = operators(networks / f"{method}-{backbone}-fp32" / network_file("fp32"), *SIZE)
     assert flops == pytest.approx(counter.get_total_flops(), rel=0.002)
     assert kinds["Convolution"] > 20
 
@@ -257,60 +259,36 @@ def test_overhead(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     assert row["overhead_share"] == [row["overhead_ms"][0] / alone] * 3
 
 
-@pytest.fixture(scope="module")
-def frames_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    file = tmp_path_factory.mktemp("frames") / "frames.npy"
-    np.save(file, np.stack([drawn_frame(64, 96, seed) for seed in range(4)]))
-    return file
+def test_precisions(parts: Path, tmp_path: Path) -> None:
+    """Of an untrained network: what is computed, not how good it is."""
+    bundle = generated_bundle("efficientnet_lite0", "auto", tmp_path, size=64)
+    output = tmp_path / "rows.jsonl"
+    arguments = [str(bundle.path), str(parts), "--rounds", "3", "--threads", "1"]
+    command = typer.Typer()
+    command.command()(precisions.main)
+    done = CliRunner().invoke(command, [*arguments, "--output", str(output)])
+    assert done.exit_code == 0, done.output
+    assert "stored as int8" in " ".join(done.output.split())
+    rows = [json.loads(line) for line in output.read_text().splitlines()]
+    assert len(rows) == len(bundle.manifest.executions)
+    fp32 = rows[0]
+    assert (fp32["stored"], fp32["executed"]) == ("fp32", "fp32")
+    assert (fp32["score_shift_largest"], fp32["verdicts_that_differ"]) == (0, 0)
+    assert fp32["times_fp32"] == [1, 1, 1]
+    by = {(row["stored"], row["executed"]): row for row in rows}
+    assert by["int8", "int8"]["file_mb"] < by["fp32", "fp32"]["file_mb"]
+    assert by["int8", "int8"]["p50_ms"] > 0 < by["int8", "int8"]["score_shift_mean"]
+    assert by["int8_symmetric", "int8"]["p50_ms"] is None
+    assert (by["fp32", "bf16"]["p50_ms"] is not None) == ("BF16" in capabilities())
+    page = "<!-- figures: precisions -->\n<!-- end of figures -->"
+    assert readme.rewritten(page, rows).count("efficientnet_lite0") == len(rows)
 
 
-@pytest.mark.parametrize("kind", ["rdx_fast", "openvino", "onnxruntime"])
-def test_peers_score_alike(bundle: Bundle, frames_file: Path, tmp_path: Path, kind: str) -> None:
-    peer = Peer(kind, kind, Path(sys.prefix), bundle.path, 1, tmp_path / "log")
-    try:
-        peer.load(frames_file)
-        answer = peer.score([2, 0])
-        peer.save_map(tmp_path / "map.npy")
-    finally:
-        peer.close()
-    with Detector(bundle.path) as detector:
-        wanted = detector.score(np.load(frames_file)[[2, 0]])
-    assert wanted.anomaly_maps is not None
-    # PIL rounds resized frames to grey levels; these need no resizing.
-    np.testing.assert_allclose(answer["scores"], wanted.scores, rtol=1e-4)
-    np.testing.assert_allclose(np.load(tmp_path / "map.npy"), wanted.anomaly_maps[1], atol=1e-4)
-    assert len(answer["ms"]) == 2
-    assert min(answer["ms"]) > 0
-    assert peer.versions["numpy"] == np.__version__
-    assert peer.peak_mb > 20
-
-
-@pytest.mark.slow
-def test_published_peer_scores_alike(tmp_path: Path) -> None:
-    bundle = generated_bundle("resnet18", "fp32", tmp_path)
-    model = tmp_path / "published"
-    model.mkdir()
-    torch.save(generated_checkpoint("resnet18").network, model / "network.pt")
-    (model / "backbone").write_text("resnet18")
-    file = tmp_path / "frames.npy"
-    np.save(file, drawn_frame(256, 256)[None])
-    peer = Peer("published", "published", Path(sys.prefix), model, 2, tmp_path / "log")
-    try:
-        peer.load(file)
-        answer = peer.score([0])
-    finally:
-        peer.close()
-    with Detector(bundle.path) as detector:
-        wanted = detector.score(np.load(file))
-    assert answer["scores"] == pytest.approx(wanted.scores.tolist(), rel=1e-4)
-    assert answer["stages"][0]["layer4"] > 0
-
-
-def test_a_peer_that_dies_is_heard(bundle: Bundle, frames_file: Path, tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError, match="No such file or directory"):
-        Peer("broken", "openvino", Path(sys.prefix), tmp_path / "nothing", 1, tmp_path / "log")
-    with pytest.raises(FileNotFoundError, match=r"setup\.sh"):
-        Peer("nowhere", "openvino", tmp_path, bundle.path, 1, tmp_path / "log")
+def test_precisions_are_held_against_float32(bundle: Bundle) -> None:
+    only = replace(bundle.manifest.executions[0], executed="bf16")
+    without = replace(bundle.manifest, executions=(only,))
+    with pytest.raises(ValueError, match="--precision auto"):
+        precisions.precisions(Bundle(bundle.path, without), [], threads=1, rounds=3)
 
 
 class Louder:
@@ -349,5 +327,5 @@ def test_rows_about_engines(bundle: Bundle) -> None:
 
 def test_generated_bundle_opens(tmp_path: Path) -> None:
     manifest = generated_bundle("efficientnet_lite0", "fp32", tmp_path, size=64).manifest
-    assert (manifest.backbone, manifest.precision) == ("efficientnet_lite0", "fp32")
+    assert (manifest.backbone, list(manifest.networks)) == ("efficientnet_lite0", ["fp32"])
     assert manifest.training["teacher_weights"] == "generated"

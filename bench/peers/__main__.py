@@ -2,8 +2,9 @@
 
 Every peer runs in a process and an environment of its own (``bench/peers/setup.sh`` makes them) and
 is visited in turn, round after round, so that a drifting machine hurts all alike; ratios are of
-visits of one round. All get the same frames and give score and map. Those that run the same trained
-network must first give the same scores.
+visits of one round. All get the same frames and give score and map, and say in what precision they
+execute their network: what a user gets of OpenVINO and anomalib without asking is bfloat16 on CPUs
+that have it. First they score a test set, see ``agreement``.
 """
 
 from __future__ import annotations
@@ -21,13 +22,13 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from rdx_fast.bench.peers.cases import Case, make_cases, stack_images
+from rdx_fast.bench.peers.agreement import Scored, agreement
+from rdx_fast.bench.peers.cases import PRECISIONS, Case, make_cases, stack_images
 from rdx_fast.bench.peers.process import Peer
 from rdx_fast.bench.records import append, facts, spread, spread_text
-from rdx_fast.bundle import Bundle
 from rdx_fast.datasets import find_dataset
-from rdx_fast.evaluation.metrics import auroc
 from rdx_fast.images import list_images
+from rdx_fast.training import load_checkpoint
 
 ENVIRONMENTS = Path("bench/peers/environments")
 REST_S = 0.02  # until threads of the last one have stopped spinning
@@ -44,6 +45,10 @@ def main(
     environments: Annotated[Path, typer.Option(help="What setup.sh made.")] = ENVIRONMENTS,
     rounds: Annotated[int, typer.Option(min=3)] = 30,
     threads: Annotated[int, typer.Option(min=1)] = 2,
+    timed_only: Annotated[
+        bool,
+        typer.Option("--timed-only", help="Export bf16 and int8 whatever their check says."),
+    ] = False,
     output: Annotated[Path | None, typer.Option(help="JSON lines to append to.")] = None,
 ) -> None:
     """Check and time rdx_fast and its peers."""
@@ -54,18 +59,19 @@ def main(
         defective = np.array([image.is_defective for image in tests])
         test_frames = stack_images([image.path for image in tests], folder / "tests.npy")
         camera_frames = stack_images(list_images(frames), folder / "camera.npy")
-        cases = make_cases(run, also or [], found.train(), environments, folder)
-        bundle = next(case.bundle for case in cases if case.bundle)
+        cases = make_cases(run, also or [], found.train(), environments, folder, timed_only)
         peers = []
         for i, case in enumerate(cases):
             environment = environments / case.environment
             log = folder / f"{i}.log"
-            peers.append(Peer(case.name, case.kind, environment, case.model, threads, log))
-            stack.callback(peers[-1].close)
-        rows = _check(cases, peers, bundle, test_frames, defective, folder)
+            how = (threads, log, case.precision)
+            peer = Peer(case.name, case.kind, environment, case.model, *how)
+            peers.append(peer)
+            stack.callback(peer.close)
+        rows = _check(cases, peers, test_frames, defective, folder)
         times, stages = _interleave(peers, camera_frames, rounds)
         common = facts("peers", ()) | {
-            "backbone": bundle.manifest.backbone,
+            "backbone": load_checkpoint(run).recipe.backbone,
             "dataset": dataset.name,
             "frame": list(np.load(camera_frames, mmap_mode="r").shape[1:]),
             "threads": threads,
@@ -73,7 +79,8 @@ def main(
             "visit": VISIT,
         }
         visits = np.median(times, axis=2)
-        ours = {p: [c.name for c in cases].index(f"rdx_fast {p}") for p in ("int8", "fp32")}
+        names = [case.name for case in cases]
+        ours = {p: names.index(n) for p in PRECISIONS if (n := f"rdx_fast {p}") in names}
         for i, (case, peer) in enumerate(zip(cases, peers, strict=True)):
             rows[i] = common | rows[i] | _row(case, peer, times[i], stages[i])
             for precision, first in ours.items():
@@ -86,16 +93,18 @@ def main(
 def _check(
     cases: list[Case],
     peers: list[Peer],
-    default: Bundle,
     frames: Path,
     defective: NDArray[np.bool_],
     folder: Path,
 ) -> list[dict[str, Any]]:
-    """What the peers say of the test images; raises ``RuntimeError`` if it makes no sense. The
-    threshold of ``default`` is for those that have none of their own."""
+    """What the peers say of the test images; raises ``RuntimeError`` if it makes no sense.
+
+    Ours are judged by the threshold of what they execute; those that have none of their own by the
+    threshold of ours in float32.
+    """
+    default = next(case.execution for case in cases if case.execution)
     rows: list[dict[str, Any]] = []
-    wanted: Any = None
-    verdicts: Any = None
+    published: Scored | None = None
     for case, peer in track(list(zip(cases, peers, strict=True)), "scores", transient=True):
         peer.load(frames)
         scores = np.array(peer.score(list(range(len(defective))))["scores"])
@@ -103,24 +112,10 @@ def _check(
         last = np.load(folder / "map.npy")
         if last.ndim != 2 or not np.isfinite(last).all() or np.ptp(last) == 0:
             raise RuntimeError(f"{peer.name} gives no anomaly map: {last.shape}")
-        if not np.isfinite(scores).all() or len(np.unique(scores)) < len(scores) // 2:
-            raise RuntimeError(f"{peer.name} gives no scores: {scores}")
-        row: dict[str, Any] = {
-            "images": len(scores),
-            "image_auroc": round(auroc(defective, scores.astype(np.float32)), 4),
-        }
-        # A bundle has a threshold of its own, from its own scores of held-out good parts.
-        threshold = (case.bundle or default).manifest.threshold.value
-        judged = scores > threshold
-        if not rows:  # the published pipeline comes first
-            wanted, verdicts = scores, judged
-        if case.same_as is not None:
-            difference = np.abs(scores - wanted) / threshold
-            row["score_difference"] = round(float(difference.max()), 6)
-            row["verdicts_that_differ"] = int((judged != verdicts).sum())
-            if difference.max() > case.same_as:
-                raise RuntimeError(f"{peer.name} does not score as published: {row}")
-        rows.append(row)
+        threshold = (case.execution or default).threshold.value
+        scored = Scored(peer.name, peer.executed, scores, threshold)
+        published = published or scored  # it comes first
+        rows.append(agreement(scored, published if case.same else None, defective))
     return rows
 
 
@@ -152,7 +147,7 @@ def _row(
     row: dict[str, Any] = {
         "peer": case.name,
         "network": case.network,
-        "precision": case.precision,
+        "executed": peer.executed,
         "trained": case.trained,
     }
     row |= {"p50_ms": round(p50, 3), "p90_ms": round(p90, 3), "p99_ms": round(p99, 3)}
@@ -161,30 +156,33 @@ def _row(
         row["stages_p50_ms"] = {
             name: round(float(np.median([s[name] for s in stages])), 3) for name in stages[0]
         }
-    if case.bundle is not None:
-        manifest = case.bundle.manifest
-        row["bundle_sha256"] = manifest.files[manifest.network].sha256
+    if case.bundle is not None and case.execution is not None:
+        manifest, stored = case.bundle.manifest, case.execution.stored
+        row["stored"] = stored
+        row["bundle_sha256"] = manifest.files[manifest.networks[stored]].sha256
     return row
 
 
 def _table(rows: list[dict[str, Any]]) -> Table:
     first = rows[0]
     size = " x ".join(str(n) for n in first["frame"][:2])
-    title = f"{first['cpu']}; {first['threads']} threads; frames {size}; ms"
-    table = Table(title=title)
-    for column in ("peer", "network", "AUROC", "verdicts differ", "p50", "p90", "p99"):
+    cpu = ", ".join((first["cpu"], *first["cpu_features"]))
+    table = Table(title=f"{cpu}; {first['threads']} threads; frames {size}; ms")
+    for column in ("peer", "network", "executed", "AUROC", "verdicts differ", "p50", "p90", "p99"):
         table.add_column(column)
-    for precision in ("int8", "fp32"):
+    ours = [p for p in PRECISIONS if f"times_rdx_fast_{p}" in first]
+    for precision in ours:
         table.add_column(f"times rdx_fast {precision}")
     for row in rows:
         differ = row.get("verdicts_that_differ")
         table.add_row(
             row["peer"],
             row["network"],
+            row["executed"],
             f"{100 * row['image_auroc']:.2f}" if row["trained"] else "untrained",
             "-" if differ is None else f"{differ} of {row['images']}",
             *(f"{row[f'{p}_ms']:.1f}" for p in ("p50", "p90", "p99")),
-            *(spread_text(row[f"times_rdx_fast_{p}"]) for p in ("int8", "fp32")),
+            *(spread_text(row[f"times_rdx_fast_{p}"]) for p in ours),
         )
     return table
 

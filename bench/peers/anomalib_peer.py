@@ -9,7 +9,7 @@ import numpy as np
 from anomalib.deploy import OpenVINOInferencer
 
 
-def inferencer(model: Path, threads: int) -> Any:
+def inferencer(model: Path, threads: int) -> tuple[Any, str]:
     config = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads}
     opened = OpenVINOInferencer(model, device="CPU", config=config)
 
@@ -17,4 +17,5 @@ def inferencer(model: Path, threads: int) -> Any:
         found = opened.predict(frame)
         return np.ravel(found.pred_score)[0], np.squeeze(found.anomaly_map), {}
 
-    return score
+    # Not asked for, so that it is what a user gets: bfloat16 where the CPU has it.
+    return score, opened.model.get_property("INFERENCE_PRECISION_HINT").to_string()

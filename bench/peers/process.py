@@ -15,7 +15,9 @@ PACKAGES = ("anomalib", "numpy", "onnxruntime", "openvino", "rdx_fast", "scipy",
 
 
 class Peer:
-    """One worker. ``kind``: a name of ``worker.PEERS``; ``model``: what its module opens.
+    """One worker. ``kind``: a name of ``worker.PEERS``; ``model``: what its module opens;
+    ``precision``: what it is asked to execute, None where it has no choice; ``executed``: what the
+    worker says that it executes.
 
     Raises ``FileNotFoundError`` if the environment has not been made, and ``RuntimeError``, with
     its last words, if the worker ends before its time.
@@ -29,15 +31,17 @@ class Peer:
         model: Path,
         threads: int,
         log: Path,
+        precision: str | None = None,
     ) -> None:
         self.name = name
         self.peak_mb = 0.0
         self._log = log
         python = python_of(environment)
         self.versions = versions(python)
+        asked = [] if precision is None else [precision]
         with log.open("w", encoding="utf-8") as errors:
             self._process = subprocess.Popen(
-                [python, WORKER, kind, model.absolute(), str(threads)],
+                [python, WORKER, kind, model.absolute(), str(threads), *asked],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
@@ -45,7 +49,7 @@ class Peer:
                 # Where a package may leave a cache of its own.
                 cwd=log.parent,
             )
-        self._answer()
+        self.executed: str = self._answer()["executed"]
 
     def load(self, frames: Path) -> None:
         self._ask({"frames": str(frames.absolute())})

@@ -28,7 +28,7 @@ LAYER4: dict[str, tuple[Any, int, int]] = {
 }
 
 
-def pipeline(model: Path, threads: int) -> Any:
+def pipeline(model: Path, threads: int) -> tuple[Any, str]:
     torch.set_num_threads(threads)
     backbone = (model / "backbone").read_text()
     network = make_network("rd4ad", backbone).eval()
@@ -55,4 +55,4 @@ def pipeline(model: Path, threads: int) -> Any:
         names = ("preprocess", "network", "layer4", "postprocess")
         return value, anomaly_map, dict(zip(names, stages.tolist(), strict=True))
 
-    return score
+    return score, "fp32"

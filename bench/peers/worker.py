@@ -1,8 +1,9 @@
-"""A peer in a process and an environment of its own: ``worker.py PEER MODEL THREADS``.
+"""A peer in a process and an environment of its own: ``worker.py PEER MODEL THREADS [PRECISION]``.
 
 Reads commands as JSON lines and answers each with one: ``{"frames": FILE}`` loads a ``.npy`` of
 uint8 ``[N, H, W, 3]`` RGB; ``{"score": [i, ...]}`` scores those frames one by one,
-``{"maps": FILE}`` keeps the last map. Only the call that a user would make is timed. Runs without
+``{"maps": FILE}`` keeps the last map. Only the call that a user would make is timed. Before that it
+says what arithmetic the opened network is executed in, as its runtime tells it. Runs without
 rdx_fast: each peer's module imports what it needs.
 """
 
@@ -19,7 +20,8 @@ from typing import Any
 
 import numpy as np
 
-# name: (module, function that opens a model and returns "frame to score, map, stages")
+# name: (module, function that opens a model and returns "frame to score, map, stages" and the
+# precision that is executed). PRECISION is passed on to those that have a choice.
 PEERS = {
     "rdx_fast": ("ours", "detector"),
     "published": ("published", "pipeline"),
@@ -29,6 +31,10 @@ PEERS = {
 }
 
 
+# OpenVINO's names of element types, and ours.
+NAMES = {"f32": "fp32", "f16": "fp16"}
+
+
 def peak_mb() -> float:
     """Most memory of this process so far; getrusage would count the parent's, from before exec."""
     found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
@@ -36,15 +42,16 @@ def peak_mb() -> float:
 
 
 def main() -> None:
-    peer, model, threads = sys.argv[1:]
+    peer, model, threads, *precision = sys.argv[1:]
     # Whatever a package prints must not get between the answers.
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     module, function = PEERS[peer]
-    score = getattr(importlib.import_module(module), function)(Path(model), int(threads))
+    opened = getattr(importlib.import_module(module), function)
+    score, executed = opened(Path(model), int(threads), *precision)
     frames: Any = None
     last: Any = None
-    print(json.dumps({"ready": peer}), file=answers)
+    print(json.dumps({"ready": peer, "executed": NAMES.get(executed, executed)}), file=answers)
     for line in sys.stdin:
         command = json.loads(line)
         answer: dict[str, Any] = {}
