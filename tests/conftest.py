@@ -9,7 +9,7 @@ import subprocess
 import sys
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 ROOT = Path(__file__).resolve().parent.parent
 # ``python -m pytest`` puts the checkout first on the path: test what is installed instead.
@@ -61,6 +61,13 @@ needs_no_gpu = pytest.mark.skipif(GPU, reason="there is a GPU")
 if not GPU:
     # Read when the kernels are imported: without a GPU they are interpreted.
     os.environ["TRITON_INTERPRET"] = "1"
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    from scheduling import Scheduling
+
+    return Scheduling(config, log)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
