@@ -19,18 +19,14 @@ from rdx_fast.export.quantize import quantize, symmetric
 from rdx_fast.manifest import InputSpec, Manifest, ScaleSpec
 from rdx_fast.models import BACKBONES, METHODS, make_network
 
-QUICK = ("resnet18", "efficientnet_lite0")
-# The tests of one network run on one worker, one after the other: that exports it.
+QUICK = [
+    ("rd4ad", "resnet18"),
+    ("rd4ad", "efficientnet_lite0"),
+    ("rd-expert", "efficientnet_lite0"),
+]
 NETWORKS = [
-    pytest.param(
-        method,
-        backbone,
-        marks=[
-            pytest.mark.xdist_group(f"{method} {backbone}"),
-            *([] if backbone in QUICK else [pytest.mark.slow]),
-        ],
-    )
-    for method, backbone in product(METHODS, BACKBONES)
+    pytest.param(*which, marks=[] if which in QUICK else [pytest.mark.slow])
+    for which in product(METHODS, BACKBONES)
 ]
 SIZE = (64, 96)
 _EXECUTIONS = {

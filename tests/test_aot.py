@@ -12,7 +12,6 @@ import math
 import re
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -27,11 +26,6 @@ from rdx_fast.kernels.launcher import DeviceArray, KernelLibrary, Packed
 from rdx_fast.kernels.variants import variants
 
 MOST_REGISTERS = 255  # of a thread, on every architecture
-
-
-def built(test: Callable[..., None]) -> Callable[..., None]:
-    """Of the kernels as compiled, which takes a minute: on one worker, the other need not wait."""
-    return pytest.mark.slow(pytest.mark.xdist_group("kernels")(test))
 
 
 @pytest.fixture(scope="session")
@@ -107,7 +101,7 @@ LAUNCHES = {
 }
 
 
-@built
+@pytest.mark.slow
 def test_everything_is_built(kernels: Path, manifest: list[dict]) -> None:
     assert {k["name"] for k in manifest} == {v.name for v in variants()}
     for kernel in manifest:
@@ -124,7 +118,7 @@ def test_everything_is_built(kernels: Path, manifest: list[dict]) -> None:
         assert ".target sm_80" in ptx
 
 
-@built
+@pytest.mark.slow
 def test_spills_are_refused(manifest: list[dict]) -> None:
     refuse_spills(manifest)
     spilling = copy.deepcopy(manifest)
@@ -133,7 +127,7 @@ def test_spills_are_refused(manifest: list[dict]) -> None:
         refuse_spills(spilling)
 
 
-@built
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LAUNCHES)
 @pytest.mark.parametrize(("architecture", "kind"), [(90, b"\x7fELF"), (103, b"//")])
 def test_launches_find_their_kernel(kernels, name, architecture, kind) -> None:
@@ -144,7 +138,7 @@ def test_launches_find_their_kernel(kernels, name, architecture, kind) -> None:
     assert library.image(chosen).lstrip()[: len(kind)] == kind
 
 
-@built
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LAUNCHES)
 def test_arguments_are_packed_as_the_ptx_wants(kernels, manifest, name) -> None:
     launch = LAUNCHES[name]
@@ -177,7 +171,7 @@ def test_grids_cover_everything() -> None:
         assert smooth_launch(architecture).grid == (tiles, 2)
 
 
-@built
+@pytest.mark.slow
 def test_launcher_needs_neither_torch_nor_triton(kernels: Path) -> None:
     code = """
 import sys
@@ -191,7 +185,7 @@ print(sorted({"torch", "triton", "cuda"} & sys.modules.keys()))
     assert done.stdout.strip() == "[]"
 
 
-@built
+@pytest.mark.slow
 def test_what_is_refused(kernels: Path, tmp_path: Path) -> None:
     with pytest.raises(EngineError, match=r"compute capability 7\.5, the kernels need 8\.0"):
         KernelLibrary(kernels, 75)
@@ -215,7 +209,7 @@ def test_what_is_refused(kernels: Path, tmp_path: Path) -> None:
     assert Packed(kernel, (array((2, 40, 40, 3), "uint8", 0x1007), *frames.arguments[1:])).values
 
 
-@built
+@pytest.mark.slow
 def test_altered_code_is_refused(kernels: Path, tmp_path: Path) -> None:
     for file in kernels.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())

@@ -100,8 +100,10 @@ def test_limits() -> None:
     assert 0.1 < copy_gb_s(2, seconds=0.05) < 10_000
 
 
-@pytest.mark.parametrize("method", ["rd4ad", "rd-expert"])
-@pytest.mark.parametrize("backbone", ["resnet18"])
+@pytest.mark.parametrize(
+    ("method", "backbone"),
+    [("rd4ad", "resnet18"), pytest.param("rd-expert", "resnet18", marks=pytest.mark.slow)],
+)
 def test_flops_are_those_that_torch_counts(method: str, backbone: str, networks: Path) -> None:
     network = make_network(method, backbone).eval()
     with FlopCounterMode(display=False) as counter, torch.inference_mode():

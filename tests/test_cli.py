@@ -161,7 +161,6 @@ def test_inspect(bundle: Bundle, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("kernels")
 def test_plan(bundle: Bundle, kernels: Path, tmp_path: Path) -> None:
     path = tmp_path / "part.rdx"
     shutil.copytree(bundle.path, path)

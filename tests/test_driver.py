@@ -98,7 +98,6 @@ def test_no_driver() -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.xdist_group("gpu")
 def test_on_the_gpu() -> None:
     with pytest.raises(EngineError, match=r"GPU 99 was asked for, this machine has \d+"):
         Gpu(99)

@@ -28,8 +28,7 @@ from rdx_fast.kernels.driver import Gpu
 from rdx_fast.kernels.launcher import KernelLibrary
 from rdx_fast.training import Checkpoint
 
-# They share the GPU and count its memory: one after the other.
-pytestmark = [pytest.mark.gpu, pytest.mark.xdist_group("gpu")]
+pytestmark = pytest.mark.gpu
 
 
 @pytest.fixture(scope="module")

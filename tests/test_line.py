@@ -28,9 +28,6 @@ from rdx_fast.images import list_images, read_image
 from rdx_fast.line import ConfigError, Filter, RecordError, read_records
 from rdx_fast.line.config import read_station
 
-# Parts come at a rate here: one station and its PLC at a time.
-pytestmark = pytest.mark.xdist_group("line")
-
 PAIRS = (("engine hangs", "camera stalls"), ("record disk full", "process killed and restarted"))
 
 

@@ -19,8 +19,7 @@ from rdx_fast.preprocess import to_input
 from rdx_fast.training import Recipe, train
 from rdx_fast.training.data import input_spec
 
-# One training for all of them, on one worker.
-pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.xdist_group("real images")]
+pytestmark = [pytest.mark.real, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
