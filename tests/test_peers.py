@@ -66,7 +66,7 @@ def test_peers_agree_as_far_as_their_precision_lets_them() -> None:
     # Each is judged by a threshold of its own; few values are no fault of bfloat16's.
     coarse = np.round(scores * 8) / 8
     assert row("bf16", 1.5 * coarse, threshold=2.25)["verdicts_that_differ"] <= 3
-    assert row("int8", 1.5 * scores)["verdicts_that_differ"] == 13
+    assert row("int8", 1.5 * scores)["verdicts_that_differ"] == 19
     with pytest.raises(RuntimeError, match="another AUROC"):
         row("int8", scores[::-1])
     for useless in (np.ones(40), scores * np.nan):
