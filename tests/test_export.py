@@ -8,7 +8,6 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from exported import QUICK
 from onnx import numpy_helper
 from trained import WIDE
 
@@ -34,7 +33,11 @@ def operators(bundle: Bundle, stored: str) -> list[str]:
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[] if n in QUICK else [pytest.mark.slow]) for n in BACKBONES]
+    "name",
+    [
+        pytest.param(n, marks=[] if n in ("resnet18", "efficientnet_lite0") else [pytest.mark.slow])
+        for n in BACKBONES
+    ],
 )
 def test_folding_changes_nothing(name: str, method: str) -> None:
     torch.manual_seed(0)
