@@ -89,7 +89,7 @@ class FaultyDetector:
 
     def __init__(self, detector: Detector, faults: Faults) -> None:
         self._detector, self._faults = detector, faults
-        self.manifest = detector.manifest
+        self.manifest, self.threshold = detector.manifest, detector.threshold
 
     def score(self, *arguments: Any, **options: Any) -> Result:
         if "engine raises" in self._faults.active:
@@ -118,7 +118,9 @@ def main(configuration: Path) -> None:
     camera = FaultyCamera(run.open_source(file.camera), photograph, faults)
 
     def open_detector(bundle: Path) -> Any:
-        return FaultyDetector(Detector(bundle, file.backend, file.threads), faults)
+        return FaultyDetector(
+            Detector(bundle, file.backend, file.threads, precision=file.precision), faults
+        )
 
     with run.running(file, open_detector, camera, faults.wall_clock) as online:
         print(json.dumps({"ports": online.ports}), flush=True)

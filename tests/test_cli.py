@@ -155,7 +155,7 @@ def test_score_prints_rows_of_files_and_patterns(bundle: Bundle, parts: Path) ->
 
 
 def test_inspect(bundle: Bundle, tmp_path: Path) -> None:
-    assert json.loads(run("inspect", bundle.path, "--json").stdout)["format"] == 1
+    assert json.loads(run("inspect", bundle.path, "--json").stdout)["format"] == 2
     assert "efficientnet_lite0" in run("inspect", bundle.path).stdout
     assert "no such bundle" in start("inspect", tmp_path / "none", code=2).stderr
 

@@ -206,6 +206,7 @@ class FaultyEngine:
 
     def __init__(self, bundle: Bundle, fault: str) -> None:
         self.manifest = bundle.manifest
+        (self.execution,) = bundle.manifest.executions
         self.fault = fault
 
     def run(self, inputs: NDArray[np.float32]) -> Iterator[Chunk]:

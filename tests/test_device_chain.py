@@ -221,6 +221,7 @@ class DeviceEngine:
 
     def __init__(self, bundle: Bundle, network: Callable[[torch.Tensor], Any] = features) -> None:
         self.manifest = bundle.manifest
+        (self.execution,) = bundle.manifest.executions
         self.network = network
         self.opened: DeviceChain | None = None
 

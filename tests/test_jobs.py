@@ -32,12 +32,12 @@ def test_jobs(
         assert station.inspect(1, job=2).result == "OK"
 
         # Broken on disk: the job that was active goes on, and nothing is scored by it instead.
-        network = paths[1] / "network.onnx"
+        network = paths[1] / "network_fp32.onnx"
         content = network.read_bytes()
         replace_bundle(paths[1], network, content[:-1])
         broken = station.inspect(1, job=1)
         assert (broken.result, broken.error) == ("ERROR", "JOB_BROKEN")
-        assert "network.onnx" in (broken.detail or "")
+        assert "network_fp32.onnx" in (broken.detail or "")
         assert station.status.active_job == 2
         assert station.inspect(1, job=2).result == "OK"
 

@@ -168,6 +168,7 @@ class Breakable:
 
     def __init__(self, detector: Detector) -> None:
         self.detector, self.manifest = detector, detector.manifest
+        self.threshold = detector.threshold
         self.fault = ""
         self.released = threading.Event()
 

@@ -25,6 +25,7 @@ class Recorder:
 
     def __init__(self, bundle: Bundle) -> None:
         self.manifest = bundle.manifest
+        (self.execution,) = bundle.manifest.executions
         self.flying = 0
         self.most_flying = 0
         self.batches: list[int] = []
