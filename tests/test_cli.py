@@ -95,7 +95,8 @@ def test_train_by_expert(parts: Path, tmp_path: Path) -> None:
     assert "trained 4 batches" in done.stderr
     assert "loss: teacher" in done.stderr
     assert "waiting for data" in done.stderr
-    assert "rd-expert" in run("export", tmp_path / "run", tmp_path / "part.rdx").stdout
+    exported = run("export", tmp_path / "run", tmp_path / "part.rdx", "--precision", "fp32")
+    assert "rd-expert" in exported.stdout
     run("preview", parts, tmp_path / "look.png", "--image-size", "64", "64", "--count", 3)
     assert np.asarray(Image.open(tmp_path / "look.png")).shape == (192, 192, 3)
 
@@ -113,7 +114,8 @@ def test_import(parts: Path, tmp_path: Path) -> None:
     options = ["--backbone", "resnet18", "--image-size", "64", "64"]
     files = [tmp_path / "res18_part.pth", tmp_path / "resnet18.pth"]
     assert "--good FOLDER" in run("import", *files, tmp_path / "run", *options).stderr
-    done = run("export", tmp_path / "run", tmp_path / "a.rdx", "--good", parts / "calibration")
+    options = ["--good", parts / "calibration", "--precision", "fp32"]
+    done = run("export", tmp_path / "run", tmp_path / "a.rdx", *options)
     assert "res18_part.pth" in done.stdout
     wrong = run("import", *files, tmp_path / "b", "--backbone", "resnet34", code=2)
     assert "missing:\n  encoder.layer1.2.conv1.weight" in wrong.stderr
