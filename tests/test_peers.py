@@ -63,6 +63,8 @@ def test_peers_agree_as_far_as_their_precision_lets_them() -> None:
     assert row("fp32", scores) == same
     with pytest.raises(RuntimeError, match="does not score as published"):
         row("fp32", 1.01 * scores)
+    own_map = agreement(Scored("peer", "fp32", 1.01 * scores, 1.5), published, defective, False)
+    assert own_map["score_difference"] == pytest.approx(0.02 / 1.5, rel=1e-3)
     # Each is judged by a threshold of its own; few values are no fault of bfloat16's.
     coarse = np.round(scores * 8) / 8
     assert row("bf16", 1.5 * coarse, threshold=2.25)["verdicts_that_differ"] <= 3

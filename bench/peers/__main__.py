@@ -115,7 +115,7 @@ def _check(
         threshold = (case.execution or default).threshold.value
         scored = Scored(peer.name, peer.executed, scores, threshold)
         published = published or scored  # it comes first
-        rows.append(agreement(scored, published if case.same else None, defective))
+        rows.append(agreement(scored, published if case.same else None, defective, case.same_map))
     return rows
 
 

@@ -29,13 +29,17 @@ class Scored(NamedTuple):
 
 
 def agreement(
-    peer: Scored, published: Scored | None, defective: NDArray[np.bool_]
+    peer: Scored,
+    published: Scored | None,
+    defective: NDArray[np.bool_],
+    same_map: bool = True,
 ) -> dict[str, Any]:
     """What a row says of a peer's scores. ``published``: the published pipeline's of the same
-    network, None for another network; ``defective: [n]``.
+    network, None for another network; ``defective: [n]``; ``same_map``: whether the peer makes the
+    published map of the features.
 
     Raises ``RuntimeError`` for scores that are not finite or take few values; and of the same
-    network, if float32 does not score as published, or if another precision does not rank good and
+    network, if float32 and the same map do not score as published, or if any does not rank good and
     defective parts about as well.
     """
     scores = peer.scores
@@ -48,7 +52,7 @@ def agreement(
     difference = float(np.abs(scores - published.scores).max()) / published.threshold
     differ = (scores > peer.threshold) != (published.scores > published.threshold)
     row |= {"score_difference": round(difference, 6), "verdicts_that_differ": int(differ.sum())}
-    if peer.executed == "fp32" and not difference <= EXACT:
+    if same_map and peer.executed == "fp32" and not difference <= EXACT:
         raise RuntimeError(f"{peer.name} executes fp32 and does not score as published: {row}")
     wanted = auroc(defective, published.scores.astype(np.float32))
     if abs(found - wanted) > AUROC:
