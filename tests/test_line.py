@@ -10,9 +10,12 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -24,6 +27,7 @@ from rdx_fast.bench.line import drive
 from rdx_fast.bench.line_faults import FAULTS, Fault, Line, unexpected
 from rdx_fast.bench.line_processes import configure, free_port
 from rdx_fast.bundle import Bundle
+from rdx_fast.cli.stationing import end_by_signal
 from rdx_fast.images import list_images, read_image
 from rdx_fast.line import ConfigError, Filter, RecordError, read_records
 from rdx_fast.line.config import read_station
@@ -210,6 +214,45 @@ def test_station_command(bundle: Bundle, parts: Path, tmp_path: Path) -> None:
     assert events[1]["address"] == "127.0.0.1"
     assert all(e["timestamp"].endswith("Z") for e in events)
     assert (tmp_path / "records.sqlite").is_file(), "beside the configuration"
+
+
+def test_a_signal_ends_the_station_whenever_it_comes() -> None:
+    """At each step that Python takes in the wait: at one that holds a lock, nothing may need it."""
+    before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
+
+    def traced(frame: FrameType, event: str, argument: Any) -> Callable[..., Any]:
+        nonlocal step
+        frame.f_trace_opcodes = True
+        step += 1
+        if step == moment:
+            signal.raise_signal(signal.SIGTERM)
+        return traced
+
+    def send() -> None:
+        sent.append(moment)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    moment = 0
+    sent: list[int] = []
+    try:
+        # Until the signal would come at a step that is not taken before it waits.
+        while not sent:
+            moment += 1
+            wait = end_by_signal()
+            step = 0
+            late = threading.Timer(0.5, send)
+            late.start()
+            sys.settrace(traced)
+            try:
+                wait()
+            finally:
+                sys.settrace(None)
+            late.cancel()
+            late.join()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert moment > 10
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import signal
-import threading
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Annotated, Literal
 
 import typer
@@ -50,14 +52,28 @@ def station(
         raise typer.BadParameter(
             f"{configuration} has neither [modbus] nor [opcua]: nobody can ask"
         )
-    over = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: over.set())
+    wait_for_the_end = end_by_signal()
     with run.running(file) as online:
         places = ", ".join(f"{name} on port {port}" for name, port in online.ports.items())
         notes.print(f"online: {places}", highlight=False)
-        while not over.wait(1.0):
-            pass  # a wait without end would not see the signal on every system
+        wait_for_the_end()
+
+
+def end_by_signal() -> Callable[[], None]:
+    """From now on Ctrl-C and SIGTERM are kept for the wait that is returned, and end it."""
+    # Not an event: its lock may be held by the very thread that a handler interrupts to set it.
+    received: SimpleQueue[int] = SimpleQueue()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, _: received.put(number))
+
+    def wait() -> None:
+        while True:
+            # A wait without a limit would not see the signal on every system.
+            with suppress(Empty):
+                received.get(timeout=1.0)
+                return
+
+    return wait
 
 
 def records(
