@@ -107,7 +107,10 @@ def measure_engines(
     network = make_network(manifest.method, manifest.backbone)
     rivals = gpu_engines.rivals(network, manifest, device)
     for engine in engines.values():
-        with Detector(engine) as detector, Detector(bundle.path, "openvino") as cpu:
+        with (
+            Detector(engine) as detector,
+            Detector(bundle.path, "openvino", precision="fp32") as cpu,
+        ):
             same = about | network_facts(detector) | {"engine": detector.description}
             yield same | gpu_engines.parity(detector, cpu, frames)
             for batch in gpu_engines.LATENCY_BATCHES:

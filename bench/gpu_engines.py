@@ -59,7 +59,7 @@ def parity(detector: Detector, cpu: Detector, frames: Sequence[Frames]) -> dict[
     difference = float(np.abs(scores / wanted - 1).max())
     threshold = cpu.threshold.value
     near = np.abs(wanted / threshold - 1) < 0.01
-    verdicts = (scores > threshold) != (wanted > threshold)
+    verdicts = (scores > detector.threshold.value) != (wanted > threshold)
     row = {
         "frames": len(frames),
         "score_difference": difference,

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from rdx_fast.bundle import Bundle, describe_file, new_bundle, open_bundle, write_manifest
 from rdx_fast.calibration import calibrate_threshold
-from rdx_fast.errors import ExportError
+from rdx_fast.errors import EngineError, ExportError
 from rdx_fast.export.check import (
     CONTENTS,
     TOLERANCE,
@@ -32,6 +32,7 @@ from rdx_fast.manifest import (
     FORMAT,
     ExecutionSpec,
     InputSpec,
+    LeftOut,
     Manifest,
     MapSpec,
     ScaleSpec,
@@ -103,13 +104,13 @@ def export_bundle(
         trained_threshold = calibrate_threshold(trained.scores, false_reject_rate)
 
         executions: list[ExecutionSpec] = []
-        left_out: dict[str, str] = {}
+        left_out: list[LeftOut] = []
         for which in CONTENTS[precision]:
             label = execution_label(*which)
             on_stage(f"threshold and check of {label}")
-            runner, checked_by = open_execution(folder / network_file(which[0]), *which)
-            found = NetworkMaps.of(runner, mapper, good, load, compared)
             try:
+                runner, checked_by = open_execution(folder / network_file(which[0]), *which)
+                found = NetworkMaps.of(runner, mapper, good, load, compared)
                 if not np.isfinite(found.scores).all():
                     raise ExportError(
                         f"scores of {label} are not finite: the network leaves the range of "
@@ -125,10 +126,10 @@ def export_bundle(
                     trained_threshold,
                     threshold,
                 )
-            except ExportError as error:
+            except (ExportError, EngineError) as error:
                 if precision != "auto" or which == ("fp32", "fp32"):
                     raise
-                left_out[label] = str(error)
+                left_out.append(LeftOut(*which, str(error)))
                 continue
             executions.append(ExecutionSpec(*which, threshold, check))
 
@@ -146,7 +147,7 @@ def export_bundle(
             map=map_spec,
             networks={s: network_file(s) for s in kept},
             executions=tuple(executions),
-            left_out=left_out,
+            left_out=tuple(left_out),
             files={file.name: describe_file(file) for file in sorted(folder.iterdir())},
             training=_training_facts(checkpoint),
             versions=_versions("int8" in kept),

@@ -17,6 +17,14 @@ FORMAT = 2
 STORED = ("fp32", "fp16", "int8", "int8_symmetric")
 # What its arithmetic is done in. bfloat16 is executed of a network stored in float32.
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
+# All that is known, as (stored, executed), by the precision that a user names. A network for half
+# precision may also be executed in float32, where a processor has no half.
+EXECUTIONS = {
+    "fp32": (("fp32", "fp32"),),
+    "fp16": (("fp16", "fp16"), ("fp16", "fp32")),
+    "bf16": (("fp32", "bf16"), ("fp32", "fp32")),
+    "int8": (("int8", "int8"), ("int8_symmetric", "int8")),
+}
 FUSIONS = ("add", "mul")
 CHECKSUM = "sha256"  # the key of the manifest's own
 # The one way each that this version knows; stated in every manifest, so that none is implied.
@@ -105,8 +113,9 @@ class ExportCheck:
     ``images``, ``map_difference``: the largest of a pixel over ``map_images`` of them, both as a
     share of the threshold; ``score_tolerance`` and ``map_tolerance`` are what was allowed.
     ``score_difference_of_spread``: the largest as a share of the standard deviation of the trained
-    network's scores of good parts; ``verdicts_that_differ``: of ``images``, each network with its
-    own threshold. None where a bundle of format 1 does not say.
+    network's scores of good parts, None if those are all the same; ``verdicts_that_differ``: of
+    ``images``, each image judged by each network with its own threshold from all other images,
+    None for a single image. Both None where a bundle of format 1 does not say.
     """
 
     checked_by: str
@@ -118,6 +127,14 @@ class ExportCheck:
     map_tolerance: float
     score_difference_of_spread: float | None
     verdicts_that_differ: int | None
+
+    def __post_init__(self) -> None:
+        # Written so that NaN fails.
+        if not (
+            0 <= self.score_difference <= self.score_tolerance
+            and 0 <= self.map_difference <= self.map_tolerance
+        ):
+            raise ValueError(f"{self} is not a check that was passed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +152,10 @@ class ExecutionSpec:
             raise ValueError(f"stored precision is {self.stored!r}, wanted one of {STORED}")
         if self.executed not in PRECISIONS:
             raise ValueError(f"executed precision is {self.executed!r}, wanted one of {PRECISIONS}")
+        if not any((self.stored, self.executed) in known for known in EXECUTIONS.values()):
+            raise ValueError(
+                f"a network stored as {self.stored} is not executed as {self.executed}"
+            )
 
     @property
     def label(self) -> str:
@@ -147,6 +168,19 @@ def execution_label(stored: str, executed: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class LeftOut:
+    """An execution that was wanted at export and failed its check, and why."""
+
+    stored: str
+    executed: str
+    reason: str
+
+    @property
+    def label(self) -> str:
+        return execution_label(self.stored, self.executed)
+
+
+@dataclass(frozen=True, slots=True)
 class FileSpec:
     sha256: str
     bytes: int
@@ -156,8 +190,7 @@ class FileSpec:
 class Manifest:
     """All of ``manifest.json`` but its own checksum.
 
-    ``networks``: stored precision to file name. ``left_out``: executions that were wanted at export
-    and failed their check, with the reason.
+    ``networks``: stored precision to file name.
     """
 
     format: int
@@ -170,7 +203,7 @@ class Manifest:
     map: MapSpec
     networks: dict[str, str]
     executions: tuple[ExecutionSpec, ...]
-    left_out: dict[str, str]
+    left_out: tuple[LeftOut, ...]
     files: dict[str, FileSpec]
     training: dict[str, Any]
     versions: dict[str, str]
@@ -180,9 +213,11 @@ class Manifest:
             raise ValueError("scales is empty")
         if not self.executions:
             raise ValueError("executions is empty: the bundle has nothing to run")
-        labels = [e.label for e in self.executions]
+        if unknown := set(self.networks) - set(STORED):
+            raise ValueError(f"networks are stored as {sorted(unknown)}, wanted of {STORED}")
+        labels = [e.label for e in self.executions] + [e.label for e in self.left_out]
         if len(set(labels)) < len(labels):
-            raise ValueError(f"executions are {labels}, each of which may be there once")
+            raise ValueError(f"executions are {labels}: each may be there once, or be left out")
         for stored in (*self.networks, *(e.stored for e in self.executions)):
             if self.networks.get(stored) not in self.files:
                 raise ValueError(f"the file of network {stored!r} is not among the bundle's files")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rdx_fast.manifest import (
+    EXECUTIONS,
     FORMAT,
     PRECISIONS,
     ExecutionSpec,
@@ -19,13 +20,6 @@ from rdx_fast.manifest import (
 )
 
 _SYMMETRIC = "network_symmetric.onnx"
-# What a bundle of each precision may be executed as: (stored, executed), its own first.
-_EXECUTIONS = {
-    "fp32": (("fp32", "fp32"),),
-    "fp16": (("fp16", "fp16"), ("fp16", "fp32")),
-    "bf16": (("fp32", "bf16"), ("fp32", "fp32")),
-    "int8": (("int8", "int8"), ("int8_symmetric", "int8")),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +57,11 @@ class ManifestFormat1:
 
     def upgraded(self) -> Manifest:
         """The same in today's format: the one threshold stands for each execution."""
-        executions = _EXECUTIONS[self.precision]
+        executions: tuple[tuple[str, str], ...] = EXECUTIONS[self.precision]
         if _SYMMETRIC not in self.files:
             executions = tuple(e for e in executions if e[0] != "int8_symmetric")
         check = ExportCheck(
-            checked_by=f"openvino, {self.check.executed_precision}",
+            checked_by=f"openvino, in {self.check.executed_precision}, by the version before",
             images=self.check.images,
             map_images=self.check.images,
             score_difference=self.check.score_difference,
@@ -91,7 +85,7 @@ class ManifestFormat1:
                 for stored, _ in executions
             },
             executions=tuple(ExecutionSpec(*e, self.threshold, check) for e in executions),
-            left_out={},
+            left_out=(),
             files=self.files,
             training=self.training,
             versions=self.versions,

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from rdx_fast.errors import EngineError
-from rdx_fast.manifest import PRECISIONS, ExecutionSpec, Manifest, execution_label
+from rdx_fast.manifest import PRECISIONS, ExecutionSpec, Manifest
 
 
 class Option(NamedTuple):
@@ -18,7 +18,8 @@ class Option(NamedTuple):
     needs: str | None = None
 
 
-# What each backend runs, fastest first, as measured (docs/precision.md). float16 on a CPU has not
+# What each backend runs, fastest first. int8 before float32 and bfloat16 on CPUs is measured
+# (docs/precision.md), the order on GPUs is what their arithmetic promises. float16 on a CPU has not
 # been measured: it comes last and runs if nothing else can, or if it is asked for.
 FASTEST_FIRST = {
     "openvino": (
@@ -73,13 +74,30 @@ def choose(
         labels = ", ".join(e.label for e in here)
         reason = f"fastest here of {labels}" if precision is None else "as asked for"
         return Choice(found[0], reason if len(here) > 1 else "the only one here")
-    wanted = "a network" if precision is None else precision
-    refused = [text for label, text in manifest.left_out.items() if label.startswith(wanted)]
-    runs = ", ".join(execution_label(o.stored, o.executed) for o in able)
     raise EngineError(
-        f"the bundle {manifest.name} has nothing to run as {wanted} with {backend} on this "
-        f"machine: it holds {', '.join(e.label for e in manifest.executions)}; {backend} runs "
-        f"{runs} here. "
-        + (f"At export {wanted} was left out: {refused[0]}. " if refused else "")
-        + "Choose another precision, or export again with --precision auto"
+        f"bundle {manifest.name}, backend {backend}: {_why_not(manifest, order, able, precision)}. "
+        f"The bundle holds {', '.join(e.label for e in manifest.executions)}, of which "
+        f"{', '.join(e.label for e in here) or 'nothing'} can run here: choose another precision "
+        f"or backend, or export with --precision auto"
     )
+
+
+def _why_not(
+    manifest: Manifest, order: Sequence[Option], able: Sequence[Option], precision: str | None
+) -> str:
+    """Why nothing of ``order`` that executes ``precision`` can be run."""
+    if precision is None:
+        return "nothing in the bundle runs here"
+    options = [o for o in order if o.executed == precision]
+    if not options:
+        others = [
+            b for b, all_of in FASTEST_FIRST.items() if precision in {o.executed for o in all_of}
+        ]
+        return f"it runs no {precision} ({', '.join(others)} may)"
+    usable = {(o.stored, o.executed) for o in options if o in able}
+    if not usable:
+        return f"this processor lacks {', '.join(str(o.needs) for o in options)}"
+    for left in manifest.left_out:
+        if (left.stored, left.executed) in usable:
+            return f"{left.label} was left out at export ({left.reason})"
+    return f"the bundle holds no {precision} for it"

@@ -43,9 +43,8 @@ def executions_table(manifest: Manifest) -> Table:
             "-" if differ is None else f"{differ} of {c.images}",
             c.checked_by,
         )
-    for label, reason in manifest.left_out.items():
-        executed, _, stored = label.partition(" of network ")
-        table.add_row(executed, stored or executed, "left out", *[""] * 4, reason)
+    for left in manifest.left_out:
+        table.add_row(left.executed, left.stored, "left out", *[""] * 4, left.reason)
     return table
 
 

@@ -12,7 +12,7 @@ from xdist.scheduler import LoadScopeScheduling
 TOGETHER = (
     ("test_line.py", "line"),  # parts come at a rate: one station and its PLC at a time
     ("test_real_images.py", "real images"),  # one training for all
-    ("test_precisions_of_the_other_method", "other method"),  # likewise
+    ("test_contents_of_the_other_method", "other method"),  # likewise
     ("test_aot.py", "kernels"),  # built once, while the other worker does something else
     ("test_cli.py::test_plan", "kernels"),
     ("test_gpu.py", "gpu"),  # they share it, and count its memory

@@ -298,6 +298,7 @@ class Louder:
 
     def __init__(self, other: Detector) -> None:
         self.other = other
+        self.threshold = other.threshold
 
     def stream(self, *arguments: Any, **options: Any) -> Iterator[Result]:
         for result in self.other.stream(*arguments, **options):

@@ -8,21 +8,25 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from numpy.typing import NDArray
 from onnx import numpy_helper
 from trained import WIDE
 
 from rdx_fast import Detector
 from rdx_fast.bundle import Bundle
+from rdx_fast.calibration import calibrate_threshold
+from rdx_fast.engines.openvino import OpenVINONetwork
 from rdx_fast.engines.torch_engine import TorchEngine
 from rdx_fast.errors import BundleError, EngineError, ExportError
 from rdx_fast.export import check, export_bundle
-from rdx_fast.export.check import TOLERANCE
+from rdx_fast.export.check import TOLERANCE, NetworkMaps, check_execution
 from rdx_fast.export.fold import fold_batch_norm
 from rdx_fast.export.precision import to_half
 from rdx_fast.export.reference import OnnxNetwork, RoundedNetwork
 from rdx_fast.images import list_images, read_image
 from rdx_fast.models import BACKBONES, METHODS, make_network
 from rdx_fast.postprocess import AnomalyMapper
+from rdx_fast.precision import choose
 from rdx_fast.preprocess import to_input
 from rdx_fast.training import Checkpoint
 
@@ -74,7 +78,7 @@ def test_manifest_tells_all(bundle: Bundle, checkpoint: Checkpoint) -> None:
     assert 0 < check.map_difference <= check.map_tolerance
     assert check.score_difference_of_spread is not None
     assert check.score_difference_of_spread > check.score_difference
-    assert check.verdicts_that_differ == 0
+    assert check.verdicts_that_differ == 0  # of the same scores; see test_verdicts_that_differ
     assert check.checked_by.startswith("openvino ")
     assert m.training["images"] == 24
     assert m.training["images_sha256"] == checkpoint.images
@@ -135,7 +139,7 @@ def check_contents(precision: str, bundle: Bundle) -> None:
     assert set(m.networks) == stored
     assert [(e.stored, e.executed) for e in m.executions] == executions
     assert set(m.networks.values()) == set(m.files)
-    assert m.left_out == {}
+    assert m.left_out == ()
     for network in stored:
         types = {t.data_type for t in onnx.load(bundle.network(network)).graph.initializer}
         assert (onnx.TensorProto.FLOAT16 in types) == (network == "fp16")
@@ -180,10 +184,11 @@ def test_what_fails_its_check_is_left_out(
     assert [e.label for e in m.executions] == ["fp32", "bf16 of network fp32"]
     assert set(m.networks) == {"fp32"}
     assert {p.name for p in bundle.path.glob("*.onnx")} == set(m.files)
-    assert list(m.left_out) == ["fp16"]
-    assert "fp16 does not score as the trained network" in m.left_out["fp16"]
-    with pytest.raises(EngineError, match="At export fp16 was left out: fp16 does not score"):
-        Detector(bundle.path, "openvino", precision="fp16")
+    (left,) = m.left_out
+    assert left.label == "fp16"
+    assert "fp16 does not score as the trained network" in left.reason
+    with pytest.raises(EngineError, match=r"fp16 was left out at export \(fp16 does not score"):
+        choose(m, "tensorrt", (), "fp16")
     with pytest.raises(ExportError, match="fp16 does not score as the trained network"):
         export_bundle(checkpoint, good, tmp_path / "b.rdx", precision="fp16", tolerance=strict)
 
@@ -196,23 +201,64 @@ def test_rounding_stands_in_for_half_precision(
     bundle = exported_as(executed)
     stored = "fp16" if executed == "fp16" else "fp32"
     mapper = AnomalyMapper(bundle.manifest.map, bundle.manifest.scales)
-    rounded = RoundedNetwork(bundle.network(stored), executed)
+    file = bundle.network(stored)
+    rounded = RoundedNetwork(file, executed)
     real = TorchEngine(bundle, "cpu", precision=executed)
-    exact = TorchEngine(bundle, "cpu", precision="fp32") if executed == "bf16" else None
+    exact = OpenVINONetwork(file, "fp32")
     for path in list_images(parts / "test")[:3]:
         image = to_input([read_image(path)], bundle.manifest.input)
-        a, b = (
-            mapper.maps(c.teacher, c.student)
-            for c in (next(rounded.run(image)), next(real.run(image)))
+        a, b, c = (
+            mapper.maps(chunk.teacher, chunk.student)
+            for chunk in (next(network.run(image)) for network in (rounded, real, exact))
         )
-        scale = bundle.manifest.executions[0].threshold.value
-        assert not np.array_equal(a, b)  # sums are in another order
-        assert np.abs(a - b).max() < WIDE[executed][1] * scale
-        if exact is not None:
-            chunk = next(exact.run(image))
-            c = mapper.maps(chunk.teacher, chunk.student)
-            # The same order of magnitude of error.
-            assert 0.2 < np.abs(a - c).mean() / np.abs(b - c).mean() < 5
+        # Not the same errors, since sums are in another order, but of the same size.
+        assert 0.2 < np.abs(a - c).mean() / np.abs(b - c).mean() < 5
+
+
+def test_verdicts_that_differ() -> None:
+    rng = np.random.default_rng(0)
+    good = rng.normal(1, 0.1, 40).astype(np.float32)
+    spec = calibrate_threshold(good)
+
+    def differ(scores: NDArray[np.float32]) -> int | None:
+        other = NetworkMaps(scores, [good[:1]])
+        wide = (1e9, 1e9)
+        trained = NetworkMaps(good, [good[:1]])
+        made = check_execution("x", wide, "test", trained, other, spec, calibrate_threshold(scores))
+        return made.verdicts_that_differ
+
+    assert differ(good) == differ(1.3 * good) == 0  # a shift is what the threshold is for
+    order = np.argsort(good)
+    swapped = good.copy()
+    swapped[order[-1]], swapped[order[0]] = good[order[0]], good[order[-1]]
+    assert differ(swapped) == 2  # another image is the one that stands out
+
+
+def test_int8_is_what_it_says(exported_as: Callable[..., Bundle]) -> None:
+    """Unsigned activations, weights of seven bits where the sums of two products could overflow,
+    few float layers: as stored and as executed."""
+    bundle = exported_as("int8")
+    graph = onnx.load(bundle.network("int8")).graph
+    constants = {c.name: numpy_helper.to_array(c) for c in graph.initializer}
+    makers = {name: node for node in graph.node for name in node.output}
+    activations = [n for n in graph.node if n.op_type == "QuantizeLinear"]
+    assert len(activations) > 20
+    assert {constants[n.input[2]].dtype for n in activations} == {np.dtype(np.uint8)}
+    convolutions = [n for n in graph.node if n.op_type in ("Conv", "ConvTranspose")]
+    floats = [n.name for n in convolutions if n.input[1] not in makers]
+    # The layers of few channels at half the input's size, of teacher and none of the student.
+    assert len(floats) == 3
+    for node in convolutions:
+        if node.name not in floats:
+            weights = constants[makers[node.input[1]].input[0]]
+            assert weights.dtype == np.int8
+            depthwise = weights.shape[1] == 1  # its products are summed one by one
+            assert np.abs(weights.astype(int)).max() <= (127 if depthwise else 64)
+
+    engine = OpenVINONetwork(bundle.network("int8"), "int8")
+    assert engine.convolutions["u8"] + engine.convolutions["i8"] == len(convolutions) - len(floats)
+    with pytest.raises(EngineError, match=r"asked for fp32, OpenVINO .* executes"):
+        OpenVINONetwork(bundle.network("int8"), "fp32")
 
 
 def test_mul_fusion(checkpoint: Checkpoint, parts: Path, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from rdx_fast.doctor import examine
 from rdx_fast.engines import openvino
 from rdx_fast.errors import EngineError
 from rdx_fast.images import list_images, read_image
+from rdx_fast.kernels import driver
 from rdx_fast.manifest import PRECISIONS, STORED, Manifest
 from rdx_fast.precision import FASTEST_FIRST, choose
 
@@ -61,10 +62,9 @@ def test_float16_is_never_run_as_bfloat16(exported_as: Callable[..., Bundle]) ->
     half = exported_as("fp16").manifest
     for capabilities in (AVX2, ZEN4):
         assert choose(half, "openvino", capabilities).execution.label == "fp32 of network fp16"
-        with pytest.raises(EngineError, match="nothing to run as fp16 with openvino"):
-            choose(half, "openvino", capabilities, "fp16")
-        with pytest.raises(EngineError, match="nothing to run as bf16 with openvino"):
-            choose(half, "openvino", capabilities, "bf16")
+        for precision in ("fp16", "bf16", "int8"):
+            with pytest.raises(EngineError, match="of which fp32 of network fp16 can run here"):
+                choose(half, "openvino", capabilities, precision)
     assert choose(half, "openvino", GRANITE_RAPIDS, "fp16").execution.label == "fp16"
 
 
@@ -74,8 +74,6 @@ def test_gpus(whole_bundle: Bundle) -> None:
     assert choose(manifest, "tensorrt", (), "int8").execution.stored == "int8_symmetric"
     assert choose(manifest, "torch").execution.label == "fp16"
     assert choose(manifest, "torch", (), "bf16").execution.label == "bf16 of network fp32"
-    with pytest.raises(EngineError, match="nothing to run as int8 with torch"):
-        choose(manifest, "torch", (), "int8")
 
 
 def test_the_table_is_of_what_there_is() -> None:
@@ -91,7 +89,7 @@ def test_named_precisions(whole_bundle: Bundle, parts: Path) -> None:
     by_precision = {e.executed: e for e in whole_bundle.manifest.executions if e.stored != "fp16"}
     for precision, needs in (("fp32", "FP32"), ("bf16", "BF16"), ("int8", "INT8")):
         if needs not in able:
-            with pytest.raises(EngineError, match=f"nothing to run as {precision}"):
+            with pytest.raises(EngineError, match=f"this processor lacks {needs}"):
                 Detector(whole_bundle.path, "openvino", precision=precision)
             continue
         with Detector(whole_bundle.path, "openvino", precision=precision) as detector:
@@ -110,20 +108,40 @@ def test_named_precisions(whole_bundle: Bundle, parts: Path) -> None:
         Detector(detector.engine, precision="fp32")
 
 
-def test_an_engine_that_would_execute_something_else_is_refused(
-    whole_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+def test_auto_leaves_to_the_cpu_what_tensorrt_does_not_run(
+    whole_bundle: Bundle, exported_as: Callable[..., Bundle], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As if the CPU had what it has not, or OpenVINO did as it likes."""
-    manifest = holding(whole_bundle.manifest, "fp32", "bf16 of network fp32")
-    bundle = Bundle(whole_bundle.path, manifest)
-    other = "BF16" in openvino.capabilities()
-    monkeypatch.setattr(openvino, "capabilities", lambda: frozenset(AVX2 if other else ZEN4))
-    if other:
-        with Detector(open_engine(bundle, "openvino")) as detector:
-            assert detector.engine.execution.label == "fp32"
-    else:
-        with pytest.raises(EngineError, match=r"asked for bf16, OpenVINO .* would execute f32"):
-            open_engine(bundle, "openvino")
+    class SomeGpu:
+        architecture = 86
+
+        def __init__(self, _: int) -> None: ...
+        def __enter__(self) -> SomeGpu:
+            return self
+
+        def __exit__(self, *_: object) -> None: ...
+
+    monkeypatch.setattr(driver, "Gpu", SomeGpu)
+    whole = exported_as("int8")
+    without_twin = Bundle(whole.path, holding(whole.manifest, "int8"))
+    with pytest.warns(UserWarning, match="the CPU is used, though there is a GPU: bundle part"):
+        engine = open_engine(without_twin)
+    assert engine.description.startswith("openvino")
+    engine.close()
+
+
+def test_words_of_what_cannot_be_run(whole_bundle: Bundle) -> None:
+    manifest = whole_bundle.manifest
+    for backend, capabilities, precision, words in (
+        ("openvino", AVX2, "bf16", r"this processor lacks BF16\. The bundle holds fp32, bf16 of"),
+        ("openvino", AVX2, "fp16", r"this processor lacks FP16"),
+        ("tensorrt", (), "bf16", r"it runs no bf16 \(openvino, torch may\)"),
+        ("torch", (), "int8", r"it runs no int8 \(openvino, tensorrt may\)"),
+    ):
+        with pytest.raises(EngineError, match=words):
+            choose(manifest, backend, capabilities, precision)
+    small = holding(manifest, "fp32")
+    with pytest.raises(EngineError, match=r"the bundle holds no int8 for it\. .* --precision auto"):
+        choose(small, "openvino", AVX2, "int8")
 
 
 def test_doctor_says_what_runs_here(whole_bundle: Bundle, exported_as) -> None:

@@ -80,7 +80,7 @@ def test_bf16(exported_as: Callable[..., Bundle], parts: Path) -> None:
 def test_what_torch_does_not_run(
     exported_as: Callable[..., Bundle], bundle: Bundle, tmp_path: Path
 ) -> None:
-    with pytest.raises(EngineError, match=r"nothing to run as a network with torch .* holds int8"):
+    with pytest.raises(EngineError, match=r"torch: nothing in the bundle .* holds int8"):
         TorchEngine(exported_as("int8"), "cpu")
     model = onnx.load(bundle.network("fp32"))
     model.graph.node[0].op_type = "Hardmax"

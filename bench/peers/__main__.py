@@ -76,6 +76,7 @@ def main(
             "frame": list(np.load(camera_frames, mmap_mode="r").shape[1:]),
             "threads": threads,
             "rounds": rounds,
+            "timed_only": timed_only,
             "visit": VISIT,
         }
         visits = np.median(times, axis=2)
@@ -115,7 +116,7 @@ def _check(
         threshold = (case.execution or default).threshold.value
         scored = Scored(peer.name, peer.executed, scores, threshold)
         published = published or scored  # it comes first
-        rows.append(agreement(scored, published if case.same else None, defective, case.same_map))
+        rows.append(agreement(scored, published if case.same else None, defective, case.largest))
     return rows
 
 

@@ -12,6 +12,7 @@ from rdx_fast.evaluation.metrics import auroc
 # Largest difference of a score from the published pipeline's, as a share of the published
 # threshold, of the same network executed in float32, on frames of its own size.
 EXACT = 1e-3
+OTHER_BORDER = 0.02
 # Largest difference of the image AUROC, of the same network in any precision.
 AUROC = 0.03
 # A peer that says nothing gives one value, or some constants. More is not asked of a set of images:
@@ -32,14 +33,14 @@ def agreement(
     peer: Scored,
     published: Scored | None,
     defective: NDArray[np.bool_],
-    same_map: bool = True,
+    largest: float = EXACT,
 ) -> dict[str, Any]:
     """What a row says of a peer's scores. ``published``: the published pipeline's of the same
-    network, None for another network; ``defective: [n]``; ``same_map``: whether the peer makes the
-    published map of the features.
+    network, None for another network; ``defective: [n]``; ``largest``: difference of a score that
+    float32 may have, as a share of the published threshold.
 
     Raises ``RuntimeError`` for scores that are not finite or take few values; and of the same
-    network, if float32 and the same map do not score as published, or if any does not rank good and
+    network, if float32 does not score as published, or if any precision does not rank good and
     defective parts about as well.
     """
     scores = peer.scores
@@ -52,7 +53,7 @@ def agreement(
     difference = float(np.abs(scores - published.scores).max()) / published.threshold
     differ = (scores > peer.threshold) != (published.scores > published.threshold)
     row |= {"score_difference": round(difference, 6), "verdicts_that_differ": int(differ.sum())}
-    if same_map and peer.executed == "fp32" and not difference <= EXACT:
+    if peer.executed == "fp32" and not difference <= largest:
         raise RuntimeError(f"{peer.name} executes fp32 and does not score as published: {row}")
     wanted = auroc(defective, published.scores.astype(np.float32))
     if abs(found - wanted) > AUROC:

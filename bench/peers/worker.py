@@ -3,7 +3,8 @@
 Reads commands as JSON lines and answers each with one: ``{"frames": FILE}`` loads a ``.npy`` of
 uint8 ``[N, H, W, 3]`` RGB; ``{"score": [i, ...]}`` scores those frames one by one,
 ``{"maps": FILE}`` keeps the last map. Only the call that a user would make is timed. Before that it
-says what arithmetic the opened network is executed in, as its runtime tells it. Runs without
+says what arithmetic the opened network is executed in, as its runtime tells it (torch and ONNX
+Runtime run float32 as they are called here, and are not asked). Runs without
 rdx_fast: each peer's module imports what it needs.
 """
 

@@ -231,8 +231,8 @@ def export(
         )
     data.print(tables.manifest_table(written.manifest))
     data.print(tables.executions_table(written.manifest))
-    for label, reason in written.manifest.left_out.items():
-        notes.print(f"note: {label} is not in the bundle: {reason}", markup=False)
+    for left in written.manifest.left_out:
+        notes.print(f"note: {left.label} is not in the bundle: {left.reason}", markup=False)
     threshold = written.manifest.executions[0].threshold
     if threshold.expected_false_reject_rate > threshold.false_reject_rate:
         notes.print(

@@ -17,6 +17,7 @@ from rdx_fast.engines.engine import (
     Progress,
 )
 from rdx_fast.errors import EngineError, MissingDependencyError, NoDriverError
+from rdx_fast.precision import choose
 
 __all__ = [
     "BACKENDS",
@@ -65,7 +66,7 @@ def open_engine(
     if backend in ("tensorrt", "torch") and on_cpu:
         raise ValueError(f"threads and mode are for CPUs, the backend is {backend!r}")
     if backend == "auto":
-        ready = not on_cpu and _gpu_is_ready(bundle, gpu or GpuOptions())
+        ready = not on_cpu and _gpu_is_ready(bundle, gpu or GpuOptions(), precision)
         backend = "tensorrt" if ready else "openvino"
     # Each takes longer to import than all the rest.
     if backend == "tensorrt":
@@ -89,7 +90,7 @@ def _open_torch(bundle: Bundle, gpu: GpuOptions, precision: str | None) -> Engin
     return TorchEngine(bundle, f"cuda:{gpu.device}", gpu, precision)
 
 
-def _gpu_is_ready(bundle: Bundle, gpu: GpuOptions) -> bool:
+def _gpu_is_ready(bundle: Bundle, gpu: GpuOptions, precision: str | None) -> bool:
     """Whether all is there that TensorRT and our kernels need; warns of a GPU that is not used."""
     if not any(map(find_spec, ("tensorrt", "tensorrt_rtx"))) or find_spec("cuda") is None:
         return False
@@ -99,6 +100,7 @@ def _gpu_is_ready(bundle: Bundle, gpu: GpuOptions) -> bool:
 
     try:
         with Gpu(gpu.device) as found:
+            choose(bundle.manifest, "tensorrt", (), precision)
             KernelLibrary(find_kernels(bundle.path), found.architecture)
             load_api().check(found.architecture)
     except (NoDriverError, MissingDependencyError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -41,6 +41,9 @@ _INFERENCE_TYPE = {
     "int8": ov.Type.f32,
 }
 
+# What then executes its convolutions, as OpenVINO names it.
+_EXECUTED = {"fp32": {"f32"}, "fp16": {"f16"}, "bf16": {"bf16"}, "int8": {"u8", "i8"}}
+
 
 def capabilities() -> frozenset[str]:
     """What OpenVINO says that this CPU executes natively, such as FP32, BF16, INT8."""
@@ -51,7 +54,7 @@ class OpenVINONetwork:
     """The network of an ONNX file on the CPU, compiled to execute one precision.
 
     ``executed``: "fp32", "fp16", "bf16" or "int8"; ``threads``, ``mode``: see ``OpenVINOEngine``.
-    ``shapes``: of input and outputs for one image, by name, -1 where the file leaves a size open.
+    ``convolutions``: how many of them are executed in what, by OpenVINO's names.
 
     Raises ``EngineError`` if OpenVINO refuses the network or would execute another precision.
     """
@@ -68,12 +71,7 @@ class OpenVINONetwork:
             config[props.inference_num_threads()] = threads
         self._compiled: ov.CompiledModel | None
         try:
-            model = CORE.read_model(file)
-            self.shapes = {
-                port.any_name: tuple(_size(d) for d in port.get_partial_shape())[1:]
-                for port in (*model.inputs, *model.outputs)
-            }
-            self._compiled = _compile(model, config, channels_last=True)
+            self._compiled = _compile(CORE.read_model(file), config, channels_last=True)
             # If most maps have to be turned round for that, they are better taken as they are.
             turned = _transposes(self._compiled)
             self._channels_last = 2 * turned <= len(self._compiled.outputs)
@@ -88,11 +86,13 @@ class OpenVINONetwork:
         self.mode = mode
         self.threads = int(self._compiled.get_property(props.inference_num_threads()))
         self.streams = int(self._compiled.get_property(props.num_streams()))
-        found = self._compiled.get_property(hint.inference_precision())
-        if found != wanted:
+        self.convolutions = _convolutions(self._compiled)
+        found = set(self.convolutions)
+        # Layers nearest the pixels are float in an int8 network, and all else is not.
+        if not found & _EXECUTED[executed] or (executed == "fp32" and found != {"f32"}):
             raise EngineError(
-                f"{file}: asked for {wanted.to_string()}, OpenVINO {ov.__version__} would execute "
-                f"{found.to_string()} on this CPU: choose another precision"
+                f"{file}: asked for {executed}, OpenVINO {ov.__version__} executes convolutions "
+                f"in {', '.join(sorted(found))} on this CPU: choose another precision"
             )
         self._local = threading.local()
 
@@ -173,15 +173,15 @@ class OpenVINOEngine:
         self.manifest = bundle.manifest
         self.execution, self._reason = choose(self.manifest, "openvino", capabilities(), precision)
         file = bundle.network(self.execution.stored)
+        self.manifest.check_network(file, network_shapes(file))
         self._network = OpenVINONetwork(file, self.execution.executed, threads, mode)
-        self.manifest.check_network(file, self._network.shapes)
         self.mode, self.threads = mode, self._network.threads
         self.streams = self._network.streams
 
     @property
     def description(self) -> str:
         return (
-            f"openvino {ov.__version__.split('-')[0]} CPU {' '.join(cpu_features())}, "
+            f"{' '.join(('openvino', ov.__version__.split('-')[0], 'CPU', *cpu_features()))}, "
             f"{self.execution.label} ({self._reason}), {self.mode}, threads {self.threads}, "
             f"streams {self.streams}"
         )
@@ -194,6 +194,21 @@ class OpenVINOEngine:
 
     def close(self) -> None:
         self._network.close()
+
+
+def network_shapes(file: Path) -> dict[str, tuple[int, ...]]:
+    """Of input and outputs of an ONNX file for one image, by name; -1 where it leaves a size open.
+
+    Raises ``EngineError`` if OpenVINO cannot read it.
+    """
+    try:
+        model = CORE.read_model(file)
+    except RuntimeError as error:
+        raise EngineError(f"OpenVINO cannot open {file}: {error}") from error
+    return {
+        port.any_name: tuple(_size(d) for d in port.get_partial_shape())[1:]
+        for port in (*model.inputs, *model.outputs)
+    }
 
 
 def _size(dimension: ov.Dimension) -> int:
@@ -211,6 +226,16 @@ def _compile(model: ov.Model, config: dict[Any, Any], channels_last: bool) -> ov
         layout = ov.Layout("NHWC" if channels_last else "NCHW")
         steps.output(index).tensor().set_layout(layout).set_element_type(ov.Type.f32)
     return CORE.compile_model(steps.build(), "CPU", config)
+
+
+def _convolutions(compiled: ov.CompiledModel) -> Counter[str]:
+    """How many convolutions are executed in which precision."""
+    facts = [op.get_rt_info() for op in compiled.get_runtime_model().get_ops()]
+    return Counter(
+        fact["runtimePrecision"].astype(str)
+        for fact in facts
+        if fact["layerType"].astype(str) in ("Convolution", "Deconvolution")
+    )
 
 
 def _transposes(compiled: ov.CompiledModel) -> int:
