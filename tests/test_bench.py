@@ -261,9 +261,8 @@ def test_overhead(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     assert row["overhead_share"] == [row["overhead_ms"][0] / alone] * 3
 
 
-def test_precisions(parts: Path, tmp_path: Path) -> None:
-    """Of an untrained network: what is computed, not how good it is."""
-    bundle = generated_bundle("efficientnet_lite0", "auto", tmp_path, size=64)
+def test_precisions(whole_bundle: Bundle, parts: Path, tmp_path: Path) -> None:
+    bundle = whole_bundle
     output = tmp_path / "rows.jsonl"
     arguments = [str(bundle.path), str(parts), "--rounds", "3", "--threads", "1"]
     command = typer.Typer()

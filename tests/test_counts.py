@@ -38,6 +38,7 @@ def test_operators_and_flops(method: str, backbone: str, networks: Path) -> None
     assert not kinds["Identity"]
 
 
+@pytest.mark.slow
 def test_instructions_of_kernels(tmp_path: Path) -> None:
     if shutil.which("valgrind") is None:
         pytest.skip("valgrind is not installed")

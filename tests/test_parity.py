@@ -51,6 +51,7 @@ def test_maps_are_the_published_ones(recording: str, batch: int) -> None:
         )
 
 
+@pytest.mark.slow
 def test_recordings_tell_the_gate_apart() -> None:
     # Otherwise a network without it could pass for one with it.
     guided, plain = (np.load(DATA / f"urd_{injection}.npz") for injection in ("guided", "plain"))
