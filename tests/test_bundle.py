@@ -273,6 +273,7 @@ JUNK = st.recursive(
 )
 
 
+@pytest.mark.hypothesis  # it does not see by itself that this is its own
 @pytest.mark.parametrize("kind", ["altered", "signed", "format 1"])
 def test_random_edits(bundle: Bundle, kind: str) -> None:
     """Of a manifest with a checksum, whatever is not what was exported is refused. Signed anew, and
