@@ -120,15 +120,17 @@ def check_execution(
     """Compare an execution with the trained network. Raises ``ExportError`` if they differ by more
     than ``tolerance``, of a score and of a pixel, as a share of the threshold."""
     scale = trained_threshold.value
-    difference = float(np.abs(found.scores - trained.scores).max())
-    pixel = max(float(np.abs(f - t).max()) for f, t in zip(found.maps, trained.maps, strict=True))
+    largest = float(np.abs(found.scores - trained.scores).max())
+    pixels = zip(found.maps, trained.maps, strict=True)
+    score_difference = largest / scale
+    map_difference = max(float(np.abs(f - t).max()) for f, t in pixels) / scale
     score_tolerance, map_tolerance = tolerance
     # Written so that NaN fails.
-    if not (difference <= score_tolerance * scale and pixel <= map_tolerance * scale):
+    if not (score_difference <= score_tolerance and map_difference <= map_tolerance):
         raise ExportError(
             f"{label} does not score as the trained network: over {len(trained.scores)} images "
-            f"scores differ by up to {difference / scale:.2%} of the threshold (allowed "
-            f"{score_tolerance:.2%}), over {len(trained.maps)} images maps by {pixel / scale:.2%} "
+            f"scores differ by up to {score_difference:.2%} of the threshold (allowed "
+            f"{score_tolerance:.2%}), over {len(trained.maps)} images maps by {map_difference:.2%} "
             f"(allowed {map_tolerance:.2%}). Choose a higher precision (fp32 is exact)"
         )
     spread = float(trained.scores.std())
@@ -136,11 +138,11 @@ def check_execution(
         checked_by=checked_by,
         images=len(trained.scores),
         map_images=len(trained.maps),
-        score_difference=difference / scale,
+        score_difference=score_difference,
         score_tolerance=score_tolerance,
-        map_difference=pixel / scale,
+        map_difference=map_difference,
         map_tolerance=map_tolerance,
-        score_difference_of_spread=difference / spread if spread > 0 else None,
+        score_difference_of_spread=largest / spread if spread > 0 else None,
         verdicts_that_differ=_verdicts_that_differ(trained, found, threshold.false_reject_rate),
     )
 

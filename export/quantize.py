@@ -55,7 +55,7 @@ def quantize(
         advanced_parameters=nncf.AdvancedQuantizationParameters(
             disable_bias_correction=not correct_bias,
             # CPUs without VNNI add products of bytes in 16 bits. Weights of seven bits keep within
-            # them, so that every CPU gives the same scores.
+            # them, so that no sum overflows on any CPU.
             overflow_fix=nncf.OverflowFix.ENABLE,
         ),
     )

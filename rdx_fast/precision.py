@@ -18,9 +18,10 @@ class Option(NamedTuple):
     needs: str | None = None
 
 
-# What each backend runs, fastest first. int8 before float32 and bfloat16 on CPUs is measured
-# (docs/precision.md), the order on GPUs is what their arithmetic promises. float16 on a CPU has not
-# been measured: it comes last and runs if nothing else can, or if it is asked for.
+# What each backend runs, fastest first. int8 before float32 on CPUs is measured
+# (docs/precision.md); where bfloat16 comes, and the order on GPUs, is what their arithmetic
+# promises. float16 on a CPU has not been measured: it comes last and runs if nothing else can, or
+# if it is asked for.
 FASTEST_FIRST = {
     "openvino": (
         Option("int8", "int8", "INT8"),

@@ -10,7 +10,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -217,42 +216,44 @@ def test_station_command(bundle: Bundle, parts: Path, tmp_path: Path) -> None:
 
 
 def test_a_signal_ends_the_station_whenever_it_comes() -> None:
-    """At each step that Python takes in the wait: at one that holds a lock, nothing may need it."""
+    """At each step that Python takes until it waits: at one that holds a lock, nothing may need
+    it."""
     before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
+    traced_before, profiled_before = sys.gettrace(), sys.getprofile()
+    steps, moment, steps_until_it_waits = 0, -1, 0
 
     def traced(frame: FrameType, event: str, argument: Any) -> Callable[..., Any]:
-        nonlocal step
+        nonlocal steps
         frame.f_trace_opcodes = True
-        step += 1
-        if step == moment:
+        steps += 1
+        if steps == moment:
             signal.raise_signal(signal.SIGTERM)
         return traced
 
-    def send() -> None:
-        sent.append(moment)
-        os.kill(os.getpid(), signal.SIGTERM)
+    def profiled(frame: FrameType, event: str, argument: Any) -> None:
+        nonlocal steps_until_it_waits
+        if event == "c_call" and argument.__name__ == "get":
+            steps_until_it_waits = steps
+            signal.raise_signal(signal.SIGTERM)
 
-    moment = 0
-    sent: list[int] = []
     try:
-        # Until the signal would come at a step that is not taken before it waits.
-        while not sent:
-            moment += 1
+        wait = end_by_signal()
+        sys.setprofile(profiled)
+        sys.settrace(traced)
+        wait()
+        sys.setprofile(profiled_before)
+        assert steps_until_it_waits > 10
+        for moment in range(1, steps_until_it_waits + 1):  # noqa: B007 -- it is read in traced
+            sys.settrace(None)
             wait = end_by_signal()
-            step = 0
-            late = threading.Timer(0.5, send)
-            late.start()
+            steps = 0
             sys.settrace(traced)
-            try:
-                wait()
-            finally:
-                sys.settrace(None)
-            late.cancel()
-            late.join()
+            wait()
     finally:
+        sys.settrace(traced_before)
+        sys.setprofile(profiled_before)
         for number, handler in before.items():
             signal.signal(number, handler)
-    assert moment > 10
 
 
 @pytest.mark.parametrize(

@@ -88,7 +88,8 @@ class OpenVINONetwork:
         self.streams = int(self._compiled.get_property(props.num_streams()))
         self.convolutions = _convolutions(self._compiled)
         found = set(self.convolutions)
-        # Layers nearest the pixels are float in an int8 network, and all else is not.
+        # An int8 network has float layers: those nearest the pixels, and what the CPU has no int8
+        # for, such as large transposed convolutions without AVX-512.
         if not found & _EXECUTED[executed] or (executed == "fp32" and found != {"f32"}):
             raise EngineError(
                 f"{file}: asked for {executed}, OpenVINO {ov.__version__} executes convolutions "
