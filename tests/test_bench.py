@@ -262,16 +262,15 @@ def test_overhead(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_precisions(whole_bundle: Bundle, parts: Path, tmp_path: Path) -> None:
-    bundle = whole_bundle
     output = tmp_path / "rows.jsonl"
-    arguments = [str(bundle.path), str(parts), "--rounds", "3", "--threads", "1"]
+    arguments = [str(whole_bundle.path), str(parts), "--rounds", "3", "--threads", "1"]
     command = typer.Typer()
     command.command()(precisions.main)
     done = CliRunner().invoke(command, [*arguments, "--output", str(output)])
     assert done.exit_code == 0, done.output
     assert "stored as int8" in " ".join(done.output.split())
     rows = [json.loads(line) for line in output.read_text().splitlines()]
-    assert len(rows) == len(bundle.manifest.executions)
+    assert len(rows) == len(whole_bundle.manifest.executions)
     fp32 = rows[0]
     assert (fp32["stored"], fp32["executed"]) == ("fp32", "fp32")
     assert (fp32["score_shift_largest"], fp32["verdicts_that_differ"]) == (0, 0)

@@ -179,10 +179,7 @@ def test_an_int8_bundle_wants_its_symmetric_twin(
     whole = exported_as("int8")
     kept = tuple(e for e in whole.manifest.executions if e.stored == "int8")
     old = Bundle(whole.path, replace(whole.manifest, executions=kept))
-    with pytest.raises(
-        EngineError,
-        match=r"tensorrt: nothing .* holds int8, of which nothing",
-    ):
+    with pytest.raises(EngineError, match=r"tensorrt: nothing .* holds int8, of which nothing"):
         prepare_plan(old, None, AMPERE)
 
 
