@@ -77,6 +77,11 @@ def main(
             opened = generated_bundle(backbone, "fp16", Path(folder))
         else:
             opened = open_bundle(bundle)
+        if not any(e.executed == "fp32" for e in opened.manifest.executions):
+            raise typer.BadParameter(
+                f"{opened.path} holds nothing to execute in float32 on the CPU, which scores are "
+                f"compared with: export it with --precision auto or fp16"
+            )
         frames = real_frames(dataset) if dataset is not None else drawn_frames(opened)
         for row in (
             *measure_kernels(),

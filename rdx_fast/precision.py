@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from rdx_fast.errors import EngineError
-from rdx_fast.manifest import PRECISIONS, ExecutionSpec, Manifest
+from rdx_fast.manifest import PRECISIONS, ExecutionSpec, Manifest, execution_label
 
 
 class Option(NamedTuple):
@@ -50,55 +50,77 @@ class Choice(NamedTuple):
     reason: str
 
 
-def choose(
+def choices(
     manifest: Manifest,
     backend: str,
     capabilities: Collection[str] = (),
     precision: str | None = None,
-) -> Choice:
-    """Choose an execution of a bundle.
+) -> list[Choice]:
+    """Executions of a bundle that a processor has the instructions for, fastest first.
 
     ``backend``: a key of ``FASTEST_FIRST``; ``capabilities``: of the processor; ``precision``: the
-    executed precision that is wanted, None for the fastest. Only what passed its check at export is
-    in a bundle, so only that is chosen.
+    executed precision that is wanted, None for any. Only what passed its check at export is in a
+    bundle, so only that is chosen.
 
     Raises ``ValueError`` for an unknown precision, ``EngineError`` if there is no such execution.
     """
     if precision is not None and precision not in PRECISIONS:
         raise ValueError(f"precision is {precision!r}, wanted one of {', '.join(PRECISIONS)}")
     held = {(e.stored, e.executed): e for e in manifest.executions}
-    order = FASTEST_FIRST[backend]
-    able = [o for o in order if o.needs is None or o.needs in capabilities]
+    able = [o for o in FASTEST_FIRST[backend] if o.needs is None or o.needs in capabilities]
     here = [held[o.stored, o.executed] for o in able if (o.stored, o.executed) in held]
     found = [e for e in here if precision in (None, e.executed)]
-    if found:
-        labels = ", ".join(e.label for e in here)
-        reason = f"fastest here of {labels}" if precision is None else "as asked for"
-        return Choice(found[0], reason if len(here) > 1 else "the only one here")
-    raise EngineError(
-        f"bundle {manifest.name}, backend {backend}: {_why_not(manifest, order, able, precision)}. "
-        f"The bundle holds {', '.join(e.label for e in manifest.executions)}, of which "
-        f"{', '.join(e.label for e in here) or 'nothing'} can run here: choose another precision "
-        f"or backend, or export with --precision auto"
-    )
+    if not found:
+        raise EngineError(
+            f"bundle {manifest.name}, backend {backend}: "
+            f"{_why_not(manifest, backend, able, precision)}. {_advice(here)}"
+        )
+    if len(here) == 1:
+        return [Choice(found[0], "the only one that runs here")]
+    if precision is not None:
+        return [Choice(execution, "as asked for") for execution in found]
+    labels = [execution.label for execution in here]
+    return [
+        Choice(execution, f"fastest here of {', '.join(labels[rank:])}")
+        for rank, execution in enumerate(found)
+    ]
+
+
+def choose(
+    manifest: Manifest,
+    backend: str,
+    capabilities: Collection[str] = (),
+    precision: str | None = None,
+) -> Choice:
+    """The fastest of ``choices``."""
+    return choices(manifest, backend, capabilities, precision)[0]
 
 
 def _why_not(
-    manifest: Manifest, order: Sequence[Option], able: Sequence[Option], precision: str | None
+    manifest: Manifest, backend: str, able: Sequence[Option], precision: str | None
 ) -> str:
-    """Why nothing of ``order`` that executes ``precision`` can be run."""
-    if precision is None:
-        return "nothing in the bundle runs here"
-    options = [o for o in order if o.executed == precision]
+    """Why nothing is run that executes ``precision``: a reason for each way to execute it."""
+    options = [o for o in FASTEST_FIRST[backend] if precision in (None, o.executed)]
     if not options:
         others = [
-            b for b, all_of in FASTEST_FIRST.items() if precision in {o.executed for o in all_of}
+            name
+            for name, all_of in FASTEST_FIRST.items()
+            if any(o.executed == precision for o in all_of)
         ]
-        return f"it runs no {precision} ({', '.join(others)} may)"
-    usable = {(o.stored, o.executed) for o in options if o in able}
-    if not usable:
-        return f"this processor lacks {', '.join(str(o.needs) for o in options)}"
-    for left in manifest.left_out:
-        if (left.stored, left.executed) in usable:
-            return f"{left.label} was left out at export ({left.reason})"
-    return f"the bundle holds no {precision} for it"
+        return f"this backend does not execute {precision} (backend {' or '.join(others)} does)"
+    reasons = {left.label: f"was left out at export ({left.reason})" for left in manifest.left_out}
+    found = []
+    for option in options:
+        label = execution_label(option.stored, option.executed)
+        if option not in able:
+            found.append(f"{label} needs {option.needs}, which this processor lacks")
+        else:
+            found.append(f"{label} {reasons.get(label, 'is not in the bundle')}")
+    return "; ".join(found)
+
+
+def _advice(here: Sequence[ExecutionSpec]) -> str:
+    other = "export it with another --precision, or choose another backend"
+    if not here:
+        return f"Nothing of the bundle runs here: {other}"
+    return f"Choose {' or '.join(e.label for e in here)}, which the bundle holds, {other}"

@@ -62,6 +62,11 @@ def as_bundle(folder: Path, method: str, backbone: str, precision: str, like: Ma
     return Bundle(path, manifest)
 
 
+def operators(bundle: Bundle, stored: str) -> list[str]:
+    """Of a network's graph, in its order."""
+    return [node.op_type for node in onnx.load(bundle.network(stored)).graph.node]
+
+
 def recorded(folder: Path, method: str, backbone: str) -> tuple[np.ndarray, list[np.ndarray]]:
     """An input ``[2, 3, H, W]``, and the network's own maps of it, teacher first."""
     with np.load(folder / f"{method}-{backbone}.npz") as file:

@@ -1,38 +1,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 import torch
+from exported import operators
 from numpy.typing import NDArray
-from onnx import numpy_helper
 from trained import WIDE
 
 from rdx_fast import Detector
 from rdx_fast.bundle import Bundle
 from rdx_fast.calibration import calibrate_threshold
-from rdx_fast.engines.openvino import OpenVINONetwork
-from rdx_fast.engines.torch_engine import TorchEngine
 from rdx_fast.errors import BundleError, EngineError, ExportError
 from rdx_fast.export import check, export_bundle
-from rdx_fast.export.check import TOLERANCE, NetworkMaps, check_execution
+from rdx_fast.export.check import NetworkMaps, check_execution
 from rdx_fast.export.fold import fold_batch_norm
-from rdx_fast.export.precision import to_half
-from rdx_fast.export.reference import OnnxNetwork, RoundedNetwork
 from rdx_fast.images import list_images, read_image
 from rdx_fast.models import BACKBONES, METHODS, make_network
-from rdx_fast.postprocess import AnomalyMapper
 from rdx_fast.precision import choose
-from rdx_fast.preprocess import to_input
 from rdx_fast.training import Checkpoint
-
-
-def operators(bundle: Bundle, stored: str) -> list[str]:
-    return [node.op_type for node in onnx.load(bundle.network(stored)).graph.node]
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -191,28 +180,6 @@ def test_what_fails_its_check_is_left_out(
         choose(m, "tensorrt", (), "fp16")
 
 
-@pytest.mark.parametrize("executed", ["fp16", "bf16"])
-def test_rounding_stands_in_for_half_precision(
-    executed: str, exported_as: Callable[..., Bundle], parts: Path
-) -> None:
-    """Torch's own half precision is the same arithmetic, step by step, and much slower."""
-    bundle = exported_as(executed)
-    stored = "fp16" if executed == "fp16" else "fp32"
-    mapper = AnomalyMapper(bundle.manifest.map, bundle.manifest.scales)
-    file = bundle.network(stored)
-    rounded = RoundedNetwork(file, executed)
-    real = TorchEngine(bundle, "cpu", precision=executed)
-    exact = OpenVINONetwork(file, "fp32")
-    for path in list_images(parts / "test")[:3]:
-        image = to_input([read_image(path)], bundle.manifest.input)
-        a, b, c = (
-            mapper.maps(chunk.teacher, chunk.student)
-            for chunk in (next(network.run(image)) for network in (rounded, real, exact))
-        )
-        # Not the same errors, since sums are in another order, but of the same size.
-        assert 0.2 < np.abs(a - c).mean() / np.abs(b - c).mean() < 5
-
-
 def test_verdicts_that_differ() -> None:
     rng = np.random.default_rng(0)
     good = rng.normal(1, 0.1, 40).astype(np.float32)
@@ -230,33 +197,6 @@ def test_verdicts_that_differ() -> None:
     swapped = good.copy()
     swapped[order[-1]], swapped[order[0]] = good[order[0]], good[order[-1]]
     assert differ(swapped) == 2  # another image is the one that stands out
-
-
-def test_int8_is_what_it_says(exported_as: Callable[..., Bundle]) -> None:
-    """Unsigned activations, weights of seven bits where the sums of two products could overflow,
-    few float layers: as stored and as executed."""
-    bundle = exported_as("int8")
-    graph = onnx.load(bundle.network("int8")).graph
-    constants = {c.name: numpy_helper.to_array(c) for c in graph.initializer}
-    makers = {name: node for node in graph.node for name in node.output}
-    activations = [n for n in graph.node if n.op_type == "QuantizeLinear"]
-    assert len(activations) > 20
-    assert {constants[n.input[2]].dtype for n in activations} == {np.dtype(np.uint8)}
-    convolutions = [n for n in graph.node if n.op_type in ("Conv", "ConvTranspose")]
-    floats = [n.name for n in convolutions if n.input[1] not in makers]
-    # The layers of few channels at half the input's size, of teacher and none of the student.
-    assert len(floats) == 3
-    for node in convolutions:
-        if node.name not in floats:
-            weights = constants[makers[node.input[1]].input[0]]
-            assert weights.dtype == np.int8
-            depthwise = weights.shape[1] == 1  # its products are summed one by one
-            assert np.abs(weights.astype(int)).max() <= (127 if depthwise else 64)
-
-    engine = OpenVINONetwork(bundle.network("int8"), "int8")
-    assert engine.convolutions["u8"] + engine.convolutions["i8"] == len(convolutions) - len(floats)
-    with pytest.raises(EngineError, match=r"asked for fp32, OpenVINO .* executes"):
-        OpenVINONetwork(bundle.network("int8"), "fp32")
 
 
 def test_mul_fusion(checkpoint: Checkpoint, parts: Path, tmp_path: Path) -> None:
@@ -288,109 +228,6 @@ def test_engine_that_scores_differently_is_not_written(
     with pytest.raises(ExportError, match=f"{failing} does not score as the trained network"):
         export_bundle(checkpoint, good, output, precision=precision, tolerance=strict)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_what_half_precision_cannot_hold_stays_in_float32(
-    bundle: Bundle, checkpoint: Checkpoint, parts: Path, tmp_path: Path
-) -> None:
-    # The student's last scale is a linear head: a factor there leaves every cosine as it is.
-    network = dict(checkpoint.network)
-    network["student.heads.0.weight"] = network["student.heads.0.weight"] * 1e6
-    loud = replace(checkpoint, network=network)
-    good = list_images(parts / "calibration")
-    half = export_bundle(loud, good, tmp_path / "fp16.rdx", precision="fp16", tolerance=WIDE)
-    kept = [
-        constant.name
-        for constant in onnx.load(half.network("fp16")).graph.initializer
-        if constant.data_type == onnx.TensorProto.FLOAT and len(constant.dims) == 4
-    ]
-    assert kept == ["network.student.heads.0.weight"]
-    assert types(half) == (onnx.TensorProto.FLOAT16, onnx.TensorProto.FLOAT)
-    images = [read_image(p) for p in list_images(parts / "test")]
-    # In half precision really, as a GPU runs it.
-    with Detector(bundle.path) as a, Detector(TorchEngine(half, "cpu")) as b:
-        np.testing.assert_allclose(b.score(images).scores, a.score(images).scores, rtol=1e-2)
-
-
-def types(bundle: Bundle) -> tuple[int, int]:
-    """Of input and outputs, as ONNX numbers them."""
-    graph = onnx.load(bundle.network("fp16")).graph
-    (image,) = {value.type.tensor_type.elem_type for value in graph.input}
-    (maps,) = {value.type.tensor_type.elem_type for value in graph.output}
-    return image, maps
-
-
-def test_half_precision_runs_from_end_to_end(exported_as: Callable[..., Bundle]) -> None:
-    bundle = exported_as("fp16")
-    assert types(bundle) == (onnx.TensorProto.FLOAT16, onnx.TensorProto.FLOAT16)
-    assert "Cast" not in operators(bundle, "fp16")
-
-
-def loud_network() -> torch.nn.Module:
-    class Loud(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.quiet = torch.nn.Conv2d(3, 4, 1)
-            self.loud = torch.nn.Conv2d(4, 4, 1)
-            self.calm = torch.nn.Conv2d(4, 2, 1)
-
-        def forward(self, x: torch.Tensor) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-            a = torch.relu(self.quiet(x))
-            b = torch.relu(self.loud(a)) + a
-            return [a], [self.calm(b)]
-
-    network = Loud().eval()
-    with torch.no_grad():
-        network.loud.weight.copy_(torch.full((4, 4, 1, 1), 3e4))
-        network.calm.weight.mul_(1e-5)
-    return network
-
-
-def test_only_what_must_runs_in_float32() -> None:
-    torch.manual_seed(0)
-    network = loud_network()
-    image = torch.randn(2, 3, 8, 8)
-    with torch.no_grad():
-        expected = network(image)
-        half = to_half(torch.fx.symbolic_trace(network), [image])
-        found = half(image.half())
-    assert found[0][0].dtype == found[1][0].dtype == torch.float16
-    torch.testing.assert_close(found[1][0].float(), expected[1][0], rtol=1e-2, atol=1e-3)
-    weights = {name: p.dtype for name, p in half.named_parameters() if name.endswith("weight")}
-    assert weights == {
-        "quiet.weight": torch.float16,
-        "loud.weight": torch.float32,
-        "calm.weight": torch.float32,
-    }
-    naive = loud_network().half()
-    with torch.no_grad():
-        assert not torch.isfinite(naive(image.half())[1][0]).all()
-
-
-def test_the_symmetric_twin(exported_as: Callable[..., Bundle], parts: Path) -> None:
-    bundle = exported_as("int8")
-    twin = onnx.load(bundle.network("int8_symmetric"))
-    constants = {c.name: numpy_helper.to_array(c) for c in twin.graph.initializer}
-    quantisers = [n for n in twin.graph.node if n.op_type == "QuantizeLinear"]
-    assert len(quantisers) > 20
-    for node in twin.graph.node:
-        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
-            zero = constants[node.input[2]]
-            assert zero.dtype == np.int8
-            assert not zero.any()
-    assert [n.op_type for n in twin.graph.node] == operators(bundle, "int8")
-
-    mapper = AnomalyMapper(bundle.manifest.map, bundle.manifest.scales)
-    images = [to_input([read_image(p)], bundle.manifest.input) for p in list_images(parts / "test")]
-    scores = {}
-    for path in map(bundle.network, ("int8", "int8_symmetric")):
-        network = OnnxNetwork(path)
-        chunks = [next(network.run(image)) for image in images]
-        scores[path] = np.array([mapper(c.teacher, c.student).maxima[0] for c in chunks])
-    # Two roundings of eight bits, each of which may differ from the trained network as much.
-    allowed = TOLERANCE["int8"][0] * bundle.manifest.executions[0].threshold.value
-    np.testing.assert_allclose(*scores.values(), rtol=0, atol=allowed)
-    assert not np.array_equal(*scores.values())
 
 
 def test_choices(checkpoint: Checkpoint, parts: Path, tmp_path: Path, bundle: Bundle) -> None:

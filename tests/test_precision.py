@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from rdx_fast import Detector, open_engine
+from rdx_fast import Detector, engines, open_engine
 from rdx_fast.bundle import Bundle, open_bundle
 from rdx_fast.cpu import cpu_features
 from rdx_fast.doctor import examine
 from rdx_fast.engines import openvino
-from rdx_fast.errors import EngineError
+from rdx_fast.engines.openvino import OpenVINONetwork
+from rdx_fast.errors import EngineError, NotExecutedError
+from rdx_fast.export.check import TOLERANCE
 from rdx_fast.images import list_images, read_image
 from rdx_fast.kernels import driver
-from rdx_fast.manifest import PRECISIONS, STORED, Manifest
+from rdx_fast.manifest import PRECISIONS, STORED, LeftOut, Manifest
 from rdx_fast.precision import FASTEST_FIRST, choose
 
 AVX2 = {"FP32", "INT8"}
@@ -63,7 +71,7 @@ def test_float16_is_never_run_as_bfloat16(exported_as: Callable[..., Bundle]) ->
     for capabilities in (AVX2, ZEN4):
         assert choose(half, "openvino", capabilities).execution.label == "fp32 of network fp16"
         for precision in ("fp16", "bf16", "int8"):
-            with pytest.raises(EngineError, match="of which fp32 of network fp16 can run here"):
+            with pytest.raises(EngineError, match="Choose fp32 of network fp16, which"):
                 choose(half, "openvino", capabilities, precision)
     assert choose(half, "openvino", GRANITE_RAPIDS, "fp16").execution.label == "fp16"
 
@@ -121,6 +129,7 @@ def test_auto_leaves_to_the_cpu_what_tensorrt_does_not_run(
         def __exit__(self, *_: object) -> None: ...
 
     monkeypatch.setattr(driver, "Gpu", SomeGpu)
+    monkeypatch.setattr(engines, "find_spec", lambda name: name)  # whatever is installed
     whole = exported_as("int8")
     without_twin = Bundle(whole.path, holding(whole.manifest, "int8"))
     with pytest.warns(UserWarning, match="the CPU is used, though there is a GPU: bundle part"):
@@ -132,16 +141,113 @@ def test_auto_leaves_to_the_cpu_what_tensorrt_does_not_run(
 def test_words_of_what_cannot_be_run(whole_bundle: Bundle) -> None:
     manifest = whole_bundle.manifest
     for backend, capabilities, precision, words in (
-        ("openvino", AVX2, "bf16", r"this processor lacks BF16\. The bundle holds fp32, bf16 of"),
-        ("openvino", AVX2, "fp16", r"this processor lacks FP16"),
-        ("tensorrt", (), "bf16", r"it runs no bf16 \(openvino, torch may\)"),
-        ("torch", (), "int8", r"it runs no int8 \(openvino, tensorrt may\)"),
+        (
+            "openvino",
+            AVX2,
+            "bf16",
+            r"bf16 of network fp32 needs BF16, which this processor lacks\. Choose int8 or fp32, ",
+        ),
+        ("tensorrt", (), "bf16", r"does not execute bf16 \(backend openvino or torch does\)"),
+        ("torch", (), "int8", r"does not execute int8 \(backend openvino or tensorrt does\)"),
     ):
         with pytest.raises(EngineError, match=words):
             choose(manifest, backend, capabilities, precision)
     small = holding(manifest, "fp32")
-    with pytest.raises(EngineError, match=r"the bundle holds no int8 for it\. .* --precision auto"):
+    left = LeftOut("int8", "int8", "it scored otherwise")
+    with pytest.raises(EngineError, match=r"int8 is not in the bundle\. .* export it with another"):
         choose(small, "openvino", AVX2, "int8")
+    with pytest.raises(EngineError, match=r"int8 was left out at export \(it scored otherwise\)"):
+        choose(replace(small, left_out=(left,)), "openvino", AVX2, "int8")
+    with pytest.raises(EngineError, match=r"fp16 is not in the bundle; .* Nothing of the bundle"):
+        choose(holding(manifest, "bf16 of network fp32"), "tensorrt")
+
+
+def executing(counts: dict[str, int]) -> Callable[[object], Counter[str]]:
+    return lambda _: Counter(counts)
+
+
+@pytest.mark.parametrize(
+    ("executed", "counts", "opens"),
+    [
+        ("fp32", {"f32": 20}, True),
+        ("fp32", {"f32": 19, "i8": 1}, False),
+        ("fp32", {"f32": 19, "bf16": 1}, False),
+        ("fp32", {}, True),
+        ("int8", {"f32": 3, "i8": 17}, True),
+        ("int8", {"f32": 19, "i8": 1}, False),
+        ("int8", {"f32": 20}, False),
+        ("int8", {}, False),
+    ],
+)
+def test_what_is_executed_is_what_was_asked_for(
+    executed: str,
+    counts: dict[str, int],
+    opens: bool,
+    whole_bundle: Bundle,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whatever this CPU has: as if OpenVINO had compiled so many convolutions so."""
+    monkeypatch.setattr(openvino, "_convolutions", executing(counts))
+    file = whole_bundle.network(executed)
+    if opens:
+        OpenVINONetwork(file, executed, 1)
+        return
+    with pytest.raises(NotExecutedError, match=f"asked for {executed}, OpenVINO .* would execute"):
+        OpenVINONetwork(file, executed, 1)
+    with pytest.raises(NotExecutedError):
+        open_engine(whole_bundle, "openvino", 1, precision=executed)
+
+
+@pytest.mark.parametrize("executed", ["bf16", "fp16"])
+def test_half_precision_is_not_executed_otherwise(executed: str) -> None:
+    """No CPU has to have it for that."""
+    half = {"bf16": "bf16", "fp16": "f16"}[executed]
+    openvino._check_executed(Counter({half: 17, "f32": 3}), executed)
+    for counts in ({"f32": 20}, {half: 3, "f32": 17}, {"bf16" if half == "f16" else "f16": 20}):
+        with pytest.raises(NotExecutedError, match="choose another precision"):
+            openvino._check_executed(Counter(counts), executed)
+
+
+def test_the_next_runs_if_the_fastest_is_not_executed(
+    whole_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(openvino, "_convolutions", executing({"f32": 20}))
+    monkeypatch.setattr(openvino, "capabilities", lambda: AVX2)
+    engine = open_engine(whole_bundle, "openvino", 1)
+    assert engine.execution.label == "fp32"
+    assert ", fp32 (fastest here of fp32; not int8: asked for int8, OpenVINO" in engine.description
+    engine.close()
+
+
+@pytest.mark.parametrize("isa", ["AVX2", "AVX512_CORE", "AVX512_CORE_VNNI"])
+def test_a_bundle_runs_on_other_cpus(isa: str, whole_bundle: Bundle, parts: Path) -> None:
+    """Instructions of a newer CPU than ``isa`` hidden from OpenVINO, if this one has them."""
+    script = (
+        "import json, sys\nfrom pathlib import Path\nfrom rdx_fast import Detector\n"
+        "from rdx_fast.images import list_images, read_image\n"
+        "images = [read_image(p) for p in list_images(Path(sys.argv[2]))]\n"
+        "found = {}\n"
+        "for precision in ('int8', 'fp32'):\n"
+        "    with Detector(sys.argv[1], 'openvino', 1, precision=precision) as detector:\n"
+        "        result = detector.score(images)\n"
+        "    found[precision] = [result.scores.tolist(), result.is_anomalous.tolist()]\n"
+        "print(json.dumps(found))\n"
+    )
+    images = parts / "test"
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", script, str(whole_bundle.path), str(images)],
+        env=os.environ | {"ONEDNN_MAX_CPU_ISA": isa},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found = json.loads(done.stdout)
+    for precision, allowed in (("int8", TOLERANCE["int8"][0]), ("fp32", TOLERANCE["fp32"][0])):
+        with Detector(whole_bundle.path, "openvino", 1, precision=precision) as detector:
+            here = detector.score([read_image(p) for p in list_images(images)])
+        scores, verdicts = found[precision]
+        np.testing.assert_allclose(scores, here.scores, rtol=0, atol=allowed * here.threshold)
+        assert verdicts == here.is_anomalous.tolist()
 
 
 def test_doctor_says_what_runs_here(whole_bundle: Bundle, exported_as) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from anomalib.deploy import OpenVINOInferencer
+from executed import executed
 
 
 def inferencer(model: Path, threads: int) -> tuple[Any, str]:
@@ -17,5 +18,5 @@ def inferencer(model: Path, threads: int) -> tuple[Any, str]:
         found = opened.predict(frame)
         return np.ravel(found.pred_score)[0], np.squeeze(found.anomaly_map), {}
 
-    # Not asked for, so that it is what a user gets: bfloat16 where the CPU has it.
-    return score, opened.model.get_property("INFERENCE_PRECISION_HINT").to_string()
+    # No precision is asked for, so that it is what a user gets: bfloat16 where the CPU has it.
+    return score, executed(opened.model)

@@ -93,6 +93,7 @@ def onnxruntime(model: Path, threads: int) -> tuple[Any, str]:
 
 def openvino(model: Path, threads: int) -> tuple[Any, str]:
     import openvino as ov
+    from executed import executed
 
     manifest = _manifest(model)
     core = ov.Core()
@@ -102,7 +103,6 @@ def openvino(model: Path, threads: int) -> tuple[Any, str]:
         network, "CPU", {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads}
     )
     names = [o.any_name for o in compiled.outputs]
-    # Not asked for, so that it is what a user gets: bfloat16 where the CPU has it.
-    executed = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
     chain = _chain(manifest, lambda x: dict(zip(names, compiled([x]).to_tuple(), strict=True)))
-    return chain, executed
+    # No precision is asked for, so that it is what a user gets: bfloat16 where the CPU has it.
+    return chain, executed(compiled)

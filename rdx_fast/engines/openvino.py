@@ -20,9 +20,10 @@ from rdx_fast.bundle import Bundle
 from rdx_fast.cpu import cpu_features
 from rdx_fast.engines.engine import Chunk
 from rdx_fast.engines.host import HostChain
-from rdx_fast.errors import EngineError
+from rdx_fast.errors import EngineError, NotExecutedError
+from rdx_fast.manifest import Manifest
 from rdx_fast.postprocess import AnomalyMapper
-from rdx_fast.precision import choose
+from rdx_fast.precision import choices
 
 # One for the process, never let go: each core's CPU device gives its thread a stack for signals and
 # on its end puts back the one before. Ended out of turn, or by another thread, it leaves the thread
@@ -41,8 +42,8 @@ _INFERENCE_TYPE = {
     "int8": ov.Type.f32,
 }
 
-# What then executes its convolutions, as OpenVINO names it.
-_EXECUTED = {"fp32": {"f32"}, "fp16": {"f16"}, "bf16": {"bf16"}, "int8": {"u8", "i8"}}
+# How the names of the primitives that then execute its convolutions end.
+_EXECUTED = {"fp32": "f32", "fp16": "f16", "bf16": "bf16", "int8": "i8"}
 
 
 def capabilities() -> frozenset[str]:
@@ -53,14 +54,22 @@ def capabilities() -> frozenset[str]:
 class OpenVINONetwork:
     """The network of an ONNX file on the CPU, compiled to execute one precision.
 
-    ``executed``: "fp32", "fp16", "bf16" or "int8"; ``threads``, ``mode``: see ``OpenVINOEngine``.
-    ``convolutions``: how many of them are executed in what, by OpenVINO's names.
+    ``executed``: "fp32", "fp16", "bf16" or "int8"; ``threads``, ``mode``: see ``OpenVINOEngine``;
+    ``manifest``: what the network must have the inputs and outputs of. ``convolutions``: how many
+    are executed in f32, f16, bf16, i8, transposed ones left out.
 
-    Raises ``EngineError`` if OpenVINO refuses the network or would execute another precision.
+    Raises ``BundleError`` if the network is not the manifest's, ``EngineError`` if OpenVINO refuses
+    it, ``NotExecutedError`` if it would execute most convolutions in another precision, or any in
+    another than float32 if that is wanted.
     """
 
     def __init__(
-        self, file: Path, executed: str, threads: int | None = None, mode: str = "latency"
+        self,
+        file: Path,
+        executed: str,
+        threads: int | None = None,
+        mode: str = "latency",
+        manifest: Manifest | None = None,
     ) -> None:
         wanted = _INFERENCE_TYPE[executed]
         config: dict[Any, Any] = {
@@ -71,13 +80,16 @@ class OpenVINONetwork:
             config[props.inference_num_threads()] = threads
         self._compiled: ov.CompiledModel | None
         try:
-            self._compiled = _compile(CORE.read_model(file), config, channels_last=True)
+            network = CORE.read_model(file)
+            if manifest is not None:
+                manifest.check_network(file, _shapes(network))
+            self._compiled = _compile(network.clone(), config, channels_last=True)
             # If most maps have to be turned round for that, they are better taken as they are.
             turned = _transposes(self._compiled)
             self._channels_last = 2 * turned <= len(self._compiled.outputs)
             if not self._channels_last:
                 self._compiled = None  # not both in memory
-                self._compiled = _compile(CORE.read_model(file), config, channels_last=False)
+                self._compiled = _compile(network, config, channels_last=False)
         except RuntimeError as error:
             raise EngineError(f"OpenVINO cannot open {file}: {error}") from error
         scales = range(len(self._compiled.outputs) // 2)
@@ -87,14 +99,7 @@ class OpenVINONetwork:
         self.threads = int(self._compiled.get_property(props.inference_num_threads()))
         self.streams = int(self._compiled.get_property(props.num_streams()))
         self.convolutions = _convolutions(self._compiled)
-        found = set(self.convolutions)
-        # An int8 network has float layers: those nearest the pixels, and what the CPU has no int8
-        # for, such as large transposed convolutions without AVX-512.
-        if not found & _EXECUTED[executed] or (executed == "fp32" and found != {"f32"}):
-            raise EngineError(
-                f"{file}: asked for {executed}, OpenVINO {ov.__version__} executes convolutions "
-                f"in {', '.join(sorted(found))} on this CPU: choose another precision"
-            )
+        _check_executed(self.convolutions, executed)
         self._local = threading.local()
 
     def run(self, inputs: NDArray[np.float32]) -> Iterator[Chunk]:
@@ -153,7 +158,7 @@ class OpenVINOEngine:
     ``threads``: CPU threads, None for OpenVINO's choice. ``mode``: "latency" runs one image on all
     threads; "throughput" runs several images of a batch side by side. Images run one by one in
     either mode, so a score never depends on what else was in the batch. ``precision``: what is
-    executed, None for the fastest that the bundle holds and this CPU has (see ``choose``).
+    executed, None for the fastest that the bundle holds and this CPU executes (see ``choices``).
 
     Raises ``EngineError`` if the bundle holds nothing that this CPU runs in the precision, or if
     OpenVINO refuses the network or would execute another precision; ``BundleError`` if the network
@@ -172,10 +177,20 @@ class OpenVINOEngine:
         if threads is not None and threads < 1:
             raise ValueError(f"threads is {threads}, wanted at least 1, or None")
         self.manifest = bundle.manifest
-        self.execution, self._reason = choose(self.manifest, "openvino", capabilities(), precision)
-        file = bundle.network(self.execution.stored)
-        self.manifest.check_network(file, network_shapes(file))
-        self._network = OpenVINONetwork(file, self.execution.executed, threads, mode)
+        found = choices(self.manifest, "openvino", capabilities(), precision)
+        refused = ""
+        for choice in found:
+            file = bundle.network(choice.execution.stored)
+            executed = choice.execution.executed
+            try:
+                self._network = OpenVINONetwork(file, executed, threads, mode, self.manifest)
+            except NotExecutedError as error:
+                if choice is found[-1]:
+                    raise
+                refused += f"; not {choice.execution.label}: {error}"
+            else:
+                self.execution, self._reason = choice.execution, choice.reason + refused
+                break
         self.mode, self.threads = mode, self._network.threads
         self.streams = self._network.streams
 
@@ -197,18 +212,11 @@ class OpenVINOEngine:
         self._network.close()
 
 
-def network_shapes(file: Path) -> dict[str, tuple[int, ...]]:
-    """Of input and outputs of an ONNX file for one image, by name; -1 where it leaves a size open.
-
-    Raises ``EngineError`` if OpenVINO cannot read it.
-    """
-    try:
-        model = CORE.read_model(file)
-    except RuntimeError as error:
-        raise EngineError(f"OpenVINO cannot open {file}: {error}") from error
+def _shapes(network: ov.Model) -> dict[str, tuple[int, ...]]:
+    """Of inputs and outputs for one image, by name; -1 where the network leaves a size open."""
     return {
         port.any_name: tuple(_size(d) for d in port.get_partial_shape())[1:]
-        for port in (*model.inputs, *model.outputs)
+        for port in (*network.inputs, *network.outputs)
     }
 
 
@@ -230,13 +238,35 @@ def _compile(model: ov.Model, config: dict[Any, Any], channels_last: bool) -> ov
 
 
 def _convolutions(compiled: ov.CompiledModel) -> Counter[str]:
-    """How many convolutions are executed in which precision."""
+    """How many are executed in f32, f16, bf16, i8: what the name of their primitive ends with.
+
+    Transposed convolutions are left out: CPUs have few primitives for them, and a large one runs in
+    float32 where there is none.
+    """
     facts = [op.get_rt_info() for op in compiled.get_runtime_model().get_ops()]
     return Counter(
-        fact["runtimePrecision"].astype(str)
+        fact["primitiveType"].astype(str).rpartition("_")[2].lower()
         for fact in facts
-        if fact["layerType"].astype(str) in ("Convolution", "Deconvolution")
+        if fact["layerType"].astype(str) == "Convolution"
     )
+
+
+def _check_executed(convolutions: Counter[str], executed: str) -> None:
+    """Raises ``NotExecutedError`` unless most are executed in that precision; for fp32, all.
+
+    Others have float32 layers: int8 networks those nearest the pixels, half precision those that
+    leave its range.
+    """
+    wanted = _EXECUTED[executed]
+    count = convolutions[wanted]
+    total = convolutions.total()
+    if count < total if executed == "fp32" else 2 * count <= total:
+        found = ", ".join(f"{n} in {name}" for name, n in sorted(convolutions.items()))
+        raise NotExecutedError(
+            f"asked for {executed}, OpenVINO {ov.__version__.split('-')[0]} would execute "
+            f"convolutions otherwise on this CPU ({found or 'the network has none'}): choose "
+            f"another precision"
+        )
 
 
 def _transposes(compiled: ov.CompiledModel) -> int:
