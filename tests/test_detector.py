@@ -14,7 +14,7 @@ from trained import draw_part
 
 from rdx_fast import Detector, RdxError, open_engine
 from rdx_fast.bundle import Bundle
-from rdx_fast.engines import Chunk
+from rdx_fast.engines import Chunk, openvino
 from rdx_fast.engines.host import HostChain
 from rdx_fast.engines.openvino import OpenVINOEngine
 from rdx_fast.errors import EngineError
@@ -236,19 +236,24 @@ def test_what_was_not_inspected_is_never_ok(
         Detector(FaultyEngine(bundle, fault)).score(frames)
 
 
-@pytest.mark.parametrize("turned", [0, 6])
+@pytest.mark.parametrize("pooled", ["none", "all", "transposed"])
 @pytest.mark.parametrize("method", ["rd4ad"])
 @pytest.mark.parametrize("backbone", ["resnet18", "efficientnet_lite0"])
-def test_openvino_gives_the_maps_in_either_layout(
+def test_maps_of_openvino(
     bundle: Bundle,
     networks: Path,
     method: str,
     backbone: str,
-    turned: int,
+    pooled: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("rdx_fast.engines.openvino._transposes", lambda _: turned)
-    engine = OpenVINOEngine(as_bundle(networks, method, backbone, "fp32", bundle.manifest), 1)
+    made = as_bundle(networks, method, backbone, "fp32", bundle.manifest)
+    outputs = set(made.manifest.output_shapes())
+    find = openvino._transposed
+    if pooled != "transposed":
+        chosen = outputs if pooled == "all" else set()
+        monkeypatch.setattr(openvino, "_transposed", lambda _: chosen)
+    engine = OpenVINOEngine(made, 1)
     image, wanted = recorded(networks, method, backbone)
     starts = []
     for start, teacher, student in engine.run(image):
@@ -256,9 +261,10 @@ def test_openvino_gives_the_maps_in_either_layout(
         for found, all_wanted in zip([*teacher, *student], wanted, strict=True):
             scale = np.abs(all_wanted[start]).max()
             np.testing.assert_allclose(found[0], all_wanted[start], atol=5e-5 * scale)
-            last = found.strides[1] == found.itemsize  # channels-last
-            assert last == (turned == 0)
+            assert found.strides[1] == found.itemsize  # channels last
     assert starts == list(range(len(image)))
+    if pooled != "none":
+        assert find(engine._network._compiled) == set()
     engine.close()
 
 

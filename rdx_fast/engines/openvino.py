@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
+from openvino import opset8 as opset
 from openvino import properties as props
 from openvino.preprocess import PrePostProcessor
 from openvino.properties import hint
@@ -83,13 +84,10 @@ class OpenVINONetwork:
             network = CORE.read_model(file)
             if manifest is not None:
                 manifest.check_network(file, _shapes(network))
-            self._compiled = _compile(network.clone(), config, channels_last=True)
-            # If most maps have to be turned round for that, they are better taken as they are.
-            turned = _transposes(self._compiled)
-            self._channels_last = 2 * turned <= len(self._compiled.outputs)
-            if not self._channels_last:
+            self._compiled = _compile(network.clone(), config)
+            if transposed := _transposed(self._compiled):
                 self._compiled = None  # not both in memory
-                self._compiled = _compile(network, config, channels_last=False)
+                self._compiled = _compile(network, config, transposed)
         except RuntimeError as error:
             raise EngineError(f"OpenVINO cannot open {file}: {error}") from error
         scales = range(len(self._compiled.outputs) // 2)
@@ -141,8 +139,7 @@ class OpenVINONetwork:
 
     def _maps(self, request: ov.InferRequest, outputs: list[int]) -> list[Any]:
         """Views ``[1, C, h, w]`` of the request's buffers."""
-        maps = [request.get_output_tensor(i).data for i in outputs]
-        return [m.transpose(0, 3, 1, 2) for m in maps] if self._channels_last else maps
+        return [request.get_output_tensor(i).data.transpose(0, 3, 1, 2) for i in outputs]
 
     def _output(self, name: str) -> int:
         assert self._compiled is not None
@@ -225,16 +222,49 @@ def _size(dimension: ov.Dimension) -> int:
     return int(dimension.get_length()) if dimension.is_static else -1
 
 
-def _compile(model: ov.Model, config: dict[Any, Any], channels_last: bool) -> ov.CompiledModel:
-    """The network of one image, taking and giving float32."""
+def _compile(
+    model: ov.Model, config: dict[Any, Any], pooled: Collection[str] = ()
+) -> ov.CompiledModel:
+    """The network of one image, taking and giving float32, with channels last in its maps, as it
+    computes them. ``pooled``: outputs that pass an average of one sample, see ``_transposed``."""
     model.reshape([1, *(int(d.get_length()) for d in list(model.input().partial_shape)[1:])])
+    for result in model.get_results():
+        source = result.input_value(0)
+        if names := source.names & set(pooled):
+            one, none = [1, 1], [0, 0]
+            pool = opset.avg_pool(source, one, none, none, one, exclude_pad=True).output(0)
+            source.set_names(source.names - names)
+            pool.set_names(names)
+            result.input(0).replace_source_output(pool)
+    model.validate_nodes_and_infer_types()
     steps = PrePostProcessor(model)
     steps.input().tensor().set_element_type(ov.Type.f32)
     for index in range(len(model.outputs)):
         steps.output(index).model().set_layout(ov.Layout("NCHW"))
-        layout = ov.Layout("NHWC" if channels_last else "NCHW")
-        steps.output(index).tensor().set_layout(layout).set_element_type(ov.Type.f32)
+        steps.output(index).tensor().set_layout(ov.Layout("NHWC")).set_element_type(ov.Type.f32)
     return CORE.compile_model(steps.build(), "CPU", config)
+
+
+def _transposed(compiled: ov.CompiledModel) -> set[str]:
+    """Outputs whose axes are permuted and put back for nothing.
+
+    OpenVINO does so to a convolution with a residual sum, and not if anything lies between it and
+    the output; what is there must change no value, NaN included, and survive OpenVINO's
+    simplifications.
+    """
+    found = set()
+    for result in compiled.get_runtime_model().get_results():
+        node = result.input_value(0).get_node()
+        while (kind := _layer_type(node)) in ("Reorder", "Convert"):
+            node = node.input_value(0).get_node()
+        if kind == "Transpose":
+            found.add(result.get_friendly_name().partition("/")[0])
+    return found
+
+
+def _layer_type(node: ov.Node) -> str:
+    """Of a network as it is executed."""
+    return str(node.get_rt_info()["layerType"].astype(str))
 
 
 def _convolutions(compiled: ov.CompiledModel) -> Counter[str]:
@@ -243,11 +273,10 @@ def _convolutions(compiled: ov.CompiledModel) -> Counter[str]:
     Transposed convolutions are left out: CPUs have few primitives for them, and a large one runs in
     float32 where there is none.
     """
-    facts = [op.get_rt_info() for op in compiled.get_runtime_model().get_ops()]
     return Counter(
-        fact["primitiveType"].astype(str).rpartition("_")[2].lower()
-        for fact in facts
-        if fact["layerType"].astype(str) == "Convolution"
+        node.get_rt_info()["primitiveType"].astype(str).rpartition("_")[2].lower()
+        for node in compiled.get_runtime_model().get_ops()
+        if _layer_type(node) == "Convolution"
     )
 
 
@@ -267,9 +296,3 @@ def _check_executed(convolutions: Counter[str], executed: str) -> None:
             f"convolutions otherwise on this CPU ({found or 'the network has none'}): choose "
             f"another precision"
         )
-
-
-def _transposes(compiled: ov.CompiledModel) -> int:
-    """How often the network as it is executed changes the order of a map's axes."""
-    executed = compiled.get_runtime_model().get_ops()
-    return sum(op.get_rt_info()["layerType"].astype(str) == "Transpose" for op in executed)
