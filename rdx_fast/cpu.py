@@ -9,8 +9,8 @@ from pathlib import Path
 _FEATURES = (
     ("AVX2", {"avx2"}),
     ("AVX-512", {"avx512f"}),
-    ("VNNI", {"avx512_vnni", "avx_vnni"}),
-    ("BF16", {"avx512_bf16", "amx_bf16"}),
+    ("VNNI", {"avx512_vnni", "avx_vnni", "avx_vnni_int8"}),
+    ("BF16", {"avx512_bf16", "amx_bf16", "avx_ne_convert"}),
     ("FP16", {"avx512_fp16", "amx_fp16"}),
     ("AMX", {"amx_tile"}),
 )

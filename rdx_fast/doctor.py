@@ -10,16 +10,22 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from rdx_fast.bundle import Bundle
+from rdx_fast.bundle import open_bundle
 from rdx_fast.cpu import cpu_features
 from rdx_fast.engines.tensorrt.api import load_api
-from rdx_fast.errors import EngineError, MissingDependencyError, NoDriverError, install_command
+from rdx_fast.errors import (
+    BundleError,
+    EngineError,
+    MissingDependencyError,
+    NoDriverError,
+    install_command,
+)
 from rdx_fast.kernels.driver import Gpu
 from rdx_fast.kernels.launcher import BUILT
 from rdx_fast.kernels.native import ISAS
 from rdx_fast.kernels.variants import MANIFEST
 from rdx_fast.manifest import PRECISIONS
-from rdx_fast.precision import choose
+from rdx_fast.precision import able_options, choose, not_on_cpu
 
 # Packages of each extra, by what they are for.
 _OPTIONAL = (
@@ -54,14 +60,14 @@ class Finding:
     advice: str = ""
 
 
-def examine(bundle: Bundle | None = None) -> list[Finding]:
-    """Look at the machine and the installation, and at what of ``bundle`` runs here; nothing is
-    changed and torch is not imported."""
+def examine(bundle: Path | None = None) -> list[Finding]:
+    """Look at the machine and the installation, and at what of the bundle runs here; nothing is
+    changed and torch is not imported. A bundle that cannot be opened is a finding too."""
     return [
         Finding("rdx_fast", f"{version('rdx_fast')} in {Path(__file__).parent}", True),
         Finding("Python", f"{platform.python_version()} {sys.platform} {platform.machine()}", True),
         *_processor(),
-        *([] if bundle is None else [_chosen(bundle)]),
+        *([] if bundle is None else [_bundle(bundle)]),
         _gpu(),
         _tensorrt(),
         _gpu_kernels(),
@@ -82,10 +88,16 @@ def _processor() -> list[Finding]:
 
     from rdx_fast.engines.openvino import capabilities
 
-    precisions = [p for p in PRECISIONS if p.upper() in capabilities()]
+    able = {o.executed for o in able_options("openvino", capabilities())}
+    precisions = [p for p in PRECISIONS if p in able]
+    number = ov.__version__.split("-")[0]
     return [
         Finding("CPU", describe_cpu(cpu_features()), True),
-        Finding("OpenVINO", f"{ov.__version__.split('-')[0]}, runs {', '.join(precisions)}", True),
+        Finding(
+            "OpenVINO",
+            f"{ov.__version__.split('-')[0]}, executes {', '.join(precisions)} on this CPU",
+            True,
+        ),
     ]
 
 
@@ -99,15 +111,21 @@ def describe_cpu(features: Sequence[str] = ()) -> str:
     return ", ".join(filter(None, parts))
 
 
-def _chosen(bundle: Bundle) -> Finding:
-    """What the CPU would run of a bundle."""
+def _bundle(path: Path) -> Finding:
+    """What the CPU would run of a bundle, and why not the rest of it."""
     from rdx_fast.engines.openvino import capabilities
 
     try:
-        execution, reason = choose(bundle.manifest, "openvino", capabilities())
+        manifest = open_bundle(path).manifest
+    except BundleError as error:
+        return Finding(path.name, "cannot be opened", False, str(error))
+    try:
+        execution, reason = choose(manifest, "openvino", capabilities())
     except EngineError as error:
-        return Finding(bundle.path.name, "nothing that this CPU runs", False, str(error))
-    return Finding(bundle.path.name, f"runs as {execution.label} on the CPU ({reason})", True)
+        return Finding(path.name, "nothing that this CPU runs", False, str(error))
+    others = not_on_cpu(manifest, capabilities())
+    found = f"runs as {execution.label} on the CPU ({reason})"
+    return Finding(path.name, found, True, "; ".join(others))
 
 
 def _gpu() -> Finding:

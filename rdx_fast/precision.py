@@ -18,17 +18,15 @@ class Option(NamedTuple):
     needs: str | None = None
 
 
-# What each backend runs, fastest first. int8 before float32 on CPUs is measured
-# (docs/precision.md); where bfloat16 comes, and the order on GPUs, is what their arithmetic
-# promises. float16 on a CPU has not been measured: it comes last and runs if nothing else can, or
-# if it is asked for.
+# What each backend runs, fastest first. On CPUs it is measured (docs/precision.md): float16 is not
+# among it, since CPUs that have it take longer in it than in float32. On GPUs it is what their
+# arithmetic promises.
 FASTEST_FIRST = {
     "openvino": (
         Option("int8", "int8", "INT8"),
         Option("fp32", "bf16", "BF16"),
         Option("fp32", "fp32"),
         Option("fp16", "fp32"),
-        Option("fp16", "fp16", "FP16"),
     ),
     "tensorrt": (
         Option("fp16", "fp16"),
@@ -67,7 +65,7 @@ def choices(
     if precision is not None and precision not in PRECISIONS:
         raise ValueError(f"precision is {precision!r}, wanted one of {', '.join(PRECISIONS)}")
     held = {(e.stored, e.executed): e for e in manifest.executions}
-    able = [o for o in FASTEST_FIRST[backend] if o.needs is None or o.needs in capabilities]
+    able = able_options(backend, capabilities)
     here = [held[o.stored, o.executed] for o in able if (o.stored, o.executed) in held]
     found = [e for e in here if precision in (None, e.executed)]
     if not found:
@@ -94,6 +92,26 @@ def choose(
 ) -> Choice:
     """The fastest of ``choices``."""
     return choices(manifest, backend, capabilities, precision)[0]
+
+
+def able_options(backend: str, capabilities: Collection[str] = ()) -> list[Option]:
+    """What a processor has the instructions for, fastest first."""
+    return [o for o in FASTEST_FIRST[backend] if o.needs is None or o.needs in capabilities]
+
+
+def not_on_cpu(manifest: Manifest, capabilities: Collection[str]) -> list[str]:
+    """Why a CPU does not run the bundle's other executions, in words."""
+    able = able_options("openvino", capabilities)
+    elsewhere = {e.label for e in manifest.executions}
+    found = []
+    for option in FASTEST_FIRST["openvino"]:
+        label = execution_label(option.stored, option.executed)
+        if label in elsewhere and option not in able:
+            found.append(f"{label} needs {option.needs}, which this processor lacks")
+        elsewhere.discard(label)
+    if elsewhere:
+        found.append(f"for GPUs: {', '.join(sorted(elsewhere))}")
+    return found + [f"left out at export: {left.label}" for left in manifest.left_out]
 
 
 def _why_not(

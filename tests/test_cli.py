@@ -202,6 +202,9 @@ def test_doctor() -> None:
     assert found["TensorRT"]["present"]
     assert "rdx-fast plan" in found["GPU kernels"]["advice"]
     assert "CPU" in run("doctor").stdout
+    missing = run("doctor", "missing.rdx", code=1)
+    assert "CPU" in missing.stdout
+    assert "no such bundle" in missing.stdout
 
 
 def test_wrong_use(bundle: Bundle, parts: Path, tmp_path: Path) -> None:

@@ -71,11 +71,14 @@ def doctor(
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Say what hardware and which optional parts there are, and how to get the missing ones."""
+    """Say what hardware and which optional parts there are, and how to get the missing ones. Exit
+    code 1 if a bundle was given and does not run here."""
     from rdx_fast.doctor import examine
 
-    findings = examine(None if bundle is None else open_bundle(bundle))
+    findings = examine(bundle)
     if as_json:
         print(json.dumps([asdict(f) for f in findings], indent=2))
     else:
         data.print(tables.doctor_table(findings))
+    if bundle is not None and not all(f.present for f in findings if f.part == bundle.name):
+        raise typer.Exit(1)

@@ -38,13 +38,12 @@ MODES = {
 # its own choice is bfloat16 wherever the CPU has it.
 _INFERENCE_TYPE = {
     "fp32": ov.Type.f32,
-    "fp16": ov.Type.f16,
     "bf16": ov.Type.bf16,
     "int8": ov.Type.f32,
 }
 
 # How the names of the primitives that then execute its convolutions end.
-_EXECUTED = {"fp32": "f32", "fp16": "f16", "bf16": "bf16", "int8": "i8"}
+_EXECUTED = {"fp32": "f32", "bf16": "bf16", "int8": "i8"}
 
 
 def capabilities() -> frozenset[str]:
@@ -55,9 +54,9 @@ def capabilities() -> frozenset[str]:
 class OpenVINONetwork:
     """The network of an ONNX file on the CPU, compiled to execute one precision.
 
-    ``executed``: "fp32", "fp16", "bf16" or "int8"; ``threads``, ``mode``: see ``OpenVINOEngine``;
+    ``executed``: "fp32", "bf16" or "int8"; ``threads``, ``mode``: see ``OpenVINOEngine``;
     ``manifest``: what the network must have the inputs and outputs of. ``convolutions``: how many
-    are executed in f32, f16, bf16, i8, transposed ones left out.
+    are executed in f32, bf16, i8, transposed ones left out.
 
     Raises ``BundleError`` if the network is not the manifest's, ``EngineError`` if OpenVINO refuses
     it, ``NotExecutedError`` if it would execute most convolutions in another precision, or any in
@@ -268,7 +267,7 @@ def _layer_type(node: ov.Node) -> str:
 
 
 def _convolutions(compiled: ov.CompiledModel) -> Counter[str]:
-    """How many are executed in f32, f16, bf16, i8: what the name of their primitive ends with.
+    """How many are executed in f32, bf16, i8: what the name of their primitive ends with.
 
     Transposed convolutions are left out: CPUs have few primitives for them, and a large one runs in
     float32 where there is none.
@@ -283,8 +282,8 @@ def _convolutions(compiled: ov.CompiledModel) -> Counter[str]:
 def _check_executed(convolutions: Counter[str], executed: str) -> None:
     """Raises ``NotExecutedError`` unless most are executed in that precision; for fp32, all.
 
-    Others have float32 layers: int8 networks those nearest the pixels, half precision those that
-    leave its range.
+    Others have float32 layers: int8 networks those nearest the pixels, bf16 what the CPU has no
+    primitive for.
     """
     wanted = _EXECUTED[executed]
     count = convolutions[wanted]
