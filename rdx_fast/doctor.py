@@ -93,11 +93,7 @@ def _processor() -> list[Finding]:
     number = ov.__version__.split("-")[0]
     return [
         Finding("CPU", describe_cpu(cpu_features()), True),
-        Finding(
-            "OpenVINO",
-            f"{ov.__version__.split('-')[0]}, executes {', '.join(precisions)} on this CPU",
-            True,
-        ),
+        Finding("OpenVINO", f"{number}, executes {', '.join(precisions)} on this CPU", True),
     ]
 
 

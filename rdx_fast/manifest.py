@@ -101,8 +101,14 @@ class ThresholdSpec:
     good_images: int
 
     def __post_init__(self) -> None:
-        if not math.isfinite(self.value):
-            raise ValueError(f"threshold {self.value} is not finite")
+        # Written so that NaN fails. Scores are positive.
+        if not 0 < self.value < math.inf:
+            raise ValueError(f"threshold {self.value} is not a positive number")
+        for name in ("false_reject_rate", "expected_false_reject_rate"):
+            if not 0 < getattr(self, name) < 1:
+                raise ValueError(f"{name} of a threshold is {getattr(self, name)}, wanted a share")
+        if self.good_images < 1:
+            raise ValueError(f"a threshold is from {self.good_images} good images, wanted some")
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +141,12 @@ class ExportCheck:
             and 0 <= self.map_difference <= self.map_tolerance
         ):
             raise ValueError(f"{self} is not a check that was passed")
+        if not (
+            1 <= self.map_images <= self.images
+            and 0 <= (self.verdicts_that_differ or 0) <= self.images
+            and 0 <= (self.score_difference_of_spread or 0) < math.inf
+        ):
+            raise ValueError(f"{self} is not a check of that many images")
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,14 +160,7 @@ class ExecutionSpec:
     check: ExportCheck
 
     def __post_init__(self) -> None:
-        if self.stored not in STORED:
-            raise ValueError(f"stored precision is {self.stored!r}, wanted one of {STORED}")
-        if self.executed not in PRECISIONS:
-            raise ValueError(f"executed precision is {self.executed!r}, wanted one of {PRECISIONS}")
-        if not any((self.stored, self.executed) in known for known in EXECUTIONS.values()):
-            raise ValueError(
-                f"a network stored as {self.stored} is not executed as {self.executed}"
-            )
+        check_execution_known(self.stored, self.executed)
 
     @property
     def label(self) -> str:
@@ -167,6 +172,18 @@ def execution_label(stored: str, executed: str) -> str:
     return executed if stored == executed else f"{executed} of network {stored}"
 
 
+def check_execution_known(stored: str, executed: str) -> None:
+    """Raises ``ValueError`` unless this version knows a network stored and executed so."""
+    if stored not in STORED:
+        raise ValueError(f"stored precision is {stored!r}, wanted one of {', '.join(STORED)}")
+    if executed not in PRECISIONS:
+        raise ValueError(
+            f"executed precision is {executed!r}, wanted one of {', '.join(PRECISIONS)}"
+        )
+    if not any((stored, executed) in known for known in EXECUTIONS.values()):
+        raise ValueError(f"a network stored as {stored} is not executed as {executed}")
+
+
 @dataclass(frozen=True, slots=True)
 class LeftOut:
     """An execution that was wanted at export and failed its check, and why."""
@@ -174,6 +191,9 @@ class LeftOut:
     stored: str
     executed: str
     reason: str
+
+    def __post_init__(self) -> None:
+        check_execution_known(self.stored, self.executed)
 
     @property
     def label(self) -> str:
@@ -218,7 +238,10 @@ class Manifest:
         labels = [e.label for e in self.executions] + [e.label for e in self.left_out]
         if len(set(labels)) < len(labels):
             raise ValueError(f"executions are {labels}: each may be there once, or be left out")
-        for stored in (*self.networks, *(e.stored for e in self.executions)):
+        executed = {e.stored for e in self.executions}
+        if idle := set(self.networks) - executed:
+            raise ValueError(f"networks {sorted(idle)} have no execution")
+        for stored in executed:
             if self.networks.get(stored) not in self.files:
                 raise ValueError(f"the file of network {stored!r} is not among the bundle's files")
 

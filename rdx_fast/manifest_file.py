@@ -13,6 +13,7 @@ from rdx_fast.manifest import CHECKSUM, FORMAT, Manifest, digest
 from rdx_fast.manifest_format1 import ManifestFormat1
 
 _T = TypeVar("_T")
+_LARGEST = 2**53
 
 
 def parse_manifest(text: str, where: str) -> Manifest:
@@ -43,14 +44,59 @@ def parse_manifest(text: str, where: str) -> Manifest:
 
 def _from_json(kind: type[_T], data: dict[str, Any]) -> _T:
     """A dataclass of what JSON holds, nothing converted but lists to tuples."""
-    return dacite.from_dict(kind, _with_tuples(data), dacite.Config(strict=True))
+    # Facts for people alone, of any kind.
+    told = {k: _with_tuples(v) for k, v in data.items() if k == "training"}
+    checked = _plain({k: v for k, v in data.items() if k != "training"})
+    return dacite.from_dict(kind, checked | told, dacite.Config(strict=True))
 
 
 def _checked(where: str, read: Callable[[], Manifest]) -> Manifest:
     try:
         return read()
     except (dacite.DaciteError, ValueError, TypeError, OverflowError) as error:
-        raise BundleError(f"{where}: manifest.json: {error}") from error
+        raise BundleError(
+            f"{where}: manifest.json: {_in_words(error)}: export or copy the bundle again"
+        ) from error
+
+
+def _in_words(error: Exception) -> str:
+    if isinstance(error, dacite.UnexpectedDataError):
+        return f"unknown keys {', '.join(sorted(map(repr, error.keys)))}"
+    if isinstance(error, dacite.MissingValueError):
+        return f"{error.field_path} is missing"
+    if isinstance(error, dacite.WrongTypeError):
+        wanted = getattr(error.field_type, "__name__", str(error.field_type))
+        return f"{error.field_path} is {_short(error.value)}, wanted {_KINDS.get(wanted, wanted)}"
+    return str(error)
+
+
+# What a user knows of the types of a manifest's values.
+_KINDS = {
+    "float": "a number",
+    "int": "a whole number",
+    "str": "a text",
+    "dict": "an object",
+    "tuple": "a list",
+}
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _plain(value: Any, at: str = "") -> Any:
+    """Lists as tuples. Raises ``ValueError`` for what is a number in Python and none in a manifest:
+    true and false, and numbers that no float holds."""
+    if isinstance(value, bool):
+        raise ValueError(f"{at} is {str(value).lower()}, wanted a number or a text")
+    if isinstance(value, int) and abs(value) > _LARGEST:
+        raise ValueError(f"{at} is {_short(value)}, which is too large")
+    if isinstance(value, dict):
+        return {k: _plain(v, f"{at}.{k}" if at else str(k)) for k, v in value.items()}
+    if isinstance(value, list):
+        return tuple(_plain(v, f"{at}[{i}]") for i, v in enumerate(value))
+    return value
 
 
 def _with_tuples(value: Any) -> Any:
