@@ -31,6 +31,10 @@ PAGES = (
 )
 _BLOCK = re.compile(r"(<!-- figures: (\S+) -->\n).*?(<!-- end of figures -->)", re.DOTALL)
 
+# The machines that figures are of, by the newest of what their CPUs have.
+CPUS = ("AVX2", "AMX")
+_PEERS = "python -m rdx_fast.bench.peers RUN --dataset DATASET --frames FRAMES"
+
 Row = dict[str, Any]
 
 
@@ -63,9 +67,17 @@ def _newest(rows: Sequence[Row], bench: str, *keys: str) -> list[Row]:
     return list({tuple(str(row[k]) for k in keys): row for row in chosen}.values())
 
 
-def _newest_run(rows: Sequence[Row], bench: str, **wanted: str) -> list[Row]:
-    """All rows of the newest run that is ``wanted``."""
-    found = _rows_of(rows, bench, lambda row: all(row.get(k) == v for k, v in wanted.items()))
+def _newest_run(
+    rows: Sequence[Row], bench: str, cpu: str | None = None, **wanted: str
+) -> list[Row]:
+    """All rows of the newest run that is ``wanted``. ``cpu``: the newest of ``cpu_features`` that
+    the machine has."""
+
+    def fits(row: Row) -> bool:
+        of_cpu = cpu is None or row.get("cpu_features", [None])[-1] == cpu
+        return of_cpu and all(row.get(k) == v for k, v in wanted.items())
+
+    found = _rows_of(rows, bench, fits)
     return [row for row in found if row["time"] == found[-1]["time"]]
 
 
@@ -81,8 +93,8 @@ def _measured(row: Row, command: str) -> str:
     return f"\n{cpu}{versions}; commit {row['commit']}. Command: `{command}`\n"
 
 
-def _peers(rows: Sequence[Row], backbone: str) -> str:
-    found = _newest_run(rows, "peers", backbone=backbone)
+def _peers(rows: Sequence[Row], backbone: str, cpu: str) -> str:
+    found = _newest_run(rows, "peers", cpu, backbone=backbone)
     ours = [p for p in ("int8", "bf16", "fp32") if f"times_rdx_fast_{p}" in found[0]]
     lines = []
     for row in found:
@@ -109,15 +121,34 @@ def _peers(rows: Sequence[Row], backbone: str) -> str:
         "image AUROC",
         "verdicts that differ from the published pipeline's",
     )
-    command = "python -m rdx_fast.bench.peers RUN --dataset DATASET --frames FRAMES"
-    return _markdown(header, lines) + _measured(found[0], command)
+    return _markdown(header, lines) + _measured(found[0], _PEERS)
 
 
-def _peer_stages(rows: Sequence[Row]) -> str:
+def _peers_by_cpu(rows: Sequence[Row], backbone: str) -> str:
+    """What each peer executes, how long it takes, and how much longer than ours in int8."""
+    runs = {cpu: _newest_run(rows, "peers", cpu, backbone=backbone) for cpu in CPUS}
+    by_peer: dict[tuple[str, str], dict[str, Row]] = {}
+    for cpu, run in runs.items():
+        for row in run:
+            by_peer.setdefault((row["peer"], row["network"]), {})[cpu] = row
+    lines = []
+    for names, found in by_peer.items():
+        cells: list[str] = []
+        for cpu in CPUS:
+            row = found.get(cpu)
+            times = "" if row is None else f"{row['times_rdx_fast_int8'][1]:.2f}"
+            cells += ["-"] * 3 if row is None else [row["executed"], _ms(row["p50_ms"]), times]
+        lines.append((*names, *cells))
+    columns = ("executed", "p50 ms", "times rdx_fast int8")
+    header = ("", "network", *(f"{c}, {cpu}" for cpu in CPUS for c in columns))
+    return _markdown(header, lines) + "".join(_measured(run[0], _PEERS) for run in runs.values())
+
+
+def _peer_stages(rows: Sequence[Row], cpu: str) -> str:
     names = ("preprocess", "network", "layer4", "postprocess")
     found = [
         row
-        for row in _newest_run(rows, "peers", backbone="wide_resnet50_2")
+        for row in _newest_run(rows, "peers", cpu, backbone="wide_resnet50_2")
         if "stages_p50_ms" in row
     ]
     lines = [
@@ -155,9 +186,8 @@ def _latency(rows: Sequence[Row]) -> str:
 
 def _bound(rows: Sequence[Row]) -> str:
     """What the network's work takes a second, and would at seven times the published speed."""
-    peers = {
-        row["peer"]: row["p50_ms"] for row in _newest_run(rows, "peers", backbone="wide_resnet50_2")
-    }
+    run = _newest_run(rows, "peers", "AVX2", backbone="wide_resnet50_2")
+    peers = {row["peer"]: row["p50_ms"] for row in run}
     limits = next(
         row["limits"]
         for row in _newest(rows, "bench", "backbone", "precision")
@@ -302,10 +332,27 @@ def _accuracy(rows: Sequence[Row]) -> str:
     return _markdown(header, lines) + _measured(found[0], command)
 
 
-def _precisions(rows: Sequence[Row]) -> str:
-    found = _newest_run(rows, "precisions")
+def _precisions(rows: Sequence[Row], cpu: str) -> str:
+    found = _newest_run(rows, "precisions", cpu)
     command = "python -m rdx_fast.bench.precisions BUNDLE... DATASET"
     return _markdown(HEADER, precision_lines(found)) + _measured(found[0], command)
+
+
+def _instructions(rows: Sequence[Row]) -> str:
+    found = _newest_run(rows, "instructions")
+    lines = [
+        (
+            row["backbone"],
+            row["instructions"],
+            row["executed"],
+            _ms(row["p50_ms"]),
+            spread_text(row["times_fp32"]),
+        )
+        for row in found
+    ]
+    header = ("backbone", "instructions up to", "executed", "network ms", "times fp32")
+    command = "python -m rdx_fast.bench.instructions BUNDLE..."
+    return _markdown(header, lines) + _measured(found[0], command)
 
 
 def _registers(rows: Sequence[Row]) -> str:
@@ -362,9 +409,10 @@ def _ms(value: float | None) -> str:
 
 
 TABLES: dict[str, Callable[[Sequence[Row]], str]] = {
-    "peers": partial(_peers, backbone="wide_resnet50_2"),
-    "peers-resnet18": partial(_peers, backbone="resnet18"),
-    "peer-stages": _peer_stages,
+    **{f"peers-{cpu}": partial(_peers, backbone="wide_resnet50_2", cpu=cpu) for cpu in CPUS},
+    **{f"peers-resnet18-{cpu}": partial(_peers, backbone="resnet18", cpu=cpu) for cpu in CPUS},
+    "peers-resnet18": partial(_peers_by_cpu, backbone="resnet18"),
+    **{f"peer-stages-{cpu}": partial(_peer_stages, cpu=cpu) for cpu in CPUS},
     "latency": _latency,
     "bound": _bound,
     "kernels": _kernels,
@@ -372,7 +420,8 @@ TABLES: dict[str, Callable[[Sequence[Row]], str]] = {
     "growth": _growth,
     "soak": _soak,
     "accuracy": _accuracy,
-    "precisions": _precisions,
+    **{f"precisions-{cpu}": partial(_precisions, cpu=cpu) for cpu in CPUS},
+    "instructions": _instructions,
     "registers": _registers,
     "errors": _errors,
     "line": _line,

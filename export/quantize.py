@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import logging
 from collections.abc import Iterable
+from contextlib import redirect_stdout
 
 import numpy as np
 import onnx
@@ -46,19 +48,20 @@ def quantize(
         and shapes[node.output[0]][1].dim_value < _WIDE
     ]
     logging.getLogger("nncf").setLevel(logging.ERROR)
-    quantised = nncf.quantize(
-        model,
-        nncf.Dataset(calibration, lambda image: {"image": image}),
-        preset=nncf.QuantizationPreset.MIXED,
-        subset_size=len(calibration),
-        ignored_scope=nncf.IgnoredScope(names=near_pixels),
-        advanced_parameters=nncf.AdvancedQuantizationParameters(
-            disable_bias_correction=not correct_bias,
-            # CPUs without VNNI add products of bytes in 16 bits. Weights of seven bits keep within
-            # them, so that no sum overflows on any CPU.
-            overflow_fix=nncf.OverflowFix.ENABLE,
-        ),
-    )
+    with redirect_stdout(io.StringIO()):  # progress bars, where commands print results
+        quantised = nncf.quantize(
+            model,
+            nncf.Dataset(calibration, lambda image: {"image": image}),
+            preset=nncf.QuantizationPreset.MIXED,
+            subset_size=len(calibration),
+            ignored_scope=nncf.IgnoredScope(names=near_pixels),
+            advanced_parameters=nncf.AdvancedQuantizationParameters(
+                disable_bias_correction=not correct_bias,
+                # CPUs without VNNI add products of bytes in 16 bits. Weights of seven bits keep
+                # within them, so that no sum overflows on any CPU.
+                overflow_fix=nncf.OverflowFix.ENABLE,
+            ),
+        )
     _make_unsigned(quantised)
     return quantised
 

@@ -16,6 +16,7 @@ from rdx_fast.engines import Engine, Inspection, Look, open_engine
 from rdx_fast.errors import EngineError, RdxError
 from rdx_fast.kernels.epilogue import Epilogue
 from rdx_fast.kernels.resize_normalize import Crop
+from rdx_fast.manifest import ThresholdSpec
 from rdx_fast.postprocess import AnomalyMapper
 from rdx_fast.preprocess import Batch, Frame
 from rdx_fast.result import Result
@@ -31,8 +32,7 @@ class Detector:
     ``top_k``: also give the mean of that many largest map values. ``precision``: what is executed,
     "fp32", "fp16", "bf16" or "int8"; None for the fastest that the bundle holds and this machine
     has. Scores differ a little between precisions, so each has a threshold of its own:
-    ``threshold`` is the one in force. Safe to call from several
-    threads; a context manager.
+    ``threshold`` is the one in force. Safe to call from several threads; a context manager.
 
     Raises ``BundleError`` (bundle not whole), ``EngineError`` (engine cannot be opened),
     ``ValueError`` (arguments).
@@ -56,11 +56,15 @@ class Detector:
         else:
             self.engine = engine
         self.manifest = self.engine.manifest
-        self.threshold = self.engine.execution.threshold
         epilogue = Epilogue(region, self.threshold.value, top_k)
         mapper = AnomalyMapper(self.manifest.map, self.manifest.scales, epilogue)
         self._chain = self.engine.chain(mapper)
         self.description = self._chain.description
+
+    @property
+    def threshold(self) -> ThresholdSpec:
+        """What scores are judged by: the bundle's, for the precision that is executed."""
+        return self.engine.execution.threshold
 
     def score(
         self,

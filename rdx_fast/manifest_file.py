@@ -11,6 +11,7 @@ import dacite
 from rdx_fast.errors import BundleError
 from rdx_fast.manifest import CHECKSUM, FORMAT, Manifest, digest
 from rdx_fast.manifest_format1 import ManifestFormat1
+from rdx_fast.reading import in_words, shortened
 
 _T = TypeVar("_T")
 _LARGEST = 2**53
@@ -55,34 +56,8 @@ def _checked(where: str, read: Callable[[], Manifest]) -> Manifest:
         return read()
     except (dacite.DaciteError, ValueError, TypeError, OverflowError) as error:
         raise BundleError(
-            f"{where}: manifest.json: {_in_words(error)}: export or copy the bundle again"
+            f"{where}: manifest.json: {in_words(error)}: export or copy the bundle again"
         ) from error
-
-
-def _in_words(error: Exception) -> str:
-    if isinstance(error, dacite.UnexpectedDataError):
-        return f"unknown keys {', '.join(sorted(map(repr, error.keys)))}"
-    if isinstance(error, dacite.MissingValueError):
-        return f"{error.field_path} is missing"
-    if isinstance(error, dacite.WrongTypeError):
-        wanted = getattr(error.field_type, "__name__", str(error.field_type))
-        return f"{error.field_path} is {_short(error.value)}, wanted {_KINDS.get(wanted, wanted)}"
-    return str(error)
-
-
-# What a user knows of the types of a manifest's values.
-_KINDS = {
-    "float": "a number",
-    "int": "a whole number",
-    "str": "a text",
-    "dict": "an object",
-    "tuple": "a list",
-}
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _plain(value: Any, at: str = "") -> Any:
@@ -91,7 +66,7 @@ def _plain(value: Any, at: str = "") -> Any:
     if isinstance(value, bool):
         raise ValueError(f"{at} is {str(value).lower()}, wanted a number or a text")
     if isinstance(value, int) and abs(value) > _LARGEST:
-        raise ValueError(f"{at} is {_short(value)}, which is too large")
+        raise ValueError(f"{at} is {shortened(value)}, which is too large")
     if isinstance(value, dict):
         return {k: _plain(v, f"{at}.{k}" if at else str(k)) for k, v in value.items()}
     if isinstance(value, list):

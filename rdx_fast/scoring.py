@@ -19,13 +19,15 @@ from rdx_fast.overlay import save_overlay
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """``verdict``: OK, NG or ERROR; a file that was not inspected is never OK."""
+    """``verdict``: OK, NG or ERROR; a file that was not inspected is never OK. ``executed``: the
+    precision, such as "int8"."""
 
     path: str
     verdict: str
     score: float | None
     threshold: float
     latency_ms: float | None
+    executed: str
     error: str | None
 
 
@@ -52,11 +54,12 @@ def score_files(
     """Score files one by one, in order; overlays keep the files' folder structure."""
     root = Path(os.path.commonpath([p.absolute().parent for p in files])) if files else Path()
     threshold = detector.threshold.value
+    executed = detector.engine.execution.label
     for path in files:
         try:
             frame = read_image(path)
         except ImageError as error:
-            yield Row(str(path), "ERROR", None, threshold, None, error.reason)
+            yield Row(str(path), "ERROR", None, threshold, None, executed, error.reason)
             continue
         result = detector.score(frame, maps=overlays is not None)
         if overlays is not None and result.anomaly_maps is not None:
@@ -70,6 +73,7 @@ def score_files(
             score=float(result.scores[0]),
             threshold=threshold,
             latency_ms=round(result.timings_ms["total"], 3),
+            executed=executed,
             error=None,
         )
 

@@ -48,6 +48,17 @@ def executions_table(manifest: Manifest) -> Table:
     return table
 
 
+def _told(value: object) -> str:
+    """A fact of the training, as a person would write it."""
+    if isinstance(value, dict):
+        return ", ".join(f"{k.replace('_', ' ')} {_told(v)}" for k, v in value.items())
+    if isinstance(value, list | tuple):
+        return " x ".join(map(_told, value)) or "none"
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: "not given"}[value]
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
 def _pairs(title: str, rows: list[tuple[str, str]]) -> Table:
     table = Table(title=title, show_header=False, title_justify="left")
     for key, value in rows:
@@ -78,7 +89,7 @@ def manifest_table(manifest: Manifest) -> Table:
             f"at most {t.expected_false_reject_rate:.2%} expected from {t.good_images} good images "
             f"({t.false_reject_rate:.2%} asked for)",
         ),
-        *((f"training {key}", str(value)) for key, value in m.training.items()),
+        *((f"training {key.replace('_', ' ')}", _told(v)) for key, v in m.training.items()),
         ("versions", ", ".join(f"{k} {v}" for k, v in m.versions.items())),
         *((f"file {k}", f"{v.bytes:,} bytes, sha256 {v.sha256}") for k, v in m.files.items()),
     ]

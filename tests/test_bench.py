@@ -18,7 +18,16 @@ from torch.utils.flop_counter import FlopCounterMode
 from typer.testing import CliRunner
 
 from rdx_fast import Detector, Result
-from rdx_fast.bench import gpu, gpu_engines, growth, overhead, precisions, readme, soak
+from rdx_fast.bench import (
+    gpu,
+    gpu_engines,
+    growth,
+    instructions,
+    overhead,
+    precisions,
+    readme,
+    soak,
+)
 from rdx_fast.bench.compare import changes
 from rdx_fast.bench.counts import operators
 from rdx_fast.bench.generated import generated_bundle
@@ -280,7 +289,22 @@ def test_precisions(whole_bundle: Bundle, parts: Path, tmp_path: Path) -> None:
     assert by["int8", "int8"]["p50_ms"] > 0 < by["int8", "int8"]["score_shift_mean"]
     assert by["int8_symmetric", "int8"]["p50_ms"] is None
     assert (by["fp32", "bf16"]["p50_ms"] is not None) == ("BF16" in capabilities())
-    page = "<!-- figures: precisions -->\n<!-- end of figures -->"
+    page = "<!-- figures: precisions-AMX -->\n<!-- end of figures -->"
+    theirs = [row | {"cpu_features": ["AVX2", "AMX"]} for row in rows]
+    assert readme.rewritten(page, theirs).count("efficientnet_lite0") == len(rows)
+
+
+def test_instructions(
+    whole_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(instructions, "SETS", {"AVX2": "AVX2"})
+    output = tmp_path / "rows.jsonl"
+    instructions.main([whole_bundle.path], threads=1, rounds=3, output=output)
+    rows = [json.loads(line) for line in output.read_text().splitlines()]
+    assert {"fp32", "int8"} <= {row["executed"] for row in rows}
+    assert rows[0]["times_fp32"] == [1, 1, 1]
+    assert all(row["p50_ms"] > 0 for row in rows)
+    page = "<!-- figures: instructions -->\n<!-- end of figures -->"
     assert readme.rewritten(page, rows).count("efficientnet_lite0") == len(rows)
 
 

@@ -32,7 +32,7 @@ def test_from_good_parts_to_scores(parts: Path, tmp_path: Path) -> None:
     assert "with --resume goes on from here" in done.stderr
     assert "pass --resume" in run("train", parts, trained, *options, code=2).stderr
     done = run("train", parts, trained, *options, "--resume")
-    assert "trained 18 batches, 6 whole epochs" in done.stderr
+    assert "trained 18 batches (6 whole epochs) of " in done.stderr
     assert "loss" in done.stderr
     done = run("export", trained, part)
     assert "threshold" in done.stdout

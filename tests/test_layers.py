@@ -40,6 +40,7 @@ FLOORS = {
     "rdx_fast.overlay": 1,
     "rdx_fast.result": 1,
     "rdx_fast.errors": 1,
+    "rdx_fast.reading": 1,
     "rdx_fast._C": 1,
 }
 MAY_IMPORT_TORCH = {

@@ -209,8 +209,9 @@ def test_station_command(bundle: Bundle, parts: Path, tmp_path: Path) -> None:
     lines += process.stderr.read().splitlines()
     assert process.wait(60) == 0
     events = [json.loads(line) for line in lines if line.startswith("{")]
-    assert [e["event"] for e in events] == ["online", "Modbus", "offline"]
-    assert events[1]["address"] == "127.0.0.1"
+    assert [e["event"] for e in events] == ["job opened", "online", "Modbus", "offline"]
+    assert " CPU " in events[0]["engine"]
+    assert events[2]["address"] == "127.0.0.1"
     assert all(e["timestamp"].endswith("Z") for e in events)
     assert (tmp_path / "records.sqlite").is_file(), "beside the configuration"
 
@@ -265,6 +266,15 @@ def test_a_signal_ends_the_station_whenever_it_comes() -> None:
         ('[jobs]\n1 = "a"\n[camera]\nkind = "opencv"\n', "wants device or path"),
         ('[jobs]\none = "a"\n[camera]\nkind = "still"\npath = "x"\n', "numbers from 1"),
         ('[jobs]\n1 = "a"\n[camera]\nkind = "still"\npath = "x"\nsped = 1\n', "sped"),
+        (
+            'precision = "FP32"\n[jobs]\n1 = "a"\n[camera]\nkind = "still"\npath = "x"\n',
+            "precision is 'FP32', wanted 'fp32' or 'fp16' or 'bf16' or 'int8'",
+        ),
+        (
+            'threads = "2"\n[jobs]\n1 = "a"\n[camera]\nkind = "still"\npath = "x"\n',
+            "wanted a whole",
+        ),
+        ("jobs = 3\n", "jobs is 3, wanted a table"),
         (
             '[jobs]\n1 = "a"\n[camera]\nkind = "still"\npath = "x"\n[handshake]\nqueue = 0\n',
             "queue is 0",

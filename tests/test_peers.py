@@ -80,6 +80,10 @@ def test_peers_agree_as_far_as_their_precision_lets_them() -> None:
     assert row("int8", 1.5 * scores)["verdicts_that_differ"] == 19
     with pytest.raises(RuntimeError, match="another AUROC"):
         row("int8", scores[::-1])
+    two = Scored("peer", "bf16", np.repeat([1.0, 1.5], 20), 1.2)
+    assert agreement(two, None, defective, trained=False)["images"] == 40
+    with pytest.raises(RuntimeError, match="gives no scores"):
+        agreement(two, None, defective)
     for useless in (np.ones(40), scores * np.nan):
         with pytest.raises(RuntimeError, match="gives no scores"):
             row("bf16", useless)

@@ -169,6 +169,7 @@ class Breakable:
     def __init__(self, detector: Detector) -> None:
         self.detector, self.manifest = detector, detector.manifest
         self.threshold = detector.threshold
+        self.engine, self.description = detector.engine, detector.description
         self.fault = ""
         self.released = threading.Event()
 

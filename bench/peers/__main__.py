@@ -116,7 +116,8 @@ def _check(
         threshold = (case.execution or default).threshold.value
         scored = Scored(peer.name, peer.executed, scores, threshold)
         published = published or scored  # it comes first
-        rows.append(agreement(scored, published if case.same else None, defective, case.largest))
+        of_same = published if case.same else None
+        rows.append(agreement(scored, of_same, defective, case.largest, case.trained))
     return rows
 
 

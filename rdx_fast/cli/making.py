@@ -123,14 +123,19 @@ def train(
         )
     if checkpoint.finished:
         notes.print(
-            f"trained {checkpoint.step} batches, {checkpoint.epoch} whole epochs; next:  "
+            f"trained {checkpoint.step} batches ({_epochs(checkpoint.epoch)}) of "
+            f"{checkpoint.image_count} images; next:  "
             f"rdx-fast export {run} part.rdx"
         )
     else:
         notes.print(
             f"time is up after {checkpoint.step} of {checkpoint.total_steps} batches "
-            f"({checkpoint.epoch} epochs); the same command with --resume goes on from here"
+            f"({_epochs(checkpoint.epoch)}); the same command with --resume goes on from here"
         )
+
+
+def _epochs(count: int) -> str:
+    return "1 whole epoch" if count == 1 else f"{count} whole epochs"
 
 
 def import_published(

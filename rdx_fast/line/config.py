@@ -11,6 +11,7 @@ import dacite
 
 from rdx_fast.errors import RdxError
 from rdx_fast.line.rules import Rules
+from rdx_fast.reading import in_words
 
 LOOPBACK = "127.0.0.1"
 
@@ -182,4 +183,4 @@ def read_station(path: Path) -> StationFile:
     try:
         return dacite.from_dict(StationFile, given, checks)
     except (dacite.DaciteError, ValueError, TypeError, AttributeError) as error:
-        raise ConfigError(f"{path}: {error}") from error
+        raise ConfigError(f"{path}: {in_words(error)}") from error

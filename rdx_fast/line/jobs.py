@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from rdx_fast.bundle import MANIFEST
 from rdx_fast.detector import Detector
 from rdx_fast.errors import RdxError
 
+log = logging.getLogger(__name__)
 Stamp = tuple[int, int, int]
 OpenDetector = Callable[[Path], Detector]
 
@@ -102,6 +104,7 @@ class Jobs:
         except RdxError as error:
             detector.close()
             raise JobError(f"job {job}: {error}") from error
+        log.info("job opened", extra={"job": job, "engine": detector.description})
         return Job.of(job, detector)
 
     def close(self) -> None:

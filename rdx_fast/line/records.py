@@ -35,7 +35,8 @@ CREATE TABLE IF NOT EXISTS inspections (
     decided_ms REAL NOT NULL,
     recorded_ms REAL,
     taken_ms REAL,
-    picture TEXT
+    picture TEXT,
+    executed TEXT
 ) STRICT;
 CREATE INDEX IF NOT EXISTS by_part ON inspections (part_id);
 CREATE INDEX IF NOT EXISTS by_time ON inspections (triggered_at);
@@ -51,7 +52,8 @@ class InspectionRecord:
     """One inspection. ``triggered_at``: wall time, UTC, ISO 8601. ``start_ms`` (engine free),
     ``decided_ms``, ``recorded_ms`` (on disk) and ``taken_ms`` (acknowledged by the PLC) count from
     the trigger; ``grab_ms``, ``score_ms`` and the stages in it are lengths. What was not reached is
-    None. ``picture``: name of the kept frame, without suffix."""
+    None. ``picture``: name of the kept frame, without suffix; ``executed``: the precision of the
+    verdict, such as "int8"."""
 
     inspection_id: int
     part_id: int
@@ -76,8 +78,11 @@ class InspectionRecord:
     recorded_ms: float | None = None
     taken_ms: float | None = None
     picture: str | None = None
+    executed: str | None = None
 
 
+# What files of earlier versions lack.
+_ADDED = ("executed",)
 # Rows kept in memory while the disk takes none: hours of a line.
 MOST_WAITING = 100_000
 COLUMNS = tuple(f.name for f in fields(InspectionRecord))
@@ -103,6 +108,8 @@ class RecordWriter:
             self._connection.execute("PRAGMA journal_mode = WAL")
             self._connection.execute(f"PRAGMA synchronous = {'FULL' if sync else 'NORMAL'}")
             self._connection.executescript(_SCHEMA)
+            for name in _lacking(self._connection):
+                self._connection.execute(f"ALTER TABLE inspections ADD COLUMN {name} TEXT")
             found = self._connection.execute("SELECT max(inspection_id) FROM inspections")
             self.next_id: int = (found.fetchone()[0] or 0) + 1
         except (sqlite3.Error, OSError) as error:
@@ -206,19 +213,27 @@ def read_records(path: Path, wanted: Filter | None = None) -> Iterator[Inspectio
     where = " AND ".join(text for text, _ in conditions) or "TRUE"
     values = [value for _, given in conditions for value in given]
     # The newest are chosen first, and turned round.
-    query = (
-        f"SELECT * FROM (SELECT {', '.join(COLUMNS)} FROM inspections WHERE {where} "
-        f"ORDER BY inspection_id DESC LIMIT ?) ORDER BY inspection_id"
-    )
     try:
         connection = _connect(path)
         try:
+            lacking = _lacking(connection)
+            columns = ", ".join(f"NULL AS {c}" if c in lacking else c for c in COLUMNS)
+            query = (
+                f"SELECT * FROM (SELECT {columns} FROM inspections WHERE {where} "
+                f"ORDER BY inspection_id DESC LIMIT ?) ORDER BY inspection_id"
+            )
             for row in connection.execute(query, [*values, wanted.last or -1]):
                 yield InspectionRecord(*row)
         finally:
             connection.close()
     except sqlite3.Error as error:
         raise RecordError(f"{path}: these are no records of a station: {error}") from error
+
+
+def _lacking(connection: sqlite3.Connection) -> list[str]:
+    """Columns that the file of an earlier version has not."""
+    there = {row[1] for row in connection.execute("PRAGMA table_info(inspections)")}
+    return [name for name in _ADDED if name not in there] if there else []
 
 
 def _connect(path: Path) -> sqlite3.Connection:

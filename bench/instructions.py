@@ -1,0 +1,116 @@
+"""How fast a bundle's networks are with fewer of the CPU's instructions:
+``python -m rdx_fast.bench.instructions --help``.
+
+OpenVINO's kernels keep to the instruction set that ONEDNN_MAX_CPU_ISA names. That says what each
+set is worth on this CPU, not how fast a CPU is that has no more.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from time import perf_counter
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from rdx_fast.bench.records import append, facts, spread, spread_text
+from rdx_fast.bundle import open_bundle
+from rdx_fast.engines.openvino import OpenVINONetwork
+from rdx_fast.errors import EngineError
+
+# As oneDNN names them, with what each adds to the one before.
+SETS = {
+    "AVX2": "AVX2",
+    "AVX512_CORE": "AVX-512",
+    "AVX512_CORE_VNNI": "VNNI",
+    "AVX512_CORE_BF16": "BF16",
+    "DEFAULT": "all that the CPU has",
+}
+EXECUTIONS = (("fp32", "fp32"), ("fp32", "bf16"), ("int8", "int8"))
+VISIT = 4
+
+
+def time_networks(path: Path, threads: int, rounds: int) -> dict[str, list[float]]:
+    """Milliseconds of the network alone, a median for each visit, by what is executed."""
+    bundle = open_bundle(path)
+    spec = bundle.manifest.input
+    image = np.random.default_rng(0).standard_normal((1, 3, spec.height, spec.width))
+    image = image.astype(np.float32)
+    networks = {}
+    for stored, executed in EXECUTIONS:
+        try:
+            networks[executed] = OpenVINONetwork(bundle.network(stored), executed, threads)
+        except EngineError:  # without the instructions
+            continue
+    times: dict[str, list[float]] = {executed: [] for executed in networks}
+    for _ in range(rounds):
+        for executed, network in networks.items():
+            visit = []
+            for _ in range(VISIT):
+                begin = perf_counter()
+                for _ in network.run(image):
+                    pass
+                visit.append(1e3 * (perf_counter() - begin))
+            times[executed].append(float(np.median(visit[1:])))
+    return times
+
+
+def measure(path: Path, threads: int, rounds: int) -> list[dict[str, Any]]:
+    """A row for each instruction set and precision."""
+    manifest = open_bundle(path).manifest
+    rows = []
+    for name, adds in track(SETS.items(), path.name, transient=True):
+        script = (
+            "import json, sys; from pathlib import Path; "
+            "from rdx_fast.bench.instructions import time_networks; "
+            "print(json.dumps(time_networks(Path(sys.argv[1]), *map(int, sys.argv[2:]))))"
+        )
+        command = [sys.executable, "-c", script, str(path), str(threads), str(rounds)]
+        environment = os.environ | {"ONEDNN_MAX_CPU_ISA": name}
+        done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+        times = json.loads(done.stdout)
+        for executed, visits in times.items():
+            if executed == "bf16" and adds in ("AVX-512", "VNNI"):
+                continue  # simulated, which no CPU without bfloat16 is asked for
+            rows.append(
+                {
+                    "backbone": manifest.backbone,
+                    "instructions": adds,
+                    "executed": executed,
+                    "p50_ms": round(float(np.median(visits)), 3),
+                    "times_fp32": spread(np.array(visits) / np.array(times["fp32"]), 3),
+                }
+            )
+    return rows
+
+
+def main(
+    bundles: Annotated[list[Path], typer.Argument(help="Engine bundles with fp32 and int8.")],
+    threads: Annotated[int, typer.Option(min=1)] = 2,
+    rounds: Annotated[int, typer.Option(min=3)] = 40,
+    output: Annotated[Path | None, typer.Option(help="JSON lines to append to.")] = None,
+) -> None:
+    """Time networks with all of this CPU's instructions, and with fewer."""
+    common = facts("instructions", ("openvino",)) | {"threads": threads, "rounds": rounds}
+    rows = [common | row for path in bundles for row in measure(path, threads, rounds)]
+    table = Table("backbone", "instructions up to", "executed", "ms", "times fp32")
+    for row in rows:
+        ratio = spread_text(row["times_fp32"])
+        table.add_row(
+            row["backbone"], row["instructions"], row["executed"], f"{row['p50_ms']:.2f}", ratio
+        )
+    Console(width=120).print(table)
+    if output is not None:
+        append(output, rows)
+
+
+if __name__ == "__main__":
+    typer.run(main)
