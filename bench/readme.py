@@ -128,7 +128,7 @@ def _peers_by_cpu(rows: Sequence[Row], backbone: str) -> str:
     """What each peer executes, how long it takes, and how much longer than ours in int8."""
     runs = {cpu: _newest_run(rows, "peers", cpu, backbone=backbone) for cpu in CPUS}
     by_peer: dict[tuple[str, str], dict[str, Row]] = {}
-    for cpu, run in runs.items():
+    for cpu, run in sorted(runs.items(), key=lambda of: -len(of[1])):  # the fullest has the order
         for row in run:
             by_peer.setdefault((row["peer"], row["network"]), {})[cpu] = row
     lines = []
