@@ -20,6 +20,7 @@ from rdx_fast.export.check import (
     CONTENTS,
     TOLERANCE,
     NetworkMaps,
+    Runner,
     TrainedMaps,
     allowed,
     check_execution,
@@ -109,7 +110,7 @@ def export_bundle(
             label = execution_label(*which)
             on_stage(f"threshold and check of {label}")
             try:
-                runner, checked_by = open_execution(folder / network_file(which[0]), *which)
+                runner, checked_by = _opened(folder / network_file(which[0]), *which)
                 found = NetworkMaps.of(runner, mapper, good, load, compared)
                 if not np.isfinite(found.scores).all():
                     raise ExportError(
@@ -126,7 +127,7 @@ def export_bundle(
                     trained_threshold,
                     threshold,
                 )
-            except (ExportError, EngineError) as error:
+            except ExportError as error:
                 if precision != "auto" or which == ("fp32", "fp32"):
                     raise
                 left_out.append(LeftOut(*which, str(error)))
@@ -154,6 +155,15 @@ def export_bundle(
         )
         write_manifest(manifest, folder)
     return open_bundle(output)
+
+
+def _opened(file: Path, stored: str, executed: str) -> tuple[Runner, str]:
+    """As ``open_execution``. What this machine's engine refuses to open is not exported."""
+    try:
+        return open_execution(file, stored, executed)
+    except EngineError as error:
+        text = str(error).replace(f"{file.parent}/", "")  # which is gone when it is read
+        raise ExportError(f"{execution_label(stored, executed)}: {text}") from error
 
 
 def _write_networks(

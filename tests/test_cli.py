@@ -9,6 +9,7 @@ import json
 import shutil
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -193,6 +194,10 @@ def test_a_gpu_that_is_not_there(bundle: Bundle, parts: Path) -> None:
         assert not done.stdout
 
 
+def test_version() -> None:
+    assert run("--version").stdout == f"rdx_fast {version('rdx_fast')}\n"
+
+
 def test_doctor() -> None:
     found = {f["part"]: f for f in json.loads(run("doctor", "--json").stdout)}
     assert found["C++ kernels"]["present"] == bool(ISAS)
@@ -230,6 +235,7 @@ def test_missing_part_says_how_to_get_it(package: str, parts: Path, tmp_path: Pa
     # Stands for an installation without the extra: the import system finds no such package.
     code = f"""
 import sys
+from importlib.metadata import version
 class Absent:
     def find_spec(self, name, path=None, target=None):
         if name.partition(".")[0] == {package!r}:

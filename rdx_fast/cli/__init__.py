@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from importlib.metadata import version
+from typing import Annotated
 
 import typer
 
@@ -33,6 +35,24 @@ for command in (
 ):
     app.command()(command)
 app.command("import")(making.import_published)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"rdx_fast {version('rdx_fast')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
+    pass
 
 
 def main() -> None:
