@@ -31,8 +31,10 @@ PAGES = (
 )
 _BLOCK = re.compile(r"(<!-- figures: (\S+) -->\n).*?(<!-- end of figures -->)", re.DOTALL)
 
-# The machines that figures are of, by the newest of what their CPUs have.
+# The machines that figures are of, by the newest of what their CPUs have. On "VNNI", the one with AMX,
+# oneDNN was kept from all that is newer.
 CPUS = ("AVX2", "AMX")
+_RESTRICTED = {"AVX512_CORE_BF16": "VNNI"}
 _PEERS = "python -m rdx_fast.bench.peers RUN --dataset DATASET --frames FRAMES"
 
 Row = dict[str, Any]
@@ -74,11 +76,16 @@ def _newest_run(
     the machine has."""
 
     def fits(row: Row) -> bool:
-        of_cpu = cpu is None or row.get("cpu_features", [None])[-1] == cpu
+        of_cpu = cpu is None or _newest_feature(row) == cpu
         return of_cpu and all(row.get(k) == v for k, v in wanted.items())
 
     found = _rows_of(rows, bench, fits)
     return [row for row in found if row["time"] == found[-1]["time"]]
+
+
+def _newest_feature(row: Row) -> str | None:
+    restricted = _RESTRICTED.get(row.get("max_cpu_isa", ""))
+    return restricted or row.get("cpu_features", [None])[-1]
 
 
 def _markdown(header: Sequence[str], lines: Iterable[Sequence[object]]) -> str:
@@ -90,6 +97,8 @@ def _measured(row: Row, command: str) -> str:
     versions = ", ".join(f"{k} {v}" for k, v in row["versions"].items() if k != "rdx_fast")
     versions = f"; {versions}" if versions else ""
     cpu = ", ".join((row["cpu"], *row.get("cpu_features", ())))
+    if "max_cpu_isa" in row:
+        cpu += f", with ONEDNN_MAX_CPU_ISA={row['max_cpu_isa']}"
     return f"\n{cpu}{versions}; commit {row['commit']}. Command: `{command}`\n"
 
 
@@ -410,6 +419,7 @@ def _ms(value: float | None) -> str:
 
 TABLES: dict[str, Callable[[Sequence[Row]], str]] = {
     **{f"peers-{cpu}": partial(_peers, backbone="wide_resnet50_2", cpu=cpu) for cpu in CPUS},
+    "peers-VNNI": partial(_peers, backbone="wide_resnet50_2", cpu="VNNI"),
     **{f"peers-resnet18-{cpu}": partial(_peers, backbone="resnet18", cpu=cpu) for cpu in CPUS},
     "peers-resnet18": partial(_peers_by_cpu, backbone="resnet18"),
     **{f"peer-stages-{cpu}": partial(_peer_stages, cpu=cpu) for cpu in CPUS},

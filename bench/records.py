@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -19,7 +20,9 @@ from rdx_fast.doctor import describe_cpu
 
 
 def facts(bench: str, packages: Iterable[str]) -> dict[str, Any]:
-    """Time, commit, CPU, what it has that decides speed, and versions."""
+    """Time, commit, CPU, what it has that decides speed, and versions. ``max_cpu_isa``: what the
+    instructions of oneDNN, in OpenVINO and torch, were restricted to, if they were."""
+    restricted = os.environ.get("ONEDNN_MAX_CPU_ISA")
     command = ["git", "describe", "--always", "--dirty"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return {
@@ -28,6 +31,7 @@ def facts(bench: str, packages: Iterable[str]) -> dict[str, Any]:
         "commit": done.stdout.strip() or "unknown",
         "cpu": describe_cpu(),
         "cpu_features": list(cpu_features()),
+        **({} if restricted is None else {"max_cpu_isa": restricted}),
         "versions": {name: version(name) for name in ("rdx_fast", *packages)},
     }
 
