@@ -31,8 +31,8 @@ PAGES = (
 )
 _BLOCK = re.compile(r"(<!-- figures: (\S+) -->\n).*?(<!-- end of figures -->)", re.DOTALL)
 
-# The machines that figures are of, by the newest of what their CPUs have. On "VNNI", the one with AMX,
-# oneDNN was kept from all that is newer.
+# The machines that figures are of, by the newest of what their CPUs have. On "VNNI", the one with
+# AMX, oneDNN was kept from all that is newer.
 CPUS = ("AVX2", "AMX")
 _RESTRICTED = {"AVX512_CORE_BF16": "VNNI"}
 _PEERS = "python -m rdx_fast.bench.peers RUN --dataset DATASET --frames FRAMES"
