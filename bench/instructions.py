@@ -11,6 +11,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from time import perf_counter
 from typing import Annotated, Any
@@ -23,33 +24,35 @@ from rich.table import Table
 
 from rdx_fast.bench.records import append, facts, spread, spread_text
 from rdx_fast.bundle import open_bundle
+from rdx_fast.cpu import cpu_features
 from rdx_fast.engines.openvino import OpenVINONetwork
-from rdx_fast.errors import EngineError
 
-# As oneDNN names them, with what each adds to the one before.
+# As oneDNN names them, and what of ``cpu_features`` each adds to the one before.
 SETS = {
     "AVX2": "AVX2",
     "AVX512_CORE": "AVX-512",
     "AVX512_CORE_VNNI": "VNNI",
     "AVX512_CORE_BF16": "BF16",
-    "DEFAULT": "all that the CPU has",
+    "AVX512_CORE_FP16": "FP16",
+    "DEFAULT": "AMX",
 }
-EXECUTIONS = (("fp32", "fp32"), ("fp32", "bf16"), ("int8", "int8"))
+EXECUTIONS = (("fp32", "fp32"), ("fp32", "bf16"), ("fp32", "fp16"), ("int8", "int8"))
 VISIT = 4
 
 
-def time_networks(path: Path, threads: int, rounds: int) -> dict[str, list[float]]:
+def time_networks(
+    path: Path, threads: int, rounds: int, precisions: Sequence[str]
+) -> dict[str, list[float]]:
     """Milliseconds of the network alone, a median for each visit, by what is executed."""
     bundle = open_bundle(path)
     spec = bundle.manifest.input
-    image = np.random.default_rng(0).standard_normal((1, 3, spec.height, spec.width))
-    image = image.astype(np.float32)
-    networks = {}
-    for stored, executed in EXECUTIONS:
-        try:
-            networks[executed] = OpenVINONetwork(bundle.network(stored), executed, threads)
-        except EngineError:  # without the instructions
-            continue
+    shape = (1, 3, spec.height, spec.width)
+    image = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    networks = {
+        executed: OpenVINONetwork(bundle.network(stored), executed, threads)
+        for stored, executed in EXECUTIONS
+        if executed in precisions
+    }
     times: dict[str, list[float]] = {executed: [] for executed in networks}
     for _ in range(rounds):
         for executed, network in networks.items():
@@ -64,31 +67,37 @@ def time_networks(path: Path, threads: int, rounds: int) -> dict[str, list[float
 
 
 def measure(path: Path, threads: int, rounds: int) -> list[dict[str, Any]]:
-    """A row for each instruction set and precision."""
+    """A row for each instruction set that this CPU has, and precision that it executes natively
+    (otherwise OpenVINO simulates half precision)."""
     manifest = open_bundle(path).manifest
+    script = (
+        "import json, sys; from pathlib import Path; "
+        "from rdx_fast.bench.instructions import time_networks; "
+        "threads, rounds = map(int, sys.argv[2:4]); "
+        "print(json.dumps(time_networks(Path(sys.argv[1]), threads, rounds, sys.argv[4:])))"
+    )
     rows = []
-    for name, adds in track(SETS.items(), path.name, transient=True):
-        script = (
-            "import json, sys; from pathlib import Path; "
-            "from rdx_fast.bench.instructions import time_networks; "
-            "print(json.dumps(time_networks(Path(sys.argv[1]), *map(int, sys.argv[2:]))))"
+    features = cpu_features()
+    there = {isa: adds for isa, adds in SETS.items() if adds in features}
+    for isa, adds in track(there.items(), path.name, transient=True):
+        up_to = features[: features.index(adds) + 1]
+        native = ["fp32", "int8", *(p for p in ("bf16", "fp16") if p.upper() in up_to)]
+        command = [sys.executable, "-c", script, str(path), str(threads), str(rounds), *native]
+        environment = os.environ | {"ONEDNN_MAX_CPU_ISA": isa}
+        done = subprocess.run(
+            command, env=environment, check=True, stdout=subprocess.PIPE, text=True
         )
-        command = [sys.executable, "-c", script, str(path), str(threads), str(rounds)]
-        environment = os.environ | {"ONEDNN_MAX_CPU_ISA": name}
-        done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
         times = json.loads(done.stdout)
-        for executed, visits in times.items():
-            if executed == "bf16" and adds in ("AVX-512", "VNNI"):
-                continue  # simulated, which no CPU without bfloat16 is asked for
-            rows.append(
-                {
-                    "backbone": manifest.backbone,
-                    "instructions": adds,
-                    "executed": executed,
-                    "p50_ms": round(float(np.median(visits)), 3),
-                    "times_fp32": spread(np.array(visits) / np.array(times["fp32"]), 3),
-                }
-            )
+        rows += [
+            {
+                "backbone": manifest.backbone,
+                "instructions": adds,
+                "executed": executed,
+                "p50_ms": round(float(np.median(visits)), 3),
+                "times_fp32": spread(np.array(visits) / np.array(times["fp32"]), 3),
+            }
+            for executed, visits in times.items()
+        ]
     return rows
 
 
@@ -101,7 +110,7 @@ def main(
     """Time networks with all of this CPU's instructions, and with fewer."""
     common = facts("instructions", ("openvino",)) | {"threads": threads, "rounds": rounds}
     rows = [common | row for path in bundles for row in measure(path, threads, rounds)]
-    table = Table("backbone", "instructions up to", "executed", "ms", "times fp32")
+    table = Table("backbone", "instructions up to", "executed", "ms", "time relative to fp32")
     for row in rows:
         ratio = spread_text(row["times_fp32"])
         table.add_row(

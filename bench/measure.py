@@ -197,6 +197,7 @@ def _throughput(
         ways = [*((n, "latency") for n in counts), (counts[-1], "throughput")]
     for threads, mode in ways:
         with setting.open(bundle, threads, mode) as detector:
+            detector.warmup(5)
             for batch in setting.batches:
                 call = _scores(detector, [frames[i % len(frames)] for i in range(batch)])
                 call()

@@ -12,7 +12,7 @@ HEADER = (
     "executed",
     "MB",
     "ms p50",
-    "times fp32",
+    "time relative to fp32",
     "largest score shift",
     "mean",
     "verdicts that differ",

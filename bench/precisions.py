@@ -191,6 +191,12 @@ def main(
     *bundles, dataset = paths
     if not bundles:
         raise typer.BadParameter("give at least one bundle, and the data set after it")
+    for path in bundles:
+        held = {(e.stored, e.executed) for e in open_bundle(path).manifest.executions}
+        if FP32 not in held:
+            raise typer.BadParameter(
+                f"{path} holds no float32 to compare with: export it with --precision auto"
+            )
     images = find_dataset(dataset).test()
     common = facts("precisions", PACKAGES) | {
         "dataset": dataset.name,

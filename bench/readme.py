@@ -35,7 +35,6 @@ _BLOCK = re.compile(r"(<!-- figures: (\S+) -->\n).*?(<!-- end of figures -->)", 
 # AMX, oneDNN was kept from all that is newer.
 CPUS = ("AVX2", "AMX")
 _RESTRICTED = {"AVX512_CORE_BF16": "VNNI"}
-_PEERS = "python -m rdx_fast.bench.peers RUN --dataset DATASET --frames FRAMES"
 
 Row = dict[str, Any]
 
@@ -63,9 +62,11 @@ def _rows_of(rows: Sequence[Row], bench: str, wanted: Callable[[Row], bool]) -> 
     return found
 
 
-def _newest(rows: Sequence[Row], bench: str, *keys: str) -> list[Row]:
-    """The newest row for each value of ``keys``."""
+def _newest(rows: Sequence[Row], bench: str, *keys: str, cpu: str | None = None) -> list[Row]:
+    """The newest row for each value of ``keys``, all of one CPU: ``cpu``, or the last row's."""
     chosen = _rows_of(rows, bench, lambda row: row.keys() >= set(keys))
+    wanted = cpu or chosen[-1]["cpu"]
+    chosen = _rows_of(chosen, bench, lambda row: row["cpu"] == wanted)
     return list({tuple(str(row[k]) for k in keys): row for row in chosen}.values())
 
 
@@ -85,7 +86,7 @@ def _newest_run(
 
 def _newest_feature(row: Row) -> str | None:
     restricted = _RESTRICTED.get(row.get("max_cpu_isa", ""))
-    return restricted or row.get("cpu_features", [None])[-1]
+    return restricted or (row.get("cpu_features") or [None])[-1]
 
 
 def _markdown(header: Sequence[str], lines: Iterable[Sequence[object]]) -> str:
@@ -126,11 +127,11 @@ def _peers(rows: Sequence[Row], backbone: str, cpu: str) -> str:
         "executed",
         "p50 ms",
         "p99 ms",
-        *(f"times rdx_fast {p}" for p in ours),
+        *(f"time relative to rdx_fast {p}" for p in ours),
         "image AUROC",
         "verdicts that differ from the published pipeline's",
     )
-    return _markdown(header, lines) + _measured(found[0], _PEERS)
+    return _markdown(header, lines) + _measured(found[0], _peers_command(found))
 
 
 def _peers_by_cpu(rows: Sequence[Row], backbone: str) -> str:
@@ -144,13 +145,25 @@ def _peers_by_cpu(rows: Sequence[Row], backbone: str) -> str:
     for names, found in by_peer.items():
         cells: list[str] = []
         for cpu in CPUS:
-            row = found.get(cpu)
-            times = "" if row is None else f"{row['times_rdx_fast_int8'][1]:.2f}"
-            cells += ["-"] * 3 if row is None else [row["executed"], _ms(row["p50_ms"]), times]
+            if cpu in found:
+                row = found[cpu]
+                times = f"{row['times_rdx_fast_int8'][1]:.2f}"
+                cells += [row["executed"], _ms(row["p50_ms"]), times]
+            else:
+                cells += ["-"] * 3
         lines.append((*names, *cells))
-    columns = ("executed", "p50 ms", "times rdx_fast int8")
+    columns = ("executed", "p50 ms", "time relative to rdx_fast int8")
     header = ("", "network", *(f"{c}, {cpu}" for cpu in CPUS for c in columns))
-    return _markdown(header, lines) + "".join(_measured(run[0], _PEERS) for run in runs.values())
+    measured = (_measured(run[0], _peers_command(run)) for run in runs.values())
+    return _markdown(header, lines) + "".join(measured)
+
+
+def _peers_command(run: Sequence[Row]) -> str:
+    first = run[0]
+    command = (
+        "python -m rdx_fast.bench.peers RUN --dataset DATASET --frames FRAMES --also OTHER_RUN"
+    )
+    return f"{command} --rounds {first['rounds']}{' --timed-only' * first.get('timed_only', False)}"
 
 
 def _peer_stages(rows: Sequence[Row], cpu: str) -> str:
@@ -199,7 +212,7 @@ def _bound(rows: Sequence[Row]) -> str:
     peers = {row["peer"]: row["p50_ms"] for row in run}
     limits = next(
         row["limits"]
-        for row in _newest(rows, "bench", "backbone", "precision")
+        for row in _newest(rows, "bench", "backbone", "precision", cpu=run[0]["cpu"])
         if (row["backbone"], row["precision"]) == ("wide_resnet50_2", "fp32")
     )
     most, work = limits["matrix_product_gflops"], limits["network_gflop"]
@@ -359,7 +372,7 @@ def _instructions(rows: Sequence[Row]) -> str:
         )
         for row in found
     ]
-    header = ("backbone", "instructions up to", "executed", "network ms", "times fp32")
+    header = ("backbone", "instructions up to", "executed", "network ms", "time relative to fp32")
     command = "python -m rdx_fast.bench.instructions BUNDLE..."
     return _markdown(header, lines) + _measured(found[0], command)
 

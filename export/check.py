@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from rdx_fast.calibration import calibrate_threshold
 from rdx_fast.engines.engine import Chunk
 from rdx_fast.engines.openvino import OpenVINONetwork, capabilities
-from rdx_fast.errors import ExportError
+from rdx_fast.errors import EngineError, ExportError
 from rdx_fast.export.reference import OnnxNetwork, RoundedNetwork
 from rdx_fast.manifest import EXECUTIONS, ExportCheck, ThresholdSpec
 from rdx_fast.models import ReverseDistillation
@@ -96,16 +96,21 @@ class NetworkMaps(NamedTuple):
 def open_execution(file: Path, stored: str, executed: str) -> tuple[Runner, str]:
     """What executes a network file in a precision on this machine, and its name.
 
-    On the engine itself where this CPU has the precision. Half precision that it has not, and
-    float16 always, since that is meant for GPUs, by torch: sums in float32, each result rounded.
+    On the engine itself where this CPU has the precision. bfloat16 that it has not, and float16
+    always, since that is meant for GPUs, by torch: sums in float32, each result rounded.
     int8_symmetric, likewise for GPUs, by ONNX Runtime.
     """
     if stored == "int8_symmetric":
         return OnnxNetwork(file), f"onnxruntime {version('onnxruntime')}, exact int8"
-    if executed == "fp16" or (executed == "bf16" and "BF16" not in capabilities()):
-        name = f"torch {torch.__version__}, each result rounded to {executed}"
-        return RoundedNetwork(file, executed), name
-    return OpenVINONetwork(file, executed), f"openvino {version('openvino')}"
+    native = executed != "fp16" and (executed != "bf16" or "BF16" in capabilities())
+    if native:
+        try:
+            return OpenVINONetwork(file, executed), f"openvino {version('openvino')}"
+        except EngineError:
+            if executed != "bf16":
+                raise
+    name = f"torch {torch.__version__}, each result rounded to {executed}"
+    return RoundedNetwork(file, executed), name
 
 
 def check_execution(

@@ -20,7 +20,6 @@ from rdx_fast.export.check import (
     CONTENTS,
     TOLERANCE,
     NetworkMaps,
-    Runner,
     TrainedMaps,
     allowed,
     check_execution,
@@ -79,8 +78,9 @@ def export_bundle(
     ``tolerance``: largest differences from the trained network, see ``TOLERANCE``.
     ``sigma``: of the Gaussian, in pixels of the map (4, as published).
 
-    Raises ``ExportError`` if scores or maps differ by more than ``tolerance``, ``ImageError`` for
-    an unreadable image, ``BundleError`` if ``output`` exists.
+    Raises ``ExportError`` if scores or maps differ by more than ``tolerance``, ``EngineError`` if
+    what executes a network refuses it or fails, ``ImageError`` for an unreadable image,
+    ``BundleError`` if ``output`` exists, ``ValueError`` for arguments out of range.
     """
     if precision not in CONTENTS:
         raise ValueError(f"precision is {precision!r}, wanted one of {', '.join(CONTENTS)}")
@@ -110,7 +110,7 @@ def export_bundle(
             label = execution_label(*which)
             on_stage(f"threshold and check of {label}")
             try:
-                runner, checked_by = _opened(folder / network_file(which[0]), *which)
+                runner, checked_by = open_execution(folder / network_file(which[0]), *which)
                 found = NetworkMaps.of(runner, mapper, good, load, compared)
                 if not np.isfinite(found.scores).all():
                     raise ExportError(
@@ -127,10 +127,11 @@ def export_bundle(
                     trained_threshold,
                     threshold,
                 )
-            except ExportError as error:
+            except (ExportError, EngineError) as error:
                 if precision != "auto" or which == ("fp32", "fp32"):
                     raise
-                left_out.append(LeftOut(*which, str(error)))
+                reason = str(error).replace(f"{folder}/", "")  # which is gone when it is read
+                left_out.append(LeftOut(*which, reason))
                 continue
             executions.append(ExecutionSpec(*which, threshold, check))
 
@@ -155,15 +156,6 @@ def export_bundle(
         )
         write_manifest(manifest, folder)
     return open_bundle(output)
-
-
-def _opened(file: Path, stored: str, executed: str) -> tuple[Runner, str]:
-    """As ``open_execution``. What this machine's engine refuses to open is not exported."""
-    try:
-        return open_execution(file, stored, executed)
-    except EngineError as error:
-        text = str(error).replace(f"{file.parent}/", "")  # which is gone when it is read
-        raise ExportError(f"{execution_label(stored, executed)}: {text}") from error
 
 
 def _write_networks(

@@ -48,10 +48,15 @@ def open_bundle(path: str | Path) -> Bundle:
         raise BundleError(f"{folder}: {MANIFEST} is not UTF-8 text: {error}") from error
     manifest = parse_manifest(text, str(folder))
     for name, spec in manifest.files.items():
-        file = _inside(folder, name)
-        if not file.is_file():
-            raise BundleError(f"{folder}: file {name} is missing: export or copy the bundle again")
-        found = describe_file(file)
+        try:
+            file = _inside(folder, name)
+            if not file.is_file():
+                raise BundleError(
+                    f"{folder}: file {name} is missing: export or copy the bundle again"
+                )
+            found = describe_file(file)
+        except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+            raise BundleError(f"{folder}: file {name!r} cannot be read: {error}") from error
         if found != spec:
             raise BundleError(
                 f"{folder}: file {name} is not the one exported: {found.bytes} bytes with SHA-256 "

@@ -159,6 +159,7 @@ class Detector:
             is_anomalous=scores > self.threshold.value,
             threshold=self.threshold.value,
             timings_ms={stage: 1000 * taken for stage, taken in seconds.items()},
+            executed=self.engine.execution.executed,
             engine=self.description,
         )
 

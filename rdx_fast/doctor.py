@@ -111,17 +111,18 @@ def _bundle(path: Path) -> Finding:
     """What the CPU would run of a bundle, and why not the rest of it."""
     from rdx_fast.engines.openvino import capabilities
 
+    name = f"bundle {path.resolve().name}"
     try:
         manifest = open_bundle(path).manifest
     except BundleError as error:
-        return Finding(path.name, "cannot be opened", False, str(error))
+        return Finding(name, "cannot be opened", False, str(error))
     try:
         execution, reason = choose(manifest, "openvino", capabilities())
     except EngineError as error:
-        return Finding(path.name, "nothing that this CPU runs", False, str(error))
+        return Finding(name, "nothing that this CPU runs", False, str(error))
     others = not_on_cpu(manifest, capabilities())
     found = f"runs as {execution.label} on the CPU ({reason})"
-    return Finding(path.name, found, True, "; ".join(others))
+    return Finding(name, found, True, "; ".join(others))
 
 
 def _gpu() -> Finding:

@@ -50,10 +50,6 @@ class EngineError(RdxError):
     """An engine cannot be opened or failed while running."""
 
 
-class NotExecutedError(EngineError):
-    """The processor would execute the network in another precision than was wanted."""
-
-
 class NoDriverError(EngineError):
     """A GPU is wanted, and there is no driver or no GPU for this process."""
 

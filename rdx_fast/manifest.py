@@ -30,6 +30,8 @@ CHECKSUM = "sha256"  # the key of the manifest's own
 # The one way each that this version knows; stated in every manifest, so that none is implied.
 RESIZE = "bilinear-antialiased"
 BORDER = "reflect"
+# Of pixel values in [0, 1]. Less is no image's.
+_LEAST_STD = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +52,8 @@ class InputSpec:
             raise ValueError(f"input size {self.height} x {self.width} is not positive")
         if not all(math.isfinite(m) for m in self.mean):
             raise ValueError(f"input mean {self.mean} is not finite")
-        if not all(math.isfinite(s) and s > 0 for s in self.std):
-            raise ValueError(f"input std {self.std} is not positive")
+        if not all(math.isfinite(s) and s >= _LEAST_STD for s in self.std):
+            raise ValueError(f"input std is {self.std}, wanted at least {_LEAST_STD} each")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +88,14 @@ class MapSpec:
             raise ValueError(f"map size {self.height} x {self.width} is not positive")
         if self.fusion not in FUSIONS:
             raise ValueError(f"fusion is {self.fusion!r}, wanted one of {FUSIONS}")
-        if not (self.sigma > 0 and self.truncate > 0 and math.isfinite(self.sigma * self.truncate)):
+        if not (self.sigma > 0 and self.truncate > 0):
             raise ValueError(f"sigma {self.sigma} and truncate {self.truncate} must be positive")
+        # Written so that infinity fails.
+        if not self.sigma * self.truncate <= max(self.height, self.width):
+            raise ValueError(
+                f"sigma is {self.sigma} and truncate {self.truncate}: together they reach beyond "
+                f"a map of {self.height} x {self.width} pixels"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,17 +144,22 @@ class ExportCheck:
 
     def __post_init__(self) -> None:
         # Written so that NaN fails.
-        if not (
-            0 <= self.score_difference <= self.score_tolerance
-            and 0 <= self.map_difference <= self.map_tolerance
-        ):
-            raise ValueError(f"{self} is not a check that was passed")
-        if not (
-            1 <= self.map_images <= self.images
-            and 0 <= (self.verdicts_that_differ or 0) <= self.images
-            and 0 <= (self.score_difference_of_spread or 0) < math.inf
-        ):
-            raise ValueError(f"{self} is not a check of that many images")
+        for what in ("score", "map"):
+            found = getattr(self, f"{what}_difference")
+            allowed = getattr(self, f"{what}_tolerance")
+            if not 0 <= found <= allowed < math.inf:
+                raise ValueError(
+                    f"{what}_difference of a check is {found} with a tolerance of {allowed}: it "
+                    f"was not passed"
+                )
+        if not 1 <= self.map_images <= self.images:
+            raise ValueError(f"a check is of {self.images} images and {self.map_images} maps")
+        if not 0 <= (self.verdicts_that_differ or 0) <= self.images:
+            raise ValueError(
+                f"verdicts_that_differ is {self.verdicts_that_differ} of {self.images} images"
+            )
+        if not 0 <= (self.score_difference_of_spread or 0) < math.inf:
+            raise ValueError(f"score_difference_of_spread is {self.score_difference_of_spread}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +244,11 @@ class Manifest:
     def __post_init__(self) -> None:
         if not self.scales:
             raise ValueError("scales is empty")
+        if (self.map.height, self.map.width) != (self.input.height, self.input.width):
+            raise ValueError(
+                f"the map is {self.map.height} x {self.map.width}, and the input "
+                f"{self.input.height} x {self.input.width}: they have the same size"
+            )
         if not self.executions:
             raise ValueError("executions is empty: the bundle has nothing to run")
         if unknown := set(self.networks) - set(STORED):

@@ -34,13 +34,16 @@ def parse_manifest(text: str, where: str) -> Manifest:
     if data["format"] == 1:
         return _checked(where, lambda: _from_json(ManifestFormat1, data).upgraded())
     checksum = data.pop(CHECKSUM, None)
-    manifest = _checked(where, lambda: _from_json(Manifest, data))
-    if checksum != digest(data):
-        raise BundleError(
-            f"{where}: manifest.json is not the one exported: its contents do not have the "
-            f"checksum that it names: export or copy the bundle again"
-        )
-    return manifest
+
+    def read() -> Manifest:
+        manifest = _from_json(Manifest, data)
+        if checksum != digest(data):
+            raise ValueError(
+                "is not the one exported: its contents do not have the checksum that it names"
+            )
+        return manifest
+
+    return _checked(where, read)
 
 
 def _from_json(kind: type[_T], data: dict[str, Any]) -> _T:
@@ -54,7 +57,7 @@ def _from_json(kind: type[_T], data: dict[str, Any]) -> _T:
 def _checked(where: str, read: Callable[[], Manifest]) -> Manifest:
     try:
         return read()
-    except (dacite.DaciteError, ValueError, TypeError, OverflowError) as error:
+    except (dacite.DaciteError, ValueError, TypeError, OverflowError, RecursionError) as error:
         raise BundleError(
             f"{where}: manifest.json: {in_words(error)}: export or copy the bundle again"
         ) from error

@@ -11,22 +11,25 @@ from rdx_fast.manifest import PRECISIONS, ExecutionSpec, Manifest, execution_lab
 
 class Option(NamedTuple):
     """A network stored in one precision, executed in another; ``needs``: what the processor must
-    have for it, as OpenVINO names its capabilities."""
+    have for it: one of OpenVINO's capabilities, or ``FAST_BF16``."""
 
     stored: str
     executed: str
     needs: str | None = None
 
 
+# bfloat16 faster than float32, see ``cpu.has_fast_bf16``.
+FAST_BF16 = "FAST_BF16"
 # What each backend runs, fastest first. On CPUs it is measured (docs/precision.md): float16 is not
 # among it, since CPUs that have it take longer in it than in float32. On GPUs it is what their
-# arithmetic promises.
+# arithmetic promises. A second option for the same is for processors without the first one's needs.
 FASTEST_FIRST = {
     "openvino": (
         Option("int8", "int8", "INT8"),
-        Option("fp32", "bf16", "BF16"),
+        Option("fp32", "bf16", FAST_BF16),
         Option("fp32", "fp32"),
         Option("fp16", "fp32"),
+        Option("fp32", "bf16", "BF16"),
     ),
     "tensorrt": (
         Option("fp16", "fp16"),
@@ -66,7 +69,8 @@ def choices(
         raise ValueError(f"precision is {precision!r}, wanted one of {', '.join(PRECISIONS)}")
     held = {(e.stored, e.executed): e for e in manifest.executions}
     able = able_options(backend, capabilities)
-    here = [held[o.stored, o.executed] for o in able if (o.stored, o.executed) in held]
+    labels = dict.fromkeys((o.stored, o.executed) for o in able)
+    here = [held[which] for which in labels if which in held]
     found = [e for e in here if precision in (None, e.executed)]
     if not found:
         raise EngineError(
@@ -77,9 +81,8 @@ def choices(
         return [Choice(found[0], "the only one that runs here")]
     if precision is not None:
         return [Choice(execution, "as asked for") for execution in found]
-    labels = [execution.label for execution in here]
     return [
-        Choice(execution, f"fastest here of {', '.join(labels[rank:])}")
+        Choice(execution, f"fastest here of {', '.join(e.label for e in here[rank:])}")
         for rank, execution in enumerate(found)
     ]
 
@@ -102,13 +105,13 @@ def able_options(backend: str, capabilities: Collection[str] = ()) -> list[Optio
 def not_on_cpu(manifest: Manifest, capabilities: Collection[str]) -> list[str]:
     """Why a CPU does not run the bundle's other executions, in words."""
     able = able_options("openvino", capabilities)
-    elsewhere = {e.label for e in manifest.executions}
+    runs = {execution_label(o.stored, o.executed) for o in able}
+    elsewhere = {e.label for e in manifest.executions} - runs
     found = []
-    for option in FASTEST_FIRST["openvino"]:
-        label = execution_label(option.stored, option.executed)
-        if label in elsewhere and option not in able:
-            found.append(f"{label} needs {option.needs}, which this processor lacks")
-        elsewhere.discard(label)
+    for label, needs in _needs(FASTEST_FIRST["openvino"]).items():
+        if label in elsewhere:
+            found.append(f"{label} needs {needs}, which this processor lacks")
+            elsewhere.discard(label)
     if elsewhere:
         found.append(f"for GPUs: {', '.join(sorted(elsewhere))}")
     return found + [f"left out at export: {left.label}" for left in manifest.left_out]
@@ -118,7 +121,9 @@ def _why_not(
     manifest: Manifest, backend: str, able: Sequence[Option], precision: str | None
 ) -> str:
     """Why nothing is run that executes ``precision``: a reason for each way to execute it."""
-    options = [o for o in FASTEST_FIRST[backend] if precision in (None, o.executed)]
+    if precision is None:
+        return f"it holds {', '.join(e.label for e in manifest.executions)}"
+    options = [o for o in FASTEST_FIRST[backend] if o.executed == precision]
     if not options:
         others = [
             name
@@ -127,18 +132,24 @@ def _why_not(
         ]
         return f"this backend does not execute {precision} (backend {' or '.join(others)} does)"
     reasons = {left.label: f"was left out at export ({left.reason})" for left in manifest.left_out}
+    runs = {execution_label(o.stored, o.executed) for o in able}
     found = []
-    for option in options:
-        label = execution_label(option.stored, option.executed)
-        if option not in able:
-            found.append(f"{label} needs {option.needs}, which this processor lacks")
-        else:
+    for label, needs in _needs(options).items():
+        if label in runs:
             found.append(f"{label} {reasons.get(label, 'is not in the bundle')}")
+        else:
+            found.append(f"{label} needs {needs}, which this processor lacks")
     return "; ".join(found)
 
 
+def _needs(options: Sequence[Option]) -> dict[str, str | None]:
+    """The least that each of them needs."""
+    return {execution_label(o.stored, o.executed): o.needs for o in options}
+
+
 def _advice(here: Sequence[ExecutionSpec]) -> str:
-    other = "export it with another --precision, or choose another backend"
+    other = "export the bundle with another --precision, or choose another backend"
     if not here:
         return f"Nothing of the bundle runs here: {other}"
-    return f"Choose {' or '.join(e.label for e in here)}, which the bundle holds, {other}"
+    precisions = dict.fromkeys(e.executed for e in here)
+    return f"Choose precision {' or '.join(precisions)}, which it holds, {other}"

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict, is_dataclass
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
 import dacite
 
-# What a user knows of the types of values.
+# What a user knows of the types of values: one, and several.
 _KINDS = {
-    "NoneType": "nothing",
-    "Path": "a path",
-    "bool": "true or false",
-    "dict": "a table",
-    "float": "a number",
-    "int": "a whole number",
-    "list": "a list",
-    "str": "a text",
-    "tuple": "a list",
+    "Path": ("a path", "paths"),
+    "bool": ("true or false", "true or false"),
+    "float": ("a number", "numbers"),
+    "int": ("a whole number", "whole numbers"),
+    "str": ("text", "texts"),
 }
 
 
@@ -28,23 +26,34 @@ def in_words(error: Exception) -> str:
     if isinstance(error, dacite.MissingValueError):
         return f"{error.field_path} is missing"
     if isinstance(error, dacite.WrongTypeError):
-        wanted = " or ".join(_kinds(error.field_type))
-        return f"{error.field_path} is {shortened(error.value)}, wanted {wanted}"
+        return f"{error.field_path} is {shortened(error.value)}, wanted {_kind(error.field_type)}"
     return str(error)
 
 
 def shortened(value: object) -> str:
-    """A value as it is written, its middle left out if it is long."""
-    text = repr(value)
+    """A value as JSON writes it, cut if it is long."""
+    text = json.dumps(value, default=_plainly)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _kinds(wanted: Any) -> list[str]:
-    origin = get_origin(wanted)
+def _plainly(value: object) -> object:
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    return str(value)
+
+
+def _kind(wanted: Any, count: int = 1) -> str:
+    """The name of a type; of ``count`` or more values of it."""
+    origin, arguments = get_origin(wanted), get_args(wanted)
     if origin in (Union, UnionType):
-        parts = (part for part in get_args(wanted) if part is not type(None))
-        return [kind for part in parts for kind in _kinds(part)]
+        return " or ".join(_kind(a, count) for a in arguments if a is not type(None))
     if origin is Literal:
-        return [repr(value) for value in get_args(wanted)]
-    name = getattr(origin or wanted, "__name__", str(wanted))
-    return [_KINDS.get(name, "a table")]
+        return " or ".join(json.dumps(value) for value in arguments)
+    if origin is tuple and arguments[-1] is not Ellipsis:
+        return f"a list of {len(arguments)} {_kind(arguments[0], len(arguments))}"
+    if origin is tuple:
+        return f"a list of {_kind(arguments[0], 2)}"
+    if origin is dict:
+        return f"a table of {_kind(arguments[1], 2)}"
+    one, several = _KINDS.get(getattr(wanted, "__name__", ""), ("a table", "tables"))
+    return one if count == 1 else several

@@ -18,7 +18,8 @@ class Result:
     pixels above ``threshold``; ``is_anomalous: [B] bool``, scores above ``threshold``;
     ``timings_ms``: wall time, ``total`` and by stage: ``preprocess``, ``network``, ``postprocess``
     on a CPU; ``staging`` (until the GPU has all it needs), ``device`` (until it is done) on a GPU;
-    ``engine``: what ran the network, and the kernels around it.
+    ``executed``: the precision, "fp32", "fp16", "bf16" or "int8"; ``engine``: what ran the network
+    and why so, and the kernels around it.
     """
 
     scores: NDArray[np.float32]
@@ -28,6 +29,7 @@ class Result:
     is_anomalous: NDArray[np.bool_]
     threshold: float
     timings_ms: dict[str, float]
+    executed: str
     engine: str
 
     def __len__(self) -> int:

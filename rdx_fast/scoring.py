@@ -54,7 +54,7 @@ def score_files(
     """Score files one by one, in order; overlays keep the files' folder structure."""
     root = Path(os.path.commonpath([p.absolute().parent for p in files])) if files else Path()
     threshold = detector.threshold.value
-    executed = detector.engine.execution.label
+    executed = detector.engine.execution.executed
     for path in files:
         try:
             frame = read_image(path)

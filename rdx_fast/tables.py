@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.markup import escape
 from rich.table import Table
 
 from rdx_fast.line.registers import MAP
@@ -217,8 +218,9 @@ def protocol_table(result: Protocol, oracle: bool = False) -> Table:
 def doctor_table(findings: list[Finding]) -> Table:
     table = Table(show_header=False)
     for f in findings:
-        mark = "[green]found[/]" if f.present else "[yellow]missing[/]"
-        table.add_row(mark, f.part, f.found, f.advice.replace("[", r"\["))
+        lacks = "refused" if f.part.startswith("bundle ") else "missing"
+        mark = "[green]found[/]" if f.present else f"[yellow]{lacks}[/]"
+        table.add_row(mark, *map(escape, (f.part, f.found, f.advice)))
     return table
 
 
@@ -254,8 +256,8 @@ def register_table() -> Table:
 def records_table(found: Iterable[InspectionRecord]) -> Table:
     """What matters at the line; files have all of it."""
     table = Table()
-    columns = ("inspection", "part", "job", "triggered, UTC", "result", "score", "ms", "error")
-    for column in columns:
+    columns = ("inspection", "part", "job", "triggered, UTC", "result", "score", "threshold")
+    for column in (*columns, "executed", "ms", "error"):
         table.add_column(column)
     for r in found:
         table.add_row(
@@ -264,7 +266,8 @@ def records_table(found: Iterable[InspectionRecord]) -> Table:
             str(r.job),
             r.triggered_at[:-9].replace("T", " "),
             r.result,
-            "-" if r.score is None else f"{r.score:.4f}",
+            *("-" if v is None else f"{v:.4f}" for v in (r.score, r.threshold)),
+            r.executed or "-",
             f"{r.decided_ms:.1f}",
             r.error or "",
         )

@@ -109,7 +109,7 @@ def test_newer_format(copy: Path) -> None:
         (lambda m: m["map"].update(border="mirror"), "border"),
         (lambda m: m["input"].update(resize="nearest"), "resize"),
         (lambda m: m["input"].update(std=[0.1, 0.0, 0.1]), "std"),
-        (lambda m: m["input"].update(mean=[0.1, 0.2]), r"input\.mean"),
+        (lambda m: m["input"].update(mean=[0.1, 0.2]), r"mean is .* wanted a list of 3 numbers"),
         (lambda m: m["executions"][0]["threshold"].update(value=float("nan")), "threshold"),
         (lambda m: m["executions"][0].update(executed="fp4"), "executed precision is 'fp4'"),
         (lambda m: m["executions"][0].update(stored="fp64"), "stored precision is 'fp64'"),
@@ -117,7 +117,25 @@ def test_newer_format(copy: Path) -> None:
         (lambda m: m["networks"].clear(), "file of network 'fp32'"),
         (lambda m: m["executions"][0].update(executed="int8"), "stored as fp32 is not executed"),
         (lambda m: m["networks"].update(fp64="network_fp32.onnx"), "stored as .'fp64'"),
-        (lambda m: m["executions"][0]["check"].update(score_difference=1.0), "not a check that"),
+        (lambda m: m["executions"][0]["check"].update(score_difference=1.0), "it was not passed"),
+        (lambda m: m["executions"][0]["check"].update(map_tolerance=float("inf")), "not passed"),
+        (lambda m: m["executions"][0]["check"].update(verdicts_that_differ=99), "99 of 20 images"),
+        (lambda m: m["executions"][0]["check"].update(images=-5), "of -5 images"),
+        (lambda m: m["executions"][0]["threshold"].update(value=0.0), "not a positive number"),
+        (lambda m: m["executions"][0]["threshold"].update(value=True), "value is true, wanted a"),
+        (lambda m: m["executions"][0]["threshold"].update(value=10**400), "value is 1000.*too la"),
+        (
+            lambda m: m["executions"][0]["threshold"].update(false_reject_rate=2.0),
+            "false_reject_rate of a threshold is 2",
+        ),
+        (lambda m: m["executions"][0]["threshold"].update(good_images=0), "from 0 good images"),
+        (lambda m: m["networks"].update(int8="network_fp32.onnx"), "'int8'. have no execution"),
+        (lambda m: m.update(left_out={}), "left_out is {}, wanted a list of tables"),
+        (lambda m: m["map"].update(height=2**40), "the map is 1099511627776 x 96"),
+        (lambda m: m["map"].update(sigma=1e7), "reach beyond a map of 64 x 96"),
+        (lambda m: m["input"].update(std=[1e-320] * 3), "wanted at least 0.001"),
+        (lambda m: m.update(surprise=json.loads("[" * 900 + "]" * 900)), r"manifest\.json"),
+        (lambda m: m["training"].update(deep=json.loads("[" * 900 + "]" * 900)), r"manifest\.json"),
         (lambda m: m.update(executions=[]), "nothing to run"),
         (lambda m: m.update(executions=2 * m["executions"]), "each may be there once"),
         (lambda m: m.update(scales=3), "scales"),
@@ -132,6 +150,18 @@ def test_newer_format(copy: Path) -> None:
 def test_faulty_manifest(copy: Path, change, message: str) -> None:
     edit(copy, change)
     with pytest.raises(BundleError, match=message):
+        open_bundle(copy)
+
+
+@pytest.mark.parametrize("name", ["a\0b", "\ud800", 300 * "a"])
+@pytest.mark.parametrize("old", [False, True])
+def test_names_that_no_file_has(copy: Path, name: str, old: bool) -> None:
+    if old:
+        make_format1(copy)
+    edit(copy, lambda m: m["files"].update({name: next(iter(m["files"].values()))}))
+    if not old:
+        edit(copy, sign)
+    with pytest.raises(BundleError, match=r"cannot be read|is missing"):
         open_bundle(copy)
 
 
@@ -237,7 +267,10 @@ def test_precisions_of_format_1(
         (lambda m: m["scales"].pop(), "student_2 is 112 x 4 x 6 in the network and missing"),
         (lambda m: m["scales"][0].update(channels=25), "student_0 is 24 x 16 x 24 .* and 25 x"),
         (lambda m: m["scales"].append(m["scales"][0]), "student_3 is missing in the network"),
-        (lambda m: m["input"].update(height=128), "image is 3 x 64 x 96 .* and 3 x 128 x 96"),
+        (
+            lambda m: (m["input"].update(height=128), m["map"].update(height=128)),
+            "image is 3 x 64 x 96 .* and 3 x 128 x 96",
+        ),
     ],
 )
 @pytest.mark.parametrize("old", [False, True])

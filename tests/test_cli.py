@@ -151,6 +151,9 @@ def test_score_prints_rows_of_files_and_patterns(bundle: Bundle, parts: Path) ->
     done = run("score", bundle.path, notch / "000.png", notch / "*.png", "--json")
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     assert [r["path"] for r in rows] == [str(p) for p in list_images(notch)]
+    assert {r["executed"] for r in rows} == {"fp32"}
+    done = run("score", bundle.path, notch / "000.png", "--output", "rows.xlsx", code=2)
+    assert "rows are written as .csv or .jsonl" in unboxed(done.stderr)
     done = run("score", bundle.path, notch / "000.png", notch / "none.png", code=1)
     rows = list(csv.DictReader(io.StringIO(done.stdout)))
     assert [r["verdict"] for r in rows] == ["NG", "ERROR"]
@@ -235,7 +238,6 @@ def test_missing_part_says_how_to_get_it(package: str, parts: Path, tmp_path: Pa
     # Stands for an installation without the extra: the import system finds no such package.
     code = f"""
 import sys
-from importlib.metadata import version
 class Absent:
     def find_spec(self, name, path=None, target=None):
         if name.partition(".")[0] == {package!r}:

@@ -268,13 +268,15 @@ def test_a_signal_ends_the_station_whenever_it_comes() -> None:
         ('[jobs]\n1 = "a"\n[camera]\nkind = "still"\npath = "x"\nsped = 1\n', "sped"),
         (
             'precision = "FP32"\n[jobs]\n1 = "a"\n[camera]\nkind = "still"\npath = "x"\n',
-            "precision is 'FP32', wanted 'fp32' or 'fp16' or 'bf16' or 'int8'",
+            'precision is "FP32", wanted "fp32" or "fp16" or "bf16" or "int8"',
         ),
         (
             'threads = "2"\n[jobs]\n1 = "a"\n[camera]\nkind = "still"\npath = "x"\n',
             "wanted a whole",
         ),
-        ("jobs = 3\n", "jobs is 3, wanted a table"),
+        ("jobs = 3\n", "jobs is 3, wanted a table of paths"),
+        ("[jobs]\n1 = 5\n", "a path is 5, wanted text in quotes"),
+        ("opcua = 3\n[jobs]\n1 = 'a'\n[camera]\nkind = 'still'\npath = 'x'\n", "opcua is 3"),
         (
             '[jobs]\n1 = "a"\n[camera]\nkind = "still"\npath = "x"\n[handshake]\nqueue = 0\n',
             "queue is 0",

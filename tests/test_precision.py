@@ -20,7 +20,7 @@ from rdx_fast.cpu import cpu_features
 from rdx_fast.doctor import examine
 from rdx_fast.engines import openvino
 from rdx_fast.engines.openvino import OpenVINONetwork
-from rdx_fast.errors import EngineError, NotExecutedError
+from rdx_fast.errors import EngineError
 from rdx_fast.export.check import TOLERANCE
 from rdx_fast.images import list_images, read_image
 from rdx_fast.kernels import driver
@@ -28,14 +28,16 @@ from rdx_fast.manifest import PRECISIONS, STORED, LeftOut, Manifest
 from rdx_fast.precision import FASTEST_FIRST, choose
 
 AVX2 = {"FP32", "INT8"}
-ZEN4 = {*AVX2, "BF16"}
+COOPER_LAKE = {*AVX2, "BF16"}
+ZEN4 = {*COOPER_LAKE, "FAST_BF16"}
 GRANITE_RAPIDS = {*ZEN4, "FP16"}
 
 
 def holding(manifest: Manifest, *labels: str) -> Manifest:
     kept = tuple(e for e in manifest.executions if e.label in labels)
     assert len(kept) == len(labels)
-    return replace(manifest, executions=kept)
+    networks = {stored: manifest.networks[stored] for stored in {e.stored for e in kept}}
+    return replace(manifest, executions=kept, networks=networks)
 
 
 @pytest.mark.parametrize("capabilities", [AVX2, ZEN4, GRANITE_RAPIDS])
@@ -53,6 +55,8 @@ def test_the_default_bundle_runs_in_int8_on_every_cpu(
     [
         (("fp32", "bf16 of network fp32"), AVX2, "fp32"),
         (("fp32", "bf16 of network fp32"), ZEN4, "bf16 of network fp32"),
+        (("fp32", "bf16 of network fp32"), COOPER_LAKE, "fp32"),
+        (("bf16 of network fp32",), COOPER_LAKE, "bf16 of network fp32"),
         (("fp32", "fp16"), GRANITE_RAPIDS, "fp32"),
         (("fp32",), set(), "fp32"),
     ],
@@ -69,7 +73,7 @@ def test_float16_runs_in_float32_on_cpus(exported_as: Callable[..., Bundle]) -> 
     for capabilities in (AVX2, ZEN4, GRANITE_RAPIDS):
         assert choose(half, "openvino", capabilities).execution.label == "fp32 of network fp16"
         for precision in ("fp16", "bf16", "int8"):
-            with pytest.raises(EngineError, match="Choose fp32 of network fp16, which"):
+            with pytest.raises(EngineError, match="Choose precision fp32, which"):
                 choose(half, "openvino", capabilities, precision)
 
 
@@ -83,23 +87,28 @@ def test_gpus(whole_bundle: Bundle) -> None:
 
 def test_the_table_is_of_what_there_is() -> None:
     for options in FASTEST_FIRST.values():
-        assert len({(o.stored, o.executed) for o in options}) == len(options)
+        assert len(set(options)) == len(options)
         assert {o.stored for o in options} <= set(STORED)
         assert {o.executed for o in options} <= set(PRECISIONS)
+        assert {o.needs for o in options} <= {None, "INT8", "BF16", "FAST_BF16"}
 
 
-def test_named_precisions(whole_bundle: Bundle, parts: Path) -> None:
+@pytest.mark.parametrize("hidden", [(), ("BF16", "FAST_BF16")])
+def test_named_precisions(
+    whole_bundle: Bundle, parts: Path, hidden: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
     images = [read_image(p) for p in list_images(parts / "test")]
-    able = openvino.capabilities()
+    able = openvino.capabilities() - set(hidden)
+    monkeypatch.setattr(openvino, "capabilities", lambda: able)
     by_precision = {e.executed: e for e in whole_bundle.manifest.executions if e.stored != "fp16"}
     for precision, needs in (("fp32", "FP32"), ("bf16", "BF16"), ("int8", "INT8")):
         if needs not in able:
-            with pytest.raises(EngineError, match=f"this processor lacks {needs}"):
+            with pytest.raises(EngineError, match=f"needs {needs}, which this processor lacks"):
                 Detector(whole_bundle.path, "openvino", precision=precision)
             continue
         with Detector(whole_bundle.path, "openvino", precision=precision) as detector:
             result = detector.score(images)
-        assert detector.engine.execution.executed == precision
+        assert detector.engine.execution.executed == result.executed == precision
         if precision != "int8":
             assert result.threshold == by_precision[precision].threshold.value
         assert f"{detector.engine.execution.label} (as asked for)" in result.engine
@@ -142,7 +151,7 @@ def test_words_of_what_cannot_be_run(whole_bundle: Bundle) -> None:
             "openvino",
             AVX2,
             "bf16",
-            r"bf16 of network fp32 needs BF16, which this processor lacks\. Choose int8 or fp32, ",
+            r"bf16 of network fp32 needs BF16, which this processor lacks\. Choose precision int8 ",
         ),
         ("tensorrt", (), "bf16", r"does not execute bf16 \(backend openvino or torch does\)"),
         ("torch", (), "int8", r"does not execute int8 \(backend openvino or tensorrt does\)"),
@@ -151,11 +160,11 @@ def test_words_of_what_cannot_be_run(whole_bundle: Bundle) -> None:
             choose(manifest, backend, capabilities, precision)
     small = holding(manifest, "fp32")
     left = LeftOut("int8", "int8", "it scored otherwise")
-    with pytest.raises(EngineError, match=r"int8 is not in the bundle\. .* export it with another"):
+    with pytest.raises(EngineError, match=r"int8 is not in the bundle\. .* export the bundle with"):
         choose(small, "openvino", AVX2, "int8")
     with pytest.raises(EngineError, match=r"int8 was left out at export \(it scored otherwise\)"):
         choose(replace(small, left_out=(left,)), "openvino", AVX2, "int8")
-    with pytest.raises(EngineError, match=r"fp16 is not in the bundle; .* Nothing of the bundle"):
+    with pytest.raises(EngineError, match=r"it holds bf16 of network fp32\. Nothing"):
         choose(holding(manifest, "bf16 of network fp32"), "tensorrt")
 
 
@@ -189,9 +198,9 @@ def test_what_is_executed_is_what_was_asked_for(
     if opens:
         OpenVINONetwork(file, executed, 1)
         return
-    with pytest.raises(NotExecutedError, match=f"asked for {executed}, OpenVINO .* would execute"):
+    with pytest.raises(EngineError, match=f"asked for {executed}, OpenVINO .* would execute"):
         OpenVINONetwork(file, executed, 1)
-    with pytest.raises(NotExecutedError):
+    with pytest.raises(EngineError, match=f"{executed}: asked for .*: choose another precision"):
         open_engine(whole_bundle, "openvino", 1, precision=executed)
 
 
@@ -199,7 +208,7 @@ def test_bfloat16_is_not_executed_otherwise() -> None:
     """No CPU has to have it for that."""
     openvino._check_executed(Counter({"bf16": 17, "f32": 3}), "bf16")
     for counts in ({"f32": 20}, {"bf16": 3, "f32": 17}, {"f16": 20}):
-        with pytest.raises(NotExecutedError, match="choose another precision"):
+        with pytest.raises(EngineError, match=r"asked for bf16, OpenVINO .* would"):
             openvino._check_executed(Counter(counts), "bf16")
 
 
@@ -208,10 +217,14 @@ def test_the_next_runs_if_the_fastest_is_not_executed(
 ) -> None:
     monkeypatch.setattr(openvino, "_convolutions", executing({"f32": 20}))
     monkeypatch.setattr(openvino, "capabilities", lambda: AVX2)
-    engine = open_engine(whole_bundle, "openvino", 1)
+    with pytest.warns(UserWarning, match="fp32 is run, not int8: asked for int8, OpenVINO"):
+        engine = open_engine(whole_bundle, "openvino", 1)
     assert engine.execution.label == "fp32"
-    assert ", fp32 (fastest here of fp32; not int8: asked for int8, OpenVINO" in engine.description
+    assert ", fp32 (fastest here of fp32, 1 refused by OpenVINO)" in engine.description
     engine.close()
+    monkeypatch.setattr(openvino, "_convolutions", executing({"f16": 20}))
+    with pytest.raises(EngineError, match=r"int8: asked for .*; fp32: asked for .*: choose"):
+        open_engine(whole_bundle, "openvino", 1)
 
 
 @pytest.mark.parametrize("isa", ["AVX2", "AVX512_CORE", "AVX512_CORE_VNNI"])
@@ -250,9 +263,9 @@ def test_doctor_says_what_runs_here(
 ) -> None:
     monkeypatch.setattr(openvino, "capabilities", lambda: AVX2)
     found = {f.part: f for f in examine(whole_bundle.path)}
-    assert found["part.rdx"].present
-    assert found["part.rdx"].found == "runs as int8 on the CPU (fastest here of int8, fp32)"
-    assert found["part.rdx"].advice == (
+    assert found["bundle part.rdx"].present
+    assert found["bundle part.rdx"].found == "runs as int8 on the CPU (fastest here of int8, fp32)"
+    assert found["bundle part.rdx"].advice == (
         "bf16 of network fp32 needs BF16, which this processor lacks; "
         "for GPUs: fp16, int8 of network int8_symmetric"
     )
@@ -262,6 +275,6 @@ def test_doctor_says_what_runs_here(
     broken = tmp_path / "broken.rdx"
     broken.mkdir()
     found = {f.part: f for f in examine(broken)}
-    assert not found["broken.rdx"].present
-    assert "manifest.json is missing" in found["broken.rdx"].advice
+    assert not found["bundle broken.rdx"].present
+    assert "manifest.json is missing" in found["bundle broken.rdx"].advice
     assert found["CPU"].present

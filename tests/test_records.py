@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,8 +16,9 @@ from scripted import ScriptedCamera, rows, wait_until
 from rdx_fast import Detector
 from rdx_fast.bundle import Bundle
 from rdx_fast.images import list_images, read_image
-from rdx_fast.line import RecordConfig, RecordError, Station, StationConfig
+from rdx_fast.line import RecordConfig, RecordError, Station, StationConfig, read_records
 from rdx_fast.line.pictures import PictureStore
+from rdx_fast.line.records import _SCHEMA, RecordWriter
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +83,26 @@ def test_records_go_on_where_they_ended(
     for first in (1, 3):
         with Station(detector, camera, config) as station:
             assert [station.inspect(i).inspection_id for i in (0, 0)] == [first, first + 1]
+
+
+def test_records_of_an_earlier_version_go_on(tmp_path: Path) -> None:
+    file = tmp_path / "records.sqlite"
+    with sqlite3.connect(file) as database:
+        schema = _SCHEMA.replace("picture TEXT,\n    executed TEXT\n", "picture TEXT\n")
+        assert schema != _SCHEMA
+        database.executescript(schema)
+        columns = "inspection_id, part_id, job, triggered_at, deadline_ms, result, decided_ms"
+        database.execute(
+            f"INSERT INTO inspections ({columns}) VALUES (1, 7, 1, '2026-01-01', 5.0, 'OK', 2.0)"
+        )
+    (old,) = read_records(file)
+    assert (old.part_id, old.executed) == (7, None)
+    with ThreadPoolExecutor(8) as pool:  # several stations of one file, at one moment
+        writers = list(pool.map(RecordWriter, [file] * 8))
+    writers[0].write(replace(old, inspection_id=writers[0].next_id, executed="int8"))
+    for writer in writers:
+        writer.close()
+    assert [r.executed for r in read_records(file)] == [None, "int8"]
 
 
 def test_a_clock_that_is_set_back(

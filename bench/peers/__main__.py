@@ -174,7 +174,7 @@ def _table(rows: list[dict[str, Any]]) -> Table:
         table.add_column(column)
     ours = [p for p in PRECISIONS if f"times_rdx_fast_{p}" in first]
     for precision in ours:
-        table.add_column(f"times rdx_fast {precision}")
+        table.add_column(f"time relative to rdx_fast {precision}")
     for row in rows:
         differ = row.get("verdicts_that_differ")
         table.add_row(

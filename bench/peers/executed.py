@@ -14,5 +14,7 @@ def executed(compiled: Any) -> str:
         for fact in facts
         if fact["layerType"].astype(str) == "Convolution"
     ]
+    if not primitives:
+        raise ValueError("the network has no convolutions")
     (most, _), *_ = Counter(name.rpartition("_")[2].lower() for name in primitives).most_common(1)
     return most

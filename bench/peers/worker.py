@@ -33,7 +33,7 @@ PEERS = {
 
 
 # OpenVINO's names of element types, and ours.
-NAMES = {"f32": "fp32", "f16": "fp16"}
+NAMES = {"f32": "fp32", "f16": "fp16", "i8": "int8"}
 
 
 def peak_mb() -> float:

@@ -36,6 +36,10 @@ if TYPE_CHECKING:
     from rdx_fast.training import Checkpoint
 
 
+# Share of verdicts that a precision may change before export says so.
+_MANY = 0.02
+
+
 def train(
     good: Annotated[Path, typer.Argument(help="Folder of images of good parts.")],
     run: Annotated[Path, typer.Argument(help="Folder for the checkpoint.")],
@@ -219,6 +223,10 @@ def export(
         raise typer.BadParameter("--compute-capability is for --tensorrt")
 
     checkpoint = training.load_checkpoint(run)
+    if 4 * sigma > max(checkpoint.recipe.image_size):
+        raise typer.BadParameter(
+            f"--sigma is {sigma:g}: the Gaussian reaches 4 of them, beyond the network's input"
+        )
     images = list_images(good) if good is not None else _held_out(checkpoint)
     with show_stages("export", "reading images") as on_stage:
         written = export_bundle(
@@ -238,6 +246,15 @@ def export(
     data.print(tables.executions_table(written.manifest))
     for left in written.manifest.left_out:
         notes.print(f"note: {left.label} is not in the bundle: {left.reason}", markup=False)
+    for e in written.manifest.executions:
+        differ = e.check.verdicts_that_differ
+        if differ is not None and differ > _MANY * e.check.images:
+            notes.print(
+                f"note: {e.label} changes {differ} of {e.check.images} verdicts of good images; "
+                f"compare it on defective ones:  python -m rdx_fast.bench.precisions {bundle} "
+                f"DATASET",
+                markup=False,
+            )
     threshold = written.manifest.executions[0].threshold
     if threshold.expected_false_reject_rate > threshold.false_reject_rate:
         notes.print(

@@ -20,9 +20,7 @@ from rdx_fast.scoring import RowWriter, find_files, score_files
 def score(
     bundle: BundlePath,
     inputs: Annotated[list[str], typer.Argument(help="Files, folders or patterns.")],
-    output: Annotated[
-        Path | None, typer.Option(help="File for the rows; .jsonl gives JSON lines, else CSV.")
-    ] = None,
+    output: Annotated[Path | None, typer.Option(help="File for the rows, .csv or .jsonl.")] = None,
     json_lines: JsonFlag = False,
     overlays: Annotated[Path | None, typer.Option(help="Folder for heat-map overlays.")] = None,
     backend: Backend = "auto",
@@ -30,6 +28,8 @@ def score(
     precision: Executed = None,
 ) -> None:
     """Score images: one row each. Exit code 1 if an image could not be scored."""
+    if output is not None and output.suffix not in (".csv", ".jsonl"):
+        raise typer.BadParameter(f"--output is {output}: rows are written as .csv or .jsonl")
     files = find_files(inputs)
     as_json = json_lines or (output is not None and output.suffix == ".jsonl")
     counts = dict.fromkeys(("OK", "NG", "ERROR"), 0)
@@ -80,5 +80,5 @@ def doctor(
         print(json.dumps([asdict(f) for f in findings], indent=2))
     else:
         data.print(tables.doctor_table(findings))
-    if bundle is not None and not all(f.present for f in findings if f.part == bundle.name):
+    if not all(f.present for f in findings if f.part.startswith("bundle ")):
         raise typer.Exit(1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import warnings
 from collections import Counter, deque
 from collections.abc import Collection, Iterator
 from contextlib import suppress
@@ -18,13 +19,13 @@ from openvino.preprocess import PrePostProcessor
 from openvino.properties import hint
 
 from rdx_fast.bundle import Bundle
-from rdx_fast.cpu import cpu_features
+from rdx_fast.cpu import cpu_features, has_fast_bf16
 from rdx_fast.engines.engine import Chunk
 from rdx_fast.engines.host import HostChain
-from rdx_fast.errors import EngineError, NotExecutedError
+from rdx_fast.errors import EngineError
 from rdx_fast.manifest import Manifest
 from rdx_fast.postprocess import AnomalyMapper
-from rdx_fast.precision import choices
+from rdx_fast.precision import FAST_BF16, choices
 
 # One for the process, never let go: each core's CPU device gives its thread a stack for signals and
 # on its end puts back the one before. Ended out of turn, or by another thread, it leaves the thread
@@ -38,29 +39,31 @@ MODES = {
 # its own choice is bfloat16 wherever the CPU has it.
 _INFERENCE_TYPE = {
     "fp32": ov.Type.f32,
+    "fp16": ov.Type.f16,
     "bf16": ov.Type.bf16,
     "int8": ov.Type.f32,
 }
 
 # How the names of the primitives that then execute its convolutions end.
-_EXECUTED = {"fp32": "f32", "bf16": "bf16", "int8": "i8"}
+_EXECUTED = {"fp32": "f32", "fp16": "f16", "bf16": "bf16", "int8": "i8"}
 
 
 def capabilities() -> frozenset[str]:
-    """What OpenVINO says that this CPU executes natively, such as FP32, BF16, INT8."""
-    return frozenset(CORE.get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
+    """What OpenVINO says that this CPU executes natively, such as FP32, BF16, INT8; and
+    ``FAST_BF16``."""
+    found = frozenset(CORE.get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
+    return found | {FAST_BF16} if "BF16" in found and has_fast_bf16() else found
 
 
 class OpenVINONetwork:
     """The network of an ONNX file on the CPU, compiled to execute one precision.
 
-    ``executed``: "fp32", "bf16" or "int8"; ``threads``, ``mode``: see ``OpenVINOEngine``;
+    ``executed``: "fp32", "fp16", "bf16" or "int8"; ``threads``, ``mode``: see ``OpenVINOEngine``;
     ``manifest``: what the network must have the inputs and outputs of. ``convolutions``: how many
-    are executed in f32, bf16, i8, transposed ones left out.
+    take f32, f16, bf16 or i8, transposed ones left out.
 
     Raises ``BundleError`` if the network is not the manifest's, ``EngineError`` if OpenVINO refuses
-    it, ``NotExecutedError`` if it would execute most convolutions in another precision, or any in
-    another than float32 if that is wanted.
+    it, or would execute most convolutions in another precision, or any of them for fp32.
     """
 
     def __init__(
@@ -88,7 +91,9 @@ class OpenVINONetwork:
                 self._compiled = None  # not both in memory
                 self._compiled = _compile(network, config, transposed)
         except RuntimeError as error:
-            raise EngineError(f"OpenVINO cannot open {file}: {error}") from error
+            raise EngineError(
+                f"OpenVINO cannot open {file} in {executed}: {_first_line(error)}"
+            ) from error
         scales = range(len(self._compiled.outputs) // 2)
         self._teacher = [self._output(f"teacher_{s}") for s in scales]
         self._student = [self._output(f"student_{s}") for s in scales]
@@ -174,19 +179,24 @@ class OpenVINOEngine:
             raise ValueError(f"threads is {threads}, wanted at least 1, or None")
         self.manifest = bundle.manifest
         found = choices(self.manifest, "openvino", capabilities(), precision)
-        refused = ""
+        refused: list[str] = []
         for choice in found:
-            file = bundle.network(choice.execution.stored)
-            executed = choice.execution.executed
+            execution = choice.execution
+            file = bundle.network(execution.stored)
             try:
-                self._network = OpenVINONetwork(file, executed, threads, mode, self.manifest)
-            except NotExecutedError as error:
-                if choice is found[-1]:
-                    raise
-                refused += f"; not {choice.execution.label}: {error}"
-            else:
-                self.execution, self._reason = choice.execution, choice.reason + refused
-                break
+                self._network = OpenVINONetwork(
+                    file, execution.executed, threads, mode, self.manifest
+                )
+            except EngineError as error:
+                refused.append(f"{execution.label}: {error}")
+                continue
+            self.execution, self._reason = execution, choice.reason
+            break
+        else:
+            raise EngineError("; ".join(refused) + ": choose another precision, or backend")
+        if refused:
+            self._reason += f", {len(refused)} refused by OpenVINO"
+            warnings.warn(f"{execution.label} is run, not {'; '.join(refused)}", stacklevel=4)
         self.mode, self.threads = mode, self._network.threads
         self.streams = self._network.streams
 
@@ -208,6 +218,13 @@ class OpenVINOEngine:
         self._network.close()
 
 
+def _first_line(error: Exception) -> str:
+    """What it says, without where in OpenVINO it was raised."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    said = [line for line in lines if line and not line.startswith("Exception from")]
+    return said[0] if said else str(error)
+
+
 def _shapes(network: ov.Model) -> dict[str, tuple[int, ...]]:
     """Of inputs and outputs for one image, by name; -1 where the network leaves a size open."""
     return {
@@ -225,7 +242,7 @@ def _compile(
     model: ov.Model, config: dict[Any, Any], pooled: Collection[str] = ()
 ) -> ov.CompiledModel:
     """The network of one image, taking and giving float32, with channels last in its maps, as it
-    computes them. ``pooled``: outputs that pass an average of one sample, see ``_transposed``."""
+    computes them. ``pooled``: outputs behind a 1 x 1 average pool, see ``_transposed``."""
     model.reshape([1, *(int(d.get_length()) for d in list(model.input().partial_shape)[1:])])
     for result in model.get_results():
         source = result.input_value(0)
@@ -245,11 +262,10 @@ def _compile(
 
 
 def _transposed(compiled: ov.CompiledModel) -> set[str]:
-    """Outputs whose axes are permuted and put back for nothing.
+    """Outputs whose axes OpenVINO transposes and puts back for nothing.
 
-    OpenVINO does so to a convolution with a residual sum, and not if anything lies between it and
-    the output; what is there must change no value, NaN included, and survive OpenVINO's
-    simplifications.
+    It does so to a convolution with a residual sum right before an output. A 1 x 1 average pool
+    between the two, which changes no value, keeps it from that.
     """
     found = set()
     for result in compiled.get_runtime_model().get_results():
@@ -267,10 +283,10 @@ def _layer_type(node: ov.Node) -> str:
 
 
 def _convolutions(compiled: ov.CompiledModel) -> Counter[str]:
-    """How many are executed in f32, bf16, i8: what the name of their primitive ends with.
+    """How many take f32, f16, bf16, or bytes (i8): what the name of their primitive ends with is
+    the type of their input.
 
-    Transposed convolutions are left out: CPUs have few primitives for them, and a large one runs in
-    float32 where there is none.
+    Transposed convolutions are left out: OpenVINO leaves some of them in float32.
     """
     return Counter(
         node.get_rt_info()["primitiveType"].astype(str).rpartition("_")[2].lower()
@@ -280,18 +296,16 @@ def _convolutions(compiled: ov.CompiledModel) -> Counter[str]:
 
 
 def _check_executed(convolutions: Counter[str], executed: str) -> None:
-    """Raises ``NotExecutedError`` unless most are executed in that precision; for fp32, all.
+    """Raises ``EngineError`` unless most are executed in that precision; for fp32, all.
 
-    Others have float32 layers: int8 networks those nearest the pixels, bf16 what the CPU has no
-    primitive for.
+    int8 networks have float32 layers nearest the pixels.
     """
     wanted = _EXECUTED[executed]
     count = convolutions[wanted]
     total = convolutions.total()
     if count < total if executed == "fp32" else 2 * count <= total:
         found = ", ".join(f"{n} in {name}" for name, n in sorted(convolutions.items()))
-        raise NotExecutedError(
+        raise EngineError(
             f"asked for {executed}, OpenVINO {ov.__version__.split('-')[0]} would execute "
-            f"convolutions otherwise on this CPU ({found or 'the network has none'}): choose "
-            f"another precision"
+            f"convolutions otherwise on this CPU ({found or 'the network has none'})"
         )

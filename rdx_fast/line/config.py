@@ -11,7 +11,7 @@ import dacite
 
 from rdx_fast.errors import RdxError
 from rdx_fast.line.rules import Rules
-from rdx_fast.reading import in_words
+from rdx_fast.reading import in_words, shortened
 
 LOOPBACK = "127.0.0.1"
 
@@ -174,9 +174,12 @@ def read_station(path: Path) -> StationFile:
     for table, names in _FILES.items():
         if table in given or table == "records":
             for key, name in names.items():
-                given.setdefault(table, {}).setdefault(key, name)
+                if isinstance(given.setdefault(table, {}), dict):
+                    given[table].setdefault(key, name)
 
-    def beside(name: str | Path) -> Path:
+    def beside(name: object) -> Path:
+        if not isinstance(name, str | Path):
+            raise ValueError(f"a path is {shortened(name)}, wanted text in quotes")
         return path.parent / name
 
     checks = dacite.Config(strict=True, cast=[tuple], type_hooks={Path: beside})

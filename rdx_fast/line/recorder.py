@@ -106,7 +106,7 @@ class Recorder:
             postprocess_ms=stages.get("postprocess"),
             score_ms=_ms(facts.score_s),
             decided_ms=1000 * (verdict.decided - verdict.triggered),
-            executed=job.detector.engine.execution.label if job else None,
+            executed=job.detector.engine.execution.executed if job else None,
         )
 
     # In the thread of the rows

@@ -108,8 +108,10 @@ class RecordWriter:
             self._connection.execute("PRAGMA journal_mode = WAL")
             self._connection.execute(f"PRAGMA synchronous = {'FULL' if sync else 'NORMAL'}")
             self._connection.executescript(_SCHEMA)
+            self._connection.execute("BEGIN IMMEDIATE")  # two may open the same old file at once
             for name in _lacking(self._connection):
                 self._connection.execute(f"ALTER TABLE inspections ADD COLUMN {name} TEXT")
+            self._connection.execute("COMMIT")
             found = self._connection.execute("SELECT max(inspection_id) FROM inspections")
             self.next_id: int = (found.fetchone()[0] or 0) + 1
         except (sqlite3.Error, OSError) as error:

@@ -97,6 +97,10 @@ def example(bundle: Path) -> str:
     """A configuration to begin with."""
     return f"""\
 # Paths start at this file's folder.
+# precision = "fp32"   # instead of the fastest that a bundle holds and the machine has
+# threads = 2          # of the CPU
+# backend = "auto"
+
 [jobs]
 1 = "{bundle}"
 
