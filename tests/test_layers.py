@@ -165,7 +165,7 @@ print(sorted(heavy))
 def test_a_gpu_controller_needs_no_torch() -> None:
     code = """
 import sys
-import rdx_fast.cli.planning
+import rdx_fast.cli.plan
 from rdx_fast.engines.tensorrt.build import prepare_plan
 from rdx_fast.engines.tensorrt.engine import TensorRTEngine
 from rdx_fast.kernels.launcher import KernelLibrary

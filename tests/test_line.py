@@ -26,7 +26,7 @@ from rdx_fast.bench.line import drive
 from rdx_fast.bench.line_faults import FAULTS, Fault, Line, unexpected
 from rdx_fast.bench.line_processes import configure, free_port
 from rdx_fast.bundle import Bundle
-from rdx_fast.cli.stationing import end_by_signal
+from rdx_fast.cli.station import end_by_signal
 from rdx_fast.images import list_images, read_image
 from rdx_fast.line import ConfigError, Filter, RecordError, read_records
 from rdx_fast.line.config import read_station

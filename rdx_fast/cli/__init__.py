@@ -8,8 +8,21 @@ from typing import Annotated
 
 import typer
 
-from rdx_fast.cli import benching, judging, making, planning, stationing, using
+from rdx_fast.cli.bench import bench
 from rdx_fast.cli.common import notes
+from rdx_fast.cli.demo import demo
+from rdx_fast.cli.doctor import doctor
+from rdx_fast.cli.evaluate import evaluate
+from rdx_fast.cli.export import export
+from rdx_fast.cli.import_published import import_published
+from rdx_fast.cli.inspect import inspect
+from rdx_fast.cli.plan import plan
+from rdx_fast.cli.preview import preview
+from rdx_fast.cli.protocol import protocol
+from rdx_fast.cli.records import records
+from rdx_fast.cli.score import score
+from rdx_fast.cli.station import station
+from rdx_fast.cli.train import train
 from rdx_fast.errors import RdxError
 
 app = typer.Typer(
@@ -19,22 +32,22 @@ app = typer.Typer(
     help="Visual anomaly detection by reverse distillation: good parts in, verdicts out.",
 )
 for command in (
-    making.train,
-    making.export,
-    planning.plan,
-    using.score,
-    judging.evaluate,
-    judging.protocol,
-    stationing.station,
-    stationing.records,
-    benching.bench,
-    using.inspect,
-    using.doctor,
-    making.preview,
-    making.demo,
+    train,
+    export,
+    plan,
+    score,
+    evaluate,
+    protocol,
+    station,
+    records,
+    bench,
+    inspect,
+    doctor,
+    preview,
+    demo,
 ):
     app.command()(command)
-app.command("import")(making.import_published)
+app.command("import")(import_published)
 
 
 def _print_version(wanted: bool) -> None:

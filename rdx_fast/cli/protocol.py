@@ -1,4 +1,4 @@
-"""Commands that judge: ``evaluate`` bundles on a test set, and ``protocol`` for methods."""
+"""The command ``protocol``: methods, trained and evaluated with several seeds."""
 
 from __future__ import annotations
 
@@ -12,25 +12,20 @@ import typer
 from rdx_fast import tables
 from rdx_fast.cli.common import (
     BackboneName,
-    Backend,
     Device,
     Epochs,
-    Executed,
     ImageSize,
     Iterations,
     JsonFlag,
     Minutes,
     Textures,
-    Threads,
     Weights,
     data,
     list_given,
     make_recipe,
     need_torch,
 )
-from rdx_fast.cli.planning import open_detector
-from rdx_fast.cli.progress import show_images, show_training
-from rdx_fast.datasets import find_dataset
+from rdx_fast.cli.progress import show_training
 
 if TYPE_CHECKING:
     from rdx_fast.training import Recipe
@@ -43,51 +38,6 @@ class Variant(StrEnum):
     GUIDED = "rd-expert"
     PLAIN = "rd-expert:plain"
     NONE = "rd-expert:none"
-
-
-def evaluate(
-    bundles: Annotated[list[Path], typer.Argument(help="Engine bundle; several with --compare.")],
-    dataset: Annotated[Path, typer.Argument(help="Category folder with a test set.")],
-    compare: Annotated[
-        bool,
-        typer.Option(
-            "--compare",
-            help="Bundles side by side, each against the first with a paired bootstrap interval.",
-        ),
-    ] = False,
-    as_json: JsonFlag = False,
-    backend: Backend = "auto",
-    threads: Threads = None,
-    precision: Executed = None,
-) -> None:
-    """Score a test set and print AUROC, AP, best F1 and AUPRO, per defect type and in all."""
-    from rdx_fast import evaluation
-
-    if (len(bundles) > 1) != compare:
-        raise typer.BadParameter(
-            f"{len(bundles)} bundle{'s' if len(bundles) > 1 else ''} given: one is evaluated, two "
-            f"or more are compared with --compare (bundles first, then the data set)"
-        )
-    images = find_dataset(dataset).test()
-    scored = []
-    for path in bundles:
-        with (
-            open_detector(path, backend, threads, precision) as detector,
-            show_images("scoring") as on_image,
-        ):
-            scored.append(evaluation.score_set(detector, images, on_image))
-    results = [evaluation.evaluate_scored(s, by_type=not compare) for s in scored]
-    differences = [d for other in scored[1:] for d in evaluation.compare(scored[0], other)]
-    if not compare:
-        if as_json:
-            print(json.dumps(results[0].to_dict(), indent=2))
-        else:
-            data.print(tables.evaluation_table(results[0]))
-    elif as_json:
-        print(json.dumps(tables.comparison_dict(bundles, results, differences), indent=2))
-    else:
-        data.print(tables.comparison_table(bundles, results))
-        data.print(tables.difference_table(differences))
 
 
 def protocol(

@@ -1,4 +1,4 @@
-"""The command ``plan``: all that a GPU needs to open a bundle; and how other commands open one."""
+"""The command ``plan``: all that a GPU needs to open a bundle."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ import typer
 from rdx_fast.bundle import Bundle, open_bundle
 from rdx_fast.cli.common import BundlePath, Executed, notes
 from rdx_fast.cli.progress import show_plan, show_stages
-from rdx_fast.detector import Detector
-from rdx_fast.engines import GpuOptions, open_engine
+from rdx_fast.engines import GpuOptions
 from rdx_fast.errors import EngineError
 
 Capability = Annotated[
@@ -57,17 +56,6 @@ def plan_bundle(
     notes.print(f"plan: {file} ({file.stat().st_size / 1e6:.0f} MB)")
     with show_stages("plan", "kernels"):
         notes.print(f"kernels: {ensure_kernels(bundle)}")
-
-
-def open_detector(
-    bundle: Path, backend: str, threads: int | None, precision: str | None
-) -> Detector:
-    """A Detector; if a plan has to be built first, that shows."""
-    with show_plan() as on_progress:
-        engine = open_engine(
-            open_bundle(bundle), backend, threads, on_progress=on_progress, precision=precision
-        )
-    return Detector(engine)
 
 
 def ensure_kernels(bundle: Bundle) -> Path:

@@ -1,19 +1,15 @@
-"""Commands that use a bundle: ``score``, ``inspect``; and ``doctor``."""
+"""The command ``score``."""
 
 from __future__ import annotations
 
-import json
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from rdx_fast import tables
-from rdx_fast.bundle import open_bundle
-from rdx_fast.cli.common import Backend, BundlePath, Executed, JsonFlag, Threads, data, notes
-from rdx_fast.cli.planning import open_detector
+from rdx_fast.cli.common import Backend, BundlePath, Executed, JsonFlag, Threads, notes
+from rdx_fast.cli.opening import open_detector
 from rdx_fast.scoring import RowWriter, find_files, score_files
 
 
@@ -52,33 +48,4 @@ def score(
                 stream.close()
     notes.print(", ".join(f"{count} {verdict}" for verdict, count in counts.items()))
     if counts["ERROR"]:
-        raise typer.Exit(1)
-
-
-def inspect(bundle: BundlePath, as_json: JsonFlag = False) -> None:
-    """Verify a bundle and print its manifest."""
-    manifest = open_bundle(bundle).manifest
-    if as_json:
-        print(manifest.to_json(), end="")
-    else:
-        data.print(tables.manifest_table(manifest))
-        data.print(tables.executions_table(manifest))
-
-
-def doctor(
-    bundle: Annotated[
-        Path | None, typer.Argument(help="Also say what of this bundle runs here, and why.")
-    ] = None,
-    as_json: JsonFlag = False,
-) -> None:
-    """Say what hardware and which optional parts there are, and how to get the missing ones. Exit
-    code 1 if a bundle was given and does not run here."""
-    from rdx_fast.doctor import examine
-
-    findings = examine(bundle)
-    if as_json:
-        print(json.dumps([asdict(f) for f in findings], indent=2))
-    else:
-        data.print(tables.doctor_table(findings))
-    if not all(f.present for f in findings if f.part.startswith("bundle ")):
         raise typer.Exit(1)

@@ -1,0 +1,63 @@
+"""The command ``evaluate``: bundles on a test set."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rdx_fast import tables
+from rdx_fast.cli.common import Backend, Executed, JsonFlag, Threads, data
+from rdx_fast.cli.opening import open_detector
+from rdx_fast.cli.progress import show_images
+from rdx_fast.datasets import find_dataset
+
+if TYPE_CHECKING:
+    pass
+
+
+def evaluate(
+    bundles: Annotated[list[Path], typer.Argument(help="Engine bundle; several with --compare.")],
+    dataset: Annotated[Path, typer.Argument(help="Category folder with a test set.")],
+    compare: Annotated[
+        bool,
+        typer.Option(
+            "--compare",
+            help="Bundles side by side, each against the first with a paired bootstrap interval.",
+        ),
+    ] = False,
+    as_json: JsonFlag = False,
+    backend: Backend = "auto",
+    threads: Threads = None,
+    precision: Executed = None,
+) -> None:
+    """Score a test set and print AUROC, AP, best F1 and AUPRO, per defect type and in all."""
+    from rdx_fast import evaluation
+
+    if (len(bundles) > 1) != compare:
+        raise typer.BadParameter(
+            f"{len(bundles)} bundle{'s' if len(bundles) > 1 else ''} given: one is evaluated, two "
+            f"or more are compared with --compare (bundles first, then the data set)"
+        )
+    images = find_dataset(dataset).test()
+    scored = []
+    for path in bundles:
+        with (
+            open_detector(path, backend, threads, precision) as detector,
+            show_images("scoring") as on_image,
+        ):
+            scored.append(evaluation.score_set(detector, images, on_image))
+    results = [evaluation.evaluate_scored(s, by_type=not compare) for s in scored]
+    differences = [d for other in scored[1:] for d in evaluation.compare(scored[0], other)]
+    if not compare:
+        if as_json:
+            print(json.dumps(results[0].to_dict(), indent=2))
+        else:
+            data.print(tables.evaluation_table(results[0]))
+    elif as_json:
+        print(json.dumps(tables.comparison_dict(bundles, results, differences), indent=2))
+    else:
+        data.print(tables.comparison_table(bundles, results))
+        data.print(tables.difference_table(differences))

@@ -1,0 +1,117 @@
+"""The command ``export``: from a checkpoint to an engine bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from rdx_fast import tables
+from rdx_fast.cli.common import data, need_torch, notes
+from rdx_fast.cli.plan import Capability, plan_bundle
+from rdx_fast.cli.progress import show_stages
+from rdx_fast.errors import DatasetError
+from rdx_fast.images import list_images
+
+if TYPE_CHECKING:
+    from rdx_fast.training import Checkpoint
+
+
+# Share of verdicts that a precision may change before export says so.
+_MANY = 0.02
+
+
+def export(
+    run: Annotated[Path, typer.Argument(help="Folder that 'train' wrote.")],
+    bundle: Annotated[Path, typer.Argument(help="Bundle to write, such as part.rdx.")],
+    good: Annotated[
+        Path | None,
+        typer.Option(help="Good images that were not trained on; else the run's held-out ones."),
+    ] = None,
+    precision: Annotated[
+        Literal["auto", "fp32", "fp16", "bf16", "int8"],
+        typer.Option(
+            help="auto: all networks that some machine runs fastest; one alone is smaller."
+        ),
+    ] = "auto",
+    fusion: Annotated[Literal["add", "mul"], typer.Option(help="How scales are fused.")] = "add",
+    sigma: Annotated[float, typer.Option(min=0.1, help="Gaussian, in pixels of the map.")] = 4.0,
+    false_rejects: Annotated[
+        float, typer.Option(min=1e-6, max=0.999, help="Share of good parts that may be rejected.")
+    ] = 0.02,
+    check_images: Annotated[int, typer.Option(min=1, help="Images of the final check.")] = 16,
+    name: Annotated[str | None, typer.Option(help="Name kept in the bundle.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the bundle.")] = False,
+    tensorrt: Annotated[
+        bool, typer.Option("--tensorrt", help="Also build what a GPU needs, as 'plan' does.")
+    ] = False,
+    compute_capability: Capability = None,
+) -> None:
+    """Write an engine bundle: networks, thresholds, and checks against the trained network."""
+    training = need_torch("export")
+    from rdx_fast.export import export_bundle
+
+    if compute_capability is not None and not tensorrt:
+        raise typer.BadParameter("--compute-capability is for --tensorrt")
+
+    checkpoint = training.load_checkpoint(run)
+    if 4 * sigma > max(checkpoint.recipe.image_size):
+        raise typer.BadParameter(
+            f"--sigma is {sigma:g}: the Gaussian reaches 4 of them, beyond the network's input"
+        )
+    images = list_images(good) if good is not None else _held_out(checkpoint)
+    with show_stages("export", "reading images") as on_stage:
+        written = export_bundle(
+            checkpoint,
+            images,
+            bundle,
+            precision=precision,
+            fusion=fusion,
+            sigma=sigma,
+            false_reject_rate=false_rejects,
+            check_images=check_images,
+            name=name,
+            overwrite=overwrite,
+            on_stage=on_stage,
+        )
+    data.print(tables.manifest_table(written.manifest))
+    data.print(tables.executions_table(written.manifest))
+    for left in written.manifest.left_out:
+        notes.print(f"note: {left.label} is not in the bundle: {left.reason}", markup=False)
+    for e in written.manifest.executions:
+        differ = e.check.verdicts_that_differ
+        if differ is not None and differ > _MANY * e.check.images:
+            notes.print(
+                f"note: {e.label} changes {differ} of {e.check.images} verdicts of good images; "
+                f"compare it on defective ones:  python -m rdx_fast.bench.precisions {bundle} "
+                f"DATASET",
+                markup=False,
+            )
+    threshold = written.manifest.executions[0].threshold
+    if threshold.expected_false_reject_rate > threshold.false_reject_rate:
+        notes.print(
+            f"note: {threshold.good_images} good images promise no less than "
+            f"{threshold.expected_false_reject_rate:.1%} false rejects; for "
+            f"{threshold.false_reject_rate:.1%} give at least "
+            f"{round(1 / threshold.false_reject_rate) - 1}"
+        )
+    if tensorrt:
+        plan_bundle(written, compute_capability)
+
+
+def _held_out(checkpoint: Checkpoint) -> list[Path]:
+    """The images that training kept apart; an error if there are none."""
+    if not checkpoint.held_out:
+        raise DatasetError(
+            "export needs good images for the threshold and the check, and this run held none "
+            "out: give --good FOLDER (not the training images: their scores are too low), or "
+            "train with --holdout 0.1"
+        )
+    paths = [Path(name) for name in checkpoint.held_out]
+    if gone := [path for path in paths if not path.is_file()]:
+        raise DatasetError(
+            f"{len(gone)} of the run's held-out images are gone, {gone[0]} first: give "
+            f"--good FOLDER"
+        )
+    return paths

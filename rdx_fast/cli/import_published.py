@@ -1,0 +1,43 @@
+"""The command ``import``: checkpoints of the published code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rdx_fast.cli.common import (
+    BackboneName,
+    ImageSize,
+    InjectionName,
+    MethodName,
+    make_recipe,
+    need_torch,
+    notes,
+)
+
+if TYPE_CHECKING:
+    pass
+
+
+def import_published(
+    files: Annotated[
+        list[Path],
+        typer.Argument(help="Checkpoint, and for rd4ad the file of its encoder, .pth."),
+    ],
+    run: Annotated[Path, typer.Argument(help="Folder for the checkpoint, for 'export'.")],
+    method: Annotated[MethodName, typer.Option(help="What was trained.")] = "rd4ad",
+    backbone: Annotated[BackboneName, typer.Option()] = "wide_resnet50_2",
+    injection: Annotated[
+        InjectionName, typer.Option(help="rd-expert: as it was trained; the authors' script: plain")
+    ] = "guided",
+    image_size: ImageSize = (256, 256),
+) -> None:
+    """Take over a checkpoint of the published RD4AD or RD-with-Expert code."""
+    training = need_torch("import")
+    recipe = make_recipe(
+        method=method, backbone=backbone, injection=injection, image_size=image_size
+    )
+    training.import_published(recipe, files, run)
+    notes.print(f"imported; next:  rdx-fast export {run} part.rdx --good FOLDER")

@@ -1,0 +1,39 @@
+"""The command ``preview``: synthetic anomalies before training with them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rdx_fast.cli.common import Foreground, ImageSize, Textures, list_given, need_torch, notes
+from rdx_fast.datasets import find_dataset
+
+if TYPE_CHECKING:
+    pass
+
+
+def preview(
+    good: Annotated[Path, typer.Argument(help="Folder of images of good parts.")],
+    picture: Annotated[Path, typer.Argument(help="Picture to write, .png.")],
+    textures: Textures = None,
+    foreground: Foreground = None,
+    image_size: ImageSize = (256, 256),
+    count: Annotated[int, typer.Option(min=1, help="Parts to show.")] = 8,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+) -> None:
+    """Show the synthetic anomalies that rd-expert would be trained with."""
+    need_torch("the preview")
+    from rdx_fast.training.gallery import save_gallery
+
+    save_gallery(
+        picture,
+        find_dataset(good).train(),
+        list_given(textures),
+        foreground,
+        image_size,
+        count,
+        seed,
+    )
+    notes.print(f"wrote {picture}: good part, synthetic anomaly, mask")

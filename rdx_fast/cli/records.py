@@ -1,0 +1,51 @@
+"""The command ``records``."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rdx_fast import tables
+from rdx_fast.cli.common import JsonFlag, data, notes
+from rdx_fast.line.export_records import write_records
+from rdx_fast.line.records import Filter, read_records
+from rdx_fast.line.signals import ResultCode
+
+
+def records(
+    file: Annotated[Path, typer.Argument(help="A station's records.")],
+    result: Annotated[
+        list[str] | None, typer.Option(help="Only these: OK, NG, ERROR or LATE.")
+    ] = None,
+    part: Annotated[int | None, typer.Option(help="Only this part id.")] = None,
+    job: Annotated[int | None, typer.Option(help="Only this job.")] = None,
+    since: Annotated[datetime | None, typer.Option(help="From this time on, UTC.")] = None,
+    until: Annotated[datetime | None, typer.Option(help="Before this time, UTC.")] = None,
+    last: Annotated[int | None, typer.Option(min=1, help="Only the newest so many.")] = None,
+    output: Annotated[Path | None, typer.Option(help="File to write, .csv or .parquet.")] = None,
+    json_lines: JsonFlag = False,
+) -> None:
+    """List inspections, or write them to a file; a station may be writing meanwhile."""
+    if unknown := set(result or ()) - {code.name for code in ResultCode}:
+        raise typer.BadParameter(f"result is {sorted(unknown)}, wanted OK, NG, ERROR or LATE")
+    if last is None and output is None and not json_lines:
+        last = 20  # a screenful
+    wanted = Filter(part, job, tuple(result or ()), _utc(since), _utc(until), last)
+    found = read_records(file, wanted)
+    if output is not None:
+        count = write_records(found, output)
+        notes.print(f"{count} inspections written to {output}", highlight=False)
+    elif json_lines:
+        for record in found:
+            print(json.dumps(asdict(record)))
+    else:
+        data.print(tables.records_table(found))
+
+
+def _utc(time: datetime | None) -> str | None:
+    return None if time is None else time.replace(tzinfo=UTC).isoformat(timespec="microseconds")

@@ -1,0 +1,133 @@
+"""The command ``train``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rdx_fast.cli.common import (
+    BackboneName,
+    Device,
+    Epochs,
+    Foreground,
+    ImageSize,
+    InjectionName,
+    Iterations,
+    MethodName,
+    Minutes,
+    Textures,
+    Weights,
+    list_given,
+    make_recipe,
+    need_torch,
+    notes,
+)
+from rdx_fast.cli.progress import show_training
+from rdx_fast.datasets import find_dataset
+
+if TYPE_CHECKING:
+    pass
+
+
+def train(
+    good: Annotated[Path, typer.Argument(help="Folder of images of good parts.")],
+    run: Annotated[Path, typer.Argument(help="Folder for the checkpoint.")],
+    method: Annotated[MethodName, typer.Option(help="RD4AD, or RD with Expert.")] = "rd4ad",
+    backbone: Annotated[
+        BackboneName, typer.Option(help="Teacher network; efficientnet_lite0 is made for CPUs.")
+    ] = "wide_resnet50_2",
+    weights: Weights = None,
+    injection: Annotated[
+        InjectionName, typer.Option(help="rd-expert: how teacher detail reaches the student.")
+    ] = "guided",
+    textures: Textures = None,
+    foreground: Foreground = None,
+    image_size: ImageSize = (256, 256),
+    epochs: Epochs = None,
+    iterations: Iterations = None,
+    batch: Annotated[int, typer.Option(min=1)] = 16,
+    learning_rate: Annotated[float, typer.Option(help="Of student and bottleneck.")] = 0.005,
+    teacher_learning_rate: Annotated[float, typer.Option(help="rd-expert.")] = 0.0001,
+    betas: Annotated[tuple[float, float], typer.Option(help="Adam's betas.")] = (0.5, 0.999),
+    seed: Annotated[int, typer.Option(min=0)] = 111,
+    holdout: Annotated[
+        float, typer.Option(help="Share of the images kept from training, for the threshold.")
+    ] = 0.0,
+    device: Device = "auto",
+    amp: Annotated[bool, typer.Option(help="Mixed precision (CUDA only).")] = True,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint.")] = False,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave bad images out.")] = False,
+    max_minutes: Minutes = None,
+    checkpoint_every: Annotated[int, typer.Option(min=1, help="Epochs between checkpoints.")] = 5,
+    feature_memory_gb: Annotated[
+        float, typer.Option(min=0, help="Memory for the teacher's features, kept while they fit.")
+    ] = 4.0,
+    workers: Annotated[
+        int | None, typer.Option(min=0, help="Processes that load data beside the training.")
+    ] = None,
+) -> None:
+    """Train a network on images of good parts (RD4AD, the published recipe by default)."""
+    training = need_torch("training")
+    from rdx_fast.training.checkpoint import FILE as CHECKPOINT
+
+    recipe = make_recipe(
+        method=method,
+        backbone=backbone,
+        injection=injection,
+        image_size=image_size,
+        epochs=epochs,
+        iterations=iterations,
+        batch=batch,
+        learning_rate=learning_rate,
+        teacher_learning_rate=teacher_learning_rate,
+        betas=betas,
+        seed=seed,
+        amp=amp,
+        holdout=holdout,
+    )
+    if not recipe.makes_anomalies and (textures or foreground):
+        raise typer.BadParameter(
+            f"--textures and --foreground are for synthetic anomalies, which {method} does not make"
+        )
+    if resume and not (run / CHECKPOINT).exists():
+        notes.print(f"{run} holds no checkpoint yet: training starts from the beginning")
+    with show_training(max_minutes) as on_step:
+        checkpoint = training.train(
+            recipe,
+            find_dataset(good).train(),
+            run,
+            weights=weights,
+            textures=list_given(textures),
+            foreground=foreground,
+            device=device,
+            resume=resume,
+            skip_bad=skip_bad,
+            max_minutes=max_minutes,
+            checkpoint_every=checkpoint_every,
+            feature_memory_gb=feature_memory_gb,
+            workers=workers,
+            on_step=on_step,
+        )
+    if on_step.last is not None:
+        terms = ", ".join(f"{term} {loss:.4f}" for term, loss in on_step.last.losses.items())
+        notes.print(
+            f"last batch's loss: {terms}; {on_step.last.waiting:.1%} of the time was spent waiting "
+            f"for data"
+        )
+    if checkpoint.finished:
+        notes.print(
+            f"trained {checkpoint.step} batches ({_epochs(checkpoint.epoch)}) of "
+            f"{checkpoint.image_count} images; next:  "
+            f"rdx-fast export {run} part.rdx"
+        )
+    else:
+        notes.print(
+            f"time is up after {checkpoint.step} of {checkpoint.total_steps} batches "
+            f"({_epochs(checkpoint.epoch)}); the same command with --resume goes on from here"
+        )
+
+
+def _epochs(count: int) -> str:
+    return "1 whole epoch" if count == 1 else f"{count} whole epochs"
