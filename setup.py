@@ -69,6 +69,7 @@ setup(
     packages=[
         *find_packages(include=["rdx_fast", "rdx_fast.*"]),
         *INSTALLED_AS.values(),
+        "rdx_fast.bench.pages",
         "rdx_fast.bench.peers",
     ],
     package_dir={name: folder for folder, name in INSTALLED_AS.items()},

@@ -24,8 +24,8 @@ from rdx_fast.bench import (
     growth,
     instructions,
     overhead,
+    pages,
     precisions,
-    readme,
     soak,
 )
 from rdx_fast.bench.compare import changes
@@ -168,14 +168,14 @@ def test_baseline_is_of_this_suite() -> None:
 
 
 def test_figures_in_the_pages_are_those_of_the_results() -> None:
-    rows = readme.read_rows(ROOT / readme.RESULTS)
+    rows = pages.read_rows(ROOT / pages.RESULTS)
     used = set()
-    for page in readme.PAGES:
+    for page in pages.PAGES:
         text = (ROOT / page).read_text()
-        used |= {match[2] for match in readme._BLOCK.finditer(text)}
-        advice = "run  python -m rdx_fast.bench.readme"
-        assert readme.rewritten(text, rows) == text, f"{page} is not current: {advice}"
-    assert used == readme.TABLES.keys()
+        used |= {match[2] for match in pages._BLOCK.finditer(text)}
+        advice = "run  python -m rdx_fast.bench.pages"
+        assert pages.rewritten(text, rows) == text, f"{page} is not current: {advice}"
+    assert used == pages.TABLES.keys()
 
 
 def test_figures_come_from_the_newest_rows() -> None:
@@ -196,19 +196,19 @@ def test_figures_come_from_the_newest_rows() -> None:
         "parts": [part, part],
     }
     newer = row | {"calls": 7}
-    made = readme.rewritten(page, [row, newer])
+    made = pages.rewritten(page, [row, newer])
     assert made.startswith("<!-- figures: soak -->\n|")
     assert made.endswith("<!-- end of figures -->\nrest")
     assert "| 7 |" in made
     assert "1200" not in made
     with pytest.raises(ValueError, match="no results of 'soak'"):
-        readme.rewritten(page, [])
+        pages.rewritten(page, [])
     with pytest.raises(KeyError):
-        readme.rewritten(page.replace("soak", "unknown"), [row])
+        pages.rewritten(page.replace("soak", "unknown"), [row])
 
 
 def test_published_rows_say_where_they_come_from() -> None:
-    for row in readme.read_rows(ROOT / readme.RESULTS):
+    for row in pages.read_rows(ROOT / pages.RESULTS):
         assert row.keys() >= {"bench", "time", "commit", "versions"}, row
         assert "cpu" in row or "gpu" in row
         if row["bench"] in ("bench", "growth", "overhead", "soak", "latency"):
@@ -291,7 +291,7 @@ def test_precisions(whole_bundle: Bundle, parts: Path, tmp_path: Path) -> None:
     assert (by["fp32", "bf16"]["p50_ms"] is not None) == ("BF16" in capabilities())
     page = "<!-- figures: precisions-AMX -->\n<!-- end of figures -->"
     theirs = [row | {"cpu_features": ["AVX2", "AMX"]} for row in rows]
-    assert readme.rewritten(page, theirs).count("efficientnet_lite0") == len(rows)
+    assert pages.rewritten(page, theirs).count("efficientnet_lite0") == len(rows)
 
 
 def test_instructions(
@@ -305,7 +305,7 @@ def test_instructions(
     assert rows[0]["times_fp32"] == [1, 1, 1]
     assert all(row["p50_ms"] > 0 for row in rows)
     page = "<!-- figures: instructions -->\n<!-- end of figures -->"
-    assert readme.rewritten(page, rows).count("efficientnet_lite0") == len(rows)
+    assert pages.rewritten(page, rows).count("efficientnet_lite0") == len(rows)
 
 
 def test_precisions_are_held_against_float32(bundle: Bundle) -> None:

@@ -1,0 +1,76 @@
+"""Tables of docs/plc.md."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from rdx_fast.bench.pages.rows import (
+    Row,
+    markdown,
+    measured,
+    milliseconds,
+    newest,
+    newest_run,
+    rows_of,
+)
+from rdx_fast.line.registers import ERRORS, MAP
+
+
+def _registers(rows: Sequence[Row]) -> str:
+    lines = [(r.address, r.writer, r.name, r.type, r.meaning) for r in MAP]
+    return markdown(("register", "written by", "name", "type", "meaning"), lines)
+
+
+def _errors(rows: Sequence[Row]) -> str:
+    return markdown(("code", "name", "meaning"), ERRORS)
+
+
+def _line(rows: Sequence[Row]) -> str:
+    found = newest(rows, "line", "protocol", "rate")
+    names = list(found[0]["ms"])
+    lines = []
+    for row in found:
+        times = [
+            "/".join(milliseconds(row["ms"][n][p]) for p in ("p50", "p99", "p99.9")) for n in names
+        ]
+        rate = "as fast as it goes" if row["rate"] is None else f"{row['rate']:g} a second"
+        counts = (row["parts"], f"{row['parts_per_s']:.1f}", _told(row))
+        lines.append((row["protocol"], rate, *counts, *times))
+    measured = (f"{name}, ms" for name in names)
+    header = ("protocol", "parts arrive", "parts", "parts/s", "answers", *measured)
+    command = "python -m rdx_fast.bench.line demo/cells.rdx"
+    return markdown(header, lines) + measured(found[0], command)
+
+
+def _line_faults(rows: Sequence[Row]) -> str:
+    found = newest_run(rows, "line_faults")
+    lines = []
+    for row in found:
+        faults = " and ".join(row["faults"])
+        lines.append((faults, _told(row), f"{row['recovered_s']:.2f}"))
+    header = ("fault", "parts meanwhile (error codes)", "s from its end to the next OK")
+    command = "python -m rdx_fast.bench.line_faults demo/cells.rdx --frames GOOD"
+    return markdown(header, lines) + measured(found[0], command)
+
+
+def _told(row: Row) -> str:
+    told = ", ".join(f"{count} {name}" for name, count in row["results"].items())
+    errors = f" ({', '.join(row['errors'])})" if row.get("errors") else ""
+    return told.replace("NONE", "without an answer") + errors
+
+
+def _line_fuzz(rows: Sequence[Row]) -> str:
+    row = rows_of(rows, "line_fuzz", lambda row: True)[-1]
+    header = ("malformed messages", "states published", "rules broken", "inspection after it")
+    line = (row["messages"], row["states_published"], len(row["broken"]), row["then"])
+    command = "python -m rdx_fast.bench.line_fuzz demo/cells.rdx --frames GOOD"
+    return markdown(header, [line]) + measured(row, command)
+
+
+TABLES: dict[str, Callable[[Sequence[Row]], str]] = {
+    "registers": _registers,
+    "errors": _errors,
+    "line": _line,
+    "line-faults": _line_faults,
+    "line-fuzz": _line_fuzz,
+}
