@@ -29,8 +29,8 @@ from rdx_fast.images import list_images, read_image
 # In the order that a frame meets them; "copy" is to a GPU, which is then one "network" to the map.
 STAGES = ("decode", "preprocess", "copy", "network", "map", "verdict", "total")
 _OURS = {"preprocess": "preprocess", "staging": "copy", "network": "network", "device": "network"}
-LEAST_CALLS, MOST_CALLS = 20, 10_000
-MOST_IMAGES = 32
+MIN_CALLS, MAX_CALLS = 20, 10_000
+MAX_IMAGES = 32
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 OnStep = Callable[[str], object]
@@ -99,7 +99,7 @@ def drawn_frame(height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:
 
 def _files(setting: Setting, folder: Path) -> list[Path]:
     if setting.images is not None:
-        return list_images(setting.images)[:MOST_IMAGES]
+        return list_images(setting.images)[:MAX_IMAGES]
     file = folder / "frame.png"
     Image.fromarray(drawn_frame(*setting.frame)).save(file)
     return [file]
@@ -123,7 +123,7 @@ def _latencies(
             for stage in STAGES:
                 series[stage].append(found.get(stage, 0.0))
 
-    repeat(once, seconds * len(detectors), LEAST_CALLS, MOST_CALLS)
+    repeat(once, seconds * len(detectors), MIN_CALLS, MAX_CALLS)
     return [{stage: np.array(values) for stage, values in series.items()} for series in kept]
 
 
@@ -202,7 +202,7 @@ def _throughput(
                 call = _scores(detector, [frames[i % len(frames)] for i in range(batch)])
                 call()
                 begin = perf_counter()
-                calls = repeat(call, setting.seconds / 10, 3, MOST_CALLS)
+                calls = repeat(call, setting.seconds / 10, 3, MAX_CALLS)
                 rate = calls * batch / (perf_counter() - begin)
                 way = {"threads": threads, "mode": mode, "batch": batch}
                 yield way | {"frames_per_s": round(rate, 2)}

@@ -33,13 +33,13 @@ from rdx_fast.kernels.variants import (
 )
 
 # Bytes of stack a thread, where ptxas puts what does not fit into registers.
-MOST_SPILLED = 0
+MAX_SPILLED = 0
 
 
 def build(folder: Path, architectures: tuple[int, ...] = ARCHITECTURES, jobs: int = 2) -> Path:
     """Compile every variant into ``folder`` and return the manifest's path.
 
-    Raises ``RuntimeError`` if a kernel spills more than ``MOST_SPILLED`` bytes a thread.
+    Raises ``RuntimeError`` if a kernel spills more than ``MAX_SPILLED`` bytes a thread.
     """
     folder.mkdir(parents=True, exist_ok=True)
     compile_one = partial(_compile, folder, architectures)
@@ -53,16 +53,16 @@ def build(folder: Path, architectures: tuple[int, ...] = ARCHITECTURES, jobs: in
 
 
 def refuse_spills(kernels: Sequence[dict[str, Any]]) -> None:
-    """Raises ``RuntimeError`` if a kernel spills more than ``MOST_SPILLED`` bytes a thread."""
+    """Raises ``RuntimeError`` if a kernel spills more than ``MAX_SPILLED`` bytes a thread."""
     spilling = [
         f"{kernel['name']} for sm_{architecture}: {facts['stack_bytes']} bytes"
         for kernel in kernels
         for architecture, facts in kernel["builds"].items()
-        if facts["stack_bytes"] > MOST_SPILLED
+        if facts["stack_bytes"] > MAX_SPILLED
     ]
     if spilling:
         raise RuntimeError(
-            f"kernels spill registers, at most {MOST_SPILLED} bytes a thread are allowed; use "
+            f"kernels spill registers, at most {MAX_SPILLED} bytes a thread are allowed; use "
             f"smaller blocks or more warps: " + "; ".join(spilling)
         )
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol
 
 from rdx_fast.kernels.configurations import Configuration, configuration
 
-MOST_SCALES = 3
+MAX_SCALES = 3
 FORMATS = {"rgb": 0, "bgr": 0, "mono": 1}  # Bayer patterns are 2
 
 
@@ -82,7 +82,7 @@ def cosine_map(
 ) -> Launch:
     """All scales in one launch: ``[B, C_s, h_s, w_s]`` twice to ``[B, h_s, w_s]`` float32.
 
-    Raises ``ValueError`` for more scales than ``MOST_SCALES`` or a layout other than all
+    Raises ``ValueError`` for more scales than ``MAX_SCALES`` or a layout other than all
     contiguous or all channels-last.
     """
     _check_scales(len(teacher))
@@ -100,7 +100,7 @@ def cosine_map(
         blocks = -(-count // config.blocks["BLOCK_P"])
         arguments += [t, u, d, t.shape[1], count, blocks]
         total += blocks
-    arguments += [teacher[0], student[0], out[0], 0, 0, 0] * (MOST_SCALES - len(teacher))
+    arguments += [teacher[0], student[0], out[0], 0, 0, 0] * (MAX_SCALES - len(teacher))
     own = {"CHANNELS_LAST": int(layout == "last"), "ALIGNED": int(aligned)}
     # The last scale has all the blocks that are left.
     return _launch("cosine_map", (total, teacher[0].shape[0]), arguments[:-1], config, own)
@@ -200,11 +200,11 @@ def _launch(
 
 
 def _check_scales(count: int) -> None:
-    if not 1 <= count <= MOST_SCALES:
-        raise ValueError(f"{count} scales, the GPU's kernels take 1 to {MOST_SCALES}")
+    if not 1 <= count <= MAX_SCALES:
+        raise ValueError(f"{count} scales, the GPU's kernels take 1 to {MAX_SCALES}")
 
 
 def _sizes(distances: Sequence[Array]) -> list[Any]:
     """``d, h, w`` of each scale, absent ones with size 0."""
     there = [x for d in distances for x in (d, *d.shape[1:])]
-    return there + [distances[0], 0, 0] * (MOST_SCALES - len(distances))
+    return there + [distances[0], 0, 0] * (MAX_SCALES - len(distances))

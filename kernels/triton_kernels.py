@@ -1,7 +1,7 @@
 """The GPU's kernels, in Triton: one source for running them live and for ahead-of-time builds.
 
 ``launches`` says how each is called, ``configurations`` with which block sizes. A scale that is
-absent has no blocks and size 0. Up to ``MOST_SCALES`` scales go in one launch.
+absent has no blocks and size 0. Up to ``MAX_SCALES`` scales go in one launch.
 """
 
 from __future__ import annotations
@@ -63,9 +63,9 @@ def cosine_map(
     tt = tl.zeros((BLOCK_C, BLOCK_P), tl.float32)
     ss = tl.zeros((BLOCK_C, BLOCK_P), tl.float32)
     for start in range(0, channels, BLOCK_C):
-        there = (start + c < channels)[:, None] & (p < count)[None, :]
-        t = tl.load(teacher + offsets, there, other=0.0).to(tl.float32)
-        s = tl.load(student + offsets, there, other=0.0).to(tl.float32)
+        bounds_mask = (start + c < channels)[:, None] & (p < count)[None, :]
+        t = tl.load(teacher + offsets, bounds_mask, other=0.0).to(tl.float32)
+        s = tl.load(student + offsets, bounds_mask, other=0.0).to(tl.float32)
         dot += t * s
         tt += t * t
         ss += s * s
@@ -102,13 +102,13 @@ def _add_scale(
         tall = tl.zeros((y.shape[0], BLOCK_K), tl.float32)
         for ky in range(first_y, end_y, BLOCK_K):
             v = ky + tl.arange(0, BLOCK_K)
-            there = (y < height)[:, None] & (v < end_y)[None, :]
-            left = tl.load(matrices + y[:, None] * h + v[None, :], there, other=0.0)
-            there = (v < end_y)[:, None] & (u < end_x)[None, :]
-            middle = tl.load(distances + v[:, None] * w + u[None, :], there, other=0.0)
+            bounds_mask = (y < height)[:, None] & (v < end_y)[None, :]
+            left = tl.load(matrices + y[:, None] * h + v[None, :], bounds_mask, other=0.0)
+            bounds_mask = (v < end_y)[:, None] & (u < end_x)[None, :]
+            middle = tl.load(distances + v[:, None] * w + u[None, :], bounds_mask, other=0.0)
             tall = tl.dot(left, middle, tall, input_precision="ieee")
-        there = (u < end_x)[:, None] & (x < width)[None, :]
-        right = tl.load(columns + u[:, None] * width + x[None, :], there, other=0.0)
+        bounds_mask = (u < end_x)[:, None] & (x < width)[None, :]
+        right = tl.load(columns + u[:, None] * width + x[None, :], bounds_mask, other=0.0)
         total = tl.dot(tall, right, total, input_precision="ieee")
     return total
 
@@ -192,16 +192,16 @@ def smooth_map(
         bands += 2 * height + 2 * width
         total = _add_scale(total, d2, h2, w2, matrices, bands, image, y, x, height, width, BLOCK_K)
 
-    there = (y < height)[:, None] & (x < width)[None, :]
+    bounds_mask = (y < height)[:, None] & (x < width)[None, :]
     offsets = y[:, None] * width + x[None, :]
     maps += image * height * width
     if write_maps != 0:
-        tl.store(maps + offsets, total, there)
+        tl.store(maps + offsets, total, bounds_mask)
     # NaN outside the region of interest counts too: such a network is not to be trusted.
-    broken = tl.max((there & _is_nan(total)).to(tl.int32))
-    region = there
+    broken = tl.max((bounds_mask & _is_nan(total)).to(tl.int32))
+    region = bounds_mask
     if has_mask != 0:
-        region = region & (tl.load(mask + offsets, there, other=0) != 0)
+        region = region & (tl.load(mask + offsets, bounds_mask, other=0) != 0)
     values = tl.where(region, total, -float("inf"))
     largest = tl.where(broken != 0, float("nan"), tl.max(values))
     area = tl.sum((values > threshold).to(tl.int32))
@@ -230,7 +230,7 @@ def smooth_map(
 
 
 @triton.jit
-def _upsampled(distances, h, w, image, y, x, height, width, there):
+def _upsampled(distances, h, w, image, y, x, height, width, bounds_mask):
     """Bilinear with aligned corners; positions as fractions of integers, which are exact."""
     down = tl.maximum(height - 1, 1)
     across = tl.maximum(width - 1, 1)
@@ -243,10 +243,10 @@ def _upsampled(distances, h, w, image, y, x, height, width, there):
     distances += image * h * w
     top_row = distances + top * w
     bottom_row = distances + bottom * w
-    upper = tl.load(top_row + left, there, other=0.0) * (1 - weight_x)
-    upper += tl.load(top_row + right, there, other=0.0) * weight_x
-    lower = tl.load(bottom_row + left, there, other=0.0) * (1 - weight_x)
-    lower += tl.load(bottom_row + right, there, other=0.0) * weight_x
+    upper = tl.load(top_row + left, bounds_mask, other=0.0) * (1 - weight_x)
+    upper += tl.load(top_row + right, bounds_mask, other=0.0) * weight_x
+    lower = tl.load(bottom_row + left, bounds_mask, other=0.0) * (1 - weight_x)
+    lower += tl.load(bottom_row + right, bounds_mask, other=0.0) * weight_x
     return upper * (1 - weight_y) + lower * weight_y
 
 
@@ -258,15 +258,15 @@ def fuse_mul(d0, h0, w0, d1, h1, w1, d2, h2, w2, product, height, width, BLOCK: 
     """
     i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     image = tl.program_id(1).to(tl.int64)
-    there = i < height * width
+    bounds_mask = i < height * width
     y = i // width
     x = i % width
-    result = _upsampled(d0, h0, w0, image, y, x, height, width, there)
+    result = _upsampled(d0, h0, w0, image, y, x, height, width, bounds_mask)
     if h1 > 0:
-        result *= _upsampled(d1, h1, w1, image, y, x, height, width, there)
+        result *= _upsampled(d1, h1, w1, image, y, x, height, width, bounds_mask)
     if h2 > 0:
-        result *= _upsampled(d2, h2, w2, image, y, x, height, width, there)
-    tl.store(product + image * height * width + i, result, there)
+        result *= _upsampled(d2, h2, w2, image, y, x, height, width, bounds_mask)
+    tl.store(product + image * height * width + i, result, bounds_mask)
 
 
 @triton.jit(do_not_specialize=SIZES)
@@ -288,7 +288,7 @@ def resize_normalize(  # noqa: PLR0915
     frames += image * frame_stride
     first_y = tl.load(row_first + i, i < height, other=0)
     first_x = tl.load(column_first + j, j < width, other=0)
-    there = (i < height)[:, None] & (j < width)[None, :]
+    bounds_mask = (i < height)[:, None] & (j < width)[None, :]
     r = tl.zeros((BLOCK_Y, BLOCK_X), tl.float32)
     g = tl.zeros((BLOCK_Y, BLOCK_X), tl.float32)
     b = tl.zeros((BLOCK_Y, BLOCK_X), tl.float32)
@@ -305,12 +305,12 @@ def resize_normalize(  # noqa: PLR0915
             wx = tl.load(column_weights + j * column_taps + kx, j < width, other=0.0)[None, :]
             if FORMAT == INTERLEAVED:
                 pixel = frames + v.to(tl.int64)[:, None] * pitch + u[None, :] * 3
-                r += wy * wx * tl.load(pixel + red, there, other=0).to(tl.float32)
-                g += wy * wx * tl.load(pixel + 1, there, other=0).to(tl.float32)
-                b += wy * wx * tl.load(pixel + 2 - red, there, other=0).to(tl.float32)
+                r += wy * wx * tl.load(pixel + red, bounds_mask, other=0).to(tl.float32)
+                g += wy * wx * tl.load(pixel + 1, bounds_mask, other=0).to(tl.float32)
+                b += wy * wx * tl.load(pixel + 2 - red, bounds_mask, other=0).to(tl.float32)
             else:
                 pixel = frames + v.to(tl.int64)[:, None] * pitch + u[None, :]
-                level = tl.load(pixel, there, other=0).to(tl.float32)
+                level = tl.load(pixel, bounds_mask, other=0).to(tl.float32)
                 if FORMAT == MONO:
                     r += wy * wx * level
                 else:
@@ -331,6 +331,6 @@ def resize_normalize(  # noqa: PLR0915
         b = r
     out += image * image_stride
     at = out + i[:, None] * row_stride + j[None, :] * column_stride
-    tl.store(at, r * tl.load(gain) + tl.load(offset), there)
-    tl.store(at + channel_stride, g * tl.load(gain + 1) + tl.load(offset + 1), there)
-    tl.store(at + 2 * channel_stride, b * tl.load(gain + 2) + tl.load(offset + 2), there)
+    tl.store(at, r * tl.load(gain) + tl.load(offset), bounds_mask)
+    tl.store(at + channel_stride, g * tl.load(gain + 1) + tl.load(offset + 1), bounds_mask)
+    tl.store(at + 2 * channel_stride, b * tl.load(gain + 2) + tl.load(offset + 2), bounds_mask)

@@ -31,7 +31,7 @@ CHECKSUM = "sha256"  # the key of the manifest's own
 RESIZE = "bilinear-antialiased"
 BORDER = "reflect"
 # Of pixel values in [0, 1]. Less is no image's.
-_LEAST_STD = 1e-3
+_MIN_STD = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +52,8 @@ class InputSpec:
             raise ValueError(f"input size {self.height} x {self.width} is not positive")
         if not all(math.isfinite(m) for m in self.mean):
             raise ValueError(f"input mean {self.mean} is not finite")
-        if not all(math.isfinite(s) and s >= _LEAST_STD for s in self.std):
-            raise ValueError(f"input std is {self.std}, wanted at least {_LEAST_STD} each")
+        if not all(math.isfinite(s) and s >= _MIN_STD for s in self.std):
+            raise ValueError(f"input std is {self.std}, wanted at least {_MIN_STD} each")
 
 
 @dataclass(frozen=True, slots=True)

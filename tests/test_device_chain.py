@@ -19,7 +19,7 @@ from rdx_fast import Detector
 from rdx_fast.bundle import Bundle
 from rdx_fast.engines import Look
 from rdx_fast.engines.device import Bound
-from rdx_fast.engines.device_chain import MOST_GRAPHS, DeviceChain
+from rdx_fast.engines.device_chain import MAX_GRAPHS, DeviceChain
 from rdx_fast.engines.torch_device import TorchDevice
 from rdx_fast.engines.torch_engine import TorchEngine
 from rdx_fast.errors import DeviceLostError, EngineError
@@ -332,7 +332,7 @@ def test_the_graph_longest_unused_goes(frames: NDArray[np.uint8]) -> None:
 
     tried = chain(mapper())
     tried._open_device = lambda: Watched(DEVICE)
-    for width in range(20, 20 + MOST_GRAPHS):
+    for width in range(20, 20 + MAX_GRAPHS):
         tried.inspect(frames[0, :, :width], Look(False))
     tried.inspect(frames[0, :, :20], Look(False))
     (slot,) = tried._idle
@@ -340,6 +340,6 @@ def test_the_graph_longest_unused_goes(frames: NDArray[np.uint8]) -> None:
     assert not closed
     tried.inspect(frames[0, :, :50], Look(False))
     assert closed == [second.device]
-    assert len(slot._graphs) == MOST_GRAPHS
+    assert len(slot._graphs) == MAX_GRAPHS
     tried.close()
-    assert len(closed) == 1 + MOST_GRAPHS + 1  # the slot's own as well
+    assert len(closed) == 1 + MAX_GRAPHS + 1  # the slot's own as well

@@ -210,7 +210,7 @@ def clients_of(server: ModbusServer) -> dict[Any, float]:
 
 
 def test_only_so_many_clients(make_station: Callable[..., Station]) -> None:
-    config = ModbusConfig(port=0, most_clients=2)
+    config = ModbusConfig(port=0, max_clients=2)
     with make_station() as station, ModbusServer(station, config) as server:
         for _ in range(3):  # those that leave make room
             with ExitStack() as stack:
@@ -225,7 +225,7 @@ def test_only_so_many_clients(make_station: Callable[..., Station]) -> None:
 
 def test_a_silent_client_makes_room(make_station: Callable[..., Station]) -> None:
     """Strangers that connect and say nothing do not keep the PLC out."""
-    config = ModbusConfig(port=0, most_clients=2, idle_s=0.2)
+    config = ModbusConfig(port=0, max_clients=2, idle_s=0.2)
     with make_station() as station, ModbusServer(station, config) as server, ExitStack() as stack:
         strangers = [
             stack.enter_context(socket.create_connection((LOOPBACK, server.port))) for _ in range(2)

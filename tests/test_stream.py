@@ -27,7 +27,7 @@ class Recorder:
         self.manifest = bundle.manifest
         (self.execution,) = bundle.manifest.executions
         self.flying = 0
-        self.most_flying = 0
+        self.max_flying = 0
         self.batches: list[int] = []
         self.fail_at: int | None = None
 
@@ -40,7 +40,7 @@ class Recorder:
     def submit(self, batch: Any, look: Look) -> Callable[[], Inspection]:
         self.batches.append(len(batch))
         self.flying += 1
-        self.most_flying = max(self.most_flying, self.flying)
+        self.max_flying = max(self.max_flying, self.flying)
         scores = np.array([frame[0, 0, 0] for frame in batch], np.float32)
 
         def result() -> Inspection:
@@ -93,7 +93,7 @@ def test_order_and_bounds(bundle: Bundle, batch: int, depth: int) -> None:
         assert result.timings_ms["total"] >= 0
     assert scores == list(range(10))
     assert engine.batches == [batch] * (10 // batch) + ([10 % batch] if 10 % batch else [])
-    assert engine.most_flying == min(depth, -(-10 // batch))
+    assert engine.max_flying == min(depth, -(-10 // batch))
     assert engine.flying == 0
 
 

@@ -26,7 +26,7 @@ from rdx_fast.manifest import InputSpec
 from rdx_fast.postprocess import AnomalyMapper
 from rdx_fast.preprocess import as_frames
 
-MOST_GRAPHS = 8  # kept by each slot; the one longest unused goes
+MAX_GRAPHS = 8  # kept by each slot; the one longest unused goes
 
 
 class Slot:
@@ -73,7 +73,7 @@ class Slot:
 
     def _graph(self, kind: Kind) -> Graph:
         if kind not in self._graphs:
-            if len(self._graphs) == MOST_GRAPHS:
+            if len(self._graphs) == MAX_GRAPHS:
                 self._graphs.popitem(last=False)[1].close()
             device = self.device.child()
             try:

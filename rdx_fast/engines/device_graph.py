@@ -27,7 +27,7 @@ from rdx_fast.kernels.variants import ALIGNMENT
 from rdx_fast.manifest import InputSpec
 from rdx_fast.postprocess import AnomalyMapper
 
-MOST_KINDS = 8  # of borrowed frames, whose tables a graph keeps
+MAX_KINDS = 8  # of borrowed frames, whose tables a graph keeps
 
 
 class Kind(NamedTuple):
@@ -119,7 +119,7 @@ class Graph:
         """The same on frames that lie on the device, which are preprocessed by themselves."""
         kind = (frames.shape, frames.stride(), look)
         if kind not in self._borrowing:
-            if len(self._borrowing) == MOST_KINDS:
+            if len(self._borrowing) == MAX_KINDS:
                 self.device.wait()
                 _, (tables, _) = self._borrowing.popitem(last=False)
                 tables.close()

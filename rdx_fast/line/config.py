@@ -50,12 +50,12 @@ class CameraConfig:
 
 @dataclass(frozen=True, slots=True)
 class ModbusConfig:
-    """Modbus TCP. ``most_clients``: connections that are kept; one more takes the place of one that
+    """Modbus TCP. ``max_clients``: connections that are kept; one more takes the place of one that
     said nothing for ``idle_s``, if there is one, and else is closed."""
 
     address: str = LOOPBACK
     port: int = 1502
-    most_clients: int = 8
+    max_clients: int = 8
     idle_s: float = 10.0
 
 

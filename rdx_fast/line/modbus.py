@@ -54,7 +54,7 @@ class _Server(ModbusTcpServer):
     """Keeps so many connections at most: one more takes the place of the one that was silent
     longest, if that was long enough, and else is closed."""
 
-    most_clients = 0
+    max_clients = 0
     idle_s = 0.0
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -69,7 +69,7 @@ class _Server(ModbusTcpServer):
         def on_connected() -> None:
             now = time.monotonic()
             connected()
-            if len(self._heard) >= self.most_clients:
+            if len(self._heard) >= self.max_clients:
                 silent = min(self._heard, key=self._heard.__getitem__)
                 dropped = silent if now - self._heard[silent] > self.idle_s else handler
                 log.warning("too many Modbus clients", extra={"refused": dropped is handler})
@@ -117,7 +117,7 @@ class ModbusServer(ServerThread):
         address = (self._config.address, self._config.port)
         self._server = _Server(device, address=address)
         self._server.framer = _StrictFramer
-        self._server.most_clients = self._config.most_clients
+        self._server.max_clients = self._config.max_clients
         self._server.idle_s = self._config.idle_s
         await self._server.serve_forever(background=True)
         log.info("Modbus", extra={"address": self._config.address, "port": self.port})

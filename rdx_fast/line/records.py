@@ -84,7 +84,7 @@ class InspectionRecord:
 # What files of earlier versions lack.
 _ADDED = ("executed",)
 # Rows kept in memory while the disk takes none: hours of a line.
-MOST_WAITING = 100_000
+MAX_WAITING = 100_000
 COLUMNS = tuple(f.name for f in fields(InspectionRecord))
 _INSERT = (
     f"INSERT OR REPLACE INTO inspections ({', '.join(COLUMNS)}) "
@@ -137,7 +137,7 @@ class RecordWriter:
             self._commit([*self._some_waiting(), record])
         except RecordError:
             self._waiting[record.inspection_id] = record
-            if len(self._waiting) > MOST_WAITING:
+            if len(self._waiting) > MAX_WAITING:
                 del self._waiting[next(iter(self._waiting))]
             raise
 
@@ -174,7 +174,7 @@ class RecordWriter:
             with suppress(sqlite3.Error):
                 if self._connection.in_transaction:
                     run("ROLLBACK")
-            del self._notes[:-MOST_WAITING]
+            del self._notes[:-MAX_WAITING]
             raise RecordError(f"the records cannot be written: {error}") from error
         for row in rows:
             self._waiting.pop(row.inspection_id, None)

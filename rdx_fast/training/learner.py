@@ -20,13 +20,16 @@ class Learner:
     """What learns, and what a checkpoint brings back."""
 
     def __init__(
-        self, lesson: Distillation | ExpertDistillation, recipe: Recipe, place: torch.device
+        self,
+        objective: Distillation | ExpertDistillation,
+        recipe: Recipe,
+        device: torch.device,
     ) -> None:
-        self.lesson: Any = lesson  # each takes the batches that it makes
-        self.optimizer = torch.optim.Adam(lesson.parameters(recipe), betas=recipe.betas)
-        self.place = place
-        self.amp = recipe.amp and place.type == "cuda"
-        self.scaler = torch.amp.GradScaler(place.type, enabled=self.amp)
+        self.objective: Any = objective  # each takes the batches that it makes
+        self.optimizer = torch.optim.Adam(objective.parameters(recipe), betas=recipe.betas)
+        self.device = device
+        self.amp = recipe.amp and device.type == "cuda"
+        self.scaler = torch.amp.GradScaler(device.type, enabled=self.amp)
         self.step = 0
         self.losses: Losses = {}
         self.partial_losses: Losses = {}
@@ -40,8 +43,8 @@ class Learner:
 
     def learn(self, batch: Any) -> dict[str, float]:
         """One step; returns its loss by term, which may not be finite."""
-        with torch.autocast(self.place.type, torch.float16, enabled=self.amp):
-            losses = self.lesson.losses(batch)
+        with torch.autocast(self.device.type, torch.float16, enabled=self.amp):
+            losses = self.objective.losses(batch)
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(sum(losses.values())).backward()
         self.scaler.step(self.optimizer)

@@ -20,7 +20,7 @@ from rdx_fast.preprocess import to_input
 NOISE_THRESHOLD = 0.5  # of noise in [-1, 1]
 OPACITY = (0.2, 1.0)  # of the texture over the part
 GAIN, SHIFT = (0.6, 1.4), (-0.2, 0.2)  # of each colour of the texture, in [0, 1]
-_MOST_CELLS = 6  # log2 of the noise's finest grid
+_MAX_CELLS = 6  # log2 of the noise's finest grid
 _TRIES = 20
 
 Floats = NDArray[np.float32]
@@ -58,7 +58,7 @@ def anomaly_mask(rng: np.random.Generator, foreground: NDArray[np.bool_]) -> NDA
     """Blobs ``[H, W]`` bool of a random size inside ``foreground: [H, W] bool``, never none."""
     height, width = foreground.shape
     for _ in range(_TRIES):
-        cells = 2 ** rng.integers(0, _MOST_CELLS, 2, endpoint=True)
+        cells = 2 ** rng.integers(0, _MAX_CELLS, 2, endpoint=True)
         noise = perlin_noise(rng, height, width, (int(cells[0]), int(cells[1])))
         mask = (noise > NOISE_THRESHOLD) & foreground
         if mask.any():

@@ -80,7 +80,7 @@ def train(
     started = time.monotonic()
     if not recipe.makes_anomalies and (textures or foreground is not None):
         raise ValueError("textures and foreground make synthetic anomalies: for rd-expert alone")
-    place = _device(device)
+    torch_device = _device(device)
     old = _previous(run, resume)
     training, held_out = split_holdout(readable_images(images, skip_bad), recipe)
     usable_textures = readable_images(textures, skip_bad)
@@ -89,21 +89,21 @@ def train(
 
     if old is not None:
         _check_same_run(old, recipe, images_id, run)
-    network, frozen, weights_name = _networks(recipe, old, weights, place)
+    network, frozen, weights_name = _networks(recipe, old, weights, torch_device)
     dataset = ImageDataset(training, input_spec(recipe))
     features = TeacherFeatures(
-        frozen, dataset, recipe.batch, feature_memory_gb * 2**30, workers or 0, place
+        frozen, dataset, recipe.batch, feature_memory_gb * 2**30, workers or 0, torch_device
     )
     if workers is None and (recipe.makes_anomalies or not features.keeps):
         features.workers = min(4, os.cpu_count() or 1)
-    lesson: Distillation | ExpertDistillation
+    objective: Distillation | ExpertDistillation
     if recipe.makes_anomalies:
         maker = AnomalyMaker(dataset.spec, training, usable_textures, masks)
         anomalies = AnomalyDataset(dataset, maker, recipe.seed)
-        lesson = ExpertDistillation(network, features, anomalies)
+        objective = ExpertDistillation(network, features, anomalies)
     else:
-        lesson = Distillation(network, features)
-    learner = Learner(lesson, recipe, place)
+        objective = Distillation(network, features)
+    learner = Learner(objective, recipe, torch_device)
     if old is not None:
         learner.restore(old)
     steps_per_epoch = math.ceil(len(training) / recipe.batch)
@@ -132,7 +132,7 @@ def train(
     features.prepare()
     clock = WaitClock()
     steps = _steps(len(training), recipe, learner.step, total_steps)
-    for batch in clock.timed(lesson.batches(steps)):
+    for batch in clock.timed(objective.batches(steps)):
         losses = learner.learn(batch)
         loss = sum(losses.values())
         if not math.isfinite(loss):
@@ -162,7 +162,7 @@ def train(
 
 
 def _networks(
-    recipe: Recipe, old: Checkpoint | None, weights: Path | None, place: torch.device
+    recipe: Recipe, old: Checkpoint | None, weights: Path | None, torch_device: torch.device
 ) -> tuple[ReverseDistillation, nn.Module, str]:
     """The network to train; the frozen one that it learns from, RD4AD's own teacher or RD with
     Expert's expert; and the name of the file with its weights."""
@@ -177,8 +177,8 @@ def _networks(
         frozen = copy.deepcopy(network.teacher)
         if old.expert:
             frozen.load_state_dict(old.expert)
-    network.to(place, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
-    frozen.to(place, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network.to(torch_device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    frozen.to(torch_device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network, frozen.eval().requires_grad_(False), weights_name
 
 
