@@ -28,11 +28,10 @@ _REOPEN_S = 0.5
 class OpenCVCamera:
     """A camera (UVC) by index or device file, a stream by its address, or a video file.
 
-    Cameras and streams run on: they are read all the time, and ``grab`` gives the first frame that
-    is begun to be read after the call, so that none which waited in a buffer passes for the part
-    that stands there now. One that stops is opened again until it is back. A file is read frame by
-    frame, each once, and its end is an error. OpenCV cannot be asked whether a frame is coming, so
-    a thread reads.
+    Cameras and streams are read continuously, and ``grab`` returns the first frame whose reading
+    starts after the call, so that a stale, buffered frame is never scored. One that stops is opened
+    again until it is back. A file is read frame by frame, each once, and its end is an error.
+    OpenCV cannot be asked whether a frame is coming, so a thread reads.
 
     Raises ``CameraError`` if OpenCV cannot open it, or it gives no frame."""
 

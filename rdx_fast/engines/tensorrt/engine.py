@@ -98,7 +98,7 @@ class TensorRTEngine:
         if plan is None:
             plan = build_plan(network, key, self._api, on_progress)
         self._engine = self._runtime.deserialize_cuda_engine(plan)
-        if self._engine is None and kept:  # whole, but not to TensorRT's mind
+        if self._engine is None and kept:  # intact, but TensorRT rejects it
             plan = build_plan(network, key, self._api, on_progress)
             self._engine = self._runtime.deserialize_cuda_engine(plan)
         if self._engine is None:
