@@ -40,7 +40,7 @@ TESTS = (
     "postprocess",
     "aot",
     "driver",
-    "device_chain",
+    "gpu_pipeline",
     "gpu",
 )
 

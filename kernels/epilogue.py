@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-class Summary(NamedTuple):
+class MapStats(NamedTuple):
     """Of each map of a batch: ``maxima: [B]`` float32, ``top_means: [B]`` float32 (None unless
     asked for), ``areas: [B]`` int64 pixels above the threshold; all inside the region of interest.
 
@@ -23,12 +23,12 @@ class Summary(NamedTuple):
     areas: NDArray[np.int64]
 
     @classmethod
-    def empty(cls, batch: int, top_k: int) -> Summary:
+    def empty(cls, batch: int, top_k: int) -> MapStats:
         """Buffers to be written: NaN until they are."""
         nothing = np.full(batch, np.nan, np.float32)
         return cls(nothing, nothing.copy() if top_k else None, np.zeros(batch, np.int64))
 
-    def put(self, where: slice, part: Summary) -> None:
+    def put(self, where: slice, part: MapStats) -> None:
         """Write the summary of some images of the batch."""
         for mine, its in zip(self, part, strict=True):
             if mine is not None and its is not None:
@@ -79,7 +79,7 @@ class Epilogue:
             raise ValueError(f"top_k is {self.top_k}, the region of interest has {inside} pixels")
 
 
-def summarize_numpy(maps: NDArray[np.float32], epilogue: Epilogue) -> Summary:
+def summarize_numpy(maps: NDArray[np.float32], epilogue: Epilogue) -> MapStats:
     """Plain reference: read ``maps: [B, H, W]`` float32 as ``epilogue`` says."""
     flat = maps.reshape(len(maps), -1)
     inside = flat if epilogue.mask is None else flat[:, epilogue.mask.ravel()]
@@ -87,7 +87,7 @@ def summarize_numpy(maps: NDArray[np.float32], epilogue: Epilogue) -> Summary:
     areas = (inside > np.float32(epilogue.threshold)).sum(axis=1, dtype=np.int64)
     maxima = np.where(broken, np.float32(np.nan), inside.max(axis=1))
     if not epilogue.top_k:
-        return Summary(maxima, None, areas)
+        return MapStats(maxima, None, areas)
     largest = np.partition(inside, -epilogue.top_k, axis=1)[:, -epilogue.top_k :]
     means = largest.mean(axis=1, dtype=np.float64).astype(np.float32)
-    return Summary(maxima, np.where(broken, np.float32(np.nan), means), areas)
+    return MapStats(maxima, np.where(broken, np.float32(np.nan), means), areas)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rdx_fast.kernels.epilogue import Epilogue, Summary, summarize_numpy
+from rdx_fast.kernels.epilogue import Epilogue, MapStats, summarize_numpy
 from rdx_fast.kernels.native import ISAS, native
 from rdx_fast.kernels.operators import Band
 from rdx_fast.kernels.serial_matmul import serial_matmul
@@ -22,7 +22,7 @@ def fuse_mul(
     epilogue: Epilogue,
     out: Maps | None = None,
     threads: int = 1,
-) -> Summary:
+) -> MapStats:
     """``blur_rows @ prod_s(rows[s] @ distances[s] @ columns[s].T) @ blur_columns.T``, and what
     ``epilogue`` reads off it.
 
@@ -39,7 +39,7 @@ def fuse_mul(
         raise ValueError(f"the Gaussian is for maps of {list(size)}, the scales are upsampled else")
     if native is None:
         return fuse_mul_numpy(distances, rows, columns, blur_rows, blur_columns, epilogue, out)
-    summary = Summary.empty(len(distances[0]), epilogue.top_k)
+    summary = MapStats.empty(len(distances[0]), epilogue.top_k)
     contiguous = [np.ascontiguousarray(d) for d in distances]
     target = native_epilogue(epilogue, out, summary)
     native.fuse_mul(contiguous, rows, columns, blur_rows, blur_columns, target, threads, ISAS[0])
@@ -54,7 +54,7 @@ def fuse_mul_numpy(
     blur_columns: Band,
     epilogue: Epilogue,
     out: Maps | None = None,
-) -> Summary:
+) -> MapStats:
     """Plain reference of :func:`fuse_mul`."""
     product = _both_axes(rows[0], distances[0], columns[0])
     for a, d, b in zip(rows[1:], distances[1:], columns[1:], strict=True):

@@ -70,8 +70,8 @@ class Operators(NamedTuple):
         )
 
 
-class Summary(NamedTuple):
-    """``epilogue.Summary`` as tensors on the device."""
+class MapStats(NamedTuple):
+    """``epilogue.MapStats`` as tensors on the device."""
 
     maxima: Tensor
     top_means: Tensor | None
@@ -96,13 +96,13 @@ def smooth_map(
     threshold: float = math.inf,
     top_k: int = 0,
     out: Tensor | None = None,
-) -> Summary:
+) -> MapStats:
     """``smooth_map.smooth_map``. ``mask: [H, W]`` bool; ``out: [B, H, W]`` float32 takes the maps;
     without, none is written, but for device scratch if ``top_k`` asks for the largest values."""
     operators.check(distances)
     held = buffers(distances[0], operators.size, mask, threshold, top_k, out)
     run(operators.launch([d.contiguous() for d in distances], held))
-    return Summary(held.maxima, held.top_means if top_k else None, held.areas)
+    return MapStats(held.maxima, held.top_means if top_k else None, held.areas)
 
 
 def buffers(
@@ -151,7 +151,7 @@ def fuse_mul(
     threshold: float = math.inf,
     top_k: int = 0,
     out: Tensor | None = None,
-) -> Summary:
+) -> MapStats:
     """``fuse_mul.fuse_mul``; ``blur``: the Gaussian alone, of one scale. Upsampling to the blur's
     size is done on the way."""
     if len({len(d) for d in distances}) > 1 or {d.dtype for d in distances} != {torch.float32}:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from rdx_fast.kernels.epilogue import Epilogue, Summary, summarize_numpy
+from rdx_fast.kernels.epilogue import Epilogue, MapStats, summarize_numpy
 from rdx_fast.kernels.native import ISAS, check_threads, native
 from rdx_fast.kernels.operators import Band
 from rdx_fast.kernels.serial_matmul import serial_matmul
@@ -30,7 +30,7 @@ def smooth_map(
     epilogue: Epilogue,
     out: Maps | None = None,
     threads: int = 1,
-) -> Summary:
+) -> MapStats:
     """``sum_s rows[s] @ distances[s] @ columns[s].T``, and what ``epilogue`` reads off it.
 
     ``distances[s]: [B, h_s, w_s]`` float32; ``rows[s]``: ``[H, h_s]``, ``columns[s]``: ``[W, w_s]``
@@ -42,7 +42,7 @@ def smooth_map(
     check_call(distances, rows, columns, epilogue, out, threads)
     if native is None:
         return smooth_map_numpy(distances, rows, columns, epilogue, out)
-    summary = Summary.empty(len(distances[0]), epilogue.top_k)
+    summary = MapStats.empty(len(distances[0]), epilogue.top_k)
     contiguous = [np.ascontiguousarray(d) for d in distances]
     target = native_epilogue(epilogue, out, summary)
     native.smooth_map(contiguous, rows, columns, target, threads, ISAS[0])
@@ -55,7 +55,7 @@ def smooth_map_numpy(
     columns: Sequence[Band],
     epilogue: Epilogue,
     out: Maps | None = None,
-) -> Summary:
+) -> MapStats:
     """Plain reference of :func:`smooth_map`."""
     tall = [serial_matmul(a.matrix, d) for a, d in zip(rows, distances, strict=True)]
     wide = np.concatenate([b.matrix for b in columns])
@@ -65,7 +65,7 @@ def smooth_map_numpy(
     return summarize_numpy(maps, epilogue)
 
 
-def native_epilogue(epilogue: Epilogue, out: Maps | None, summary: Summary) -> _C.Epilogue:
+def native_epilogue(epilogue: Epilogue, out: Maps | None, summary: MapStats) -> _C.Epilogue:
     """What the compiled kernels read off and where they put it."""
     top_means = summary.maxima if summary.top_means is None else summary.top_means
     return native.Epilogue(

@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rdx_fast.bundle import open_bundle
-from rdx_fast.engines import Engine, Inspection, Look, open_engine
+from rdx_fast.engines import Engine, open_engine
 from rdx_fast.errors import EngineError, RdxError
 from rdx_fast.kernels.epilogue import Epilogue
 from rdx_fast.kernels.resize_normalize import Crop
 from rdx_fast.manifest import ThresholdSpec
+from rdx_fast.pipelines import BatchScores, ScoreOptions, open_pipeline
 from rdx_fast.postprocess import AnomalyMapper
 from rdx_fast.preprocess import Batch, Frame
 from rdx_fast.result import Result
@@ -58,8 +59,8 @@ class Detector:
         self.manifest = self.engine.manifest
         epilogue = Epilogue(region, self.threshold.value, top_k)
         mapper = AnomalyMapper(self.manifest.map, self.manifest.scales, epilogue)
-        self._chain = self.engine.chain(mapper)
-        self.description = self._chain.description
+        self._pipeline = open_pipeline(self.engine, mapper)
+        self.description = self._pipeline.description
 
     @property
     def threshold(self) -> ThresholdSpec:
@@ -87,8 +88,8 @@ class Detector:
         ``EngineError`` if the engine fails or gives a score that is not finite.
         """
         begin = perf_counter()
-        inspection = self._chain.inspect(batch, Look(maps, pixel_format, crop))
-        return self._result(inspection, begin)
+        scored = self._pipeline.inspect(batch, ScoreOptions(maps, pixel_format, crop))
+        return self._result(scored, begin)
 
     def stream(
         self,
@@ -112,13 +113,13 @@ class Detector:
         """
         if batch < 1 or depth < 1:
             raise ValueError(f"batch is {batch} and depth {depth}, wanted at least 1 of each")
-        return self._stream(frames, batch, depth, Look(maps, pixel_format, crop))
+        return self._stream(frames, batch, depth, ScoreOptions(maps, pixel_format, crop))
 
     def _stream(
-        self, frames: Iterable[Frame], batch: int, depth: int, look: Look
+        self, frames: Iterable[Frame], batch: int, depth: int, options: ScoreOptions
     ) -> Iterator[Result]:
         batches = _batches(frames, batch)
-        flying: deque[tuple[float, Callable[[], Inspection]]] = deque()
+        flying: deque[tuple[float, Callable[[], BatchScores]]] = deque()
         failure: Exception | None = None
         fetching = True
         try:
@@ -128,7 +129,7 @@ class Detector:
                         given = next(batches, None)
                         if given is not None:
                             begin = perf_counter()
-                            flying.append((begin, self._chain.submit(given, look)))
+                            flying.append((begin, self._pipeline.submit(given, options)))
                     except Exception as error:  # whatever the source of frames may raise
                         given, failure = None, error
                     fetching = given is not None
@@ -143,9 +144,9 @@ class Detector:
                 with suppress(RdxError, ValueError):
                     result()
 
-    def _result(self, inspection: Inspection, begin: float) -> Result:
+    def _result(self, scored: BatchScores, begin: float) -> Result:
         # NaN compares false with any threshold: it must never pass for a good part.
-        summary, anomaly_maps, seconds = inspection
+        summary, anomaly_maps, seconds = scored
         scores = summary.maxima
         if not np.isfinite(scores).all():
             bad = np.flatnonzero(~np.isfinite(scores)).tolist()
@@ -171,8 +172,8 @@ class Detector:
             self.score(grey)
 
     def close(self) -> None:
-        """Free the engine and what its chain holds."""
-        self._chain.close()
+        """Free the engine and what its pipeline holds."""
+        self._pipeline.close()
         self.engine.close()
 
     def __enter__(self) -> Detector:

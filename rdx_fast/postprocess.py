@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rdx_fast.kernels.cosine_map import Floats, cosine_maps
-from rdx_fast.kernels.epilogue import Epilogue, Summary
+from rdx_fast.kernels.epilogue import Epilogue, MapStats
 from rdx_fast.kernels.fuse_mul import fuse_mul
 from rdx_fast.kernels.operators import Band, gaussian_matrix, upsample_matrix
 from rdx_fast.kernels.smooth_map import smooth_map
@@ -55,7 +55,7 @@ class AnomalyMapper:
         teacher: Sequence[Floats],
         student: Sequence[Floats],
         out: NDArray[np.float32] | None = None,
-    ) -> Summary:
+    ) -> MapStats:
         given = tuple(tuple(m.shape[1:]) for m in teacher)
         if given != self.scales:
             raise ValueError(f"features are {given}, the manifest says {self.scales}")
@@ -63,7 +63,7 @@ class AnomalyMapper:
 
     def fuse(
         self, distances: Sequence[NDArray[np.float32]], out: NDArray[np.float32] | None = None
-    ) -> Summary:
+    ) -> MapStats:
         """The same from distance maps ``[B, h_s, w_s]`` float32."""
         operators = (distances, self.rows, self.columns)
         if self.multiplies:

@@ -19,7 +19,7 @@ from rdx_fast.kernels import fuse_mul as fuse_module
 from rdx_fast.kernels import on_triton
 from rdx_fast.kernels import resize_normalize as resize_module
 from rdx_fast.kernels import smooth_map as smooth_module
-from rdx_fast.kernels.epilogue import Epilogue, Summary
+from rdx_fast.kernels.epilogue import Epilogue, MapStats
 from rdx_fast.kernels.native import ISAS
 from rdx_fast.kernels.operators import Band
 
@@ -84,7 +84,7 @@ def smooth_map(
     epilogue: Epilogue | None = None,
     maps: bool = True,
     threads: int = 1,
-) -> tuple[NDArray[np.float32] | None, Summary]:
+) -> tuple[NDArray[np.float32] | None, MapStats]:
     """Maps, if wanted, and their summary; ``columns`` not yet transposed."""
     epilogue = epilogue or Epilogue()
     across = [b.transposed for b in columns]
@@ -106,7 +106,7 @@ def fuse_mul(
     blur: tuple[Band, Band],
     epilogue: Epilogue | None = None,
     threads: int = 1,
-) -> tuple[NDArray[np.float32], Summary]:
+) -> tuple[NDArray[np.float32], MapStats]:
     epilogue = epilogue or Epilogue()
     across = [b.transposed for b in columns]
     out = _poisoned((len(distances[0]), len(blur[0].first), len(blur[1].first)), np.float32)
@@ -127,7 +127,7 @@ def _on_triton(
     operators: on_triton.Operators,
     epilogue: Epilogue,
     out: NDArray[np.float32] | None,
-) -> tuple[NDArray[np.float32] | None, Summary]:
+) -> tuple[NDArray[np.float32] | None, MapStats]:
     target = None if out is None else tensor(out)
     mask = None if epilogue.mask is None else tensor(epilogue.mask)
     with patch.object(on_triton, "_buffer", _poisoned_buffer):
@@ -139,7 +139,7 @@ def _on_triton(
             epilogue.top_k,
             target,
         )
-    summary = Summary(*(None if x is None else x.cpu().numpy() for x in found))
+    summary = MapStats(*(None if x is None else x.cpu().numpy() for x in found))
     return None if target is None else target.cpu().numpy(), summary
 
 

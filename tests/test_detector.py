@@ -15,12 +15,10 @@ from trained import draw_part
 from rdx_fast import Detector, RdxError, open_engine
 from rdx_fast.bundle import Bundle
 from rdx_fast.engines import Chunk, openvino
-from rdx_fast.engines.host import HostChain
 from rdx_fast.engines.openvino import OpenVINOEngine
 from rdx_fast.errors import EngineError
 from rdx_fast.images import list_images, read_image
 from rdx_fast.kernels.native import IMPLEMENTATION
-from rdx_fast.postprocess import AnomalyMapper
 
 
 @pytest.fixture(scope="module")
@@ -203,6 +201,8 @@ class FaultyEngine:
     """An engine whose features hold a NaN, or which leaves the last image out."""
 
     description = "faulty"
+    on_device = False
+    frame_threads = 1
 
     def __init__(self, bundle: Bundle, fault: str) -> None:
         self.manifest = bundle.manifest
@@ -220,9 +220,6 @@ class FaultyEngine:
             if self.fault == "nan":
                 student[0][0, 0, 0, 0] = np.nan
             yield Chunk(i, maps, student)  # type: ignore[arg-type]
-
-    def chain(self, mapper: AnomalyMapper) -> HostChain:
-        return HostChain(self, mapper)
 
     def close(self) -> None:
         pass

@@ -8,7 +8,7 @@ import pytest
 import torch
 from conftest import needs_no_gpu
 
-from rdx_fast.engines.cuda import strided_view
+from rdx_fast.devices.cuda import strided_view
 from rdx_fast.errors import (
     DeviceLostError,
     DeviceMemoryError,

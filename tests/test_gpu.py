@@ -1,4 +1,4 @@
-"""Whole chains on a real GPU. Skipped without one: nothing here stands in for it."""
+"""Whole pipelines on a real GPU. Skipped without one: nothing here stands in for it."""
 
 from __future__ import annotations
 
@@ -12,20 +12,21 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from test_device_chain import SCALES, SIZE, SPEC, mapper
+from test_gpu_pipeline import SCALES, SIZE, SPEC, mapper
 from trained import WIDE, draw_part
 
 from rdx_fast import Detector
 from rdx_fast.bundle import Bundle
-from rdx_fast.engines import GpuOptions, Look, open_engine
-from rdx_fast.engines.cuda import CudaDevice
-from rdx_fast.engines.device import Bound
-from rdx_fast.engines.device_chain import DeviceChain
+from rdx_fast.devices.cuda import CudaDevice
+from rdx_fast.devices.device import BoundNetwork
+from rdx_fast.engines import GpuOptions, open_engine
 from rdx_fast.errors import DeviceLostError, EngineError, PlanError
 from rdx_fast.export import export_bundle
 from rdx_fast.images import list_images
 from rdx_fast.kernels.driver import Gpu
 from rdx_fast.kernels.launcher import KernelLibrary
+from rdx_fast.pipelines import ScoreOptions
+from rdx_fast.pipelines.gpu import GpuPipeline
 from rdx_fast.training import Checkpoint
 
 pytestmark = pytest.mark.gpu
@@ -111,19 +112,19 @@ def test_arrays_of_other_libraries(detector: Detector, frames: Any) -> None:
     np.testing.assert_array_equal(detector.score(cupy.asarray(frames[:4])).scores, wanted)
 
 
-def through_the_driver(gpu: Gpu, library: KernelLibrary, maps: list[NDArray[Any]]) -> DeviceChain:
-    """The chain on our own kernels and memory, around features that are always the same."""
+def through_the_driver(gpu: Gpu, library: KernelLibrary, maps: list[NDArray[Any]]) -> GpuPipeline:
+    """The pipeline on our own kernels and memory, around features that are always the same."""
 
-    def bind(device: Any, batch: int) -> Bound:
+    def bind(device: Any, batch: int) -> BoundNetwork:
         image = device.empty((batch, 3, *SIZE), np.float16)
         uploaded = [device.upload(m[:batch]) for m in maps]
-        return Bound(image, lambda: (uploaded[: len(SCALES)], uploaded[len(SCALES) :]))
+        return BoundNetwork(image, lambda: (uploaded[: len(SCALES)], uploaded[len(SCALES) :]))
 
     def open_device() -> CudaDevice:
         with gpu.current():
             return CudaDevice(gpu, library)
 
-    return DeviceChain("driver", open_device, bind, mapper(top_k=9), SPEC, 4)
+    return GpuPipeline("driver", open_device, bind, mapper(top_k=9), SPEC, 4)
 
 
 def constant_features() -> list[NDArray[np.float16]]:
@@ -133,26 +134,26 @@ def constant_features() -> list[NDArray[np.float16]]:
 
 
 @pytest.mark.parametrize("maps", [True, False])
-def test_chain_through_the_driver(kernels: Path, frames: Any, maps: bool) -> None:
+def test_pipeline_through_the_driver(kernels: Path, frames: Any, maps: bool) -> None:
     features = constant_features()
     out = np.empty((4, *SIZE), np.float32)
     wanted = mapper(top_k=9)(features[: len(SCALES)], features[len(SCALES) :], out)
     with Gpu() as gpu, gpu.current():
         library = KernelLibrary(kernels, gpu.architecture)
-        chain = through_the_driver(gpu, library, features)
+        pipeline = through_the_driver(gpu, library, features)
         for _ in range(3):
-            found = chain.inspect(frames[:4], Look(maps))
+            found = pipeline.inspect(frames[:4], ScoreOptions(maps))
             np.testing.assert_allclose(found.summary.maxima, wanted.maxima, rtol=1e-5)
             np.testing.assert_allclose(found.summary.top_means, wanted.top_means, rtol=1e-5)
             np.testing.assert_array_equal(found.summary.areas, wanted.areas)
             if maps:
                 np.testing.assert_allclose(found.anomaly_maps, out, rtol=1e-4, atol=1e-5)
-        waiting = [chain.submit(frames[:2], Look(maps)) for _ in range(3)]
+        waiting = [pipeline.submit(frames[:2], ScoreOptions(maps)) for _ in range(3)]
         for result in waiting:
             np.testing.assert_allclose(result().summary.maxima, wanted.maxima[:2], rtol=1e-5)
-        chain.close()
+        pipeline.close()
         with pytest.raises(EngineError, match="closed"):
-            chain.inspect(frames[:4], Look())
+            pipeline.inspect(frames[:4], ScoreOptions())
         library.close()
 
 
@@ -162,9 +163,9 @@ def test_nothing_leaks_in_100_cycles(kernels: Path, frames: Any) -> None:
         for _ in range(101):
             with Gpu() as gpu, gpu.current():
                 library = KernelLibrary(kernels, gpu.architecture)
-                chain = through_the_driver(gpu, library, constant_features())
-                chain.inspect(frames[:4], Look())
-                chain.close()
+                pipeline = through_the_driver(gpu, library, constant_features())
+                pipeline.inspect(frames[:4], ScoreOptions())
+                pipeline.close()
                 library.close()
             free.append(keep.free_memory()[0])
     assert free[0] - free[-1] <= 2**20

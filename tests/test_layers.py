@@ -21,7 +21,9 @@ FLOORS = {
     "rdx_fast.line": 6,
     "rdx_fast.bench": 6,
     "rdx_fast.detector": 5,
-    "rdx_fast.engines": 4,
+    "rdx_fast.pipelines": 4,
+    "rdx_fast.engines": 3,
+    "rdx_fast.devices": 2,
     "rdx_fast.export": 4,
     "rdx_fast.postprocess": 3,
     "rdx_fast.bundle": 3,
@@ -49,14 +51,14 @@ MAY_IMPORT_TORCH = {
     "rdx_fast.export",
     "rdx_fast.bench",
     "rdx_fast.kernels.on_triton",
-    "rdx_fast.engines.torch_device",
+    "rdx_fast.devices.torch_device",
     "rdx_fast.engines.torch_engine",
     "rdx_fast.engines.torch_graph",
 }
 # Optional packages, and the modules that need them.
 OWNED = {
     "triton": {"rdx_fast.kernels.triton_kernels", "rdx_fast.kernels.aot"},
-    "cuda": {"rdx_fast.kernels.driver", "rdx_fast.engines.cuda"},
+    "cuda": {"rdx_fast.kernels.driver", "rdx_fast.devices.cuda"},
     "asyncua": {"rdx_fast.line.opcua", "rdx_fast.bench.plc", "rdx_fast.bench.line_fuzz"},
     "cryptography": {"rdx_fast.line.opcua"},
     "cv2": {"rdx_fast.line.opencv_camera"},

@@ -11,11 +11,26 @@ from trained import draw_part
 
 from rdx_fast import Detector, Result
 from rdx_fast.bundle import Bundle
-from rdx_fast.engines import Inspection, Look
 from rdx_fast.errors import EngineError
-from rdx_fast.kernels.epilogue import Summary
+from rdx_fast.kernels.epilogue import MapStats
+from rdx_fast.pipelines import BatchScores, ScoreOptions, open_pipeline
+from rdx_fast.postprocess import AnomalyMapper
 
 Frame = NDArray[np.uint8]
+
+
+@pytest.fixture(autouse=True)
+def own_pipeline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the engines below."""
+
+    def opened(engine: Any, mapper: AnomalyMapper) -> Any:
+        return (
+            engine.pipeline(mapper)
+            if hasattr(engine, "pipeline")
+            else open_pipeline(engine, mapper)
+        )
+
+    monkeypatch.setattr("rdx_fast.detector.open_pipeline", opened)
 
 
 class Recorder:
@@ -31,23 +46,23 @@ class Recorder:
         self.batches: list[int] = []
         self.fail_at: int | None = None
 
-    def chain(self, _: Any) -> Recorder:
+    def pipeline(self, _: Any) -> Recorder:
         return self
 
-    def inspect(self, batch: Any, look: Look) -> Inspection:
-        return self.submit(batch, look)()
+    def inspect(self, batch: Any, options: ScoreOptions) -> BatchScores:
+        return self.submit(batch, options)()
 
-    def submit(self, batch: Any, look: Look) -> Callable[[], Inspection]:
+    def submit(self, batch: Any, options: ScoreOptions) -> Callable[[], BatchScores]:
         self.batches.append(len(batch))
         self.flying += 1
         self.max_flying = max(self.max_flying, self.flying)
         scores = np.array([frame[0, 0, 0] for frame in batch], np.float32)
 
-        def result() -> Inspection:
+        def result() -> BatchScores:
             self.flying -= 1
             if self.fail_at is not None and self.fail_at in scores:
                 raise EngineError("it broke")
-            return Inspection(Summary(scores, None, np.zeros(len(scores), np.int64)), None, {})
+            return BatchScores(MapStats(scores, None, np.zeros(len(scores), np.int64)), None, {})
 
         return result
 

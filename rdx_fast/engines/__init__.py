@@ -7,13 +7,11 @@ from importlib.util import find_spec
 
 from rdx_fast.bundle import Bundle
 from rdx_fast.engines.engine import (
-    Chain,
     Chunk,
+    DeviceEngine,
     Engine,
     GpuOptions,
     HostEngine,
-    Inspection,
-    Look,
     Progress,
 )
 from rdx_fast.errors import EngineError, MissingDependencyError, NoDriverError
@@ -21,13 +19,11 @@ from rdx_fast.precision import choose
 
 __all__ = [
     "BACKENDS",
-    "Chain",
     "Chunk",
+    "DeviceEngine",
     "Engine",
     "GpuOptions",
     "HostEngine",
-    "Inspection",
-    "Look",
     "Progress",
     "open_engine",
 ]

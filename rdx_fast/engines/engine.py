@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rdx_fast.devices.device import BoundNetwork, Device
 from rdx_fast.kernels.cosine_map import Floats
-from rdx_fast.kernels.epilogue import Summary
-from rdx_fast.kernels.resize_normalize import Crop
 from rdx_fast.manifest import ExecutionSpec, Manifest
-from rdx_fast.postprocess import AnomalyMapper
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,42 +59,6 @@ class Chunk(NamedTuple):
     student: list[Floats]
 
 
-class Look(NamedTuple):
-    """How to look at frames; see ``Detector.score``."""
-
-    maps: bool = True
-    pixel_format: str | None = None
-    crop: Crop | None = None
-
-
-class Inspection(NamedTuple):
-    """What was read off a batch's maps; the maps ``[B, H, W]`` float32 if wanted; seconds that each
-    stage took."""
-
-    summary: Summary
-    anomaly_maps: NDArray[np.float32] | None
-    seconds: dict[str, float]
-
-
-class Chain(Protocol):
-    """The way of a batch through an engine: before the network, the network, after it.
-
-    Called from several threads at once. Raises ``ValueError`` for a batch that is not taken,
-    ``EngineError`` if the engine fails.
-    """
-
-    description: str
-
-    def inspect(self, batch: Any, look: Look) -> Inspection:
-        """Inspect a batch, now."""
-
-    def submit(self, batch: Any, look: Look) -> Callable[[], Inspection]:
-        """Begin with a batch; the returned function, to be called once, waits for its end."""
-
-    def close(self) -> None:
-        """Free what is the chain's own."""
-
-
 class Engine(Protocol):
     """A network ready to run."""
 
@@ -109,16 +71,40 @@ class Engine(Protocol):
         """What runs and why, for people: backend, device, the precision really executed and the
         network it is stored as, threads."""
 
-    def chain(self, mapper: AnomalyMapper) -> Chain:
-        """The way of frames through this engine to what ``mapper`` makes of them."""
+    @property
+    def on_device(self) -> bool:
+        """Whether features stay on a device (``DeviceEngine``), or arrive in host memory
+        (``HostEngine``)."""
 
     def close(self) -> None:
-        """Free the engine; its chains raise ``EngineError`` afterwards."""
+        """Free the engine; pipelines of it raise ``EngineError`` afterwards."""
 
 
 class HostEngine(Engine, Protocol):
     """An engine whose features arrive in host memory. ``run`` may be called from several threads
     at once."""
 
+    @property
+    def frame_threads(self) -> int:
+        """CPU threads that wait while the network does not run: they resize large frames."""
+
     def run(self, inputs: NDArray[np.float32]) -> Iterator[Chunk]:
         """Features of ``inputs: [B, 3, H, W] float32, normalised``, chunk by chunk, in order."""
+
+
+class DeviceEngine(Engine, Protocol):
+    """An engine that works on a device's queue and memory."""
+
+    @property
+    def kernels(self) -> str:
+        """Which kernels run around the network, for people."""
+
+    @property
+    def max_batch(self) -> int:
+        """Images that the network takes at once."""
+
+    def open_device(self) -> Device:
+        """A new queue on the device."""
+
+    def bind(self, device: Device, batch: int) -> BoundNetwork:
+        """The network on a queue, for a batch size."""

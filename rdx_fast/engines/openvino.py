@@ -21,10 +21,8 @@ from openvino.properties import hint
 from rdx_fast.bundle import Bundle
 from rdx_fast.cpu import cpu_features, has_fast_bf16
 from rdx_fast.engines.engine import Chunk
-from rdx_fast.engines.host import HostChain
 from rdx_fast.errors import EngineError
 from rdx_fast.manifest import Manifest
-from rdx_fast.postprocess import AnomalyMapper
 from rdx_fast.precision import FAST_BF16, choices
 
 # One for the process, never let go: each core's CPU device gives its thread a stack for signals and
@@ -208,8 +206,13 @@ class OpenVINOEngine:
             f"streams {self.streams}"
         )
 
-    def chain(self, mapper: AnomalyMapper) -> HostChain:
-        return HostChain(self, mapper, self.threads if self.mode == "latency" else 1)
+    @property
+    def on_device(self) -> bool:
+        return False
+
+    @property
+    def frame_threads(self) -> int:
+        return self.threads if self.mode == "latency" else 1
 
     def run(self, inputs: NDArray[np.float32]) -> Iterator[Chunk]:
         return self._network.run(inputs)

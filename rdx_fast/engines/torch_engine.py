@@ -11,22 +11,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rdx_fast.bundle import Bundle
-from rdx_fast.engines.device import Bound, Device
-from rdx_fast.engines.device_chain import DeviceChain
-from rdx_fast.engines.engine import Chain, Chunk, GpuOptions
-from rdx_fast.engines.host import HostChain
-from rdx_fast.engines.torch_device import TorchDevice, named_errors
+from rdx_fast.devices.device import BoundNetwork, Device
+from rdx_fast.devices.torch_device import TorchDevice, named_errors
+from rdx_fast.engines.engine import Chunk, GpuOptions
 from rdx_fast.engines.torch_graph import check_shapes, read_network
 from rdx_fast.errors import EngineError, NoDriverError
-from rdx_fast.postprocess import AnomalyMapper
 from rdx_fast.precision import choose
 
 
 class TorchEngine:
     """One of a bundle's networks in torch, channels-last.
 
-    ``device``: "cuda", "cuda:N" or "cpu". On a GPU the whole chain runs there, as one CUDA graph a
-    batch size; on a CPU it lies between the kernels for CPUs. ``options.compile``: let
+    ``device``: "cuda", "cuda:N" or "cpu". On a GPU the whole pipeline runs there, as one CUDA graph
+    a batch size; on a CPU it lies between the kernels for CPUs. ``options.compile``: let
     ``torch.compile`` have the network, which takes a minute or so per batch size. ``precision``:
     what is executed, None for the fastest that the bundle holds (see ``choose``).
 
@@ -71,21 +68,24 @@ class TorchEngine:
             f"torch {torch.__version__} {name}, {self.execution.label} ({self._reason}){compiled}"
         )
 
-    def chain(self, mapper: AnomalyMapper) -> Chain:
-        if self.device.type == "cpu":
-            return HostChain(self, mapper)
-        return self.device_chain(mapper)
+    @property
+    def on_device(self) -> bool:
+        return self.device.type != "cpu"
 
-    def device_chain(self, mapper: AnomalyMapper) -> DeviceChain:
-        """The chain with the kernels for GPUs, on whatever device this is."""
-        return DeviceChain(
-            f"{self.description}; kernels triton",
-            lambda: TorchDevice(self.device),
-            self._bind,
-            mapper,
-            self.manifest.input,
-            self.options.batches[2],
-        )
+    @property
+    def frame_threads(self) -> int:
+        return 1
+
+    @property
+    def kernels(self) -> str:
+        return "triton"
+
+    @property
+    def max_batch(self) -> int:
+        return self.options.batches[2]
+
+    def open_device(self) -> TorchDevice:
+        return TorchDevice(self.device)
 
     def run(self, inputs: NDArray[np.float32]) -> Iterator[Chunk]:
         """Features on the host, image by image: a score never depends on what else was there."""
@@ -104,7 +104,7 @@ class TorchEngine:
         with named_errors(), torch.inference_mode(), torch.backends.cudnn.flags(benchmark=True):
             return self._network(image)
 
-    def _bind(self, device: Device, batch: int) -> Bound:
+    def bind(self, device: Device, batch: int) -> BoundNetwork:
         spec = self.manifest.input
         # bfloat16 pixels are no type of the kernels: they are rounded on the way in.
         dtype = torch.float32 if self._image_type == torch.bfloat16 else self._image_type
@@ -119,7 +119,7 @@ class TorchEngine:
             teacher, student = self._features(image.to(self._image_type))
             return _channels_last(teacher), _channels_last(student)
 
-        return Bound(image, run)
+        return BoundNetwork(image, run)
 
 
 def _channels_last(maps: list[Tensor]) -> list[Tensor]:

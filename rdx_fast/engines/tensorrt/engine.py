@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from rdx_fast.bundle import Bundle
-from rdx_fast.engines.cuda import CudaDevice
-from rdx_fast.engines.device import Bound, Device
-from rdx_fast.engines.device_chain import DeviceChain
+from rdx_fast.devices.cuda import CudaDevice
+from rdx_fast.devices.device import BoundNetwork, Device
 from rdx_fast.engines.engine import GpuOptions, Progress
 from rdx_fast.engines.tensorrt.api import Api, Log, load_api
 from rdx_fast.engines.tensorrt.build import build_plan, plan_key
@@ -18,7 +17,6 @@ from rdx_fast.errors import EngineError, PlanError
 from rdx_fast.kernels.driver import Gpu
 from rdx_fast.kernels.launcher import DeviceArray, KernelLibrary, find_kernels
 from rdx_fast.manifest import Manifest
-from rdx_fast.postprocess import AnomalyMapper
 from rdx_fast.precision import choose
 
 
@@ -65,15 +63,17 @@ class TensorRTEngine:
             f"batches {smallest}/{usual}/{largest}"
         )
 
-    def chain(self, mapper: AnomalyMapper) -> DeviceChain:
-        return DeviceChain(
-            f"{self.description}; kernels sm_{self._gpu.architecture}",
-            self._new_device,
-            self._bind,
-            mapper,
-            self.manifest.input,
-            self.options.batches[2],
-        )
+    @property
+    def on_device(self) -> bool:
+        return True
+
+    @property
+    def kernels(self) -> str:
+        return f"sm_{self._gpu.architecture}"
+
+    @property
+    def max_batch(self) -> int:
+        return self.options.batches[2]
 
     def close(self) -> None:
         if self._engine is None:
@@ -139,13 +139,13 @@ class TensorRTEngine:
             with suppress(OSError):
                 write_whole(self._jit_file, self._config.get_runtime_cache().serialize())
 
-    def _new_device(self) -> CudaDevice:
+    def open_device(self) -> CudaDevice:
         if self._engine is None:
             raise EngineError("the engine is closed: open a new one")
         with self._gpu.current():
             return CudaDevice(self._gpu, self._kernels)
 
-    def _bind(self, device: Device, batch: int) -> Bound:
+    def bind(self, device: Device, batch: int) -> BoundNetwork:
         assert isinstance(device, CudaDevice)
         if self._engine is None:
             raise EngineError("the engine is closed: open a new one")
@@ -171,7 +171,7 @@ class TensorRTEngine:
                 raise self._log.error("TensorRT failed while running the network", EngineError)
             return teacher, student
 
-        return Bound(arrays["image"], run)
+        return BoundNetwork(arrays["image"], run)
 
 
 def io_shapes(manifest: Manifest) -> dict[str, tuple[int, ...]]:

@@ -1,7 +1,7 @@
-"""What the chain on a GPU asks of it.
+"""What the pipeline on a GPU asks of a device.
 
-The same of torch and of the driver itself: the chain is written once, and runs in tests on torch's
-CPU device as it does on a GPU.
+The same of torch and of the driver itself: the pipeline is written once, and runs in tests on
+torch's CPU device as it does on a GPU.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Device(Protocol):
         """Free the memory; ``lost``: the device failed and is of no more use."""
 
 
-class Bound(NamedTuple):
+class BoundNetwork(NamedTuple):
     """A network on a device for one batch size: where it reads, and what queues it and returns
     where teacher and student maps will be."""
 

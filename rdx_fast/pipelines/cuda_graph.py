@@ -9,10 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rdx_fast.engines.device import Bound, Device
-from rdx_fast.engines.engine import Look
+from rdx_fast.devices.device import BoundNetwork, Device
 from rdx_fast.kernels import launches
-from rdx_fast.kernels.epilogue import Summary
+from rdx_fast.kernels.epilogue import MapStats
 from rdx_fast.kernels.launches import Array, Epilogues, Launch
 from rdx_fast.kernels.operators import packed
 from rdx_fast.kernels.resize_normalize import (
@@ -25,6 +24,7 @@ from rdx_fast.kernels.resize_normalize import (
 )
 from rdx_fast.kernels.variants import ALIGNMENT
 from rdx_fast.manifest import InputSpec
+from rdx_fast.pipelines.pipeline import ScoreOptions
 from rdx_fast.postprocess import AnomalyMapper
 
 MAX_KINDS = 8  # of borrowed frames, whose tables a graph keeps
@@ -50,7 +50,12 @@ class Graph:
     """
 
     def __init__(
-        self, device: Device, bound: Bound, mapper: AnomalyMapper, spec: InputSpec, kind: Kind
+        self,
+        device: Device,
+        bound: BoundNetwork,
+        mapper: AnomalyMapper,
+        spec: InputSpec,
+        kind: Kind,
     ) -> None:
         self.device = device
         self._kind = kind
@@ -81,8 +86,8 @@ class Graph:
         if kind.frame is not None:
             self.staging = device.pinned((batch, *kind.frame), np.uint8)
             self._frames = device.empty((batch, *kind.frame), np.uint8)
-            look = Look(kind.maps, kind.pixel_format, kind.crop)
-            self._preprocess = resize(device, self._frames, bound.image, spec, look)
+            options = ScoreOptions(kind.maps, kind.pixel_format, kind.crop)
+            self._preprocess = resize(device, self._frames, bound.image, spec, options)
         self._replay = device.record(self.steps)
 
     def steps(self) -> None:
@@ -115,29 +120,29 @@ class Graph:
         self._results.fill(0xFF)
         self._replay()
 
-    def run_borrowed(self, frames: Array, look: Look) -> None:
+    def run_borrowed(self, frames: Array, options: ScoreOptions) -> None:
         """The same on frames that lie on the device, which are preprocessed by themselves."""
-        kind = (frames.shape, frames.stride(), look)
+        kind = (frames.shape, frames.stride(), options)
         if kind not in self._borrowing:
             if len(self._borrowing) == MAX_KINDS:
                 self.device.wait()
                 _, (tables, _) = self._borrowing.popitem(last=False)
                 tables.close()
             tables = self.device.child()
-            launch = resize(tables, frames, self._bound.image, self._spec, look)
+            launch = resize(tables, frames, self._bound.image, self._spec, options)
             self._borrowing[kind] = (tables, launch)
         launch = self._borrowing[kind][1]
         self.device.launch(launch._replace(arguments=(frames, *launch.arguments[1:])))
         self.run()
 
-    def results(self) -> tuple[Summary, NDArray[np.float32] | None]:
+    def results(self) -> tuple[MapStats, NDArray[np.float32] | None]:
         """What the last run gave, once the device is done; the maps are the graph's own buffer."""
         areas, maxima, top_means = (
             self._results[begin:].view(dtype)[: self._kind.batch]
             for begin, dtype in zip(self._offsets, (np.int64, np.float32, np.float32), strict=False)
         )
         wanted = top_means if self._mapper.epilogue.top_k else None
-        return Summary(maxima, wanted, areas), self._maps_host
+        return MapStats(maxima, wanted, areas), self._maps_host
 
     def close(self) -> None:
         for tables, _ in self._borrowing.values():
@@ -169,11 +174,13 @@ def _rounded(size: int) -> int:
     return -(-size // ALIGNMENT) * ALIGNMENT
 
 
-def resize(device: Device, frames: Array, image: Array, spec: InputSpec, look: Look) -> Launch:
+def resize(
+    device: Device, frames: Array, image: Array, spec: InputSpec, options: ScoreOptions
+) -> Launch:
     """``resize_normalize`` of frames on the device, its tables put beside them."""
     shape = tuple(frames.shape[1:])
-    pixel_format = check_pixel_format(shape, look.pixel_format)
-    top, left, height, width = check_crop(shape[:2], look.crop)
+    pixel_format = check_pixel_format(shape, options.pixel_format)
+    top, left, height, width = check_crop(shape[:2], options.crop)
     bayer = pixel_format in BAYER
     rows = resize_taps(shape[0], top, height, spec.height, bayer)
     columns = resize_taps(shape[1], left, width, spec.width, bayer)

@@ -1,4 +1,4 @@
-"""A CUDA device through torch; or torch's CPU device, on which tests run the same chain."""
+"""A CUDA device through torch; or torch's CPU device, on which tests run the same pipeline."""
 
 from __future__ import annotations
 

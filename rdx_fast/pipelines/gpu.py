@@ -1,4 +1,4 @@
-"""The chain on a GPU: batches, callers and failures around the graphs."""
+"""The pipeline on a GPU: batches, callers and failures around the graphs."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rdx_fast.engines.device import Bound, Device
-from rdx_fast.engines.device_graph import Graph, Kind
-from rdx_fast.engines.engine import Inspection, Look
+from rdx_fast.devices.device import BoundNetwork, Device
 from rdx_fast.errors import DeviceLostError, EngineError
 from rdx_fast.kernels import launches
-from rdx_fast.kernels.epilogue import Summary
+from rdx_fast.kernels.epilogue import MapStats
 from rdx_fast.kernels.launches import Array
 from rdx_fast.kernels.resize_normalize import check_crop, check_pixel_format
 from rdx_fast.manifest import InputSpec
+from rdx_fast.pipelines.cuda_graph import Graph, Kind
+from rdx_fast.pipelines.pipeline import BatchScores, ScoreOptions
 from rdx_fast.postprocess import AnomalyMapper
 from rdx_fast.preprocess import as_frames
 
 MAX_GRAPHS = 8  # kept by each slot; the one longest unused goes
 
 
-class Slot:
+class ExecutionSlot:
     """A device's queue with its graphs, for one batch at a time."""
 
     def __init__(
         self,
         device: Device,
-        bind: Callable[[Device, int], Bound],
+        bind: Callable[[Device, int], BoundNetwork],
         mapper: AnomalyMapper,
         spec: InputSpec,
     ) -> None:
@@ -45,22 +45,22 @@ class Slot:
         self._spec = spec
         self._graphs: OrderedDict[Kind, Graph] = OrderedDict()
 
-    def begin(self, frames: list[NDArray[np.uint8]], look: Look) -> Graph:
+    def begin(self, frames: list[NDArray[np.uint8]], options: ScoreOptions) -> Graph:
         """Queue frames of one shape from host memory."""
         shape = frames[0].shape
-        pixel_format = check_pixel_format(shape, look.pixel_format)
-        crop = check_crop(shape[:2], look.crop)
-        graph = self._graph(Kind(len(frames), look.maps, shape, pixel_format, crop))
+        pixel_format = check_pixel_format(shape, options.pixel_format)
+        crop = check_crop(shape[:2], options.crop)
+        graph = self._graph(Kind(len(frames), options.maps, shape, pixel_format, crop))
         assert graph.staging is not None
         for frame, target in zip(frames, graph.staging, strict=True):
             target[...] = frame
         graph.run()
         return graph
 
-    def begin_borrowed(self, frames: Array, look: Look) -> Graph:
+    def begin_borrowed(self, frames: Array, options: ScoreOptions) -> Graph:
         """Queue frames ``[B, H, W, 3]`` or ``[B, H, W]`` that lie on the device."""
-        graph = self._graph(Kind(frames.shape[0], look.maps, None, None, None))
-        graph.run_borrowed(frames, look)
+        graph = self._graph(Kind(frames.shape[0], options.maps, None, None, None))
+        graph.run_borrowed(frames, options)
         return graph
 
     def close(self, lost: bool = False) -> None:
@@ -86,8 +86,8 @@ class Slot:
         return self._graphs[kind]
 
 
-class DeviceChain:
-    """Batches through an engine on a GPU. See ``engine.Chain``.
+class GpuPipeline:
+    """Batches through an engine on a GPU. See ``pipeline.Pipeline``.
 
     ``description``: of engine and kernels; ``open_device``: a new queue on the GPU; ``bind``: the
     network on it for a batch size; ``most``: images that the network takes at once. Each caller at
@@ -99,7 +99,7 @@ class DeviceChain:
         self,
         description: str,
         open_device: Callable[[], Device],
-        bind: Callable[[Device, int], Bound],
+        bind: Callable[[Device, int], BoundNetwork],
         mapper: AnomalyMapper,
         spec: InputSpec,
         most: int,
@@ -110,23 +110,23 @@ class DeviceChain:
         self._mapper = mapper
         self._spec = spec
         self._most = most
-        self._idle: list[Slot] = []
+        self._idle: list[ExecutionSlot] = []
         self._lock = threading.Lock()
         self._closed = False
         self._lost: DeviceLostError | None = None
 
-    def inspect(self, batch: Any, look: Look) -> Inspection:
-        return self.submit(batch, look)()
+    def inspect(self, batch: Any, options: ScoreOptions) -> BatchScores:
+        return self.submit(batch, options)()
 
-    def submit(self, batch: Any, look: Look) -> Callable[[], Inspection]:
+    def submit(self, batch: Any, options: ScoreOptions) -> Callable[[], BatchScores]:
         begin = perf_counter()
         slot = self._take()
         try:
             with slot.device.current():
-                *first, last = self._parts(slot, batch, look)
+                *first, last = self._parts(slot, batch, options)
                 images = sum(part.images for part in (*first, last))
-                summary = Summary.empty(images, self._mapper.epilogue.top_k)
-                maps = np.empty((images, *self._mapper.size), np.float32) if look.maps else None
+                summary = MapStats.empty(images, self._mapper.epilogue.top_k)
+                maps = np.empty((images, *self._mapper.size), np.float32) if options.maps else None
                 for part in first:
                     _collect(part, part.begin(), slot, summary, maps)
                 graph = last.begin()
@@ -135,7 +135,7 @@ class DeviceChain:
             raise
         staged = perf_counter()
 
-        def result() -> Inspection:
+        def result() -> BatchScores:
             try:
                 with slot.device.current():
                     _collect(last, graph, slot, summary, maps)
@@ -144,7 +144,7 @@ class DeviceChain:
                 raise
             self._give(slot)
             seconds = {"staging": staged - begin, "device": perf_counter() - staged}
-            return Inspection(summary, maps, seconds)
+            return BatchScores(summary, maps, seconds)
 
         return result
 
@@ -155,20 +155,20 @@ class DeviceChain:
         for slot in slots:
             self._close(slot)
 
-    def _parts(self, slot: Slot, batch: Any, look: Look) -> list[_Part]:
+    def _parts(self, slot: ExecutionSlot, batch: Any, options: ScoreOptions) -> list[_Part]:
         """What one graph each takes: frames of one shape that follow each other."""
         if slot.device.holds(batch):
             array = check_borrowed(slot.device.borrow(batch), self._most)
-            return [_Part(0, array.shape[0], lambda: slot.begin_borrowed(array, look))]
+            return [_Part(0, array.shape[0], lambda: slot.begin_borrowed(array, options))]
         parts: list[_Part] = []
         start = 0
         for _, group in groupby(as_frames(batch), key=lambda frame: frame.shape):
             while frames := list(islice(group, self._most)):
-                parts.append(_Part(start, len(frames), partial(slot.begin, frames, look)))
+                parts.append(_Part(start, len(frames), partial(slot.begin, frames, options)))
                 start += len(frames)
         return parts
 
-    def _take(self) -> Slot:
+    def _take(self) -> ExecutionSlot:
         with self._lock:
             if self._lost is not None:
                 raise DeviceLostError(str(self._lost)) from self._lost
@@ -176,9 +176,9 @@ class DeviceChain:
                 raise EngineError("the engine is closed: open a new one")
             if self._idle:
                 return self._idle.pop()
-        return Slot(self._open_device(), self._bind, self._mapper, self._spec)
+        return ExecutionSlot(self._open_device(), self._bind, self._mapper, self._spec)
 
-    def _give(self, slot: Slot, error: BaseException | None = None) -> None:
+    def _give(self, slot: ExecutionSlot, error: BaseException | None = None) -> None:
         if error is not None:
             # Nothing may go on writing into buffers used again.
             with suppress(EngineError), slot.device.current():
@@ -191,7 +191,7 @@ class DeviceChain:
                 return
         self._close(slot)
 
-    def _close(self, slot: Slot) -> None:
+    def _close(self, slot: ExecutionSlot) -> None:
         with suppress(EngineError), slot.device.current():
             slot.close(self._lost is not None)
 
@@ -203,7 +203,11 @@ class _Part(NamedTuple):
 
 
 def _collect(
-    part: _Part, graph: Graph, slot: Slot, summary: Summary, maps: NDArray[np.float32] | None
+    part: _Part,
+    graph: Graph,
+    slot: ExecutionSlot,
+    summary: MapStats,
+    maps: NDArray[np.float32] | None,
 ) -> None:
     """Wait, and copy results to their place in the batch."""
     slot.device.wait()

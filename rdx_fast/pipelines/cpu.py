@@ -1,4 +1,4 @@
-"""The chain on a CPU: an engine's features in host memory, between the kernels for CPUs."""
+"""The pipeline on a CPU: an engine's features in host memory, between the kernels for CPUs."""
 
 from __future__ import annotations
 
@@ -8,37 +8,36 @@ from time import perf_counter
 
 import numpy as np
 
-from rdx_fast.engines.engine import HostEngine, Inspection, Look
+from rdx_fast.engines.engine import HostEngine
 from rdx_fast.errors import EngineError
-from rdx_fast.kernels.epilogue import Summary
+from rdx_fast.kernels.epilogue import MapStats
 from rdx_fast.kernels.native import IMPLEMENTATION
+from rdx_fast.pipelines.pipeline import BatchScores, ScoreOptions
 from rdx_fast.postprocess import AnomalyMapper
 from rdx_fast.preprocess import Batch, as_frames, to_input
 
 
-class HostChain:
-    """Frames, network, maps, one after the other. See ``engine.Chain``.
+class CpuPipeline:
+    """Frames, network, maps, one after the other. See ``pipeline.Pipeline``."""
 
-    ``threads``: CPU threads that wait while the network does not run: they resize large frames.
-    """
-
-    def __init__(self, engine: HostEngine, mapper: AnomalyMapper, threads: int = 1) -> None:
+    def __init__(self, engine: HostEngine, mapper: AnomalyMapper) -> None:
         self.description = f"{engine.description}; kernels {IMPLEMENTATION}"
         self._engine = engine
         self._mapper = mapper
-        self._threads = threads
         # So that one batch is before or after the network while another is in it.
         self._workers = ThreadPoolExecutor(2, thread_name_prefix="rdx_fast")
 
-    def inspect(self, batch: Batch, look: Look) -> Inspection:
+    def inspect(self, batch: Batch, options: ScoreOptions) -> BatchScores:
         begin = perf_counter()
         frames = as_frames(batch)
         spec = self._engine.manifest.input
-        inputs = to_input(frames, spec, look.pixel_format, look.crop, self._threads)
+        inputs = to_input(
+            frames, spec, options.pixel_format, options.crop, self._engine.frame_threads
+        )
         preprocessed = perf_counter()
 
-        summary = Summary.empty(len(frames), self._mapper.epilogue.top_k)  # NaN until inspected
-        maps = np.empty((len(frames), *self._mapper.size), np.float32) if look.maps else None
+        summary = MapStats.empty(len(frames), self._mapper.epilogue.top_k)  # NaN until inspected
+        maps = np.empty((len(frames), *self._mapper.size), np.float32) if options.maps else None
         postprocess = 0.0
         for chunk in self._engine.run(inputs):
             arrived = perf_counter()
@@ -51,11 +50,11 @@ class HostChain:
             "network": perf_counter() - preprocessed - postprocess,
             "postprocess": postprocess,
         }
-        return Inspection(summary, maps, seconds)
+        return BatchScores(summary, maps, seconds)
 
-    def submit(self, batch: Batch, look: Look) -> Callable[[], Inspection]:
+    def submit(self, batch: Batch, options: ScoreOptions) -> Callable[[], BatchScores]:
         try:
-            return self._workers.submit(self.inspect, batch, look).result
+            return self._workers.submit(self.inspect, batch, options).result
         except RuntimeError as error:
             raise EngineError("the engine is closed: open a new one") from error
 

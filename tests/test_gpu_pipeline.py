@@ -1,4 +1,4 @@
-"""The GPU's chain on torch's CPU device, its kernels interpreted, against the CPU's own chain.
+"""The GPU's pipeline on torch's CPU device, its kernels interpreted, against the CPU's own.
 
 The network is a small one that is cheap to run: what is tested lies around it.
 """
@@ -17,15 +17,15 @@ from torch.nn import functional
 
 from rdx_fast import Detector
 from rdx_fast.bundle import Bundle
-from rdx_fast.engines import Look
-from rdx_fast.engines.device import Bound
-from rdx_fast.engines.device_chain import MAX_GRAPHS, DeviceChain
-from rdx_fast.engines.torch_device import TorchDevice
+from rdx_fast.devices.device import BoundNetwork
+from rdx_fast.devices.torch_device import TorchDevice
 from rdx_fast.engines.torch_engine import TorchEngine
 from rdx_fast.errors import DeviceLostError, EngineError
 from rdx_fast.images import list_images, read_image
 from rdx_fast.kernels.epilogue import Epilogue
 from rdx_fast.manifest import InputSpec, MapSpec, ScaleSpec
+from rdx_fast.pipelines import ScoreOptions, open_pipeline
+from rdx_fast.pipelines.gpu import MAX_GRAPHS, GpuPipeline
 from rdx_fast.postprocess import AnomalyMapper
 from rdx_fast.preprocess import as_frames, to_input
 
@@ -56,33 +56,35 @@ def mapper(
     return AnomalyMapper(spec, SCALES, Epilogue(mask, 0.05, top_k))
 
 
-def chain(
+def pipeline(
     wanted: AnomalyMapper, network: Callable[[torch.Tensor], Any] = features, most: int = MOST
-) -> DeviceChain:
-    def bind(device: Any, batch: int) -> Bound:
+) -> GpuPipeline:
+    def bind(device: Any, batch: int) -> BoundNetwork:
         image = torch.full((batch, 3, *SIZE), torch.nan, device=DEVICE)
-        return Bound(image, lambda: network(image))
+        return BoundNetwork(image, lambda: network(image))
 
-    return DeviceChain("toy", lambda: TorchDevice(DEVICE), bind, wanted, SPEC, most)
+    return GpuPipeline("toy", lambda: TorchDevice(DEVICE), bind, wanted, SPEC, most)
 
 
-def expected(frames: Any, wanted: AnomalyMapper, look: Look) -> tuple[Any, NDArray[np.float32]]:
-    inputs = to_input(as_frames(frames), SPEC, look.pixel_format, look.crop)
+def expected(
+    frames: Any, wanted: AnomalyMapper, options: ScoreOptions
+) -> tuple[Any, NDArray[np.float32]]:
+    inputs = to_input(as_frames(frames), SPEC, options.pixel_format, options.crop)
     teacher, student = ([m.numpy() for m in maps] for maps in features(torch.from_numpy(inputs)))
     out = np.empty((len(inputs), *SIZE), np.float32)
     return wanted(teacher, student, out), out
 
 
-def check(frames: Any, wanted: AnomalyMapper, look: Look, tried: DeviceChain) -> None:
-    summary, maps = expected(frames, wanted, look)
-    found = tried.inspect(frames, look)
+def check(frames: Any, wanted: AnomalyMapper, options: ScoreOptions, tried: GpuPipeline) -> None:
+    summary, maps = expected(frames, wanted, options)
+    found = tried.inspect(frames, options)
     close = {"rtol": 2e-5, "atol": 2e-6}
     np.testing.assert_allclose(found.summary.maxima, summary.maxima, **close)
     np.testing.assert_array_equal(found.summary.areas, summary.areas)
     assert (found.summary.top_means is None) == (summary.top_means is None)
     if summary.top_means is not None:
         np.testing.assert_allclose(found.summary.top_means, summary.top_means, **close)
-    assert (found.anomaly_maps is not None) == look.maps
+    assert (found.anomaly_maps is not None) == options.maps
     if found.anomaly_maps is not None:
         np.testing.assert_allclose(found.anomaly_maps, maps, **close)
     assert set(found.seconds) == {"staging", "device"}
@@ -103,16 +105,16 @@ def region() -> NDArray[np.bool_]:
 @pytest.mark.parametrize("maps", [True, False])
 def test_same_as_on_the_host(frames: NDArray[np.uint8], fusion: str, maps: bool) -> None:
     wanted = mapper(fusion)
-    tried = chain(wanted)
-    check(frames[:2], wanted, Look(maps), tried)
-    check(frames[2:4], wanted, Look(maps), tried)  # the same graph on other frames
+    tried = pipeline(wanted)
+    check(frames[:2], wanted, ScoreOptions(maps), tried)
+    check(frames[2:4], wanted, ScoreOptions(maps), tried)  # the same graph on other frames
     tried.close()
 
 
 @pytest.mark.parametrize("maps", [True, False])
 def test_region_and_top_mean(frames: NDArray[np.uint8], maps: bool) -> None:
     wanted = mapper(mask=region(), top_k=15)
-    check(frames[:2], wanted, Look(maps), chain(wanted))
+    check(frames[:2], wanted, ScoreOptions(maps), pipeline(wanted))
 
 
 @pytest.mark.slow
@@ -120,14 +122,14 @@ def test_frames_of_all_kinds_in_one_batch(frames: NDArray[np.uint8]) -> None:
     wanted = mapper()
     # Three of one shape are more than one graph takes.
     mixed = [frames[0], frames[1], frames[2], frames[3, :, :30], frames[4, ..., 0]]
-    check(mixed, wanted, Look(), chain(wanted))
-    check(frames[:1], wanted, Look(False, "bgr", (3, 4, 40, 41)), chain(wanted))
-    check(frames[0, ..., 0], wanted, Look(False, "bayer_grbg"), chain(wanted))
+    check(mixed, wanted, ScoreOptions(), pipeline(wanted))
+    check(frames[:1], wanted, ScoreOptions(False, "bgr", (3, 4, 40, 41)), pipeline(wanted))
+    check(frames[0, ..., 0], wanted, ScoreOptions(False, "bayer_grbg"), pipeline(wanted))
 
 
 def test_frames_on_the_device(frames: NDArray[np.uint8]) -> None:
     wanted = mapper()
-    tried = chain(wanted, most=8)
+    tried = pipeline(wanted, most=8)
     there = torch.from_numpy(frames).to(DEVICE)
     for batch, given in (
         (frames[:2], there[:2]),
@@ -136,8 +138,8 @@ def test_frames_on_the_device(frames: NDArray[np.uint8]) -> None:
         (frames[0, :, :, 1], there.permute(3, 0, 1, 2).contiguous()[1, 0]),
         (frames[:2, :, 4:44], there[:2, :, 4:44]),  # rows of another pitch
     ):
-        found = tried.inspect(given, Look())
-        summary, maps = expected(batch, wanted, Look())
+        found = tried.inspect(given, ScoreOptions())
+        summary, maps = expected(batch, wanted, ScoreOptions())
         np.testing.assert_allclose(found.summary.maxima, summary.maxima, rtol=2e-5)
         np.testing.assert_allclose(found.anomaly_maps, maps, rtol=2e-5, atol=2e-6)
     for wrong, complaint in (
@@ -148,26 +150,28 @@ def test_frames_on_the_device(frames: NDArray[np.uint8]) -> None:
         (there.repeat(2, 1, 1, 1), "10 frames on the GPU, .* at most 8"),
     ):
         with pytest.raises(ValueError, match=complaint):
-            tried.inspect(wrong, Look())
+            tried.inspect(wrong, ScoreOptions())
     with pytest.raises(ValueError, match="is not bayer_rggb"):
-        tried.inspect(there, Look(pixel_format="bayer_rggb"))
-    check(frames[:1], wanted, Look(), tried)
+        tried.inspect(there, ScoreOptions(pixel_format="bayer_rggb"))
+    check(frames[:1], wanted, ScoreOptions(), tried)
 
 
 @pytest.mark.slow
-def test_a_trained_bundle(bundle: Bundle, parts: Any) -> None:
+def test_a_trained_bundle(bundle: Bundle, parts: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     images = [read_image(list_images(parts / "test" / kind)[0]) for kind in ("good", "notch")]
     engine = TorchEngine(bundle, str(DEVICE))
+    monkeypatch.setattr(TorchEngine, "on_device", True)
     with Detector(bundle.path, "openvino") as detector:
         wanted = detector.score(images)
-        tried = engine.device_chain(
+        tried = open_pipeline(
+            engine,
             AnomalyMapper(
                 bundle.manifest.map,
                 bundle.manifest.scales,
                 Epilogue(None, bundle.manifest.executions[0].threshold.value),
-            )
+            ),
         )
-        found = tried.inspect(images, Look())
+        found = tried.inspect(images, ScoreOptions())
     np.testing.assert_allclose(found.summary.maxima, wanted.scores, rtol=1e-4)
     np.testing.assert_array_equal(found.summary.areas, wanted.areas)
     assert wanted.scores[1] > wanted.scores[0]
@@ -205,13 +209,27 @@ def test_a_graph_holds_everything_in_order(
         queued.append("network")
         return features(torch.zeros_like(image))
 
-    tried = chain(mapper(fusion), network)
+    tried = pipeline(mapper(fusion), network)
     tried._open_device = lambda: Recording(DEVICE)
-    tried.submit(frames[:2], Look(maps))
+    tried.submit(frames[:2], ScoreOptions(maps))
     once = ["fill", "copy in", "resize_normalize", "network", "cosine_map"]
     once += [*(["fuse_mul"] if fusion == "mul" else []), "smooth_map", "copy out"]
     once += ["copy out"] if maps else []
     assert queued == once * 2  # a first run that warms up, and the graph
+
+
+@pytest.fixture(autouse=True)
+def own_pipeline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the engines below."""
+
+    def opened(engine: Any, mapper: AnomalyMapper) -> Any:
+        return (
+            engine.pipeline(mapper)
+            if hasattr(engine, "pipeline")
+            else open_pipeline(engine, mapper)
+        )
+
+    monkeypatch.setattr("rdx_fast.detector.open_pipeline", opened)
 
 
 class DeviceEngine:
@@ -223,10 +241,10 @@ class DeviceEngine:
         self.manifest = bundle.manifest
         (self.execution,) = bundle.manifest.executions
         self.network = network
-        self.opened: DeviceChain | None = None
+        self.opened: GpuPipeline | None = None
 
-    def chain(self, _: AnomalyMapper) -> DeviceChain:
-        self.opened = chain(mapper(), self.network)
+    def pipeline(self, _: AnomalyMapper) -> GpuPipeline:
+        self.opened = pipeline(mapper(), self.network)
         return self.opened
 
     def close(self) -> None:
@@ -330,15 +348,15 @@ def test_the_graph_longest_unused_goes(frames: NDArray[np.uint8]) -> None:
         def child(self) -> Watched:
             return Watched(self.torch_device, self._stream)
 
-    tried = chain(mapper())
+    tried = pipeline(mapper())
     tried._open_device = lambda: Watched(DEVICE)
     for width in range(20, 20 + MAX_GRAPHS):
-        tried.inspect(frames[0, :, :width], Look(False))
-    tried.inspect(frames[0, :, :20], Look(False))
+        tried.inspect(frames[0, :, :width], ScoreOptions(False))
+    tried.inspect(frames[0, :, :20], ScoreOptions(False))
     (slot,) = tried._idle
     second = next(iter(slot._graphs.values()))
     assert not closed
-    tried.inspect(frames[0, :, :50], Look(False))
+    tried.inspect(frames[0, :, :50], ScoreOptions(False))
     assert closed == [second.device]
     assert len(slot._graphs) == MAX_GRAPHS
     tried.close()

@@ -1,0 +1,31 @@
+"""The order of the steps from frames to scores: preprocessing, network, postprocessing."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from rdx_fast.engines.engine import DeviceEngine, Engine, HostEngine
+from rdx_fast.pipelines.pipeline import BatchScores, Pipeline, ScoreOptions
+from rdx_fast.postprocess import AnomalyMapper
+
+__all__ = ["BatchScores", "Pipeline", "ScoreOptions", "open_pipeline"]
+
+
+def open_pipeline(engine: Engine, mapper: AnomalyMapper) -> Pipeline:
+    """The steps around an engine's network, to what ``mapper`` makes of its features."""
+    # Each imports what the other does not need.
+    if engine.on_device:
+        from rdx_fast.pipelines.gpu import GpuPipeline
+
+        on_device = cast(DeviceEngine, engine)
+        return GpuPipeline(
+            f"{engine.description}; kernels {on_device.kernels}",
+            on_device.open_device,
+            on_device.bind,
+            mapper,
+            engine.manifest.input,
+            on_device.max_batch,
+        )
+    from rdx_fast.pipelines.cpu import CpuPipeline
+
+    return CpuPipeline(cast(HostEngine, engine), mapper)
