@@ -21,11 +21,16 @@ import typer
 from rdx_fast.detector import Detector
 from rdx_fast.errors import ImageError
 from rdx_fast.images import list_images, read_image
-from rdx_fast.line import run
-from rdx_fast.line.cameras import BadFrameError, CameraFrame, CameraTimeoutError, FrameSource
-from rdx_fast.line.config import read_station
-from rdx_fast.line.logs import log_json
 from rdx_fast.result import Result
+from rdx_fast.station import run
+from rdx_fast.station.cameras.source import (
+    BadFrameError,
+    CameraFrame,
+    CameraTimeoutError,
+    FrameSource,
+)
+from rdx_fast.station.config import read_station
+from rdx_fast.station.logs import log_json
 
 FAULTS = ("camera stalls", "frame truncated", "engine raises", "engine hangs", "record disk full")
 

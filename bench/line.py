@@ -19,8 +19,8 @@ from rdx_fast.bench.line_processes import LineProcess, PlcProcess, configure
 from rdx_fast.bench.plc import Answer
 from rdx_fast.bench.records import append, facts
 from rdx_fast.demo import solar_cells
-from rdx_fast.line.records import InspectionRecord, read_records
-from rdx_fast.line.signals import ResultCode
+from rdx_fast.station.handshake.signals import ResultCode
+from rdx_fast.station.records.store import InspectionRecord, read_records
 
 
 def percentiles(values_ms: NDArray[np.float64]) -> dict[str, float]:

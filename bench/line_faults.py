@@ -22,8 +22,8 @@ import typer
 from rdx_fast.bench.line_processes import PlcProcess, StationProcess, configure
 from rdx_fast.bench.plc import Answer
 from rdx_fast.bench.records import append, facts
-from rdx_fast.line.records import read_records
-from rdx_fast.line.signals import ErrorCode, ResultCode
+from rdx_fast.station.handshake.signals import ErrorCode, ResultCode
+from rdx_fast.station.records.store import read_records
 
 RULES = {"deadline_ms": 250, "watchdog_ms": 400, "hang_ms": 600}
 RATE = 5.0

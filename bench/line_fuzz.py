@@ -20,12 +20,12 @@ from asyncua.client.client import Client
 
 from rdx_fast.bench.line_processes import configure
 from rdx_fast.bench.records import append, facts
-from rdx_fast.line import run
-from rdx_fast.line.config import OpcUaConfig, read_station
-from rdx_fast.line.logs import log_json
-from rdx_fast.line.registers import PLC_COUNT, STATION_START, TOTAL
-from rdx_fast.line.signals import Controls, Status
-from rdx_fast.line.station import Station
+from rdx_fast.station import run
+from rdx_fast.station.config import OpcUaConfig, read_station
+from rdx_fast.station.handshake.signals import Controls, Status
+from rdx_fast.station.logs import log_json
+from rdx_fast.station.plc.registers import PLC_COUNT, STATION_START, TOTAL
+from rdx_fast.station.station import Station
 
 _A_CONNECTION = 50  # messages sent before the next connection is made
 LOCALHOST = "127.0.0.1"

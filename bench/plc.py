@@ -23,14 +23,14 @@ from asyncua.crypto.security_policies import SecurityPolicyBasic256Sha256
 from pymodbus.client import ModbusTcpClient
 from pymodbus.exceptions import ModbusException
 
-from rdx_fast.line.registers import (
+from rdx_fast.station.handshake.signals import Controls
+from rdx_fast.station.plc.registers import (
     STATION_COUNT,
     STATION_START,
     is_set,
     value,
     write_controls,
 )
-from rdx_fast.line.signals import Controls
 
 PART_IDS = 0xFFFF
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from my_plc import connect  # your fieldbus: parts() yields ids, reject(id) and accept(id) act
 
 from rdx_fast import Detector
-from rdx_fast.line import FolderReplay, InspectionRecord, Rules, Station, StationConfig
+from rdx_fast.station import FolderReplay, InspectionRecord, Rules, Station, StationConfig
 
 
 def tell(record: InspectionRecord) -> None:

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 from rich.table import Table
 
-from rdx_fast.line.registers import MAP
+from rdx_fast.station.plc.registers import MAP
 
 if TYPE_CHECKING:
     from rdx_fast.demo import DemoResult
     from rdx_fast.doctor import Finding
     from rdx_fast.evaluation import Difference, Evaluation, Figures
     from rdx_fast.evaluation.protocol import Protocol
-    from rdx_fast.line.records import InspectionRecord
     from rdx_fast.manifest import Manifest
+    from rdx_fast.station.records.store import InspectionRecord
 
 
 def executions_table(manifest: Manifest) -> Table:

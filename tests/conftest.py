@@ -34,7 +34,7 @@ from trained import export_part, train_run, write_category  # noqa: E402
 
 from rdx_fast.bundle import Bundle, open_bundle  # noqa: E402
 from rdx_fast.images import list_images, read_image  # noqa: E402
-from rdx_fast.line import RecordConfig, Rules, StationConfig  # noqa: E402
+from rdx_fast.station import RecordConfig, Rules, StationConfig  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from rdx_fast.line.handshake import Handshake
-from rdx_fast.line.rules import Rules
-from rdx_fast.line.signals import (
+from rdx_fast.station.handshake.handshake import Handshake
+from rdx_fast.station.handshake.rules import Rules
+from rdx_fast.station.handshake.signals import (
     Command,
     Controls,
     ErrorCode,

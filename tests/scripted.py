@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rdx_fast.line import CameraFrame, InspectionRecord, StationConfig, read_records
+from rdx_fast.station import CameraFrame, InspectionRecord, StationConfig, read_records
 
 
 class ScriptedCamera:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from rdx_fast.images import list_images, read_image
-from rdx_fast.line import BadFrameError, CameraTimeoutError, FolderReplay, StillImage
+from rdx_fast.station import BadFrameError, CameraTimeoutError, FolderReplay, StillImage
 
 
 def test_folder_replay_at_a_rate(parts: Path) -> None:

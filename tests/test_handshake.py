@@ -12,9 +12,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from rdx_fast.line.handshake import Handshake
-from rdx_fast.line.rules import Rules
-from rdx_fast.line.signals import Counts, Finding, Verdict
+from rdx_fast.station.handshake.handshake import Handshake
+from rdx_fast.station.handshake.rules import Rules
+from rdx_fast.station.handshake.signals import Counts, Finding, Verdict
 
 
 class Walk(RuleBasedStateMachine):

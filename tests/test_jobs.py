@@ -9,7 +9,7 @@ import pytest
 from scripted import ScriptedCamera, wait_until
 
 from rdx_fast.bundle import Bundle
-from rdx_fast.line import Controls, JobError, Jobs, Station, StationConfig
+from rdx_fast.station import Controls, JobError, Jobs, Station, StationConfig
 
 
 def test_jobs(

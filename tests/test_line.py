@@ -28,8 +28,8 @@ from rdx_fast.bench.line_processes import configure, free_port
 from rdx_fast.bundle import Bundle
 from rdx_fast.cli.station import end_by_signal
 from rdx_fast.images import list_images, read_image
-from rdx_fast.line import ConfigError, Filter, RecordError, read_records
-from rdx_fast.line.config import read_station
+from rdx_fast.station import ConfigError, Filter, RecordError, read_records
+from rdx_fast.station.config import read_station
 
 PAIRS = (("engine hangs", "camera stalls"), ("record disk full", "process killed and restarted"))
 
@@ -94,7 +94,7 @@ def test_every_part_is_answered_once(
 WRITER = """
 import sys
 from pathlib import Path
-from rdx_fast.line.records import InspectionRecord, RecordWriter
+from rdx_fast.station.records.store import InspectionRecord, RecordWriter
 writer = RecordWriter(Path(sys.argv[1]))
 while True:
     i = writer.next_id

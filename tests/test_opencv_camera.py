@@ -14,11 +14,11 @@ import pytest
 from numpy.typing import NDArray
 
 from rdx_fast.images import list_images, read_image
-from rdx_fast.line import CameraError
-from rdx_fast.line.cameras import CameraTimeoutError
-from rdx_fast.line.config import CameraConfig
-from rdx_fast.line.opencv_camera import OpenCVCamera
-from rdx_fast.line.run import open_source
+from rdx_fast.station import CameraError
+from rdx_fast.station.cameras.opencv import OpenCVCamera
+from rdx_fast.station.cameras.source import CameraTimeoutError
+from rdx_fast.station.config import CameraConfig
+from rdx_fast.station.run import open_source
 
 FOREVER = 60.0
 
@@ -167,7 +167,7 @@ captures: list[SlowCapture] = []
 def test_a_frame_that_came_too_late_is_not_the_next_parts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rdx_fast.line.opencv_camera.cv2.VideoCapture", SlowCapture)
+    monkeypatch.setattr("rdx_fast.station.cameras.opencv.cv2.VideoCapture", SlowCapture)
     (tmp_path / "video").touch()
     camera = OpenCVCamera(tmp_path / "video")
     capture = captures.pop()

@@ -30,12 +30,20 @@ from scripted import wait_until
 from rdx_fast import Detector
 from rdx_fast.bench.line_fuzz import after, fuzz, fuzzed_station
 from rdx_fast.bundle import Bundle
-from rdx_fast.line import FolderReplay, RecordConfig, Rules, Station, StationConfig, StationError
-from rdx_fast.line.config import LOOPBACK, MetricsConfig, ModbusConfig, OpcUaConfig
-from rdx_fast.line.metrics import StationMetrics
-from rdx_fast.line.modbus import ModbusServer
-from rdx_fast.line.opcua import OpcUaServer
-from rdx_fast.line.registers import (
+from rdx_fast.station import FolderReplay, RecordConfig, Rules, Station, StationConfig, StationError
+from rdx_fast.station.config import LOOPBACK, MetricsConfig, ModbusConfig, OpcUaConfig
+from rdx_fast.station.handshake.signals import (
+    Controls,
+    Counts,
+    ErrorCode,
+    ResultCode,
+    Status,
+    Verdict,
+)
+from rdx_fast.station.metrics import StationMetrics
+from rdx_fast.station.plc.modbus import ModbusServer
+from rdx_fast.station.plc.opcua import OpcUaServer
+from rdx_fast.station.plc.registers import (
     ERRORS,
     MAP,
     STATION_COUNT,
@@ -46,7 +54,6 @@ from rdx_fast.line.registers import (
     write_controls,
     write_status,
 )
-from rdx_fast.line.signals import Controls, Counts, ErrorCode, ResultCode, Status, Verdict
 
 WORDS = st.integers(0, 0xFFFF)
 

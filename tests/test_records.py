@@ -16,9 +16,9 @@ from scripted import ScriptedCamera, rows, wait_until
 from rdx_fast import Detector
 from rdx_fast.bundle import Bundle
 from rdx_fast.images import list_images, read_image
-from rdx_fast.line import RecordConfig, RecordError, Station, StationConfig, read_records
-from rdx_fast.line.pictures import PictureStore
-from rdx_fast.line.records import _SCHEMA, RecordWriter
+from rdx_fast.station import RecordConfig, RecordError, Station, StationConfig, read_records
+from rdx_fast.station.records.pictures import PictureStore
+from rdx_fast.station.records.store import _SCHEMA, RecordWriter
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from scripted import ScriptedCamera, rows, wait_until
 from rdx_fast import Detector
 from rdx_fast.bundle import Bundle
 from rdx_fast.images import list_images, read_image
-from rdx_fast.line import (
+from rdx_fast.station import (
     BadFrameError,
     CameraError,
     CameraTimeoutError,
@@ -30,7 +30,7 @@ from rdx_fast.line import (
     StationError,
     Status,
 )
-from rdx_fast.line.pictures import LEVELS_AT_THRESHOLD
+from rdx_fast.station.records.pictures import LEVELS_AT_THRESHOLD
 
 
 def raising(error: Exception) -> Callable[[], None]:

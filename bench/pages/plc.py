@@ -13,7 +13,7 @@ from rdx_fast.bench.pages.rows import (
     newest_run,
     rows_of,
 )
-from rdx_fast.line.registers import ERRORS, MAP
+from rdx_fast.station.plc.registers import ERRORS, MAP
 
 
 def _registers(rows: Sequence[Row]) -> str:

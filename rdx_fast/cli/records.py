@@ -12,9 +12,9 @@ import typer
 
 from rdx_fast import tables
 from rdx_fast.cli.common import JsonFlag, data, notes
-from rdx_fast.line.export_records import write_records
-from rdx_fast.line.records import Filter, read_records
-from rdx_fast.line.signals import ResultCode
+from rdx_fast.station.handshake.signals import ResultCode
+from rdx_fast.station.records.export import write_records
+from rdx_fast.station.records.store import Filter, read_records
 
 
 def records(

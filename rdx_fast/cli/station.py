@@ -13,7 +13,7 @@ import typer
 
 from rdx_fast import tables
 from rdx_fast.cli.common import data, notes
-from rdx_fast.line.config import read_station
+from rdx_fast.station.config import read_station
 
 
 def station(
@@ -28,7 +28,7 @@ def station(
 ) -> None:
     """Answer a PLC: inspect at each trigger, tell OK or NG, keep records. Ends at Ctrl-C or
     SIGTERM."""
-    from rdx_fast.line import run
+    from rdx_fast.station import run
 
     if show_map:
         data.print(tables.register_table())
@@ -38,7 +38,7 @@ def station(
         return
     if configuration is None:
         raise typer.BadParameter("give a configuration, or --map, or --example BUNDLE")
-    from rdx_fast.line.logs import log_json
+    from rdx_fast.station.logs import log_json
 
     log_json(log_level)
     file = read_station(configuration)

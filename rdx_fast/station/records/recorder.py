@@ -11,12 +11,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from rdx_fast.line.config import RecordConfig
-from rdx_fast.line.inspector import Facts
-from rdx_fast.line.pictures import PictureStore
-from rdx_fast.line.records import InspectionRecord, RecordError, RecordWriter
-from rdx_fast.line.signals import Record, ResultCode, Taken, Verdict
-from rdx_fast.line.worker import Worker
+from rdx_fast.station.config import RecordConfig
+from rdx_fast.station.handshake.signals import Record, ResultCode, Taken, Verdict
+from rdx_fast.station.inspector import Facts
+from rdx_fast.station.records.pictures import PictureStore
+from rdx_fast.station.records.store import InspectionRecord, RecordError, RecordWriter
+from rdx_fast.station.worker import Worker
 
 log = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ from typing import Literal
 import dacite
 
 from rdx_fast.errors import RdxError
-from rdx_fast.line.rules import Rules
 from rdx_fast.reading import in_words, shortened
+from rdx_fast.station.handshake.rules import Rules
 
 LOOPBACK = "127.0.0.1"
 

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rdx_fast.errors import RdxError
-from rdx_fast.line.cameras import BadFrameError, CameraTimeoutError, FrameSource
-from rdx_fast.line.config import StationConfig
-from rdx_fast.line.jobs import Job, JobError, JobSource
-from rdx_fast.line.signals import ErrorCode, Finding, Verdict
+from rdx_fast.station.cameras.source import BadFrameError, CameraTimeoutError, FrameSource
+from rdx_fast.station.config import StationConfig
+from rdx_fast.station.handshake.signals import ErrorCode, Finding, Verdict
+from rdx_fast.station.jobs import Job, JobError, JobSource
 
 
 @dataclass(slots=True)

@@ -6,7 +6,7 @@ import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from rdx_fast.line.signals import WORD, Controls, ErrorCode, ResultCode, Status
+from rdx_fast.station.handshake.signals import WORD, Controls, ErrorCode, ResultCode, Status
 
 PLC_START, PLC_COUNT = 0, 10
 STATION_START, STATION_COUNT = 16, 16

@@ -1,12 +1,12 @@
 """The station: what runs beside the PLC.
 
-from rdx_fast.line import Station
+from rdx_fast.station import Station
 
 with Station(detector, source) as station:
     record = station.inspect(part_id)
 """
 
-from rdx_fast.line.cameras import (
+from rdx_fast.station.cameras.source import (
     BadFrameError,
     CameraError,
     CameraFrame,
@@ -15,12 +15,12 @@ from rdx_fast.line.cameras import (
     FrameSource,
     StillImage,
 )
-from rdx_fast.line.config import ConfigError, RecordConfig, StationConfig
-from rdx_fast.line.jobs import JobError, Jobs
-from rdx_fast.line.records import Filter, InspectionRecord, RecordError, read_records
-from rdx_fast.line.rules import Rules
-from rdx_fast.line.signals import Controls, ErrorCode, ResultCode, Status, Verdict
-from rdx_fast.line.station import Station, StationError
+from rdx_fast.station.config import ConfigError, RecordConfig, StationConfig
+from rdx_fast.station.handshake.rules import Rules
+from rdx_fast.station.handshake.signals import Controls, ErrorCode, ResultCode, Status, Verdict
+from rdx_fast.station.jobs import JobError, Jobs
+from rdx_fast.station.records.store import Filter, InspectionRecord, RecordError, read_records
+from rdx_fast.station.station import Station, StationError
 
 __all__ = [
     "BadFrameError",

@@ -10,14 +10,10 @@ from contextlib import contextmanager
 
 from rdx_fast.detector import Detector
 from rdx_fast.errors import RdxError
-from rdx_fast.line.cameras import FrameSource
-from rdx_fast.line.config import StationConfig
-from rdx_fast.line.handshake import Handshake
-from rdx_fast.line.inspector import Inspector
-from rdx_fast.line.jobs import JobError, JobSource, OneDetector
-from rdx_fast.line.recorder import Recorder
-from rdx_fast.line.records import InspectionRecord
-from rdx_fast.line.signals import (
+from rdx_fast.station.cameras.source import FrameSource
+from rdx_fast.station.config import StationConfig
+from rdx_fast.station.handshake.handshake import Handshake
+from rdx_fast.station.handshake.signals import (
     Command,
     Controls,
     ErrorCode,
@@ -30,7 +26,11 @@ from rdx_fast.line.signals import (
     Taken,
     Verdict,
 )
-from rdx_fast.line.worker import Worker
+from rdx_fast.station.inspector import Inspector
+from rdx_fast.station.jobs import JobError, JobSource, OneDetector
+from rdx_fast.station.records.recorder import Recorder
+from rdx_fast.station.records.store import InspectionRecord
+from rdx_fast.station.worker import Worker
 
 log = logging.getLogger(__name__)
 

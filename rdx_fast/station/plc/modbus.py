@@ -7,8 +7,8 @@ import time
 from typing import Any
 
 from rdx_fast.errors import MissingDependencyError
-from rdx_fast.line.config import ModbusConfig
-from rdx_fast.line.registers import (
+from rdx_fast.station.config import ModbusConfig
+from rdx_fast.station.plc.registers import (
     PLC_COUNT,
     PLC_START,
     STATION_COUNT,
@@ -17,8 +17,8 @@ from rdx_fast.line.registers import (
     read_controls,
     write_status,
 )
-from rdx_fast.line.server_thread import ServerThread
-from rdx_fast.line.station import Station
+from rdx_fast.station.plc.server_thread import ServerThread
+from rdx_fast.station.station import Station
 
 try:
     from pymodbus.constants import ExcCodes

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from rdx_fast.errors import MissingDependencyError
-from rdx_fast.line.config import OpcUaConfig
-from rdx_fast.line.records import InspectionRecord
-from rdx_fast.line.server_thread import ServerThread
-from rdx_fast.line.signals import ErrorCode, ResultCode, Status
-from rdx_fast.line.station import Station, StationError
+from rdx_fast.station.config import OpcUaConfig
+from rdx_fast.station.handshake.signals import ErrorCode, ResultCode, Status
+from rdx_fast.station.plc.server_thread import ServerThread
+from rdx_fast.station.records.store import InspectionRecord
+from rdx_fast.station.station import Station, StationError
 
 try:
     from asyncua import ua

@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 
 from rdx_fast.errors import MissingDependencyError
-from rdx_fast.line.records import COLUMNS, InspectionRecord, RecordError
+from rdx_fast.station.records.store import COLUMNS, InspectionRecord, RecordError
 
 _ROWS_AT_ONCE = 10_000
 

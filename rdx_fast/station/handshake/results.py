@@ -6,8 +6,8 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-from rdx_fast.line.rules import Rules
-from rdx_fast.line.signals import (
+from rdx_fast.station.handshake.rules import Rules
+from rdx_fast.station.handshake.signals import (
     Command,
     Counts,
     ErrorCode,

@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rdx_fast.detector import Detector
-from rdx_fast.line.cameras import FolderReplay, FrameSource, StillImage
-from rdx_fast.line.config import CameraConfig, StationFile
-from rdx_fast.line.jobs import Jobs, OpenDetector
-from rdx_fast.line.station import OnStatus, Station
+from rdx_fast.station.cameras.source import FolderReplay, FrameSource, StillImage
+from rdx_fast.station.config import CameraConfig, StationFile
+from rdx_fast.station.jobs import Jobs, OpenDetector
+from rdx_fast.station.station import OnStatus, Station
 
 if TYPE_CHECKING:
-    from rdx_fast.line.metrics import StationMetrics
-    from rdx_fast.line.modbus import ModbusServer
-    from rdx_fast.line.opcua import OpcUaServer
+    from rdx_fast.station.metrics import StationMetrics
+    from rdx_fast.station.plc.modbus import ModbusServer
+    from rdx_fast.station.plc.opcua import OpcUaServer
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Running:
 def open_source(camera: CameraConfig) -> FrameSource:
     """The camera of a configuration. Raises ``CameraError``, ``ImageError``, ``DatasetError``."""
     if camera.kind == "opencv":
-        from rdx_fast.line.opencv_camera import OpenCVCamera
+        from rdx_fast.station.cameras.opencv import OpenCVCamera
 
         device = camera.path if camera.device is None else camera.device
         assert device is not None
@@ -74,15 +74,15 @@ def running(
         )
         servers: dict[str, ModbusServer | OpcUaServer | StationMetrics] = {}
         if file.modbus is not None:
-            from rdx_fast.line.modbus import ModbusServer
+            from rdx_fast.station.plc.modbus import ModbusServer
 
             servers["modbus"] = ModbusServer(station, file.modbus)
         if file.opcua is not None:
-            from rdx_fast.line.opcua import OpcUaServer
+            from rdx_fast.station.plc.opcua import OpcUaServer
 
             servers["opcua"] = OpcUaServer(station, file.opcua)
         if file.metrics is not None:
-            from rdx_fast.line.metrics import StationMetrics
+            from rdx_fast.station.metrics import StationMetrics
 
             servers["metrics"] = StationMetrics(station, file.metrics)
         stack.enter_context(station)

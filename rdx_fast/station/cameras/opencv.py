@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rdx_fast.errors import MissingDependencyError
-from rdx_fast.line.cameras import CameraError, CameraFrame, CameraTimeoutError
+from rdx_fast.station.cameras.source import CameraError, CameraFrame, CameraTimeoutError
 
 try:
     import cv2

@@ -7,7 +7,7 @@ import threading
 from abc import ABC, abstractmethod
 from typing import Self
 
-from rdx_fast.line.station import StationError
+from rdx_fast.station.station import StationError
 
 
 class ServerThread(ABC):

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from types import TracebackType
 
 from rdx_fast.errors import MissingDependencyError
-from rdx_fast.line.config import MetricsConfig
-from rdx_fast.line.records import InspectionRecord
-from rdx_fast.line.signals import Status
-from rdx_fast.line.station import Station, StationError
+from rdx_fast.station.config import MetricsConfig
+from rdx_fast.station.handshake.signals import Status
+from rdx_fast.station.records.store import InspectionRecord
+from rdx_fast.station.station import Station, StationError
 
 try:
     from prometheus_client import CollectorRegistry, Counter, Histogram, start_http_server

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from rdx_fast.line.results import Notices, Results
-from rdx_fast.line.rules import Rules
-from rdx_fast.line.signals import (
+from rdx_fast.station.handshake.results import Notices, Results
+from rdx_fast.station.handshake.rules import Rules
+from rdx_fast.station.handshake.signals import (
     WORD,
     Command,
     Controls,

@@ -1,0 +1,1 @@
+"""The handshake: a state machine without clock, thread or network."""

@@ -1,0 +1,1 @@
+"""What a PLC talks to: Modbus TCP and OPC UA, and their registers and nodes."""

@@ -1,0 +1,1 @@
+"""What is kept of inspections: rows on disk, pictures of rejected parts."""
