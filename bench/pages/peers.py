@@ -68,8 +68,8 @@ def _peers_by_cpu(rows: Sequence[Row], backbone: str) -> str:
         lines.append((*names, *cells))
     columns = ("executed", "p50 ms", "time relative to rdx_fast int8")
     header = ("", "network", *(f"{c}, {cpu}" for cpu in CPUS for c in columns))
-    measured = (measured(run[0], _peers_command(run)) for run in runs.values())
-    return markdown(header, lines) + "".join(measured)
+    captions = (measured(run[0], _peers_command(run)) for run in runs.values())
+    return markdown(header, lines) + "".join(captions)
 
 
 def _peers_command(run: Sequence[Row]) -> str:

@@ -36,8 +36,8 @@ def _line(rows: Sequence[Row]) -> str:
         rate = "as fast as it goes" if row["rate"] is None else f"{row['rate']:g} a second"
         counts = (row["parts"], f"{row['parts_per_s']:.1f}", _told(row))
         lines.append((row["protocol"], rate, *counts, *times))
-    measured = (f"{name}, ms" for name in names)
-    header = ("protocol", "parts arrive", "parts", "parts/s", "answers", *measured)
+    stages = (f"{name}, ms" for name in names)
+    header = ("protocol", "parts arrive", "parts", "parts/s", "answers", *stages)
     command = "python -m rdx_fast.bench.line demo/cells.rdx"
     return markdown(header, lines) + measured(found[0], command)
 
