@@ -50,7 +50,7 @@ def test_methods_against_each_other(parts: Path, tmp_path: Path) -> None:
     options += ["--epochs", "6", "--seeds", 2, "--oracle-epoch", "--textures", parts / "test"]
     methods = ["--method", "rd4ad", "--method", "rd-expert:plain"]
     output = tmp_path / "protocol"
-    done = run("protocol", parts, output, *methods, *options)
+    done = run("experiment", parts, output, *methods, *options)
     last, oracle = done.stdout.split("CHOSEN ON THE TEST SET")
     assert "last epoch, 2 seeds" in last
     assert "rd-expert:plain" in last
@@ -70,12 +70,12 @@ def test_methods_against_each_other(parts: Path, tmp_path: Path) -> None:
     # What is finished is not repeated, and not taken for another recipe's.
     before = {p: p.stat().st_mtime_ns for p in output.glob("*/result.json")}
     assert len(before) == 4
-    again = run("protocol", parts, output, *methods, *options, "--json")
+    again = run("experiment", parts, output, *methods, *options, "--json")
     assert json.loads(again.stdout) == result
     assert before == {p: p.stat().st_mtime_ns for p in output.glob("*/result.json")}
-    refused = run("protocol", parts, output, *methods, *options, "--batch", 4, code=2)
+    refused = run("experiment", parts, output, *methods, *options, "--batch", 4, code=2)
     assert "batch: 8 before, 4 now" in refused.stderr
-    refused = run("protocol", parts, output, *methods, *options, "--max-minutes", 1, code=2)
+    refused = run("experiment", parts, output, *methods, *options, "--max-minutes", 1, code=2)
     assert "max_minutes: None before, 1.0 now" in refused.stderr
 
     bundles = [output / f"{m}-seed111" / "part.rdx" for m in ("rd4ad", "rd-expert-plain")]
@@ -161,8 +161,8 @@ def test_score_prints_rows_of_files_and_patterns(bundle: Bundle, parts: Path) ->
 
 
 def test_inspect(bundle: Bundle, tmp_path: Path) -> None:
-    assert json.loads(run("inspect", bundle.path, "--json").stdout)["format"] == 2
-    assert "efficientnet_lite0" in run("inspect", bundle.path).stdout
+    assert json.loads(run("info", bundle.path, "--json").stdout)["format"] == 2
+    assert "efficientnet_lite0" in run("info", bundle.path).stdout
     assert "no such bundle" in start("inspect", tmp_path / "none", code=2).stderr
 
 
@@ -197,6 +197,14 @@ def test_a_gpu_that_is_not_there(bundle: Bundle, parts: Path) -> None:
         assert not done.stdout
 
 
+def test_former_names(bundle: Bundle) -> None:
+    assert run("inspect", bundle.path).stdout == run("info", bundle.path).stdout
+    run("protocol", "--help")
+    shown = run("--help").stdout
+    assert "inspect " not in shown
+    assert "protocol " not in shown
+
+
 def test_version() -> None:
     assert run("--version").stdout == f"rdx_fast {version('rdx_fast')}\n"
 
@@ -227,8 +235,8 @@ def test_wrong_use(bundle: Bundle, parts: Path, tmp_path: Path) -> None:
     assert "which rd4ad does not make" in unboxed(done.stderr)
     shown = run("--help").stdout
     for command in (
-        *("train", "import", "export", "score", "evaluate", "protocol"),
-        *("inspect", "doctor", "preview", "demo", "plan"),
+        *("train", "import", "export", "score", "evaluate", "experiment"),
+        *("info", "doctor", "preview", "demo", "plan"),
     ):
         assert command in shown
 

@@ -13,12 +13,12 @@ from rdx_fast.cli.common import notes
 from rdx_fast.cli.demo import demo
 from rdx_fast.cli.doctor import doctor
 from rdx_fast.cli.evaluate import evaluate
+from rdx_fast.cli.experiment import experiment
 from rdx_fast.cli.export import export
 from rdx_fast.cli.import_published import import_published
-from rdx_fast.cli.inspect import inspect
+from rdx_fast.cli.info import info
 from rdx_fast.cli.plan import plan
 from rdx_fast.cli.preview import preview
-from rdx_fast.cli.protocol import protocol
 from rdx_fast.cli.records import records
 from rdx_fast.cli.score import score
 from rdx_fast.cli.station import station
@@ -37,17 +37,20 @@ for command in (
     plan,
     score,
     evaluate,
-    protocol,
+    experiment,
     station,
     records,
     bench,
-    inspect,
+    info,
     doctor,
     preview,
     demo,
 ):
     app.command()(command)
 app.command("import")(import_published)
+# The names before, for a release.
+app.command("protocol", hidden=True)(experiment)
+app.command("inspect", hidden=True)(info)
 
 
 def _print_version(wanted: bool) -> None:

@@ -1,4 +1,4 @@
-"""The command ``protocol``: methods, trained and evaluated with several seeds."""
+"""The command ``experiment``: methods, trained and evaluated with several seeds."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Variant(StrEnum):
     NONE = "rd-expert:none"
 
 
-def protocol(
+def experiment(
     dataset: Annotated[Path, typer.Argument(help="Category folder with training and test set.")],
     output: Annotated[Path, typer.Argument(help="Folder for runs, bundles and figures.")],
     method: Annotated[
@@ -67,7 +67,7 @@ def protocol(
     as_json: JsonFlag = False,
 ) -> None:
     """Train, export and evaluate methods with several seeds: mean and spread of each figure."""
-    need_torch("the protocol")
+    need_torch("the experiment")
     from rdx_fast.evaluation.protocol import run_protocol
 
     recipes: dict[str, Recipe] = {}

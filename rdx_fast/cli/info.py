@@ -1,4 +1,4 @@
-"""The command ``inspect``: what a bundle holds."""
+"""The command ``info``: what a bundle holds."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from rdx_fast.bundle import open_bundle
 from rdx_fast.cli.common import BundlePath, JsonFlag, data
 
 
-def inspect(bundle: BundlePath, as_json: JsonFlag = False) -> None:
+def info(bundle: BundlePath, as_json: JsonFlag = False) -> None:
     """Verify a bundle and print its manifest."""
     manifest = open_bundle(bundle).manifest
     if as_json:
