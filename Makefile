@@ -1,0 +1,51 @@
+# Targets for work on rdx_fast; "make" lists them. In an active environment.
+.DEFAULT_GOAL := help
+TESTS ?= tests
+MYPY = mypy --config-file "$(CURDIR)/pyproject.toml" -p rdx_fast
+
+.PHONY: help install reinstall format lint types test one slow ci demo bench figures plan-kernels
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: ## Install with all that the tests need
+	RDX_FAST_NATIVE=1 python -m pip install -c constraints.txt ".[test]"
+
+reinstall: ## Install the code again, without its dependencies (the tests are of the installed package)
+	rm -rf build
+	RDX_FAST_NATIVE=1 python -m pip install --quiet --no-deps --no-compile .
+
+format: ## Format, and mend what the linter can
+	ruff check --fix .
+	ruff format .
+
+lint: ## Linter and formatter, as CI runs them
+	ruff check .
+	ruff format --check .
+
+types: reinstall ## Type checks of the installed package
+	cd /tmp && python -m $(MYPY)
+
+test: reinstall ## What runs by default
+	python -m pytest
+
+one: reinstall ## One file or test, in one process: make one TESTS=tests/test_cosine_map.py
+	python -m pytest -n0 $(TESTS)
+
+slow: reinstall ## The slow tests
+	python -m pytest -m slow
+
+ci: ## All that CI does, in a fresh environment
+	.ci/run
+
+demo: ## Train, export and score on photographs of solar cells
+	rdx-fast demo
+
+bench: reinstall ## Kernels and Detector under pytest-benchmark
+	python -m pytest -n0 bench/suite.py --benchmark-only
+
+figures: ## Write the tables of README and docs from bench/results
+	python -m rdx_fast.bench.pages
+
+plan-kernels: ## Build the GPU's kernels ahead of time
+	python -m rdx_fast.kernels.aot
