@@ -9,7 +9,7 @@ from pathlib import Path
 from my_plc import connect  # your fieldbus: parts() yields ids, reject(id) and accept(id) act
 
 from rdx_fast import Detector
-from rdx_fast.station import FolderReplay, InspectionRecord, Rules, Station, StationConfig
+from rdx_fast.station import FolderReplay, HandshakeConfig, InspectionRecord, Station, StationConfig
 
 
 def tell(record: InspectionRecord) -> None:
@@ -17,11 +17,13 @@ def tell(record: InspectionRecord) -> None:
 
 
 bundle, frames = sys.argv[1:]
-rules = Rules(deadline_ms=200)
+handshake = HandshakeConfig(deadline_ms=200)
 with (
     Detector(bundle, threads=2) as detector,
     connect() as plc,
-    Station(detector, FolderReplay(Path(frames)), StationConfig(rules), on_result=tell) as station,
+    Station(
+        detector, FolderReplay(Path(frames)), StationConfig(handshake), on_result=tell
+    ) as station,
 ):
     for part_id in plc.parts():
         if station.inspect(part_id).result == "OK":

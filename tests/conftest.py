@@ -34,7 +34,7 @@ from trained import export_part, train_run, write_category  # noqa: E402
 
 from rdx_fast.bundle import Bundle, open_bundle  # noqa: E402
 from rdx_fast.images import list_images, read_image  # noqa: E402
-from rdx_fast.station import RecordConfig, Rules, StationConfig  # noqa: E402
+from rdx_fast.station import HandshakeConfig, RecordConfig, StationConfig  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -211,9 +211,9 @@ def camera(parts: Path) -> ScriptedCamera:
 @pytest.fixture
 def config(tmp_path: Path) -> StationConfig:
     """Of a station that has time."""
-    rules = Rules(deadline_ms=20_000, hang_ms=20_000, watchdog_ms=0)
+    handshake = HandshakeConfig(deadline_ms=20_000, hang_ms=20_000, watchdog_ms=0)
     return StationConfig(
-        rules=rules,
+        handshake=handshake,
         records=RecordConfig(tmp_path / "records.sqlite", pictures=tmp_path / "pictures"),
         frame_timeout_ms=200,
     )

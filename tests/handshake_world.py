@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+from rdx_fast.station.handshake.config import HandshakeConfig
 from rdx_fast.station.handshake.handshake import Handshake
-from rdx_fast.station.handshake.rules import Rules
 from rdx_fast.station.handshake.signals import (
     Command,
     Controls,
@@ -24,7 +24,7 @@ from rdx_fast.station.handshake.signals import (
 
 STEP = 0.01
 NEVER = 10**9
-RULES = Rules(
+RULES = HandshakeConfig(
     queue=2,
     deadline_ms=20,
     watchdog_ms=30,

@@ -12,8 +12,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from rdx_fast.station.handshake.config import HandshakeConfig
 from rdx_fast.station.handshake.handshake import Handshake
-from rdx_fast.station.handshake.rules import Rules
 from rdx_fast.station.handshake.signals import Counts, Finding, Verdict
 
 
@@ -145,11 +145,11 @@ def copied(world: World) -> World:
         },
     )
     old = world.handshake
-    new.handshake = replace(old, _notices=replace(old._notices), _job=replace(old._job), _out=[])
+    new.handshake = replace(old, _alarms=replace(old._alarms), _job=replace(old._job), _out=[])
     results = old._results
     new.handshake._results = replace(
         results,
-        notices=new.handshake._notices,
+        alarms=new.handshake._alarms,
         out=new.handshake._out,
         pending=deque(replace(p) for p in results.pending),
         overdue=set(results.overdue),
@@ -160,7 +160,7 @@ def copied(world: World) -> World:
 def essence(world: World) -> Hashable:
     """What the future depends on: times from now on, ids by their order, no counters."""
     h, now = world.handshake, world.now
-    results, flags = h._results, replace(h._notices, counts=Counts())
+    results, flags = h._results, replace(h._alarms, counts=Counts())
     alive = [*world.inspecting, *world.recording, *(p.verdict for p in results.pending)]
     ids = sorted({v.inspection_id for v in alive} | {h._engine_busy[0] if h._engine_busy else 0})
 
@@ -231,7 +231,7 @@ def essence(world: World) -> Hashable:
         ),
     ],
 )
-def test_every_reachable_state(rules: Rules, may: set[str]) -> None:
+def test_every_reachable_state(rules: HandshakeConfig, may: set[str]) -> None:
     """From each state all that may happen; World checks each step. An engine, a disk or a job that
     never answers piles up questions without end: more than a few are not walked."""
     start = World(Handshake(rules, frozenset({1, 2})))

@@ -30,7 +30,14 @@ from scripted import wait_until
 from rdx_fast import Detector
 from rdx_fast.bench.line_fuzz import after, fuzz, fuzzed_station
 from rdx_fast.bundle import Bundle
-from rdx_fast.station import FolderReplay, RecordConfig, Rules, Station, StationConfig, StationError
+from rdx_fast.station import (
+    FolderReplay,
+    HandshakeConfig,
+    RecordConfig,
+    Station,
+    StationConfig,
+    StationError,
+)
 from rdx_fast.station.config import LOOPBACK, MetricsConfig, ModbusConfig, OpcUaConfig
 from rdx_fast.station.handshake.signals import (
     Controls,
@@ -134,7 +141,9 @@ def detector(bundle: Bundle) -> Iterator[Detector]:
 def make_station(detector: Detector, parts: Path, tmp_path: Path) -> Callable[..., Station]:
     def make(frames: str = "calibration", **rules: int) -> Station:
         config = StationConfig(
-            rules=Rules(**{"watchdog_ms": 0, "deadline_ms": 20_000, "hang_ms": 20_000, **rules}),
+            handshake=HandshakeConfig(
+                **{"watchdog_ms": 0, "deadline_ms": 20_000, "hang_ms": 20_000, **rules}
+            ),
             records=RecordConfig(tmp_path / "records.sqlite", pictures=tmp_path / "pictures"),
         )
         return Station(detector, FolderReplay(parts / frames), config)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -14,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scripted import ScriptedCamera, rows, wait_until
 
-from rdx_fast import Detector
+from rdx_fast import Detector, station
 from rdx_fast.bundle import Bundle
 from rdx_fast.images import list_images, read_image
 from rdx_fast.station import (
@@ -23,6 +25,7 @@ from rdx_fast.station import (
     CameraTimeoutError,
     Controls,
     FolderReplay,
+    HandshakeConfig,
     InspectionRecord,
     Jobs,
     Station,
@@ -49,7 +52,7 @@ def detector(bundle: Bundle) -> Iterator[Detector]:
 @pytest.fixture
 def impatient(config: StationConfig) -> StationConfig:
     # Time enough for a busy machine to do between two lines of a test what needs no time.
-    return replace(config, rules=replace(config.rules, hang_ms=2000))
+    return replace(config, handshake=replace(config.handshake, hang_ms=2000))
 
 
 def test_verdicts_are_the_detectors(detector: Detector, parts: Path, config: StationConfig) -> None:
@@ -306,3 +309,12 @@ def test_a_station_that_does_not_run(
     (row,) = rows(config)
     assert row.result in ("OK", "ERROR")
     assert (row.result == "ERROR") == (row.error == "OFFLINE")
+
+
+def test_the_former_name_of_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "rdx_fast.line", raising=False)
+    with pytest.warns(DeprecationWarning, match=r"called rdx_fast\.station now"):
+        former = importlib.import_module("rdx_fast.line")
+    assert former.Station is Station
+    assert former.Rules is HandshakeConfig
+    assert set(former.__all__) == {*station.__all__, "Rules"}

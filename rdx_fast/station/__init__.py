@@ -16,7 +16,7 @@ from rdx_fast.station.cameras.source import (
     StillImage,
 )
 from rdx_fast.station.config import ConfigError, RecordConfig, StationConfig
-from rdx_fast.station.handshake.rules import Rules
+from rdx_fast.station.handshake.config import HandshakeConfig
 from rdx_fast.station.handshake.signals import Controls, ErrorCode, ResultCode, Status, Verdict
 from rdx_fast.station.jobs import JobError, Jobs
 from rdx_fast.station.records.store import Filter, InspectionRecord, RecordError, read_records
@@ -33,13 +33,13 @@ __all__ = [
     "Filter",
     "FolderReplay",
     "FrameSource",
+    "HandshakeConfig",
     "InspectionRecord",
     "JobError",
     "Jobs",
     "RecordConfig",
     "RecordError",
     "ResultCode",
-    "Rules",
     "Station",
     "StationConfig",
     "StationError",

@@ -11,7 +11,7 @@ import dacite
 
 from rdx_fast.errors import RdxError
 from rdx_fast.reading import in_words, shortened
-from rdx_fast.station.handshake.rules import Rules
+from rdx_fast.station.handshake.config import HandshakeConfig
 
 LOOPBACK = "127.0.0.1"
 
@@ -109,10 +109,10 @@ class MetricsConfig:
 
 @dataclass(frozen=True, slots=True)
 class StationConfig:
-    """What a ``Station`` itself wants to know: the handshake's rules, how frames are taken, and
+    """What a ``Station`` itself wants to know: how the handshake goes, how frames are taken, and
     what is kept (``records`` None: nothing)."""
 
-    rules: Rules = field(default_factory=Rules)
+    handshake: HandshakeConfig = field(default_factory=HandshakeConfig)
     records: RecordConfig | None = field(default_factory=RecordConfig)
     frame_timeout_ms: int = 500
     frame_size: tuple[int, int] | None = None
@@ -133,7 +133,7 @@ class StationFile:
     threads: int | None = None
     precision: Literal["fp32", "fp16", "bf16", "int8"] | None = None
     first_job: int | None = None
-    handshake: Rules = field(default_factory=Rules)
+    handshake: HandshakeConfig = field(default_factory=HandshakeConfig)
     records: RecordConfig = field(default_factory=RecordConfig)
     modbus: ModbusConfig | None = None
     opcua: OpcUaConfig | None = None
@@ -153,7 +153,7 @@ class StationFile:
     def station(self) -> StationConfig:
         camera = self.camera
         return StationConfig(
-            rules=self.handshake,
+            handshake=self.handshake,
             records=self.records,
             frame_timeout_ms=camera.timeout_ms,
             frame_size=camera.size,

@@ -78,7 +78,7 @@ class Station:
         self._jobs.open_all()
         self._inspector.select(self._first_job)
         self._recorder = Recorder(records, wall_clock, self._recorded, self._records_failing)
-        self._handshake = Handshake(self.config.rules, self._jobs.ids, self._recorder.next_id)
+        self._handshake = Handshake(self.config.handshake, self._jobs.ids, self._recorder.next_id)
         self._on_status: list[OnStatus] = []
         self._on_result: list[OnResult] = []
         self.listen(on_status, on_result)
@@ -126,7 +126,7 @@ class Station:
             self._do(commands)
         if any(isinstance(c, Record) and not c.shown for c in commands):
             raise StationError(
-                f"part {part_id} has no answer: {self.config.rules.queue} results wait to be "
+                f"part {part_id} has no answer: {self.config.handshake.queue} results wait to be "
                 f"acknowledged"
             )
         return inspection_id
@@ -151,8 +151,8 @@ class Station:
 
         For callers that do not also use ``write`` or ``acknowledge``. Raises as ``trigger`` does,
         and ``StationError`` if no result is shown in time, which only someone else's can cause."""
-        rules = self.config.rules
-        longest_s = (deadline_ms or rules.deadline_ms) + rules.record_ms
+        times = self.config.handshake
+        longest_s = (deadline_ms or times.deadline_ms) + times.record_ms
         with self._lock:
             inspection_id = self.trigger(part_id, deadline_ms, job)
             if not self._shown.wait_for(

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from rdx_fast.station.handshake.results import Notices, Results
-from rdx_fast.station.handshake.rules import Rules
+from rdx_fast.station.handshake.config import HandshakeConfig
+from rdx_fast.station.handshake.results import Alarms, ResultQueue
 from rdx_fast.station.handshake.signals import (
     WORD,
     Command,
@@ -47,7 +47,7 @@ class Handshake:
     that is acknowledged is answered exactly once, in order; what is shown was recorded first,
     unless the record failed and the alarm stands."""
 
-    rules: Rules
+    config: HandshakeConfig
     jobs: frozenset[int]
     next_id: int = 1
     _online: bool = False
@@ -58,14 +58,14 @@ class Handshake:
     _link_lost: bool = False
     _beat: float = 0.0
     _heartbeat: int = 0
-    _notices: Notices = field(default_factory=Notices)
+    _alarms: Alarms = field(default_factory=Alarms)
     _job: _Job = field(default_factory=_Job)
     _published: Status = field(default_factory=Status)
     _out: list[Command] = field(default_factory=list)
-    _results: Results = field(init=False)
+    _results: ResultQueue = field(init=False)
 
     def __post_init__(self) -> None:
-        self._results = Results(self.rules, self._notices, self._out)
+        self._results = ResultQueue(self.config, self._alarms, self._out)
 
     # Inputs
 
@@ -141,7 +141,7 @@ class Handshake:
         self._selection_over(now)
         if job == self._job.wanted:
             self._job.error, self._job.detail = error, detail
-        self._notices.error = error
+        self._alarms.error = error
         return self._commands(now)
 
     def finished(self, inspection_id: int, finding: Finding, now: float) -> list[Command]:
@@ -160,9 +160,9 @@ class Handshake:
 
     def records_failing(self, failing: bool, now: float) -> list[Command]:
         """Between verdicts: rows or pictures cannot be kept, or all that waited is on disk now."""
-        if failing and not self._notices.record_alarm:
-            self._notices.error = ErrorCode.RECORD
-        self._notices.record_alarm = failing
+        if failing and not self._alarms.record_alarm:
+            self._alarms.error = ErrorCode.RECORD
+        self._alarms.record_alarm = failing
         return self._commands(now)
 
     def tick(self, now: float) -> list[Command]:
@@ -171,10 +171,10 @@ class Handshake:
 
     def next_tick(self) -> float:
         """When ``tick`` is wanted at the latest."""
-        rules = self.rules
-        times = [self._beat + rules.heartbeat_ms / 1000, *self._results.times()]
+        config = self.config
+        times = [self._beat + config.heartbeat_ms / 1000, *self._results.times()]
         if self._watched():
-            times.append(self._alive + rules.watchdog_ms / 1000)
+            times.append(self._alive + config.watchdog_ms / 1000)
         if self._engine_busy is not None:
             times.append(self._engine_busy[1] + self._hang_s())
         return min(times)
@@ -188,8 +188,8 @@ class Handshake:
 
     def _trigger(self, part_id: int, deadline_ms: int, enabled: bool, now: float) -> bool:
         """Whether there will be an answer."""
-        self._notices.count("triggers")
-        allowed = (deadline_ms or self.rules.deadline_ms) / 1000
+        self._alarms.count("triggers")
+        allowed = (deadline_ms or self.config.deadline_ms) / 1000
         part = Verdict(
             inspection_id=self.next_id,
             part_id=part_id,
@@ -200,9 +200,9 @@ class Handshake:
         self.next_id += 1
         if self._results.room == 0:
             # No place for an answer: not even acknowledged, so the PLC knows that it has none.
-            self._notices.overrun = True
-            self._notices.error = ErrorCode.OVERRUN
-            self._notices.count("missed")
+            self._alarms.overrun = True
+            self._alarms.error = ErrorCode.OVERRUN
+            self._alarms.count("missed")
             lost = replace(
                 part,
                 code=ResultCode.ERROR,
@@ -233,8 +233,8 @@ class Handshake:
         if self._job.error is not ErrorCode.NONE:
             return self._job.error, self._job.detail
         if self._engine_busy is not None:
-            self._notices.missed_trigger = True
-            self._notices.count("missed")
+            self._alarms.missed_trigger = True
+            self._alarms.count("missed")
             return ErrorCode.MISSED_TRIGGER, "the part before was still being inspected"
         return None
 
@@ -246,7 +246,7 @@ class Handshake:
             self._out.append(SelectJob(job))
         else:
             known = ", ".join(map(str, sorted(self.jobs)))
-            self._job.error = self._notices.error = ErrorCode.JOB_UNKNOWN
+            self._job.error = self._alarms.error = ErrorCode.JOB_UNKNOWN
             self._job.detail = f"job {job} is not configured: known are {known}"
 
     def _take(self, now: float) -> None:
@@ -254,7 +254,7 @@ class Handshake:
             self._publish()  # nothing, before the next one
 
     def _reset(self) -> None:
-        self._notices.reset()
+        self._alarms.reset()
         if self._job.error is not ErrorCode.NONE:
             self._select(self._job.wanted)  # it may have been mended
 
@@ -264,18 +264,18 @@ class Handshake:
             self._engine_busy = (self._engine_busy[0], now)  # loading a job is no hanging
 
     def _hang_s(self) -> float:
-        rules = self.rules
-        return (rules.job_ms if self._job.being_selected else rules.hang_ms) / 1000
+        config = self.config
+        return (config.job_ms if self._job.being_selected else config.hang_ms) / 1000
 
     def _watched(self) -> bool:
         enabled = self._controls is not None and self._controls.enable
-        return enabled and self.rules.watchdog_ms > 0 and not self._link_lost
+        return enabled and self.config.watchdog_ms > 0 and not self._link_lost
 
     def _let_time_pass(self, now: float) -> None:
-        rules = self.rules
-        if self._watched() and now >= self._alive + rules.watchdog_ms / 1000:
+        config = self.config
+        if self._watched() and now >= self._alive + config.watchdog_ms / 1000:
             self._link_lost = True
-            self._notices.error = ErrorCode.LINK_LOST
+            self._alarms.error = ErrorCode.LINK_LOST
             self._results.fail_undecided(
                 ErrorCode.LINK_LOST, "the PLC's heartbeat stands still", now
             )
@@ -283,7 +283,7 @@ class Handshake:
             inspection_id, since = self._engine_busy
             if now >= since + self._hang_s():
                 self._engine_busy = None
-                self._notices.error = ErrorCode.ENGINE_HUNG
+                self._alarms.error = ErrorCode.ENGINE_HUNG
                 if self._job.being_selected:
                     self._job.error = ErrorCode.JOB_BROKEN
                     self._job.detail = f"job {self._job.wanted} did not load in time"
@@ -291,7 +291,7 @@ class Handshake:
                 self._job.being_selected = 1
                 self._out.append(SelectJob(self._job.active))
         self._results.let_time_pass(now)
-        if now >= self._beat + rules.heartbeat_ms / 1000:
+        if now >= self._beat + config.heartbeat_ms / 1000:
             self._beat = now
             self._heartbeat = (self._heartbeat + 1) & WORD
 
@@ -315,7 +315,7 @@ class Handshake:
         triggered = controls is not None and controls.trigger
         offline = controls is not None and controls.offline
         online = self._online and not offline
-        notices, results = self._notices, self._results
+        alarms, results = self._alarms, self._results
         status = Status(
             online=online,
             trigger_ready=(
@@ -328,17 +328,17 @@ class Handshake:
             trigger_ack=self._trigger_ack,
             busy=self._engine_busy is not None,
             valid=results.valid,
-            missed_trigger=notices.missed_trigger,
-            overrun=notices.overrun,
+            missed_trigger=alarms.missed_trigger,
+            overrun=alarms.overrun,
             link_lost=self._link_lost,
-            record_alarm=notices.record_alarm or bool(results.overdue),
-            error=notices.error,
+            record_alarm=alarms.record_alarm or bool(results.overdue),
+            error=alarms.error,
             result=results.shown,
             latency_s=results.latency_s,
             heartbeat=self._heartbeat,
             active_job=self._job.active,
             waiting=len(results.pending),
-            counts=notices.counts,
+            counts=alarms.counts,
         )
         if status != self._published:
             self._published = status

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-from rdx_fast.station.handshake.rules import Rules
+from rdx_fast.station.handshake.config import HandshakeConfig
 from rdx_fast.station.handshake.signals import (
     Command,
     Counts,
@@ -22,7 +22,7 @@ _INSPECTED = (ResultCode.OK, ResultCode.NG)
 
 
 @dataclass(slots=True)
-class Notices:
+class Alarms:
     """What the PLC is told besides results: flags that stand until it resets them, and counts."""
 
     missed_trigger: bool = False
@@ -53,12 +53,12 @@ class Pending:
 
 
 @dataclass(slots=True)
-class Results:
+class ResultQueue:
     """The part of the handshake that begins with an accepted trigger. Commands are added to
     ``out``. ``shown``: the verdict that the PLC sees, which is not to be taken before ``valid``."""
 
-    rules: Rules
-    notices: Notices
+    config: HandshakeConfig
+    alarms: Alarms
     out: list[Command]
     pending: deque[Pending] = field(default_factory=deque)
     shown: Verdict | None = None
@@ -69,7 +69,7 @@ class Results:
     @property
     def room(self) -> int:
         """For how many more parts."""
-        return self.rules.queue - len(self.pending) - (self.shown is not None)
+        return self.config.queue - len(self.pending) - (self.shown is not None)
 
     def add(self, part: Verdict) -> Pending:
         """A part that will be answered."""
@@ -85,7 +85,7 @@ class Results:
         if code in _INSPECTED and now > verdict.deadline:
             code, error, detail = ResultCode.LATE, ErrorCode.DEADLINE, "the deadline has passed"
         if code is ResultCode.ERROR:
-            self.notices.error = error
+            self.alarms.error = error
         pending.verdict = replace(
             verdict,
             code=code,
@@ -122,9 +122,9 @@ class Results:
             if (verdict.inspection_id, verdict.revision) == (inspection_id, revision):
                 pending.recorded = True
         self.overdue.discard((inspection_id, revision))
-        self.notices.record_alarm = not succeeded
+        self.alarms.record_alarm = not succeeded
         if not succeeded:
-            self.notices.error = ErrorCode.RECORD
+            self.alarms.error = ErrorCode.RECORD
 
     def let_time_pass(self, now: float) -> None:
         """What is not made, not on disk, or not asked for by its deadline is late; what is not on
@@ -138,7 +138,7 @@ class Results:
             elif not pending.recorded and now >= self._record_limit(pending):
                 pending.recorded = True
                 self.overdue.add((pending.verdict.inspection_id, pending.verdict.revision))
-                self.notices.error = ErrorCode.RECORD
+                self.alarms.error = ErrorCode.RECORD
 
     def times(self) -> Iterator[float]:
         """When ``let_time_pass`` will have something to do."""
@@ -156,18 +156,18 @@ class Results:
         verdict = self.pending.popleft().verdict
         self.latency_s = now - verdict.triggered
         self.shown = verdict
-        self.notices.count("passed" if verdict.code is ResultCode.OK else "rejected")
+        self.alarms.count("passed" if verdict.code is ResultCode.OK else "rejected")
         return True
 
     def take(self, now: float) -> bool:
         """The PLC has seen the verdict shown. Whether there was one."""
         if self.shown is None or not self.valid:
             return False
-        self.notices.count("answered")
+        self.alarms.count("answered")
         self.out.append(Taken(self.shown, now - self.shown.triggered))
         self.shown, self.valid = None, False
         return True
 
     def _record_limit(self, pending: Pending) -> float:
         verdict = pending.verdict
-        return max(verdict.deadline, verdict.decided) + self.rules.record_ms / 1000
+        return max(verdict.deadline, verdict.decided) + self.config.record_ms / 1000

@@ -8,7 +8,7 @@ from rdx_fast.station.handshake.signals import WORD
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class HandshakeConfig:
     """``queue``: results that may wait for the PLC, the one shown and the one being made among
     them. ``deadline_ms``: from trigger to result, where the PLC gives none. ``watchdog_ms``: how
     long the PLC's heartbeat may stand still while it enables the station, 0 for ever. ``hang_ms``:
