@@ -17,13 +17,11 @@ def tell(record: InspectionRecord) -> None:
 
 
 bundle, frames = sys.argv[1:]
-handshake = HandshakeConfig(deadline_ms=200)
+config = StationConfig(HandshakeConfig(deadline_ms=200))
 with (
     Detector(bundle, threads=2) as detector,
     connect() as plc,
-    Station(
-        detector, FolderReplay(Path(frames)), StationConfig(handshake), on_result=tell
-    ) as station,
+    Station(detector, FolderReplay(Path(frames)), config, on_result=tell) as station,
 ):
     for part_id in plc.parts():
         if station.inspect(part_id).result == "OK":
