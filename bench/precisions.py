@@ -58,11 +58,7 @@ def precisions(
     ``images``: the test set; ``threads``: of the timed engine. Raises ``ValueError`` if the bundle
     does not execute its float32 network, against which all are held.
     """
-    executions = sorted(bundle.manifest.executions, key=lambda e: (e.stored, e.executed) != FP32)
-    if (executions[0].stored, executions[0].executed) != FP32:
-        raise ValueError(
-            f"{bundle.path} holds no float32 to compare with: export it with --precision auto"
-        )
+    executions = _float32_first(bundle)
     masks = _masks(bundle, images)
     label = f"{bundle.path.name}: accuracy"
     checked = [
@@ -82,6 +78,15 @@ def precisions(
             row["times_fp32"] = spread(np.median(ms, axis=1) / np.median(times[0], axis=1), 3)
         rows.append(row)
     return rows
+
+
+def _float32_first(bundle: Bundle) -> list[ExecutionSpec]:
+    executions = sorted(bundle.manifest.executions, key=lambda e: (e.stored, e.executed) != FP32)
+    if (executions[0].stored, executions[0].executed) != FP32:
+        raise ValueError(
+            f"{bundle.path} holds no float32 to compare with: export it with --precision auto"
+        )
+    return executions
 
 
 def _masks(bundle: Bundle, images: list[LabelledImage]) -> list[NDArray[np.bool_]]:
@@ -191,12 +196,12 @@ def main(
     *bundles, dataset = paths
     if not bundles:
         raise typer.BadParameter("give at least one bundle, and the data set after it")
-    for path in bundles:
-        held = {(e.stored, e.executed) for e in open_bundle(path).manifest.executions}
-        if FP32 not in held:
-            raise typer.BadParameter(
-                f"{path} holds no float32 to compare with: export it with --precision auto"
-            )
+    opened = [open_bundle(path) for path in bundles]
+    try:
+        for bundle in opened:  # all of them before minutes are spent on the first
+            _float32_first(bundle)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
     images = find_dataset(dataset).test()
     common = facts("precisions", PACKAGES) | {
         "dataset": dataset.name,
@@ -205,8 +210,8 @@ def main(
         "visit": VISIT,
     }
     rows = []
-    for path in bundles:
-        rows += [common | row for row in precisions(open_bundle(path), images, threads, rounds)]
+    for bundle in opened:
+        rows += [common | row for row in precisions(bundle, images, threads, rounds)]
     cpu = ", ".join((common["cpu"], *common["cpu_features"]))
     table = Table(*HEADER, title=f"{dataset.name}; {cpu}; {threads} threads")
     for line in precision_lines(rows):

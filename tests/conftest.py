@@ -202,6 +202,18 @@ def real_images() -> Path:
 
 
 @pytest.fixture
+def own_pipeline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An engine of the test's that has a ``pipeline`` gives it to the Detector itself."""
+    from rdx_fast.pipelines import open_pipeline
+
+    def opened(engine: Any, mapper: Any) -> Any:
+        own = getattr(engine, "pipeline", None)
+        return open_pipeline(engine, mapper) if own is None else own(mapper)
+
+    monkeypatch.setattr("rdx_fast.detector.open_pipeline", opened)
+
+
+@pytest.fixture
 def camera(parts: Path) -> ScriptedCamera:
     """Of a station."""
     # The threshold was set from these: all of them pass.

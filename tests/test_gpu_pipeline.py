@@ -29,6 +29,8 @@ from rdx_fast.pipelines.gpu import MAX_GRAPHS, GpuPipeline
 from rdx_fast.postprocess import AnomalyMapper
 from rdx_fast.preprocess import as_frames, to_input
 
+pytestmark = pytest.mark.usefixtures("own_pipeline")
+
 SIZE = (32, 40)
 MOST = 2
 SPEC = InputSpec(*SIZE, (0.4, 0.5, 0.6), (0.2, 0.3, 0.4), "bilinear-antialiased")
@@ -216,20 +218,6 @@ def test_a_graph_holds_everything_in_order(
     once += [*(["fuse_mul"] if fusion == "mul" else []), "smooth_map", "copy out"]
     once += ["copy out"] if maps else []
     assert queued == once * 2  # a first run that warms up, and the graph
-
-
-@pytest.fixture(autouse=True)
-def own_pipeline(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of the engines below."""
-
-    def opened(engine: Any, mapper: AnomalyMapper) -> Any:
-        return (
-            engine.pipeline(mapper)
-            if hasattr(engine, "pipeline")
-            else open_pipeline(engine, mapper)
-        )
-
-    monkeypatch.setattr("rdx_fast.detector.open_pipeline", opened)
 
 
 class DeviceEngine:

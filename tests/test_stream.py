@@ -13,24 +13,12 @@ from rdx_fast import Detector, Result
 from rdx_fast.bundle import Bundle
 from rdx_fast.errors import EngineError
 from rdx_fast.kernels.epilogue import MapStats
-from rdx_fast.pipelines import BatchScores, ScoreOptions, open_pipeline
-from rdx_fast.postprocess import AnomalyMapper
+from rdx_fast.pipelines import BatchScores, ScoreOptions
 
 Frame = NDArray[np.uint8]
 
 
-@pytest.fixture(autouse=True)
-def own_pipeline(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of the engines below."""
-
-    def opened(engine: Any, mapper: AnomalyMapper) -> Any:
-        return (
-            engine.pipeline(mapper)
-            if hasattr(engine, "pipeline")
-            else open_pipeline(engine, mapper)
-        )
-
-    monkeypatch.setattr("rdx_fast.detector.open_pipeline", opened)
+pytestmark = pytest.mark.usefixtures("own_pipeline")
 
 
 class Recorder:
