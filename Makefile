@@ -1,7 +1,6 @@
 # Targets for work on rdx_fast; "make" lists them. In an active environment.
 .DEFAULT_GOAL := help
 TESTS ?= tests
-MYPY = mypy --config-file "$(CURDIR)/pyproject.toml" -p rdx_fast
 
 .PHONY: help install reinstall format lint types test one slow ci demo bench figures plan-kernels
 
@@ -23,8 +22,8 @@ lint: ## Linter and formatter, as CI runs them
 	ruff check .
 	ruff format --check .
 
-types: reinstall ## Type checks of the installed package
-	cd /tmp && python -m $(MYPY)
+types: ## Type checks
+	mypy -p rdx_fast
 
 test: reinstall ## What runs by default
 	python -m pytest
