@@ -2,17 +2,13 @@
 .DEFAULT_GOAL := help
 TESTS ?= tests
 
-.PHONY: help install reinstall format lint types test one slow ci demo bench figures plan-kernels
+.PHONY: help install format lint types test one slow ci demo bench figures plan-kernels
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-install: ## Install with all that the tests need
-	RDX_FAST_NATIVE=1 python -m pip install -c constraints.txt ".[test]"
-
-reinstall: ## Install the code again, without its dependencies (the tests are of the installed package)
-	rm -rf build
-	RDX_FAST_NATIVE=1 python -m pip install --quiet --no-deps --no-compile .
+install: ## Install the checkout with all that the tests need; again after changes in csrc
+	RDX_FAST_NATIVE=1 python -m pip install -c constraints.txt -e ".[test]"
 
 format: ## Format, and mend what the linter can
 	ruff check --fix .
@@ -23,15 +19,15 @@ lint: ## Linter and formatter, as CI runs them
 	ruff format --check .
 
 types: ## Type checks
-	mypy -p rdx_fast
+	mypy -p rdx_fast -p support
 
-test: reinstall ## What runs by default
+test: ## What runs by default
 	python -m pytest
 
-one: reinstall ## One file or test, in one process: make one TESTS=tests/test_cosine_map.py
+one: ## One file or test, in one process: make one TESTS=tests/kernels/test_cosine_map.py
 	python -m pytest -n0 $(TESTS)
 
-slow: reinstall ## The slow tests
+slow: ## The slow tests
 	python -m pytest -m slow
 
 ci: ## All that CI does, in a fresh environment
@@ -40,7 +36,7 @@ ci: ## All that CI does, in a fresh environment
 demo: ## Train, export and score on photographs of solar cells
 	rdx-fast demo
 
-bench: reinstall ## Kernels and Detector under pytest-benchmark
+bench: ## Kernels and Detector under pytest-benchmark
 	python -m pytest -n0 bench/suite.py --benchmark-only
 
 figures: ## Write the tables of README and docs from bench/results
