@@ -6,16 +6,20 @@ import ast
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+import cv2
+import numpy as np
 import pytest
 from conftest import ROOT
+from PIL import Image
 
-from rdx_fast import Detector, Result
+from rdx_fast import Detector, Result, threshold_regions
 from rdx_fast.bundle import Bundle
 from rdx_fast.images import list_images, read_image
 
@@ -87,7 +91,113 @@ def test_every_example_is_tested_and_listed() -> None:
         assert f"`{shlex.join(command_of(path))}`" in table
 
 
+# Not controller.py: its thirty lines leave Python to report errors.
+@pytest.mark.parametrize(
+    "name",
+    [
+        "regions.py",
+        "score_folder.py",
+        "stream_camera.py",
+    ],
+)
+def test_without_its_bundle(name: str, tmp_path: Path) -> None:
+    done = run(name, tmp_path, {}, code=1)
+    assert done.lines == []
+    (line,) = done.errors
+    assert line.startswith("error: part.rdx")
+
+
 # Each
+
+
+def test_score_folder(bundle: Bundle, parts: Path, expected: list[Result], tmp_path: Path) -> None:
+    photos, heatmaps = tmp_path / "photos", tmp_path / "heatmaps"
+    photos.mkdir()
+    lines, rejected = [], []
+    for i, (path, result) in enumerate(zip(list_images(parts / "test"), expected, strict=True)):
+        name = f"{i:02}.png"
+        shutil.copy(path, photos / name)
+        lines.append(f"{name}: {verdict(result)} {result.scores[0]:.4f}")
+        if result.is_anomalous[0]:
+            rejected.append(name)
+    (photos / "cut.png").write_bytes((photos / "00.png").read_bytes()[:500])
+    given = {"part.rdx": bundle.path, "photos": photos, "heatmaps": heatmaps}
+
+    done = run("score_folder.py", tmp_path, given, code=1)
+    *scored, cut, totals = done.lines
+    assert scored == lines
+    assert cut.startswith("cut.png: ERROR cannot be decoded")
+    assert totals == f"{PARTS - len(rejected)} OK, {len(rejected)} NG, 1 ERROR"
+    assert sorted(path.name for path in heatmaps.iterdir()) == [f"{n}.png" for n in rejected]
+    # The photograph, and beside it the heat map.
+    frame, shown = read_image(photos / rejected[0]), read_image(heatmaps / f"{rejected[0]}.png")
+    height, width = frame.shape[:2]
+    assert shown.shape == (height, 2 * width, 3)
+    assert np.array_equal(shown[:, :width], frame)
+    assert not np.array_equal(shown[:, width:], frame)
+
+    (photos / "cut.png").unlink()
+    *scored, totals = run("score_folder.py", tmp_path, given).lines
+    assert scored == lines
+
+
+def test_regions(bundle: Bundle, parts: Path, tmp_path: Path) -> None:
+    """A Bayer mosaic of a defective part, of which a crop is looked at, there inside a mask."""
+    rgb = read_image(list_images(parts / "test" / "notch")[0])
+    mosaic = rgb[..., 1].copy()
+    mosaic[::2, ::2], mosaic[1::2, 1::2] = rgb[::2, ::2, 0], rgb[1::2, 1::2, 2]
+    Image.fromarray(mosaic).save(tmp_path / "frame.png")
+    crop = (4, 8, 72, 96)
+    spec = bundle.manifest.map
+    region = np.zeros((spec.height, spec.width), bool)
+    region[4:-4, 4:-4] = True
+    Image.fromarray(np.uint8(255) * region).save(tmp_path / "mask.png")
+    with Detector(bundle.path, region=region) as detector:
+        result = detector.score(mosaic, pixel_format="bayer_rggb", crop=crop)
+    assert result.anomaly_maps is not None
+    size = mosaic.shape[0], mosaic.shape[1]
+    defects = threshold_regions(result.anomaly_maps[0], result.threshold, size, crop, region)
+    assert defects
+
+    given = {"part.rdx": bundle.path}
+    options = ("--crop", *crop, "--pixel-format", "bayer_rggb")
+    told, *boxes = run("regions.py", tmp_path, given, *options).lines
+    assert told == "NG"
+    assert boxes == [
+        "defect at top {}, left {}, {} x {}: ".format(*defect.box_px)
+        + f"peak {defect.peak:.4f}, {defect.area_px:.0f} pixels"
+        for defect in defects
+    ]
+    # As it is in the command, which is made for a larger frame.
+    done = run("regions.py", tmp_path, given, code=1)
+    assert done.lines == []
+    assert "crop" in done.errors[-1]
+
+
+def test_stream_camera(bundle: Bundle, parts: Path, expected: list[Result], tmp_path: Path) -> None:
+    video = tmp_path / "parts.avi"
+    # Without loss: these networks are small enough to see what JPEG does.
+    writer = cv2.VideoWriter(str(video), cv2.VideoWriter.fourcc(*"FFV1"), 10, (112, 80))
+    for path in list_images(parts / "test"):
+        writer.write(read_image(path)[..., ::-1])
+    writer.release()
+    lines = [f"frame {i}: {verdict(r)} {r.scores[0]:.4f}" for i, r in enumerate(expected)]
+    given = {"part.rdx": bundle.path, "camera": video}
+    assert run("stream_camera.py", tmp_path, given).lines == lines
+    assert run("stream_camera.py", tmp_path, given, "--frames", 3).lines == lines[:3]
+
+
+def test_stream_camera_that_stops(bundle: Bundle, parts: Path, tmp_path: Path) -> None:
+    """OpenCV takes numbered pictures for a stream: no file, and after three of them no more."""
+    for i, path in enumerate(list_images(parts / "test" / "good")[:3]):
+        shutil.copy(path, tmp_path / f"frame_{i}.png")
+    given = {"part.rdx": bundle.path, "camera": tmp_path / "frame_%d.png"}
+    done = run("stream_camera.py", tmp_path, given, code=1)
+    assert [line.partition(":")[0] for line in done.lines] == ["frame 0", "frame 1", "frame 2"]
+    assert done.errors[-1] == f"error: {given['camera']}: the camera stopped"
+    done = run("stream_camera.py", tmp_path, {**given, "camera": "none.avi"}, code=1)
+    assert done.lines == []
+    assert done.errors[-1].startswith("error: none.avi: OpenCV cannot open it")
 
 
 MY_PLC = """
