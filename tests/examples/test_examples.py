@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import ast
+import asyncio
+import importlib.util
 import os
 import re
 import shlex
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import NamedTuple
 
 import cv2
@@ -21,10 +26,12 @@ from PIL import Image
 
 from rdx_fast import Detector, Result, threshold_regions
 from rdx_fast.bundle import Bundle
+from rdx_fast.errors import EngineError
 from rdx_fast.images import list_images, read_image
 
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 PARTS = 16  # of the test set: eight good ones, then eight with a notch
+FOREVER_MS = 60_000
 
 
 Given = Mapping[str, object]
@@ -65,6 +72,16 @@ def run(name: str, folder: Path, given: Given, *options: object, code: int = 0) 
     return Done(done.stdout.splitlines(), done.stderr.splitlines())
 
 
+def load(name: str) -> ModuleType:
+    """An example as a module."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "examples" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 @pytest.fixture(scope="module")
 def expected(bundle: Bundle, parts: Path) -> list[Result]:
     """What the Detector itself says of the parts, in order."""
@@ -77,6 +94,13 @@ def expected(bundle: Bundle, parts: Path) -> list[Result]:
 
 def verdict(result: Result) -> str:
     return "NG" if result.is_anomalous[0] else "OK"
+
+
+def answers(results: list[Result]) -> list[str]:
+    """What is told of parts, and done with them, as examples print it."""
+    acts = {"OK": "accept", "NG": "reject"}
+    verdicts = map(verdict, results)
+    return [f"part {i}: {told}, {acts[told]}" for i, told in enumerate(verdicts, 1)]
 
 
 # All of them
@@ -95,6 +119,7 @@ def test_every_example_is_tested_and_listed() -> None:
 @pytest.mark.parametrize(
     "name",
     [
+        "asyncio_service.py",
         "regions.py",
         "score_folder.py",
         "stream_camera.py",
@@ -198,6 +223,56 @@ def test_stream_camera_that_stops(bundle: Bundle, parts: Path, tmp_path: Path) -
     done = run("stream_camera.py", tmp_path, {**given, "camera": "none.avi"}, code=1)
     assert done.lines == []
     assert done.errors[-1].startswith("error: none.avi: OpenCV cannot open it")
+
+
+def test_asyncio_service(
+    bundle: Bundle, parts: Path, expected: list[Result], tmp_path: Path
+) -> None:
+    photos = shutil.copytree(parts / "test", tmp_path / "photos")
+    (photos / "unreadable.png").write_bytes(b"cut off")
+    given = {"part.rdx": bundle.path, "photos": photos}
+    *told, beats = run("asyncio_service.py", tmp_path, given, "--deadline-ms", FOREVER_MS).lines
+    assert told[:PARTS] == answers(expected)
+    assert told[PARTS:] == [f"part {PARTS + 1}: ERROR (no picture), reject"]
+    assert re.fullmatch(r"[1-9]\d* heartbeats meanwhile", beats)
+    # Too late from the start: nobody is told what the network finds.
+    *told, _ = run("asyncio_service.py", tmp_path, given, "--deadline-ms", 0).lines
+    assert told[:PARTS] == [f"part {i}: LATE, reject" for i in range(1, PARTS + 1)]
+
+
+class HeldDetector:
+    """Its ``score`` ends when it is let go, and finds a good part."""
+
+    def __init__(self) -> None:
+        self.begun, self.free = threading.Event(), threading.Event()
+
+    def score(self, _: object) -> SimpleNamespace:
+        self.begun.set()
+        if not self.free.wait(FOREVER_MS / 1000):
+            raise EngineError("nobody let it go: the event loop waits for the network")
+        return SimpleNamespace(is_anomalous=[False])
+
+
+def test_asyncio_service_goes_on_while_the_network_runs() -> None:
+    service = load("asyncio_service")
+    frame = np.zeros((8, 8), np.uint8)
+
+    async def both() -> tuple[str, str]:
+        now = asyncio.get_running_loop().time()
+        held = HeldDetector()
+        with ThreadPoolExecutor(1) as engine:
+            part = service.Part(1, now + FOREVER_MS / 1000, frame)
+            asked = asyncio.create_task(service.inspect(held, engine, part))
+            while not (held.begun.is_set() or asked.done()):
+                await asyncio.sleep(0)
+            held.free.set()  # by the loop, in the middle of the call
+            in_time = await asked
+            held.free.clear()
+            late = await service.inspect(held, engine, service.Part(2, now, frame))
+            held.free.set()
+        return in_time, late
+
+    assert asyncio.run(both()) == ("OK", "LATE")
 
 
 MY_PLC = """
