@@ -28,6 +28,7 @@ from rdx_fast import Detector, Result, threshold_regions
 from rdx_fast.bundle import Bundle
 from rdx_fast.errors import EngineError
 from rdx_fast.images import list_images, read_image
+from rdx_fast.station import read_records
 
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 PARTS = 16  # of the test set: eight good ones, then eight with a notch
@@ -120,6 +121,7 @@ def test_every_example_is_tested_and_listed() -> None:
     "name",
     [
         "asyncio_service.py",
+        "plc_modbus.py",
         "regions.py",
         "score_folder.py",
         "stream_camera.py",
@@ -304,3 +306,24 @@ def test_controller(bundle: Bundle, parts: Path, expected: list[Result], tmp_pat
         assert result in (verdict(found), "LATE")
     acts = ["accept" if result == "OK" else "reject" for result in told]
     assert done.errors == [f"{act} {part}" for part, act in enumerate(acts)]
+
+
+def test_plc_modbus(bundle: Bundle, parts: Path, expected: list[Result], tmp_path: Path) -> None:
+    given = {"part.rdx": bundle.path, "frames": parts / "test"}
+    options = ("--parts", PARTS, "--deadline-ms", 20_000)
+    assert run("plc_modbus.py", tmp_path, given, *options).lines == answers(expected)
+    # What the PLC was told is on record.
+    records = list(read_records(tmp_path / "records.sqlite"))
+    told = [(record.part_id, record.result) for record in records]
+    assert told == [(i, verdict(result)) for i, result in enumerate(expected, 1)]
+
+
+def test_plc_modbus_too_late(bundle: Bundle, parts: Path, tmp_path: Path) -> None:
+    """With a millisecond for each, good parts too are rejected."""
+    given = {"part.rdx": bundle.path, "frames": parts / "test" / "good"}
+    done = run("plc_modbus.py", tmp_path, given, "--parts", 3, "--deadline-ms", 1)
+    assert [line.split()[:2] for line in done.lines] == [["part", f"{i}:"] for i in (1, 2, 3)]
+    assert all(line.endswith(", reject") for line in done.lines)
+    results = {record.result for record in read_records(tmp_path / "records.sqlite")}
+    assert "LATE" in results
+    assert "OK" not in results
