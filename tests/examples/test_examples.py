@@ -27,6 +27,7 @@ from PIL import Image
 from rdx_fast import Detector, Result, threshold_regions
 from rdx_fast.bundle import Bundle
 from rdx_fast.errors import EngineError
+from rdx_fast.evaluation import evaluate
 from rdx_fast.images import list_images, read_image
 from rdx_fast.station import read_records
 
@@ -327,3 +328,14 @@ def test_plc_modbus_too_late(bundle: Bundle, parts: Path, tmp_path: Path) -> Non
     results = {record.result for record in read_records(tmp_path / "records.sqlite")}
     assert "LATE" in results
     assert "OK" not in results
+
+
+def test_train_and_export(parts: Path, tmp_path: Path) -> None:
+    options = ("--epochs", 1, "--image-size", 64, 96, "--precision", "fp32")
+    done = run("train_and_export.py", tmp_path, {"category": parts}, *options)
+    with Detector(tmp_path / "part.rdx") as detector:
+        figures = evaluate(detector, parts).overall
+    assert done.lines[-2:] == [
+        f"AUROC {figures.image_auroc:.4f} on 8 good and 8 defective parts",
+        f"{figures.escapes} defects passed, {figures.false_rejects} good parts were rejected",
+    ]
