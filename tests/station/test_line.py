@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import random
 import signal
 import sqlite3
@@ -301,41 +300,3 @@ def test_paths_start_at_the_configuration(bundle: Bundle, parts: Path, tmp_path:
     assert read.opcua.private_key == tmp_path / "a" / "station-key.pem"
     assert read.bundles == {1: bundle.path}
     assert read.handshake.queue == 3
-
-
-MY_PLC = """
-import sys
-from contextlib import contextmanager
-
-class Plc:
-    def parts(self):
-        return range(16)
-    def accept(self, part_id):
-        print("accept", part_id, file=sys.stderr)
-    def reject(self, part_id):
-        print("reject", part_id, file=sys.stderr)
-
-@contextmanager
-def connect():
-    yield Plc()
-"""
-
-
-def test_the_example(bundle: Bundle, parts: Path, expected: list[str], tmp_path: Path) -> None:
-    example = ROOT / "examples" / "controller.py"
-    assert len(example.read_text().splitlines()) <= 30
-    (tmp_path / "my_plc.py").write_text(MY_PLC)
-    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
-    done = subprocess.run(
-        [sys.executable, str(example), str(bundle.path), str(parts / "test")],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    acts = [line.split() for line in done.stderr.splitlines()]
-    assert [int(part) for _, part in acts] == list(range(16))
-    assert [act for act, _ in acts] == ["accept" if v == "OK" else "reject" for v in expected]
-    assert done.stdout.count("NG") == expected.count("NG")
