@@ -21,7 +21,6 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 import pytest
-from conftest import ROOT
 from PIL import Image
 
 from rdx_fast import Detector, Result, threshold_regions
@@ -30,6 +29,7 @@ from rdx_fast.errors import EngineError
 from rdx_fast.evaluation import evaluate
 from rdx_fast.images import list_images, read_image
 from rdx_fast.station import read_records
+from support.checkout import ROOT
 
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 PARTS = 16  # of the test set: eight good ones, then eight with a notch
