@@ -18,7 +18,7 @@ from rich.progress import Progress
 
 from rdx_fast.bench.records import append, facts
 from rdx_fast.demo import solar_cells
-from rdx_fast.station.handshake.signals import ResultCode
+from rdx_fast.station.handshake.codes import ResultCode
 from rdx_fast.station.records.store import InspectionRecord, read_records
 from support.line_processes import LineProcess, PlcProcess, configure
 from support.simulated_plc import Answer

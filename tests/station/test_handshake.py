@@ -13,7 +13,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from rdx_fast.station.handshake.config import HandshakeConfig
 from rdx_fast.station.handshake.handshake import Handshake
-from rdx_fast.station.handshake.signals import Counts, Finding, Verdict
+from rdx_fast.station.handshake.inspection import Inspection, Outcome
+from rdx_fast.station.handshake.signals import Counts
 from support.handshake_world import BAD, FAILED, GOOD, NEVER, RULES, STEP, World
 
 
@@ -52,9 +53,9 @@ class Walk(RuleBasedStateMachine):
         self.world.do(self.world.handshake.acknowledge(self.world.now))
 
     @precondition(lambda self: self.world.inspecting)
-    @rule(finding=st.sampled_from((GOOD, GOOD, BAD, FAILED)))
-    def the_engine_answers(self, finding: Finding) -> None:
-        self.world.finish(finding)
+    @rule(outcome=st.sampled_from((GOOD, GOOD, BAD, FAILED)))
+    def the_engine_answers(self, outcome: Outcome) -> None:
+        self.world.finish(outcome)
 
     @precondition(lambda self: self.world.given_up)
     @rule()
@@ -118,8 +119,8 @@ def inputs(world: World, may: frozenset[str]) -> Iterator[Input]:
     if "time" in may:
         yield lambda w: w.pass_time()
     if world.inspecting:
-        for finding in (GOOD, FAILED) if "fail" in may else (GOOD,):
-            yield lambda w, finding=finding: w.finish(finding)
+        for outcome in (GOOD, FAILED) if "fail" in may else (GOOD,):
+            yield lambda w, outcome=outcome: w.finish(outcome)
     if world.given_up:
         yield lambda w: w.finish_given_up()
     if world.recording:
@@ -151,7 +152,8 @@ def copied(world: World) -> World:
         results,
         alarms=new.handshake._alarms,
         out=new.handshake._out,
-        pending=deque(replace(p) for p in results.pending),
+        pending=dict(results.pending),
+        ready=set(results.ready),
         overdue=set(results.overdue),
     )
     return new
@@ -161,27 +163,26 @@ def essence(world: World) -> Hashable:
     """What the future depends on: times from now on, ids by their order, no counters."""
     h, now = world.handshake, world.now
     results, flags = h._results, replace(h._alarms, counts=Counts())
-    alive = [*world.inspecting, *world.recording, *(p.verdict for p in results.pending)]
+    alive = [*world.inspecting, *world.recording, *results.pending.values()]
     ids = sorted({v.inspection_id for v in alive} | {h._engine_busy[0] if h._engine_busy else 0})
 
     def ahead(time: float, most: int) -> int:
         # Beyond the longest wait all times are the same.
         return max(-most, min(most, round((time - now) / STEP)))
 
-    def verdict(v: Verdict | None) -> Hashable:
-        if v is None:
-            return None
-        late = ahead(v.deadline, 3)
-        return (ids.index(v.inspection_id), v.job, v.code, v.error, late, v.revision)
+    def answer(i: Inspection) -> Hashable:
+        late = ahead(i.deadline, 3)
+        error = i.outcome and i.outcome.error
+        return (ids.index(i.inspection_id), i.job, i.code, error, late, i.revision)
 
-    def waits(p: object) -> Hashable:
-        v = p.verdict  # type: ignore[attr-defined]
-        return verdict(v), p.recorded, ahead(v.decided, 3) if v.decided else None  # type: ignore[attr-defined]
+    def waits(i: Inspection) -> Hashable:
+        ready = i.inspection_id in results.ready
+        return answer(i), ready, ahead(i.decided, 3) if i.decided else None
 
     job = h._job
     return (
         astuple(replace(world.controls, part_id=0)),
-        tuple(waits(p) for p in results.pending),
+        tuple(waits(i) for i in results.pending.values()),
         (results.shown is None, results.valid, h._trigger_ack, h._link_lost, h._online),
         h._engine_busy and (ids.index(h._engine_busy[0]), ahead(h._engine_busy[1], 5)),
         ahead(h._alive, 3) if world.controls.enable else 0,
@@ -189,8 +190,8 @@ def essence(world: World) -> Hashable:
         (job.active, job.wanted, job.error, job.being_selected),
         tuple(ids.index(v.inspection_id) for v in world.inspecting),
         len(world.given_up),
-        {ids.index(i): verdict(v) for i, v in world.unwritten.items() if i in ids}.__repr__(),
-        tuple(verdict(v) for v in world.recording),
+        {ids.index(i): answer(v) for i, v in world.unwritten.items() if i in ids}.__repr__(),
+        tuple(answer(v) for v in world.recording),
         tuple(world.selecting),
         tuple(sorted((ids.index(i), r) for i, r in results.overdue if i in ids)),
     )

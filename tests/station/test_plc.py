@@ -37,13 +37,12 @@ from rdx_fast.station import (
     StationError,
 )
 from rdx_fast.station.config import LOOPBACK, MetricsConfig, ModbusConfig, OpcUaConfig
+from rdx_fast.station.handshake.codes import ErrorCode, ResultCode
+from rdx_fast.station.handshake.inspection import Inspection, Outcome
 from rdx_fast.station.handshake.signals import (
     Controls,
     Counts,
-    ErrorCode,
-    ResultCode,
     Status,
-    Verdict,
 )
 from rdx_fast.station.metrics import StationMetrics
 from rdx_fast.station.plc.modbus import ModbusServer
@@ -94,9 +93,11 @@ def test_controls_come_through(controls: Controls) -> None:
 def test_a_status_comes_through(
     score: float, area: int, latency: float, inspection: int, part: int, code: ResultCode
 ) -> None:
-    error = ErrorCode.CAMERA if code is ResultCode.ERROR else ErrorCode.NONE
-    verdict = Verdict(inspection, part, 1, 0.0, 1.0, code, error, "", score, area)
-    words = write_status(Status(valid=True, result=verdict, latency_s=latency, active_job=3))
+    errors = {ResultCode.ERROR: ErrorCode.CAMERA, ResultCode.LATE: ErrorCode.DEADLINE}
+    error = errors.get(code, ErrorCode.NONE)
+    outcome = Outcome(code, error, "", score, area)
+    inspected = Inspection(inspection, part, 1, 0.0, 1.0, outcome)
+    words = write_status(Status(valid=True, result=inspected, latency_s=latency, active_job=3))
     assert len(words) == STATION_COUNT
     assert all(0 <= word <= 0xFFFF for word in words)
     assert value(words, "score") == score

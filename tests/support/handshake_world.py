@@ -5,22 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from rdx_fast.station.handshake.codes import ErrorCode, ResultCode
 from rdx_fast.station.handshake.config import HandshakeConfig
 from rdx_fast.station.handshake.handshake import Handshake
+from rdx_fast.station.handshake.inspection import Inspection, Outcome
 from rdx_fast.station.handshake.signals import (
     Command,
     Controls,
-    ErrorCode,
-    Finding,
     GiveUp,
     Inspect,
     Publish,
-    Record,
-    ResultCode,
     SelectJob,
     Status,
     Taken,
-    Verdict,
+    WriteRecord,
 )
 
 STEP = 0.01
@@ -34,8 +32,9 @@ RULES = HandshakeConfig(
     job_ms=50,
     record_ms=10,
 )
-GOOD, BAD = Finding(is_anomalous=False, score=0.5), Finding(is_anomalous=True, score=2.0, area_px=9)
-FAILED = Finding(None, error=ErrorCode.ENGINE, detail="broken")
+GOOD = Outcome(ResultCode.OK, score=0.5)
+BAD = Outcome(ResultCode.NG, score=2.0, area_px=9)
+FAILED = Outcome(ResultCode.ERROR, ErrorCode.ENGINE, "broken")
 
 
 @dataclass
@@ -46,12 +45,12 @@ class World:
     handshake: Handshake = field(default_factory=lambda: Handshake(RULES, frozenset({1, 2})))
     now: float = 100.0
     controls: Controls = field(default_factory=Controls)
-    inspecting: list[Verdict] = field(default_factory=list)
-    given_up: list[Verdict] = field(default_factory=list)
-    recording: list[Verdict] = field(default_factory=list)
+    inspecting: list[Inspection] = field(default_factory=list)
+    given_up: list[Inspection] = field(default_factory=list)
+    recording: list[Inspection] = field(default_factory=list)
     selecting: list[int] = field(default_factory=list)
-    recorded: dict[int, Verdict] = field(default_factory=dict)
-    unwritten: dict[int, Verdict] = field(default_factory=dict)
+    recorded: dict[int, Inspection] = field(default_factory=dict)
+    unwritten: dict[int, Inspection] = field(default_factory=dict)
     found_good: set[int] = field(default_factory=set)
     accepted: set[int] = field(default_factory=set)
     refused: set[int] = field(default_factory=set)
@@ -65,14 +64,14 @@ class World:
                     assert not self.inspecting, "one inspection at a time"
                     self.inspecting.append(part)
                     self.accepted.add(part.inspection_id)
-                case Record(verdict, shown):
-                    assert verdict.code is not ResultCode.NONE
-                    assert (verdict.code is ResultCode.ERROR) <= (
-                        verdict.error is not ErrorCode.NONE
+                case WriteRecord(inspection, shown):
+                    assert inspection.outcome is not None
+                    assert (inspection.code is ResultCode.ERROR) <= (
+                        inspection.outcome.error is not ErrorCode.NONE
                     )
-                    (self.accepted if shown else self.refused).add(verdict.inspection_id)
+                    (self.accepted if shown else self.refused).add(inspection.inspection_id)
                     if shown:
-                        self.recording.append(verdict)
+                        self.recording.append(inspection)
                 case GiveUp(inspection_id):
                     (hung,) = self.inspecting
                     assert hung.inspection_id == inspection_id
@@ -80,8 +79,8 @@ class World:
                     self.selecting.clear()  # with the thread that hangs
                 case SelectJob(job):
                     self.selecting.append(job)
-                case Taken(verdict):
-                    assert verdict.inspection_id == self.shown[-1]
+                case Taken(inspection):
+                    assert inspection.inspection_id == self.shown[-1]
                 case Publish(status):
                     self.check(status)
                     self.last = status
@@ -118,23 +117,23 @@ class World:
         self.controls = replace(self.controls, **changes)
         self.do(self.handshake.write(self.controls, self.now))
 
-    def finish(self, finding: Finding) -> None:
+    def finish(self, outcome: Outcome) -> None:
         part = self.inspecting.pop()
-        if finding is GOOD and self.now <= part.deadline:
+        if outcome is GOOD and self.now <= part.deadline:
             self.found_good.add(part.inspection_id)
-        self.do(self.handshake.finished(part.inspection_id, finding, self.now))
+        self.do(self.handshake.finished(part.inspection_id, outcome, self.now))
 
     def finish_given_up(self) -> None:
         part = self.given_up.pop(0)
         self.do(self.handshake.finished(part.inspection_id, GOOD, self.now))
 
     def record(self, succeeded: bool) -> None:
-        verdict = self.recording.pop(0)
-        self.unwritten[verdict.inspection_id] = verdict
+        written = self.recording.pop(0)
+        self.unwritten[written.inspection_id] = written
         if succeeded:  # and with it what the disk did not take before
             self.recorded |= self.unwritten
             self.unwritten.clear()
-        done = (verdict.inspection_id, verdict.revision, succeeded)
+        done = (written.inspection_id, written.revision, succeeded)
         self.do(self.handshake.recorded(*done, self.now))
 
     def flush(self) -> None:

@@ -147,7 +147,7 @@ class Watch:
             self.broken.append("OK and NG")
         if status.valid and not self._last.valid and self._last.result != status.result:
             self.broken.append("valid before its data")
-        if status.ok and (status.result is None or status.result.error):
+        if status.ok and (status.outcome is None or status.outcome.error):
             self.broken.append("OK with an error")
         self._last = status
 
