@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rdx_fast.bundle import open_bundle
-from rdx_fast.engines import Engine, open_engine
+from rdx_fast.engines import Engine, Progress, open_engine
 from rdx_fast.errors import EngineError, RdxError
 from rdx_fast.kernels.epilogue import Epilogue
 from rdx_fast.kernels.resize_normalize import Crop
@@ -24,19 +24,26 @@ from rdx_fast.result import Result
 
 
 class Detector:
-    """Scores images with an engine bundle.
+    """Scores images with an engine bundle. Safe to call from several threads; a context manager.
 
-    ``engine``: path of a bundle, or an opened engine (see ``open_engine``, which has more options).
-    ``backend``: "auto", "openvino" (CPU), "tensorrt" or "torch" (GPU). ``threads``: CPU threads of
-    the engine, None for its own choice. ``region``: the region of
-    interest, bool of the manifest's map size ``[H, W]``; scores and areas are of what lies inside.
-    ``top_k``: also give the mean of that many largest map values. ``precision``: what is executed,
-    "fp32", "fp16", "bf16" or "int8"; None for the fastest that the bundle holds and this machine
-    has. Scores differ a little between precisions, so each has a threshold of its own:
-    ``threshold`` is the one in force. Safe to call from several threads; a context manager.
+    Scores differ a little between precisions, so each has a threshold of its own: ``threshold`` is
+    the one in force.
 
-    Raises ``BundleError`` (bundle not whole), ``EngineError`` (engine cannot be opened),
-    ``ValueError`` (arguments).
+    Args:
+        engine: path of a bundle, or an opened engine (see ``open_engine``, which has more options)
+        backend: "auto", "openvino" (CPU), "tensorrt" or "torch" (GPU)
+        threads: CPU threads of the engine, None for its own choice
+        region: region of interest, bool [H, W] of the manifest's map size; scores and areas are of
+            what lies inside
+        top_k: also give the mean of that many largest map values
+        precision: what is executed, "fp32", "fp16", "bf16" or "int8"; None for the fastest that
+            the bundle holds and this machine has
+        on_progress: called with step, steps done and steps in all while a TensorRT plan is built
+
+    Raises:
+        BundleError: the bundle is not whole
+        EngineError: the engine cannot be opened
+        ValueError: an argument
     """
 
     def __init__(
@@ -47,9 +54,12 @@ class Detector:
         region: NDArray[np.bool_] | None = None,
         top_k: int = 0,
         precision: str | None = None,
+        on_progress: Progress = lambda *_: None,
     ) -> None:
         if isinstance(engine, str | Path):
-            self.engine = open_engine(open_bundle(engine), backend, threads, precision=precision)
+            self.engine = open_engine(
+                open_bundle(engine), backend, threads, on_progress=on_progress, precision=precision
+            )
         elif backend != "auto" or threads is not None or precision is not None:
             raise ValueError(
                 "backend, threads and precision are the opened engine's own: leave them out"
