@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from rdx_fast.bench.records import append, facts, network_facts
+from rdx_fast.bench.result_rows import append, facts, network_facts
 from rdx_fast.bundle import open_bundle
 from rdx_fast.datasets import find_dataset
 from rdx_fast.detector import Detector

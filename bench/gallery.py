@@ -16,7 +16,7 @@ import typer
 from numpy.typing import NDArray
 from PIL import Image
 
-from rdx_fast.training.gallery import save_gallery
+from rdx_fast.training.contact_sheet import save_gallery
 from rdx_fast.training.synthetic import perlin_noise
 
 SIZE = 128

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from rdx_fast.bench import gpu_engines
 from rdx_fast.bench.generated import generated_bundle
 from rdx_fast.bench.gpu_kernels import measure_kernels
-from rdx_fast.bench.records import append, facts, network_facts
+from rdx_fast.bench.result_rows import append, facts, network_facts
 from rdx_fast.bundle import Bundle, open_bundle
 from rdx_fast.datasets import find_dataset
 from rdx_fast.detector import Detector

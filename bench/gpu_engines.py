@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from rdx_fast.bench.features import published_scores
 from rdx_fast.bench.gpu_kernels import eager
-from rdx_fast.bench.records import spread
+from rdx_fast.bench.result_rows import spread
 from rdx_fast.bench.timing import summary
 from rdx_fast.bundle import Bundle
 from rdx_fast.detector import Detector

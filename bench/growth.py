@@ -20,11 +20,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from rdx_fast.bench.charts import new_figure
 from rdx_fast.bench.generated import generated_bundle
 from rdx_fast.bench.measure import drawn_frame, stages
 from rdx_fast.bench.memory import memory_mb
-from rdx_fast.bench.pictures import new_figure
-from rdx_fast.bench.records import append, facts
+from rdx_fast.bench.result_rows import append, facts
 from rdx_fast.bench.timing import repeat, slope
 from rdx_fast.detector import Detector
 

@@ -28,7 +28,7 @@ from rdx_fast.bench.features import (
     published_scores,
     published_upsampled,
 )
-from rdx_fast.bench.records import append, facts, spread, spread_text
+from rdx_fast.bench.result_rows import append, facts, spread, spread_text
 from rdx_fast.kernels.cosine_map import cosine_maps
 from rdx_fast.kernels.native import IMPLEMENTATION
 from rdx_fast.kernels.resize_normalize import resize_normalize

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from rdx_fast.bench.records import spread_text
+from rdx_fast.bench.result_rows import spread_text
 
 HEADER = (
     "network",

@@ -22,7 +22,7 @@ from rich.table import Table
 
 from rdx_fast.bench.measure import drawn_frame
 from rdx_fast.bench.precision_table import HEADER, precision_lines
-from rdx_fast.bench.records import append, facts, spread
+from rdx_fast.bench.result_rows import append, facts, spread
 from rdx_fast.bundle import Bundle, open_bundle
 from rdx_fast.datasets import LabelledImage, find_dataset, has_masks
 from rdx_fast.detector import Detector

@@ -8,9 +8,9 @@ from typing import Any
 
 from rich.table import Table
 
+from rdx_fast.bench.charts import new_figure
 from rdx_fast.bench.measure import STAGES
-from rdx_fast.bench.pictures import new_figure
-from rdx_fast.bench.records import spread_text
+from rdx_fast.bench.result_rows import spread_text
 
 _COLUMNS = ("p50", "p90", "p99", "p99.9", "worst", "jitter")
 

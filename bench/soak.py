@@ -19,10 +19,10 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from rdx_fast.bench.charts import new_figure
 from rdx_fast.bench.measure import drawn_frame
 from rdx_fast.bench.memory import memory_mb
-from rdx_fast.bench.pictures import new_figure
-from rdx_fast.bench.records import append, facts, network_facts
+from rdx_fast.bench.result_rows import append, facts, network_facts
 from rdx_fast.bench.timing import summary
 from rdx_fast.detector import Detector
 from rdx_fast.images import list_images, read_image

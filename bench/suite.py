@@ -1,6 +1,6 @@
 """Kernels and Detector under pytest-benchmark:
 ``python -m pytest -n0 bench/suite.py --benchmark-json=new.json``, then
-``python -m rdx_fast.bench.compare bench/results/baseline.json new.json``.
+``python -m rdx_fast.bench.compare_suites bench/results/baseline.json new.json``.
 
 A yardstick that is none of our code runs before every round, so that two runs can be held against
 each other although the machine was in another mood.

@@ -14,7 +14,7 @@ from rdx_fast.bench.pages.rows import (
     newest_run,
 )
 from rdx_fast.bench.precision_table import HEADER, precision_lines
-from rdx_fast.bench.records import spread_text
+from rdx_fast.bench.result_rows import spread_text
 
 
 def _accuracy(rows: Sequence[Row]) -> str:

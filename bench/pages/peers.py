@@ -14,7 +14,7 @@ from rdx_fast.bench.pages.rows import (
     newest,
     newest_run,
 )
-from rdx_fast.bench.records import spread_text
+from rdx_fast.bench.result_rows import spread_text
 
 
 def _peers(rows: Sequence[Row], backbone: str, cpu: str) -> str:

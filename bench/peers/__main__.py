@@ -25,7 +25,7 @@ from rich.table import Table
 from rdx_fast.bench.peers.agreement import Scored, agreement
 from rdx_fast.bench.peers.cases import PRECISIONS, Case, make_cases, stack_images
 from rdx_fast.bench.peers.process import Peer
-from rdx_fast.bench.records import append, facts, spread, spread_text
+from rdx_fast.bench.result_rows import append, facts, spread, spread_text
 from rdx_fast.datasets import find_dataset
 from rdx_fast.images import list_images
 from rdx_fast.training import load_checkpoint

@@ -25,7 +25,7 @@ import numpy as np
 # precision that is executed). PRECISION is passed on to those that have a choice.
 PEERS = {
     "rdx_fast": ("ours", "detector"),
-    "published": ("published", "pipeline"),
+    "published": ("published_pipeline", "pipeline"),
     "onnxruntime": ("plain", "onnxruntime"),
     "openvino": ("plain", "openvino"),
     "anomalib": ("anomalib_peer", "inferencer"),

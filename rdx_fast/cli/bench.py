@@ -33,9 +33,9 @@ def bench(
     """Measure latency by stage, frames a second, start, memory, and how near the machine's limits
     they come."""
     from rdx_fast.bench import report
+    from rdx_fast.bench.charts import new_figure
     from rdx_fast.bench.measure import Setting, measure
-    from rdx_fast.bench.pictures import new_figure
-    from rdx_fast.bench.records import append
+    from rdx_fast.bench.result_rows import append
 
     if plot is not None:
         new_figure(1, 1)  # what is missing is said now, not after minutes

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from rdx_fast.training import Recipe
 
 
-class Variant(StrEnum):
+class MethodVariant(StrEnum):
     """A method, with its injection where that is not the default one."""
 
     RD4AD = "rd4ad"
@@ -44,8 +44,8 @@ def experiment(
     dataset: Annotated[Path, typer.Argument(help="Category folder with training and test set.")],
     output: Annotated[Path, typer.Argument(help="Folder for runs, bundles and figures.")],
     method: Annotated[
-        list[Variant], typer.Option(help="Method, with its injection; once for each.")
-    ] = [Variant.RD4AD, Variant.GUIDED],  # noqa: B006 (read by the command line alone)
+        list[MethodVariant], typer.Option(help="Method, with its injection; once for each.")
+    ] = [MethodVariant.RD4AD, MethodVariant.GUIDED],  # noqa: B006 (read by the command line alone)
     seeds: Annotated[int, typer.Option(min=1, help="Runs of each method.")] = 3,
     first_seed: Annotated[int, typer.Option(min=0)] = 111,
     backbone: Annotated[BackboneName, typer.Option()] = "wide_resnet50_2",
@@ -68,7 +68,7 @@ def experiment(
 ) -> None:
     """Train, export and evaluate methods with several seeds: mean and spread of each figure."""
     need_torch("the experiment")
-    from rdx_fast.evaluation.protocol import run_protocol
+    from rdx_fast.evaluation.experiment import run_experiment
 
     recipes: dict[str, Recipe] = {}
     for variant in method:
@@ -83,7 +83,7 @@ def experiment(
             iterations=iterations,
         )
     with show_training(max_minutes) as on_step:
-        result = run_protocol(
+        result = run_experiment(
             dataset,
             output,
             recipes,
@@ -99,6 +99,6 @@ def experiment(
     if as_json:
         print(json.dumps(result.to_dict(), indent=2))
     else:
-        data.print(tables.protocol_table(result))
+        data.print(tables.experiment_table(result))
         if oracle_epoch:
-            data.print(tables.protocol_table(result, oracle=True))
+            data.print(tables.experiment_table(result, oracle=True))

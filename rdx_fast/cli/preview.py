@@ -25,7 +25,7 @@ def preview(
 ) -> None:
     """Show the synthetic anomalies that rd-expert would be trained with."""
     need_torch("the preview")
-    from rdx_fast.training.gallery import save_gallery
+    from rdx_fast.training.contact_sheet import save_gallery
 
     save_gallery(
         picture,

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rdx_fast.cli.demo import DemoResult
     from rdx_fast.doctor import Finding
     from rdx_fast.evaluation import Difference, Evaluation, Figures
-    from rdx_fast.evaluation.protocol import Protocol
+    from rdx_fast.evaluation.experiment import Experiment
     from rdx_fast.manifest import Manifest
     from rdx_fast.station.records.store import InspectionRecord
 
@@ -169,7 +169,7 @@ def comparison_dict(
     }
 
 
-def protocol_table(result: Protocol, oracle: bool = False) -> Table:
+def experiment_table(result: Experiment, oracle: bool = False) -> Table:
     """One column a method, mean and standard deviation over its seeds."""
     summary = result.summary(oracle)
     which = (

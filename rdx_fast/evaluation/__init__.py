@@ -1,6 +1,6 @@
 """How well an engine separates good parts from defective ones.
 
-``rdx_fast.evaluation.protocol`` trains, so it alone needs torch.
+``rdx_fast.evaluation.experiment`` trains, so it alone needs torch.
 """
 
 from rdx_fast.evaluation.compare import Difference, compare

@@ -2,7 +2,7 @@
 
 from rdx_fast.models.backbones import BACKBONES, Backbone, backbone
 from rdx_fast.models.methods import METHODS, make_network
-from rdx_fast.models.published import from_published
+from rdx_fast.models.published_weights import from_published
 from rdx_fast.models.rd4ad import RD4AD, Features, ReverseDistillation
 from rdx_fast.models.rd_expert import INJECTIONS, RDExpert
 from rdx_fast.models.weights import load_teacher

@@ -18,9 +18,9 @@ from rdx_fast.station.jobs import Jobs, OpenDetector
 from rdx_fast.station.station import OnStatus, Station
 
 if TYPE_CHECKING:
-    from rdx_fast.station.metrics import StationMetrics
     from rdx_fast.station.plc.modbus import ModbusServer
     from rdx_fast.station.plc.opcua import OpcUaServer
+    from rdx_fast.station.prometheus import StationMetrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ def running(
 
             servers["opcua"] = OpcUaServer(station, file.opcua)
         if file.metrics is not None:
-            from rdx_fast.station.metrics import StationMetrics
+            from rdx_fast.station.prometheus import StationMetrics
 
             servers["metrics"] = StationMetrics(station, file.metrics)
         stack.enter_context(station)

@@ -26,7 +26,7 @@ from rdx_fast.bench import (
     precisions,
     soak,
 )
-from rdx_fast.bench.compare import changes
+from rdx_fast.bench.compare_suites import changes
 from rdx_fast.bench.counts import operators
 from rdx_fast.bench.generated import generated_bundle
 from rdx_fast.bench.limits import copy_gb_s, matrix_gflops

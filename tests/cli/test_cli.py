@@ -59,7 +59,7 @@ def test_methods_against_each_other(parts: Path, tmp_path: Path) -> None:
     for method, seed in itertools.product(("rd4ad", "rd-expert:plain"), (111, 112)):
         for step in (1, 18):
             assert f"{method}, seed {seed}: training, step {step} of 18, epoch" in done.stderr
-    result = json.loads((output / "protocol.json").read_text())
+    result = json.loads((output / "experiment.json").read_text())
     assert [(r["method"], r["seed"]) for r in result["runs"]] == [
         (method, seed) for seed in (111, 112) for method in ("rd4ad", "rd-expert:plain")
     ]

@@ -16,7 +16,7 @@ from rdx_fast.bundle import Bundle
 from rdx_fast.engines.openvino.network import OpenVINONetwork
 from rdx_fast.engines.torch_engine import TorchEngine
 from rdx_fast.export import export_bundle
-from rdx_fast.export.precision import to_half
+from rdx_fast.export.float16 import to_half
 from rdx_fast.export.reference import RoundedNetwork
 from rdx_fast.images import list_images, read_image
 from rdx_fast.postprocess import AnomalyMapper

@@ -44,7 +44,6 @@ from rdx_fast.station.handshake.signals import (
     Counts,
     Status,
 )
-from rdx_fast.station.metrics import StationMetrics
 from rdx_fast.station.plc.modbus import ModbusServer
 from rdx_fast.station.plc.opcua import OpcUaServer
 from rdx_fast.station.plc.registers import (
@@ -58,6 +57,7 @@ from rdx_fast.station.plc.registers import (
     write_controls,
     write_status,
 )
+from rdx_fast.station.prometheus import StationMetrics
 from support.checkout import ROOT
 from support.line_fuzz import after, fuzz, fuzzed_station
 from support.scripted import wait_until

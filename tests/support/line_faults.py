@@ -19,7 +19,7 @@ from typing import Annotated, Any
 
 import typer
 
-from rdx_fast.bench.records import append, facts
+from rdx_fast.bench.result_rows import append, facts
 from rdx_fast.station.handshake.codes import ErrorCode, ResultCode
 from rdx_fast.station.records.store import read_records
 from support.line_processes import PlcProcess, StationProcess, configure

@@ -19,7 +19,7 @@ from typing import Annotated, Any
 import typer
 from asyncua.client.client import Client
 
-from rdx_fast.bench.records import append, facts
+from rdx_fast.bench.result_rows import append, facts
 from rdx_fast.station import run
 from rdx_fast.station.config import OpcUaConfig, read_station
 from rdx_fast.station.handshake.signals import Controls, Status

@@ -12,7 +12,7 @@ from rdx_fast.errors import DatasetError
 from rdx_fast.images import list_images, read_image
 from rdx_fast.manifest import RESIZE, InputSpec
 from rdx_fast.preprocess import to_input
-from rdx_fast.training.gallery import save_gallery
+from rdx_fast.training.contact_sheet import save_gallery
 from rdx_fast.training.synthetic import (
     AnomalyMaker,
     anomaly_mask,

@@ -50,7 +50,7 @@ class _StrictFramer(FramerSocket):
         return super().decode(data)
 
 
-class _Server(ModbusTcpServer):
+class _BoundedServer(ModbusTcpServer):
     """Keeps so many connections at most: one more takes the place of the one that was silent
     longest, if that was long enough, and else is closed."""
 
@@ -102,7 +102,7 @@ class ModbusServer(ServerThread):
         super().__init__("Modbus", config.address, config.port)
         self._station, self._config = station, config
         self._controls = [0] * PLC_COUNT
-        self._server: _Server | None = None
+        self._server: _BoundedServer | None = None
 
     @property
     def port(self) -> int:
@@ -115,7 +115,7 @@ class ModbusServer(ServerThread):
         registers = SimData(0, count=TOTAL, values=0, datatype=DataType.REGISTERS)
         device = SimDevice(0, simdata=[registers], action=self._access)
         address = (self._config.address, self._config.port)
-        self._server = _Server(device, address=address)
+        self._server = _BoundedServer(device, address=address)
         self._server.framer = _StrictFramer
         self._server.max_clients = self._config.max_clients
         self._server.idle_s = self._config.idle_s

@@ -116,7 +116,7 @@ class _Users(UserManager):
         return User(role=UserRole.User, name=username) if same and wanted else None
 
 
-class _Server(Server):
+class _UaServer(Server):
     """Wants passwords encrypted for themselves too, as cautious clients do."""
 
     def _set_endpoints(self, policy: Any, mode: Any, level: int) -> None:
@@ -158,7 +158,7 @@ class OpcUaServer(ServerThread):
 
     async def _open(self) -> None:
         config = self._config
-        self._server = _Server(user_manager=_Users(config.users, config.anonymous))
+        self._server = _UaServer(user_manager=_Users(config.users, config.anonymous))
         server = self._server
         await server.init()
         server.set_endpoint(f"opc.tcp://{config.address}:{config.port}/rdx_fast/station")

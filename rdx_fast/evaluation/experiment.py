@@ -40,7 +40,7 @@ class OracleEpoch:
 
 
 @dataclass(frozen=True, slots=True)
-class ProtocolRun:
+class ExperimentRun:
     """One method and seed: ``figures`` of the last epoch, ``oracle_epoch`` if it was asked for,
     ``losses`` by term and epoch, ``waiting`` the share of the time spent waiting for data."""
 
@@ -56,14 +56,14 @@ class ProtocolRun:
 
 
 @dataclass(frozen=True, slots=True)
-class Protocol:
+class Experiment:
     """All runs on one data set, and what the pixel figures were computed with."""
 
     dataset: str
     layout: str
     mask_threshold: float
     aupro_fpr_limit: float
-    runs: list[ProtocolRun]
+    runs: list[ExperimentRun]
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -89,7 +89,7 @@ class Protocol:
         return found
 
 
-def run_protocol(
+def run_experiment(
     root: Path,
     output: Path,
     recipes: dict[str, Recipe],
@@ -103,12 +103,13 @@ def run_protocol(
     checkpoint_every: int = 5,
     on_stage: Callable[[str], None] = lambda stage: None,
     on_step: Callable[[Progress], None] = lambda progress: None,
-) -> Protocol:
+) -> Experiment:
     """Train every recipe with every seed on a category folder and evaluate it on its test set.
 
     ``recipes``: by the names that the tables bear. ``max_minutes``: of training, for each run.
     Seeds take turns, so that a machine that slows down hurts all methods alike. Everything is
-    written below ``output``, ``protocol.json`` last; a run that is finished there is not repeated.
+    written below ``output``, ``experiment.json`` last. A run that is finished there is not
+    repeated.
     """
     dataset = find_dataset(root)
     images, test = dataset.train(), dataset.test()  # nothing missing may show after hours
@@ -147,9 +148,9 @@ def run_protocol(
                 content = {"recipe": asdict(seeded), "setting": setting, "run": asdict(run)}
                 (folder / RESULT).write_text(json.dumps(content, indent=1) + "\n")
             runs.append(run)
-    protocol = Protocol(root.name, dataset.layout, MASK_THRESHOLD, FPR_LIMIT, runs)
-    (output / "protocol.json").write_text(json.dumps(protocol.to_dict(), indent=1) + "\n")
-    return protocol
+    experiment = Experiment(root.name, dataset.layout, MASK_THRESHOLD, FPR_LIMIT, runs)
+    (output / "experiment.json").write_text(json.dumps(experiment.to_dict(), indent=1) + "\n")
+    return experiment
 
 
 def _run(
@@ -163,7 +164,7 @@ def _run(
     on_stage: Callable[[str], None],
     on_step: Callable[[Progress], None],
     **options: Any,
-) -> ProtocolRun:
+) -> ExperimentRun:
     shutil.rmtree(folder, ignore_errors=True)  # an unfinished run had another share of the time
     folder.mkdir(parents=True)
     snapshots: list[tuple[int, Path]] = []
@@ -195,7 +196,7 @@ def _run(
         candidates.append((checkpoint.epoch, figures))  # the last snapshot is the run itself
         epoch, best = max(candidates, key=lambda c: c[1].image_auroc)
         oracle = OracleEpoch(epoch, len(candidates), best)
-    return ProtocolRun(
+    return ExperimentRun(
         method=name,
         seed=recipe.seed,
         steps=checkpoint.step,
@@ -222,7 +223,7 @@ def _figures(
         return evaluate_scored(score_set(detector, test), False).overall
 
 
-def _finished(folder: Path, recipe: Recipe, setting: dict[str, Any]) -> ProtocolRun:
+def _finished(folder: Path, recipe: Recipe, setting: dict[str, Any]) -> ExperimentRun:
     content = json.loads((folder / RESULT).read_text())
     # Through JSON, which knows no tuples.
     wanted = json.loads(json.dumps({"recipe": asdict(recipe), "setting": setting}))
@@ -237,4 +238,4 @@ def _finished(folder: Path, recipe: Recipe, setting: dict[str, Any]) -> Protocol
             f"{folder} holds a run of another kind ({'; '.join(changed)}): choose another folder "
             f"for the output, or remove that one"
         )
-    return dacite.from_dict(ProtocolRun, content["run"], dacite.Config(strict=True))
+    return dacite.from_dict(ExperimentRun, content["run"], dacite.Config(strict=True))

@@ -1,4 +1,4 @@
-"""Two runs of ``bench/suite.py`` side by side: ``python -m rdx_fast.bench.compare OLD NEW``.
+"""Two runs of ``bench/suite.py`` side by side: ``python -m rdx_fast.bench.compare_suites OLD NEW``.
 
 Absolute times of different days say little. Each round is divided by the yardstick that ran just
 before it; shown is the ratio of the medians, new to old, and how far resampling rounds moves it.
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from rdx_fast.bench.records import spread, spread_text
+from rdx_fast.bench.result_rows import spread, spread_text
 
 RESAMPLES = 2000
 
