@@ -18,7 +18,6 @@ with (
     connect() as plc,
     Station(detector, FolderReplay(Path(frames)), config) as station,
 ):
-    detector.warmup()  # or the first part may be late
     for part_id in plc.parts():
         record = station.inspect(part_id)
         if record.result == "OK":

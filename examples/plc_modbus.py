@@ -78,7 +78,6 @@ def run(bundle: Path, frames: Path, parts: int, deadline_ms: int) -> None:
     # A real PLC's heartbeat is steadier than that of a program on a busy machine.
     config = StationConfig(HandshakeConfig(watchdog_ms=10_000))
     with Detector(bundle) as detector:
-        detector.warmup()
         station = Station(detector, FolderReplay(frames), config)
         server = ModbusServer(station, ModbusConfig(port=0))  # any free one; a line wants its own
         # The station first: listening says that it answers.

@@ -122,7 +122,7 @@ class OneDetector:
         self._job = Job.of(1, detector)
 
     def open_all(self) -> None:
-        pass
+        self._job.detector.warmup()
 
     def select(self, job: int) -> Job:
         assert job in self.ids

@@ -166,6 +166,15 @@ def test_the_cameras_size_is_checked_at_the_start(
         Station(detector, camera, config)
 
 
+def test_a_detector_is_warm_before_the_first_part(
+    detector: Detector, camera: ScriptedCamera, config: StationConfig, monkeypatch: Any
+) -> None:
+    warmed: list[Detector] = []
+    monkeypatch.setattr(Detector, "warmup", warmed.append)
+    Station(detector, camera, config)
+    assert warmed == [detector]
+
+
 class Breakable:
     """A detector that may raise, hang, or give what is no score."""
 
