@@ -1,23 +1,17 @@
 # Targets for work on rdx_fast; "make" lists them. In an active environment.
 .DEFAULT_GOAL := help
 TESTS ?= tests
-MYPY = mypy --config-file "$(CURDIR)/pyproject.toml" -p rdx_fast
 
 # The theme's note on the future of MkDocs is not of this site.
 MKDOCS = NO_MKDOCS_2_WARNING=1 python -m mkdocs
 
-.PHONY: help install reinstall format lint types test one slow ci docs docs-serve demo bench figures \
-	plan-kernels
+.PHONY: help install format lint types test one slow ci docs docs-serve demo bench figures plan-kernels
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-install: ## Install with all that the tests need
-	RDX_FAST_NATIVE=1 python -m pip install -c constraints.txt ".[test]"
-
-reinstall: ## Install the code again, without its dependencies (the tests are of the installed package)
-	rm -rf build
-	RDX_FAST_NATIVE=1 python -m pip install --quiet --no-deps --no-compile .
+install: ## Install the checkout with all that the tests need; again after changes in csrc
+	RDX_FAST_NATIVE=1 python -m pip install -c constraints.txt -e ".[test]"
 
 format: ## Format, and mend what the linter can
 	ruff check --fix .
@@ -27,16 +21,16 @@ lint: ## Linter and formatter, as CI runs them
 	ruff check .
 	ruff format --check .
 
-types: reinstall ## Type checks of the installed package
-	cd /tmp && python -m $(MYPY)
+types: ## Type checks
+	mypy -p rdx_fast -p support
 
-test: reinstall ## What runs by default
+test: ## What runs by default
 	python -m pytest
 
-one: reinstall ## One file or test, in one process: make one TESTS=tests/test_cosine_map.py
+one: ## One file or test, in one process: make one TESTS=tests/kernels/test_cosine_map.py
 	python -m pytest -n0 $(TESTS)
 
-slow: reinstall ## The slow tests
+slow: ## The slow tests
 	python -m pytest -m slow
 
 ci: ## All that CI does, in a fresh environment
@@ -51,7 +45,7 @@ docs-serve: ## Serve the documentation while you write
 demo: ## Train, export and score on photographs of solar cells
 	rdx-fast demo
 
-bench: reinstall ## Kernels and Detector under pytest-benchmark
+bench: ## Kernels and Detector under pytest-benchmark
 	python -m pytest -n0 bench/suite.py --benchmark-only
 
 figures: ## Write the tables of README and docs from bench/results

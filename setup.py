@@ -1,4 +1,4 @@
-"""Build of rdx_fast: three top-level folders install under the package, and ``rdx_fast._C``.
+"""Build of rdx_fast, and of its extension ``rdx_fast._C``.
 
 ``RDX_FAST_NATIVE``: unset builds the extension if a compiler is there, 1 fails without one, 0
 leaves it out.
@@ -16,12 +16,6 @@ from setuptools.command.build_ext import build_ext
 NATIVE = os.environ.get("RDX_FAST_NATIVE", "")
 if NATIVE not in ("", "0", "1"):
     raise SystemExit(f"RDX_FAST_NATIVE is {NATIVE!r}: leave it unset, or set 0 or 1")
-
-INSTALLED_AS = {
-    "kernels": "rdx_fast.kernels",
-    "export": "rdx_fast.export",
-    "bench": "rdx_fast.bench",
-}
 
 X86 = platform.machine().lower() in ("x86_64", "amd64") and sys.platform != "win32"
 AVX2 = ["-mavx2", "-mfma", "-mf16c"]
@@ -66,13 +60,7 @@ extension = Pybind11Extension(
 )
 
 setup(
-    packages=[
-        *find_packages(include=["rdx_fast", "rdx_fast.*"]),
-        *INSTALLED_AS.values(),
-        "rdx_fast.bench.pages",
-        "rdx_fast.bench.peers",
-    ],
-    package_dir={name: folder for folder, name in INSTALLED_AS.items()},
+    packages=find_packages(include=["rdx_fast", "rdx_fast.*"]),
     ext_modules=[] if NATIVE == "0" else [extension],
     cmdclass={"build_ext": BuildExtension},
 )

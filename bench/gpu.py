@@ -59,7 +59,7 @@ def main(
     if not torch.cuda.is_available():
         raise typer.BadParameter("torch finds no CUDA GPU here, and this measures nothing else")
     if not skip_tests:
-        files = [str(tests / f"test_{name}.py") for name in TESTS]
+        files = [str(next(tests.rglob(f"test_{name}.py"))) for name in TESTS]
         options = ("-q", "-n0", "-m", "")  # in one process, for there is one GPU; the slow ones too
         done = subprocess.run([sys.executable, "-m", "pytest", *options, *files], check=False)
         if done.returncode:

@@ -1,4 +1,5 @@
-"""A simulated PLC drives a station: ``python -m rdx_fast.bench.line --help``."""
+"""A simulated PLC drives a station, from a checkout:
+``PYTHONPATH=tests python -m rdx_fast.bench.line --help``."""
 
 from __future__ import annotations
 
@@ -15,12 +16,12 @@ import typer
 from numpy.typing import NDArray
 from rich.progress import Progress
 
-from rdx_fast.bench.line_processes import LineProcess, PlcProcess, configure
-from rdx_fast.bench.plc import Answer
 from rdx_fast.bench.records import append, facts
 from rdx_fast.demo import solar_cells
-from rdx_fast.station.handshake.signals import ResultCode
+from rdx_fast.station.handshake.codes import ResultCode
 from rdx_fast.station.records.store import InspectionRecord, read_records
+from support.line_processes import LineProcess, PlcProcess, configure
+from support.simulated_plc import Answer
 
 
 def percentiles(values_ms: NDArray[np.float64]) -> dict[str, float]:

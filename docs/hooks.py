@@ -1,8 +1,8 @@
 """Additions to MkDocs, named by ``hooks`` in mkdocs.yml.
 
-Pages of the repository's root (README, ARCHITECTURE, CONTRIBUTING, CHANGELOG) appear on the site
-without a copy: their text is read at each build, and their links, which are relative to the root,
-are made relative to the page. The command-line reference is made from the commands themselves.
+Pages outside ``docs`` (``PAGES``) appear on the site without a copy: their text is read at each
+build, and their links, which are relative to their own folder, are made relative to the page. The
+command-line reference is made from the commands themselves.
 """
 
 from __future__ import annotations
@@ -19,55 +19,56 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).resolve().parent.parent
-# Where each file of the root is on the site.
-ROOT_PAGES = {
+# Where each of them is on the site.
+PAGES = {
     "README.md": "index.md",
     "ARCHITECTURE.md": "development/architecture.md",
     "CONTRIBUTING.md": "development/contributing.md",
     "CHANGELOG.md": "development/changelog.md",
+    "examples/README.md": "tutorials/examples.md",
 }
 COMMANDS = "reference/commands.md"
 
-_LINK = re.compile(r"(\]\()([^)\s:#]+)((?:#[^)]*)?\))")
+_LINK = re.compile(
+    r"(?P<image>!?)\[(?P<text>[^\]]*)\]\((?P<target>[^)\s:#]+)(?P<anchor>(?:#[^)]*)?)\)"
+)
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages that are made here."""
-    for name, place in ROOT_PAGES.items():
+    for name, place in PAGES.items():
         text = (ROOT / name).read_text(encoding="utf-8")
-        files.append(File.generated(config, place, content=moved(text, place)))
+        files.append(File.generated(config, place, content=moved(text, name, place)))
     files.append(File.generated(config, COMMANDS, content=command_page()))
     return files
 
 
 def on_serve(server: Any, config: MkDocsConfig, builder: Any) -> Any:
-    """Build again when a page of the root changes."""
-    for name in ROOT_PAGES:
+    """Build again when one of the pages changes."""
+    for name in PAGES:
         server.watch(str(ROOT / name))
     return server
 
 
-def moved(text: str, place: str) -> str:
-    """The text of a root page with its links as they are from ``place``.
+def moved(text: str, name: str, place: str) -> str:
+    """The text of the page ``name`` with its links as they are from ``place``.
 
-    Links to other root pages lead to where those are on the site, links into ``docs/`` to the page
-    itself. A link to any other file has no target on the site: its text alone is kept.
+    Links to another of these pages lead to where that is on the site, links into ``docs/`` to the
+    page or image itself. Any other file is not on the site: the link's text alone is kept.
     """
-    folder = posixpath.dirname(place) or "."
 
     def link(match: re.Match[str]) -> str:
-        target = ROOT_PAGES.get(match[2], match[2].removeprefix("docs/"))
-        return match[1] + posixpath.relpath(target, folder) + match[3]
+        target = posixpath.normpath(posixpath.join(posixpath.dirname(name), match["target"]))
+        if target in PAGES:
+            target = PAGES[target]
+        elif target.startswith("docs/"):
+            target = target.removeprefix("docs/")
+        else:
+            return match["text"]
+        target = posixpath.relpath(target, posixpath.dirname(place) or ".")
+        return f"{match['image']}[{match['text']}]({target}{match['anchor']})"
 
-    def without(match: re.Match[str]) -> str:
-        return match[0] if _on_site(match[2]) else match[1]
-
-    text = re.sub(r"(?<!!)\[([^\]]*)\]\(([^)\s:#]+)\)", without, text)
     return _LINK.sub(link, text)
-
-
-def _on_site(target: str) -> bool:
-    return target in ROOT_PAGES or target.startswith("docs/")
 
 
 def command_page() -> str:

@@ -9,22 +9,20 @@ from pathlib import Path
 from my_plc import connect  # your fieldbus: parts() yields ids, reject(id) and accept(id) act
 
 from rdx_fast import Detector
-from rdx_fast.station import FolderReplay, HandshakeConfig, InspectionRecord, Station, StationConfig
-
-
-def tell(record: InspectionRecord) -> None:
-    print(f"part {record.part_id}: {record.result} {record.error or ''} {record.decided_ms:.1f} ms")
-
+from rdx_fast.station import FolderReplay, HandshakeConfig, Station, StationConfig
 
 bundle, frames = sys.argv[1:]
 config = StationConfig(HandshakeConfig(deadline_ms=200))
 with (
     Detector(bundle, threads=2) as detector,
     connect() as plc,
-    Station(detector, FolderReplay(Path(frames)), config, on_result=tell) as station,
+    Station(detector, FolderReplay(Path(frames)), config) as station,
 ):
+    detector.warmup()  # or the first part may be late
     for part_id in plc.parts():
-        if station.inspect(part_id).result == "OK":
+        record = station.inspect(part_id)
+        if record.result == "OK":
             plc.accept(part_id)
         else:  # NG, LATE, ERROR: not inspected is not good
             plc.reject(part_id)
+        print(f"part {part_id}: {record.result} {record.error or ''} {record.decided_ms:.1f} ms")

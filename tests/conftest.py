@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import shutil
 import subprocess
@@ -13,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 ROOT = Path(__file__).resolve().parent.parent
-# ``python -m pytest`` puts the checkout first on the path: test what is installed instead.
+# ``python -m pytest`` puts the checkout first on the path: test what is installed instead (which
+# is the checkout after an editable install).
 sys.path[:] = [p for p in sys.path if Path(p or ".").resolve() != ROOT]
 # Read by torch when it is imported: small networks train faster so, in less than a third of the
 # processor's time, and to the same weights however many cores there are.
@@ -25,16 +25,17 @@ os.environ["_TYPER_FORCE_DISABLE_TERMINAL"] = "1"
 import pytest  # noqa: E402
 
 # Where an assertion fails in these, its values are shown, as in the tests themselves.
-pytest.register_assert_rewrite("commands", "handshake_world", "scripted", "weights")
+pytest.register_assert_rewrite("support")
 
 from hypothesis import settings  # noqa: E402
-from kept import kept  # noqa: E402
-from scripted import ScriptedCamera  # noqa: E402
-from trained import export_part, train_run, write_category  # noqa: E402
 
 from rdx_fast.bundle import Bundle, open_bundle  # noqa: E402
 from rdx_fast.images import list_images, read_image  # noqa: E402
 from rdx_fast.station import HandshakeConfig, RecordConfig, StationConfig  # noqa: E402
+from support.checkout import GPU  # noqa: E402
+from support.kept import kept  # noqa: E402
+from support.scripted import ScriptedCamera  # noqa: E402
+from support.trained import export_part, train_run, write_category  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,20 +49,6 @@ settings.register_profile("ci", max_examples=100, deadline=None, derandomize=Tru
 settings.register_profile("search", max_examples=1000, deadline=None, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
-
-def _gpu() -> bool:
-    """Whether torch can use one. Where NVIDIA's driver is not, torch need not be asked."""
-    try:
-        ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return False
-    import torch
-
-    return torch.cuda.is_available()
-
-
-GPU = _gpu()
-needs_no_gpu = pytest.mark.skipif(GPU, reason="there is a GPU")
 if not GPU:
     # Read when the kernels are imported: without a GPU they are interpreted.
     os.environ["TRITON_INTERPRET"] = "1"
@@ -69,7 +56,7 @@ if not GPU:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    from scheduling import Scheduling
+    from support.scheduling import Scheduling
 
     return Scheduling(config, log)
 
@@ -164,7 +151,7 @@ def whole_bundle(exported_as: Callable[..., Bundle]) -> Bundle:
 def networks(request: pytest.FixtureRequest, store: Path, passing: Path, tmp_path: Path) -> Path:
     """A folder with the network of the test's ``method`` and ``backbone`` in every precision, see
     ``exported``. The large ones of slow tests are not kept: they are gigabytes."""
-    import exported
+    from support import exported
 
     which = (request.node.callspec.params["method"], request.node.callspec.params["backbone"])
     place = passing if request.node.get_closest_marker("slow") else store

@@ -38,7 +38,7 @@ def _line(rows: Sequence[Row]) -> str:
         lines.append((row["protocol"], rate, *counts, *times))
     stages = (f"{name}, ms" for name in names)
     header = ("protocol", "arrival of parts", "parts", "parts/s", "answers", *stages)
-    command = "python -m rdx_fast.bench.line demo/cells.rdx"
+    command = "PYTHONPATH=tests python -m rdx_fast.bench.line demo/cells.rdx"
     return markdown(header, lines) + measured(found[0], command)
 
 
@@ -49,7 +49,7 @@ def _line_faults(rows: Sequence[Row]) -> str:
         faults = " and ".join(row["faults"])
         lines.append((faults, _told(row), f"{row['recovered_s']:.2f}"))
     header = ("fault", "answers during the fault (error codes)", "s from its end to the next OK")
-    command = "python -m rdx_fast.bench.line_faults demo/cells.rdx --frames GOOD"
+    command = "PYTHONPATH=tests python -m support.line_faults demo/cells.rdx --frames GOOD"
     return markdown(header, lines) + measured(found[0], command)
 
 
@@ -63,7 +63,7 @@ def _line_fuzz(rows: Sequence[Row]) -> str:
     row = rows_of(rows, "line_fuzz", lambda row: True)[-1]
     header = ("malformed messages", "states published", "rules violated", "inspection afterwards")
     line = (row["messages"], row["states_published"], len(row["broken"]), row["then"])
-    command = "python -m rdx_fast.bench.line_fuzz demo/cells.rdx --frames GOOD"
+    command = "PYTHONPATH=tests python -m support.line_fuzz demo/cells.rdx --frames GOOD"
     return markdown(header, [line]) + measured(row, command)
 
 

@@ -12,7 +12,7 @@ import typer
 
 from rdx_fast import tables
 from rdx_fast.cli.common import JsonFlag, data, notes
-from rdx_fast.station.handshake.signals import ResultCode
+from rdx_fast.station.handshake.codes import ResultCode
 from rdx_fast.station.records.export import write_records
 from rdx_fast.station.records.store import Filter, read_records
 

@@ -16,8 +16,10 @@ from rdx_fast.station.cameras.source import (
     StillImage,
 )
 from rdx_fast.station.config import ConfigError, RecordConfig, StationConfig
+from rdx_fast.station.handshake.codes import ErrorCode, ResultCode
 from rdx_fast.station.handshake.config import HandshakeConfig
-from rdx_fast.station.handshake.signals import Controls, ErrorCode, ResultCode, Status, Verdict
+from rdx_fast.station.handshake.inspection import Inspection, Outcome
+from rdx_fast.station.handshake.signals import Controls, Status
 from rdx_fast.station.jobs import JobError, Jobs
 from rdx_fast.station.records.store import Filter, InspectionRecord, RecordError, read_records
 from rdx_fast.station.station import Station, StationError
@@ -34,9 +36,11 @@ __all__ = [
     "FolderReplay",
     "FrameSource",
     "HandshakeConfig",
+    "Inspection",
     "InspectionRecord",
     "JobError",
     "Jobs",
+    "Outcome",
     "RecordConfig",
     "RecordError",
     "ResultCode",
@@ -45,6 +49,5 @@ __all__ = [
     "StationError",
     "Status",
     "StillImage",
-    "Verdict",
     "read_records",
 ]

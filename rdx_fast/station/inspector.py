@@ -14,14 +14,25 @@ from numpy.typing import NDArray
 from rdx_fast.errors import RdxError
 from rdx_fast.station.cameras.source import BadFrameError, CameraTimeoutError, FrameSource
 from rdx_fast.station.config import StationConfig
-from rdx_fast.station.handshake.signals import ErrorCode, Finding, Verdict
+from rdx_fast.station.handshake.codes import ErrorCode, ResultCode
+from rdx_fast.station.handshake.inspection import Inspection, Outcome
 from rdx_fast.station.jobs import Job, JobError, JobSource
 
 
 @dataclass(slots=True)
-class Facts:
-    """What is known of an inspection besides its verdict. ``start`` is of the monotonic clock, the
-    others are lengths in seconds; ``stages_ms`` as in ``Result.timings_ms``."""
+class Capture:
+    """What camera and engine delivered for one inspection, as far as it went.
+
+    Attributes:
+        job: the job that it was scored by
+        start: when camera and engine were free for it, in seconds of the monotonic clock
+        grab_s: how long the camera took, in seconds
+        score_s: how long the Detector took, in seconds
+        stages_ms: the stages of that, in ms, as in ``Result.timings_ms``
+        scored: whether there is a score
+        frame: uint8 [H, W, 3] or [H, W]
+        anomaly_map: float32 [h, w], where maps are kept
+    """
 
     job: Job | None = None
     start: float | None = None
@@ -75,29 +86,30 @@ class Inspector:
             fresh._reopen, fresh._active = self._active.id, None
         return fresh
 
-    def inspect(self, part: Verdict) -> tuple[Finding, Facts]:
-        """Never raises: whatever goes wrong is the finding."""
-        facts = Facts(start=time.monotonic())
+    def inspect(self, inspection: Inspection) -> tuple[Outcome, Capture]:
+        """Never raises: whatever goes wrong is the outcome. Whether it comes in time is not looked
+        at here."""
+        capture = Capture(start=time.monotonic())
         try:
-            return self._inspect(part, facts), facts
+            return self._inspect(inspection.job, capture), capture
         except _FrameError as error:
-            return Finding(None, error=error.error, detail=str(error)), facts
+            return Outcome(ResultCode.ERROR, error.error, str(error)), capture
         except Exception as error:  # of the engine: whatever it is, the part was not inspected
             detail = f"{type(error).__name__}: {error}"
-            return Finding(None, error=ErrorCode.ENGINE, detail=detail), facts
+            return Outcome(ResultCode.ERROR, ErrorCode.ENGINE, detail), capture
 
-    def _inspect(self, part: Verdict, facts: Facts) -> Finding:
+    def _inspect(self, wanted: int, capture: Capture) -> Outcome:
         job = self._active
-        if job is None or job.id != part.job:
-            detail = self._failed.get(part.job, f"job {part.job} is not selected")
-            return Finding(None, error=ErrorCode.JOB_BROKEN, detail=detail)
-        facts.job = job
+        if job is None or job.id != wanted:
+            detail = self._failed.get(wanted, f"job {wanted} is not selected")
+            return Outcome(ResultCode.ERROR, ErrorCode.JOB_BROKEN, detail)
+        capture.job = job
         begin = time.monotonic()
         try:
             frame = self._frame()
         finally:
-            facts.grab_s = time.monotonic() - begin
-        facts.frame = frame
+            capture.grab_s = time.monotonic() - begin
+        capture.frame = frame
         begin = time.monotonic()
         config = self._config
         try:
@@ -107,16 +119,16 @@ class Inspector:
         except ValueError as error:
             raise _FrameError(ErrorCode.FRAME_BAD, f"the frame is not taken: {error}") from error
         finally:
-            facts.score_s = time.monotonic() - begin
+            capture.score_s = time.monotonic() - begin
         if len(result) != 1 or not np.isfinite(result.scores).all():
             detail = f"the engine gave scores {result.scores.tolist()} for one frame"
-            return Finding(None, error=ErrorCode.ENGINE, detail=detail)
-        facts.scored = True
-        facts.stages_ms = result.timings_ms
+            return Outcome(ResultCode.ERROR, ErrorCode.ENGINE, detail)
+        capture.scored = True
+        capture.stages_ms = result.timings_ms
         if result.anomaly_maps is not None:
-            facts.anomaly_map = result.anomaly_maps[0]
-        return Finding(
-            is_anomalous=bool(result.is_anomalous[0]),
+            capture.anomaly_map = result.anomaly_maps[0]
+        return Outcome(
+            ResultCode.NG if result.is_anomalous[0] else ResultCode.OK,
             score=float(result.scores[0]),
             area_px=int(result.areas[0]),
         )

@@ -12,19 +12,19 @@ from rdx_fast.detector import Detector
 from rdx_fast.errors import RdxError
 from rdx_fast.station.cameras.source import FrameSource
 from rdx_fast.station.config import StationConfig
+from rdx_fast.station.handshake.codes import ErrorCode
 from rdx_fast.station.handshake.handshake import Handshake
+from rdx_fast.station.handshake.inspection import Inspection
 from rdx_fast.station.handshake.signals import (
     Command,
     Controls,
-    ErrorCode,
     GiveUp,
     Inspect,
     Publish,
-    Record,
     SelectJob,
     Status,
     Taken,
-    Verdict,
+    WriteRecord,
 )
 from rdx_fast.station.inspector import Inspector
 from rdx_fast.station.jobs import JobError, JobSource, OneDetector
@@ -43,7 +43,7 @@ class StationError(RdxError):
 
 
 class Station:
-    """Answers triggers with verdicts. A context manager; every method may be called by any thread.
+    """Answers triggers. A context manager; every method may be called by any thread.
 
     ``detector``: an opened ``Detector``, which stays the caller's and is job 1, or ``Jobs``.
     ``source``: the camera; the caller closes it. ``wall_clock``: seconds since 1970, for records
@@ -124,7 +124,7 @@ class Station:
             inspection_id = self._handshake.next_id
             commands = self._handshake.trigger(part_id, deadline_ms, job, time.monotonic())
             self._do(commands)
-        if any(isinstance(c, Record) and not c.shown for c in commands):
+        if any(isinstance(c, WriteRecord) and not c.shown for c in commands):
             raise StationError(
                 f"part {part_id} has no answer: {self.config.handshake.queue} results wait to be "
                 f"acknowledged"
@@ -161,9 +161,9 @@ class Station:
                 raise StationError(
                     f"part {part_id}: no result: an earlier one waits to be acknowledged"
                 )
-            verdict = self.status.result
-            assert verdict is not None
-            record = self._recorder.record_of(verdict)
+            inspection = self.status.result
+            assert inspection is not None
+            record = self._recorder.record_of(inspection)
             self.acknowledge()
         return record
 
@@ -225,7 +225,7 @@ class Station:
                     self._show(status)
                 case Inspect() | SelectJob():
                     self._inspections.put(command)
-                case Record() | Taken():
+                case WriteRecord() | Taken():
                     self._recorder.put(command)
                 case GiveUp(inspection_id):
                     log.error("inspection hangs", extra={"inspection_id": inspection_id})
@@ -267,13 +267,13 @@ class Station:
             if isinstance(command, SelectJob):
                 self._select(inspector, command.job)
             else:
-                finding, facts = inspector.inspect(command.part)
-                inspection_id = command.part.inspection_id
+                outcome, capture = inspector.inspect(command.inspection)
+                inspection_id = command.inspection.inspection_id
                 with self._lock:
                     if inspector is self._inspector:
-                        self._recorder.remember(inspection_id, facts)
+                        self._recorder.remember(inspection_id, capture)
                         now = time.monotonic()
-                        self._do(self._handshake.finished(inspection_id, finding, now))
+                        self._do(self._handshake.finished(inspection_id, outcome, now))
 
         return Worker("inspections", handle)
 
@@ -296,9 +296,9 @@ class Station:
                 code = ErrorCode.JOB_BROKEN
                 self._do(self._handshake.job_failed(job, code, failure, now))
 
-    def _recorded(self, verdict: Verdict, succeeded: bool) -> None:
+    def _recorded(self, inspection: Inspection, succeeded: bool) -> None:
         with self._lock:
-            done = (verdict.inspection_id, verdict.revision, succeeded)
+            done = (inspection.inspection_id, inspection.revision, succeeded)
             self._do(self._handshake.recorded(*done, time.monotonic()))
 
     def _records_failing(self, failing: bool) -> None:

@@ -23,15 +23,15 @@ class Worker(Generic[T]):
         name: str,
         handle: Callable[[T], None],
         idle: Callable[[], None] | None = None,
-        most: int = 0,
+        max_waiting: int = 0,
     ) -> None:
         self._handle, self._idle = handle, idle
-        self._queue: queue.Queue[T | None] = queue.Queue(most)
+        self._queue: queue.Queue[T | None] = queue.Queue(max_waiting)
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
     def put(self, thing: T) -> bool:
-        """Whether there was room (``most`` things, 0 for any number)."""
+        """Whether there was room (for ``max_waiting`` things, 0 for any number)."""
         try:
             self._queue.put_nowait(thing)
         except queue.Full:

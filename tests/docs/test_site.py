@@ -10,7 +10,8 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+
+from support.checkout import ROOT
 
 # What a browser loads by itself. Links of <a> are followed by readers only.
 LOADED = {

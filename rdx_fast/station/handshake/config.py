@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rdx_fast.station.handshake.signals import WORD
+from rdx_fast.station.handshake.codes import WORD
 
 
 @dataclass(frozen=True, slots=True)

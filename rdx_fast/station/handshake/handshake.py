@@ -9,22 +9,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+from rdx_fast.station.handshake.codes import WORD, ErrorCode, ResultCode
 from rdx_fast.station.handshake.config import HandshakeConfig
+from rdx_fast.station.handshake.inspection import Inspection, Outcome
 from rdx_fast.station.handshake.results import Alarms, ResultQueue
 from rdx_fast.station.handshake.signals import (
-    WORD,
     Command,
     Controls,
-    ErrorCode,
-    Finding,
     GiveUp,
     Inspect,
     Publish,
-    Record,
-    ResultCode,
     SelectJob,
     Status,
-    Verdict,
+    WriteRecord,
 )
 
 
@@ -144,22 +141,22 @@ class Handshake:
         self._alarms.error = error
         return self._commands(now)
 
-    def finished(self, inspection_id: int, finding: Finding, now: float) -> list[Command]:
+    def finished(self, inspection_id: int, outcome: Outcome, now: float) -> list[Command]:
         """``Inspect`` is over. What was given up for lost, or decided already, changes nothing."""
         if self._engine_busy is not None and self._engine_busy[0] == inspection_id:
             self._engine_busy = None
-        self._results.finish(inspection_id, finding, now)
+        self._results.finish(inspection_id, outcome, now)
         return self._commands(now)
 
     def recorded(
         self, inspection_id: int, revision: int, succeeded: bool, now: float
     ) -> list[Command]:
-        """``Record`` is on disk, or could not be put there."""
+        """``WriteRecord`` is done, or could not be."""
         self._results.recorded(inspection_id, revision, succeeded)
         return self._commands(now)
 
     def records_failing(self, failing: bool, now: float) -> list[Command]:
-        """Between verdicts: rows or pictures cannot be kept, or all that waited is on disk now."""
+        """Between results: rows or pictures cannot be kept, or all that waited is on disk now."""
         if failing and not self._alarms.record_alarm:
             self._alarms.error = ErrorCode.RECORD
         self._alarms.record_alarm = failing
@@ -190,7 +187,7 @@ class Handshake:
         """Whether there will be an answer."""
         self._alarms.count("triggers")
         allowed = (deadline_ms or self.config.deadline_ms) / 1000
-        part = Verdict(
+        inspection = Inspection(
             inspection_id=self.next_id,
             part_id=part_id,
             job=self._job.wanted,
@@ -203,23 +200,18 @@ class Handshake:
             self._alarms.overrun = True
             self._alarms.error = ErrorCode.OVERRUN
             self._alarms.count("missed")
-            lost = replace(
-                part,
-                code=ResultCode.ERROR,
-                error=ErrorCode.OVERRUN,
-                detail="results were not acknowledged in time",
-                decided=now,
-            )
-            self._out.append(Record(lost, shown=False))
+            detail = "results were not acknowledged in time"
+            lost = inspection.decide(Outcome(ResultCode.ERROR, ErrorCode.OVERRUN, detail), now)
+            self._out.append(WriteRecord(lost, shown=False))
             return False
-        pending = self._results.add(part)
+        self._results.add(inspection)
         refusal = self._refusal(enabled)
         if refusal is not None:
             error, detail = refusal
-            self._results.decide(pending, ResultCode.ERROR, error, detail, now)
+            self._results.decide(inspection, Outcome(ResultCode.ERROR, error, detail), now)
         else:
-            self._engine_busy = (part.inspection_id, now)
-            self._out.append(Inspect(part))
+            self._engine_busy = (inspection.inspection_id, now)
+            self._out.append(Inspect(inspection))
         return True
 
     def _refusal(self, enabled: bool) -> tuple[ErrorCode, str] | None:
@@ -296,7 +288,7 @@ class Handshake:
             self._heartbeat = (self._heartbeat + 1) & WORD
 
     def _show_next(self, now: float) -> None:
-        """The oldest verdict, once it is recorded and the PLC has lowered its acknowledgement."""
+        """The oldest result, once it is recorded and the PLC has lowered its acknowledgement."""
         acknowledging = self._controls is not None and self._controls.ack
         if not acknowledging and self._results.bring_next(now):
             self._publish()  # the data, before they are valid

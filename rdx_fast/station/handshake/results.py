@@ -1,24 +1,14 @@
-"""The way of a verdict to the PLC: made, recorded, shown in its turn, and taken."""
+"""The way of an outcome to the PLC: decided, recorded, shown in its turn, and acknowledged."""
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
+from rdx_fast.station.handshake.codes import ErrorCode, ResultCode
 from rdx_fast.station.handshake.config import HandshakeConfig
-from rdx_fast.station.handshake.signals import (
-    Command,
-    Counts,
-    ErrorCode,
-    Finding,
-    Record,
-    ResultCode,
-    Taken,
-    Verdict,
-)
-
-_INSPECTED = (ResultCode.OK, ResultCode.NG)
+from rdx_fast.station.handshake.inspection import Inspection, Outcome
+from rdx_fast.station.handshake.signals import Command, Counts, Taken, WriteRecord
 
 
 @dataclass(slots=True)
@@ -41,86 +31,69 @@ class Alarms:
 
 
 @dataclass(slots=True)
-class Pending:
-    """A verdict that the PLC has not been shown."""
-
-    verdict: Verdict
-    recorded: bool = False
-
-    @property
-    def decided(self) -> bool:
-        return self.verdict.code is not ResultCode.NONE
-
-
-@dataclass(slots=True)
 class ResultQueue:
-    """The part of the handshake that begins with an accepted trigger. Commands are added to
-    ``out``. ``shown``: the verdict that the PLC sees, which is not to be taken before ``valid``."""
+    """Inspections from the accepted trigger to the PLC's acknowledgement. Commands are added to
+    ``out``.
+
+    Attributes:
+        config: the times and the room
+        alarms: what the PLC is told besides results
+        out: commands for the station
+        pending: inspections that the PLC has not been shown, in order, by their id
+        ready: ids of those that may be shown: on disk, or waited for too long
+        overdue: id and revision of records that were not on disk when they were shown
+        shown: the inspection that the PLC sees, which is not to be taken before ``valid``
+        valid: whether the PLC may take it
+        latency_s: from its trigger until it was shown, in seconds
+    """
 
     config: HandshakeConfig
     alarms: Alarms
     out: list[Command]
-    pending: deque[Pending] = field(default_factory=deque)
-    shown: Verdict | None = None
+    pending: dict[int, Inspection] = field(default_factory=dict)
+    ready: set[int] = field(default_factory=set)
+    overdue: set[tuple[int, int]] = field(default_factory=set)
+    shown: Inspection | None = None
     valid: bool = False
     latency_s: float = 0.0
-    overdue: set[tuple[int, int]] = field(default_factory=set)  # shown before they were on disk
 
     @property
     def room(self) -> int:
         """For how many more parts."""
         return self.config.queue - len(self.pending) - (self.shown is not None)
 
-    def add(self, part: Verdict) -> Pending:
+    def add(self, inspection: Inspection) -> None:
         """A part that will be answered."""
-        pending = Pending(part)
-        self.pending.append(pending)
-        return pending
+        self.pending[inspection.inspection_id] = inspection
 
-    def decide(
-        self, pending: Pending, code: ResultCode, error: ErrorCode, detail: str, now: float
-    ) -> None:
+    def decide(self, inspection: Inspection, outcome: Outcome, now: float) -> None:
         """Once more if it is decided already; then it is to be recorded once more too."""
-        verdict = pending.verdict
-        if code in _INSPECTED and now > verdict.deadline:
-            code, error, detail = ResultCode.LATE, ErrorCode.DEADLINE, "the deadline has passed"
-        if code is ResultCode.ERROR:
-            self.alarms.error = error
-        pending.verdict = replace(
-            verdict,
-            code=code,
-            error=error,
-            detail=detail,
-            decided=now,
-            revision=verdict.revision + 1,
-        )
-        pending.recorded = False
-        self.out.append(Record(pending.verdict))
+        self._decided(inspection.decide(outcome, now))
 
-    def finish(self, inspection_id: int, finding: Finding, now: float) -> None:
-        """Decide by what an inspection found, unless the part is decided already."""
-        for pending in self.pending:
-            if pending.verdict.inspection_id == inspection_id and not pending.decided:
-                if finding.is_anomalous is None:
-                    self.decide(pending, ResultCode.ERROR, finding.error, finding.detail, now)
-                else:
-                    pending.verdict = replace(
-                        pending.verdict, score=finding.score, area_px=finding.area_px
-                    )
-                    code = ResultCode.NG if finding.is_anomalous else ResultCode.OK
-                    self.decide(pending, code, ErrorCode.NONE, "", now)
+    def _decided(self, inspection: Inspection) -> None:
+        assert inspection.outcome is not None
+        if inspection.code is ResultCode.ERROR:
+            self.alarms.error = inspection.outcome.error
+        self.pending[inspection.inspection_id] = inspection
+        self.ready.discard(inspection.inspection_id)
+        self.out.append(WriteRecord(inspection))
+
+    def finish(self, inspection_id: int, outcome: Outcome, now: float) -> None:
+        """Decide by what the engine found, unless the part is decided already."""
+        inspection = self.pending.get(inspection_id)
+        if inspection is not None and inspection.outcome is None:
+            self.decide(inspection, outcome, now)
 
     def fail_undecided(self, error: ErrorCode, detail: str, now: float) -> None:
-        for pending in self.pending:
-            if not pending.decided:
-                self.decide(pending, ResultCode.ERROR, error, detail, now)
+        for inspection in list(self.pending.values()):
+            if inspection.outcome is None:
+                self.decide(inspection, Outcome(ResultCode.ERROR, error, detail), now)
 
     def recorded(self, inspection_id: int, revision: int, succeeded: bool) -> None:
-        """A verdict is on disk, or could not be put there: then it is shown with the alarm."""
-        for pending in self.pending:
-            verdict = pending.verdict
-            if (verdict.inspection_id, verdict.revision) == (inspection_id, revision):
-                pending.recorded = True
+        """A row is on disk, or could not be put there: then it is shown with the alarm."""
+        inspection = self.pending.get(inspection_id)
+        if inspection is not None and inspection.revision == revision:
+            self.ready.add(inspection_id)
         self.overdue.discard((inspection_id, revision))
         self.alarms.record_alarm = not succeeded
         if not succeeded:
@@ -129,38 +102,38 @@ class ResultQueue:
     def let_time_pass(self, now: float) -> None:
         """What is not made, not on disk, or not asked for by its deadline is late; what is not on
         disk long after is shown all the same, with the alarm."""
-        for pending in self.pending:
-            if now < pending.verdict.deadline:
+        for inspection_id, inspection in list(self.pending.items()):
+            if now < inspection.deadline:
                 continue
-            if not pending.decided or pending.verdict.code in _INSPECTED:
-                detail = "the deadline has passed"
-                self.decide(pending, ResultCode.LATE, ErrorCode.DEADLINE, detail, now)
-            elif not pending.recorded and now >= self._record_limit(pending):
-                pending.recorded = True
-                self.overdue.add((pending.verdict.inspection_id, pending.verdict.revision))
+            if inspection.outcome is None or inspection.outcome.inspected:
+                self._decided(inspection.miss_deadline(now))
+            elif inspection_id not in self.ready and now >= self._record_limit(inspection):
+                self.ready.add(inspection_id)
+                self.overdue.add((inspection_id, inspection.revision))
                 self.alarms.error = ErrorCode.RECORD
 
     def times(self) -> Iterator[float]:
         """When ``let_time_pass`` will have something to do."""
-        for pending in self.pending:
-            if not pending.decided or pending.verdict.code in _INSPECTED:
-                yield pending.verdict.deadline
-            elif not pending.recorded:
-                yield self._record_limit(pending)
+        for inspection_id, inspection in self.pending.items():
+            if inspection.outcome is None or inspection.outcome.inspected:
+                yield inspection.deadline
+            elif inspection_id not in self.ready:
+                yield self._record_limit(inspection)
 
     def bring_next(self, now: float) -> bool:
-        """Put the oldest verdict where the PLC sees it, not valid yet, if it is recorded and none
-        is there. Whether it was done."""
-        if self.shown is not None or not self.pending or not self.pending[0].recorded:
+        """Put the oldest inspection, if it is ready and none is there, where the PLC sees it, not
+        valid yet. Whether it was done."""
+        oldest = next(iter(self.pending), None)
+        if self.shown is not None or oldest not in self.ready:
             return False
-        verdict = self.pending.popleft().verdict
-        self.latency_s = now - verdict.triggered
-        self.shown = verdict
-        self.alarms.count("passed" if verdict.code is ResultCode.OK else "rejected")
+        self.ready.remove(oldest)
+        self.shown = self.pending.pop(oldest)
+        self.latency_s = now - self.shown.triggered
+        self.alarms.count("passed" if self.shown.code is ResultCode.OK else "rejected")
         return True
 
     def take(self, now: float) -> bool:
-        """The PLC has seen the verdict shown. Whether there was one."""
+        """The PLC has seen the result shown. Whether there was one."""
         if self.shown is None or not self.valid:
             return False
         self.alarms.count("answered")
@@ -168,6 +141,5 @@ class ResultQueue:
         self.shown, self.valid = None, False
         return True
 
-    def _record_limit(self, pending: Pending) -> float:
-        verdict = pending.verdict
-        return max(verdict.deadline, verdict.decided) + self.config.record_ms / 1000
+    def _record_limit(self, inspection: Inspection) -> float:
+        return max(inspection.deadline, inspection.decided) + self.config.record_ms / 1000

@@ -3,40 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import IntEnum
 
-WORD = 0xFFFF
-
-
-class ResultCode(IntEnum):
-    """What a part is told to be. All but OK mean reject."""
-
-    NONE = 0
-    OK = 1
-    NG = 2
-    ERROR = 3
-    LATE = 4
-
-
-class ErrorCode(IntEnum):
-    """Why a part was not inspected, or why the station raises an alarm."""
-
-    NONE = 0
-    ENGINE = 10
-    ENGINE_HUNG = 11
-    CAMERA = 20
-    CAMERA_TIMEOUT = 21
-    FRAME_BAD = 22
-    FRAME_SIZE = 23
-    FRAME_DROPPED = 24
-    JOB_UNKNOWN = 30
-    JOB_BROKEN = 31
-    LINK_LOST = 40
-    MISSED_TRIGGER = 41
-    OVERRUN = 42
-    OFFLINE = 43
-    DEADLINE = 50
-    RECORD = 60
+from rdx_fast.station.handshake.codes import ErrorCode, ResultCode
+from rdx_fast.station.handshake.inspection import Inspection, Outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,40 +22,6 @@ class Controls:
     job: int = 0
     heartbeat: int = 0
     deadline_ms: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What came of an inspection: a verdict with its ``score`` and ``area_px`` (map pixels above
-    the threshold), or an ``error``; ``detail`` says more to people."""
-
-    is_anomalous: bool | None
-    score: float = 0.0
-    area_px: int = 0
-    error: ErrorCode = ErrorCode.NONE
-    detail: str = ""
-
-    def __post_init__(self) -> None:
-        if (self.is_anomalous is None) != (self.error is not ErrorCode.NONE):
-            raise ValueError("a finding has a verdict or an error, and not both")
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """The answer to one trigger. Times are those of the inputs; ``revision`` counts its changes."""
-
-    inspection_id: int
-    part_id: int
-    job: int
-    triggered: float
-    deadline: float
-    code: ResultCode = ResultCode.NONE
-    error: ErrorCode = ErrorCode.NONE
-    detail: str = ""
-    score: float = 0.0
-    area_px: int = 0
-    decided: float = 0.0
-    revision: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,12 +51,17 @@ class Status:
     link_lost: bool = False
     record_alarm: bool = False
     error: ErrorCode = ErrorCode.NONE
-    result: Verdict | None = None
+    result: Inspection | None = None
     latency_s: float = 0.0
     heartbeat: int = 0
     active_job: int = 0
     waiting: int = 0
     counts: Counts = Counts()
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """Of the result shown."""
+        return None if self.result is None else self.result.outcome
 
     @property
     def ok(self) -> bool:
@@ -136,7 +76,7 @@ class Status:
 class Inspect:
     """Take a picture and score it; answer with ``Handshake.finished``."""
 
-    part: Verdict
+    inspection: Inspection
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,11 +95,11 @@ class GiveUp:
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
-    """Put on disk, in place of an earlier revision; answer with ``recorded``. A verdict that the
-    PLC was never shown (overrun) wants no answer: its ``shown`` is false."""
+class WriteRecord:
+    """Put on disk, in place of an earlier revision; answer with ``recorded``. An inspection
+    that the PLC is never shown (overrun) wants no answer: its ``shown`` is false."""
 
-    verdict: Verdict
+    inspection: Inspection
     shown: bool = True
 
 
@@ -174,8 +114,8 @@ class Publish:
 class Taken:
     """The PLC has acknowledged a result."""
 
-    verdict: Verdict
+    inspection: Inspection
     after_s: float
 
 
-Command = Inspect | SelectJob | GiveUp | Record | Publish | Taken
+Command = Inspect | SelectJob | GiveUp | WriteRecord | Publish | Taken

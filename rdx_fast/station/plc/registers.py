@@ -6,7 +6,8 @@ import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from rdx_fast.station.handshake.signals import WORD, Controls, ErrorCode, ResultCode, Status
+from rdx_fast.station.handshake.codes import WORD, ErrorCode, ResultCode
+from rdx_fast.station.handshake.signals import Controls, Status
 
 PLC_START, PLC_COUNT = 0, 10
 STATION_START, STATION_COUNT = 16, 16
@@ -78,20 +79,20 @@ MAP: tuple[Register, ...] = (
         "id of the part that the result is of",
         lambda s: (s.result.part_id if s.result else 0,),
     ),
-    Register(18, "result", "uint16", _RESULTS, lambda s: (s.result.code if s.result else 0,)),
+    Register(18, "result", "uint16", _RESULTS, lambda s: (s.outcome.code if s.outcome else 0,)),
     Register(
         19,
         "score",
         "float32",
         "anomaly score; high word first",
-        lambda s: _float32(s.result.score if s.result else 0.0),
+        lambda s: _float32(s.outcome.score if s.outcome else 0.0),
     ),
     Register(
         21,
         "defect_area",
         "uint16",
         "map pixels above the threshold; 65535 at most",
-        lambda s: (min(s.result.area_px, WORD) if s.result else 0,),
+        lambda s: (min(s.outcome.area_px, WORD) if s.outcome else 0,),
     ),
     Register(
         22,
@@ -105,7 +106,7 @@ MAP: tuple[Register, ...] = (
         "error",
         "uint16",
         "why the part was not inspected",
-        lambda s: (s.result.error if s.result else 0,),
+        lambda s: (s.outcome.error if s.outcome else 0,),
     ),
     Register(24, "heartbeat", "uint16", "changes while the station runs", lambda s: (s.heartbeat,)),
     Register(25, "active_job", "uint16", "job in use", lambda s: (s.active_job & WORD,)),

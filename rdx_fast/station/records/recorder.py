@@ -1,4 +1,4 @@
-"""What becomes of verdicts and frames: rows and pictures on disk, each by a thread of its own."""
+"""Rows and pictures of inspections on disk, each by a thread of its own."""
 
 from __future__ import annotations
 
@@ -12,15 +12,17 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from rdx_fast.station.config import RecordConfig
-from rdx_fast.station.handshake.signals import Record, ResultCode, Taken, Verdict
-from rdx_fast.station.inspector import Facts
+from rdx_fast.station.handshake.codes import ResultCode
+from rdx_fast.station.handshake.inspection import Inspection
+from rdx_fast.station.handshake.signals import Taken, WriteRecord
+from rdx_fast.station.inspector import Capture
 from rdx_fast.station.records.pictures import PictureStore
 from rdx_fast.station.records.store import InspectionRecord, RecordError, RecordWriter
 from rdx_fast.station.worker import Worker
 
 log = logging.getLogger(__name__)
 
-# Inspections whose facts are remembered: more than can be on their way to the PLC.
+# Inspections whose captures are remembered: more than can be on their way to the PLC.
 _REMEMBERED = 256
 _PICTURES_WAITING = 32
 _AGAIN_S = 1.0
@@ -43,7 +45,7 @@ class Recorder:
         self,
         config: RecordConfig | None,
         wall_clock: Callable[[], float],
-        recorded: Callable[[Verdict, bool], None],
+        recorded: Callable[[Inspection, bool], None],
         failing: Callable[[bool], None],
     ) -> None:
         self._wall_clock, self._recorded, self._tell = wall_clock, recorded, failing
@@ -52,13 +54,15 @@ class Recorder:
         if config is not None and config.pictures_mb > 0:
             self._pictures = PictureStore(config.pictures, config.pictures_mb)
         self.next_id = 1 if self._writer is None else self._writer.next_id
-        self._facts: OrderedDict[int, Facts] = OrderedDict()
+        self._captures: OrderedDict[int, Capture] = OrderedDict()
         self._failing: set[str] = set()  # of rows and pictures
         self._stopping = threading.Event()
 
     def start(self) -> None:
-        self._rows = Worker[Record | Taken | _Kept]("records", self._handle, self._idle)
-        self._photos = Worker[tuple[Verdict, Facts]]("pictures", self._keep, most=_PICTURES_WAITING)
+        self._rows = Worker[WriteRecord | Taken | _Kept]("records", self._handle, self._idle)
+        self._photos = Worker[tuple[Inspection, Capture]](
+            "pictures", self._keep, max_waiting=_PICTURES_WAITING
+        )
 
     def stop(self) -> None:
         """Write what there is, and close."""
@@ -69,74 +73,76 @@ class Recorder:
         if self._writer is not None:
             self._writer.close()
 
-    def put(self, command: Record | Taken) -> None:
-        """Record a verdict, or that it was taken."""
+    def put(self, command: WriteRecord | Taken) -> None:
+        """Write a row, or that its result was acknowledged."""
         self._rows.put(command)
 
-    def remember(self, inspection_id: int, facts: Facts) -> None:
-        """What is known of an inspection, before its verdict is recorded."""
-        self._facts[inspection_id] = facts
-        if len(self._facts) > _REMEMBERED:
-            self._facts.popitem(last=False)
+    def remember(self, inspection_id: int, capture: Capture) -> None:
+        """What was captured for an inspection, before its outcome is recorded."""
+        self._captures[inspection_id] = capture
+        if len(self._captures) > _REMEMBERED:
+            self._captures.popitem(last=False)
 
-    def record_of(self, verdict: Verdict) -> InspectionRecord:
-        """The row of a verdict."""
-        facts = self._facts.get(verdict.inspection_id) or Facts()
-        job, stages, scored = facts.job, facts.stages_ms, facts.scored
+    def record_of(self, inspection: Inspection) -> InspectionRecord:
+        """The row of a decided inspection."""
+        outcome = inspection.outcome
+        assert outcome is not None
+        capture = self._captures.get(inspection.inspection_id) or Capture()
+        job, stages, scored = capture.job, capture.stages_ms, capture.scored
         # The wall clock may be set at any time: only the present is asked of it.
-        triggered = self._wall_clock() - (time.monotonic() - verdict.triggered)
+        triggered = self._wall_clock() - (time.monotonic() - inspection.triggered)
         return InspectionRecord(
-            inspection_id=verdict.inspection_id,
-            part_id=verdict.part_id,
-            job=verdict.job,
+            inspection_id=inspection.inspection_id,
+            part_id=inspection.part_id,
+            job=inspection.job,
             bundle=job.name if job else None,
             bundle_sha256=job.bundle_sha256 if job else None,
             triggered_at=datetime.fromtimestamp(triggered, UTC).isoformat(timespec="microseconds"),
-            deadline_ms=1000 * (verdict.deadline - verdict.triggered),
-            result=verdict.code.name,
-            error=verdict.error.name if verdict.error else None,
-            detail=verdict.detail or None,
-            score=verdict.score if scored else None,
+            deadline_ms=1000 * (inspection.deadline - inspection.triggered),
+            result=outcome.code.name,
+            error=outcome.error.name if outcome.error else None,
+            detail=outcome.detail or None,
+            score=outcome.score if scored else None,
             threshold=job.detector.threshold.value if job else None,
-            area_px=verdict.area_px if scored else None,
-            start_ms=_ms(facts.start and facts.start - verdict.triggered),
-            grab_ms=_ms(facts.grab_s),
+            area_px=outcome.area_px if scored else None,
+            start_ms=_ms(capture.start and capture.start - inspection.triggered),
+            grab_ms=_ms(capture.grab_s),
             preprocess_ms=stages.get("preprocess"),
             network_ms=stages.get("network"),
             postprocess_ms=stages.get("postprocess"),
-            score_ms=_ms(facts.score_s),
-            decided_ms=1000 * (verdict.decided - verdict.triggered),
+            score_ms=_ms(capture.score_s),
+            decided_ms=1000 * (inspection.decided - inspection.triggered),
             executed=job.detector.engine.execution.executed if job else None,
         )
 
     # In the thread of the rows
 
-    def _handle(self, command: Record | Taken | _Kept) -> None:
+    def _handle(self, command: WriteRecord | Taken | _Kept) -> None:
         match command:
-            case Record(verdict):
-                self._record(verdict)
-            case Taken(verdict, after_s):
-                self._note(verdict.inspection_id, "taken_ms", 1000 * after_s)
-                self._facts.pop(verdict.inspection_id, None)
+            case WriteRecord(inspection):
+                self._record(inspection)
+            case Taken(inspection, after_s):
+                self._note(inspection.inspection_id, "taken_ms", 1000 * after_s)
+                self._captures.pop(inspection.inspection_id, None)
             case _Kept(inspection_id, name):
                 self._note(inspection_id, "picture", name)
 
-    def _record(self, verdict: Verdict) -> None:
+    def _record(self, inspection: Inspection) -> None:
         if self._writer is not None:
             with self._reporting_rows():
-                self._writer.write(self.record_of(verdict))
+                self._writer.write(self.record_of(inspection))
         now = time.monotonic()
-        self._recorded(verdict, not self._failing)
-        self._note(verdict.inspection_id, "recorded_ms", 1000 * (now - verdict.triggered))
-        facts = self._facts.get(verdict.inspection_id)
+        self._recorded(inspection, not self._failing)
+        self._note(inspection.inspection_id, "recorded_ms", 1000 * (now - inspection.triggered))
+        capture = self._captures.get(inspection.inspection_id)
         if (
             self._pictures is not None
-            and verdict.code is not ResultCode.OK
-            and facts is not None
-            and facts.frame is not None
-            and not self._photos.put((verdict, facts))
+            and inspection.code is not ResultCode.OK
+            and capture is not None
+            and capture.frame is not None
+            and not self._photos.put((inspection, capture))
         ):
-            self._lose(verdict)
+            self._lose(inspection)
 
     def _note(self, inspection_id: int, column: str, value: float | str) -> None:
         if self._writer is not None:
@@ -167,19 +173,19 @@ class Recorder:
             self._failing.discard(what)
             log.info("%s work again", what)
 
-    def _lose(self, verdict: Verdict) -> None:
-        log.warning("picture lost", extra={"inspection_id": verdict.inspection_id})
+    def _lose(self, inspection: Inspection) -> None:
+        log.warning("picture lost", extra={"inspection_id": inspection.inspection_id})
 
     # In the thread of the pictures
 
-    def _keep(self, rejected: tuple[Verdict, Facts]) -> None:
-        verdict, facts = rejected
+    def _keep(self, rejected: tuple[Inspection, Capture]) -> None:
+        inspection, capture = rejected
         assert self._pictures is not None
-        assert facts.frame is not None
-        assert facts.job is not None
-        threshold = facts.job.detector.threshold.value
+        assert capture.frame is not None
+        assert capture.job is not None
+        threshold = capture.job.detector.threshold.value
         taken = datetime.fromtimestamp(self._wall_clock(), UTC)
-        picture = (verdict.inspection_id, taken, facts.frame, facts.anomaly_map, threshold)
+        picture = (inspection.inspection_id, taken, capture.frame, capture.anomaly_map, threshold)
         while True:
             try:
                 name = self._pictures.keep(*picture)
@@ -188,10 +194,10 @@ class Recorder:
                 self._report("pictures", str(error))
                 self._tell(True)
                 if self._stopping.wait(_AGAIN_S):
-                    self._lose(verdict)
+                    self._lose(inspection)
                     return
         self._report("pictures", None)
-        self._rows.put(_Kept(verdict.inspection_id, name))
+        self._rows.put(_Kept(inspection.inspection_id, name))
 
 
 def _ms(seconds: float | None) -> float | None:

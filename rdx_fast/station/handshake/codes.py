@@ -1,0 +1,38 @@
+"""The codes of results and errors, as PLC and records have them."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+WORD = 0xFFFF
+
+
+class ResultCode(IntEnum):
+    """What a part is told to be. All but OK mean reject."""
+
+    NONE = 0
+    OK = 1
+    NG = 2
+    ERROR = 3
+    LATE = 4
+
+
+class ErrorCode(IntEnum):
+    """Why a part was not inspected, or why the station raises an alarm."""
+
+    NONE = 0
+    ENGINE = 10
+    ENGINE_HUNG = 11
+    CAMERA = 20
+    CAMERA_TIMEOUT = 21
+    FRAME_BAD = 22
+    FRAME_SIZE = 23
+    FRAME_DROPPED = 24
+    JOB_UNKNOWN = 30
+    JOB_BROKEN = 31
+    LINK_LOST = 40
+    MISSED_TRIGGER = 41
+    OVERRUN = 42
+    OFFLINE = 43
+    DEADLINE = 50
+    RECORD = 60

@@ -1,0 +1,265 @@
+"""The command line, as a user runs it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+import json
+import shutil
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from rdx_fast.bundle import Bundle, open_bundle
+from rdx_fast.cli import app
+from rdx_fast.images import list_images
+from rdx_fast.kernels.native import ISAS
+from support.checkout import GPU, needs_no_gpu
+from support.commands import run, start, unboxed
+
+
+def test_from_good_parts_to_scores(parts: Path, tmp_path: Path) -> None:
+    options = ["--backbone", "efficientnet_lite0", "--image-size", "64", "64", "--batch", "8"]
+    trained = tmp_path / "run"
+    part = tmp_path / "part.rdx"
+    options += ["--epochs", "6", "--holdout", "0.25"]
+    done = start("train", parts, trained, *options, "--max-minutes", 0, "--resume")
+    assert "starts from the beginning" in done.stderr
+    assert "with --resume goes on from here" in done.stderr
+    assert "pass --resume" in run("train", parts, trained, *options, code=2).stderr
+    done = run("train", parts, trained, *options, "--resume")
+    assert "trained 18 batches (6 whole epochs) of " in done.stderr
+    assert "loss" in done.stderr
+    done = run("export", trained, part)
+    assert "threshold" in done.stdout
+    assert "give at least 49" in done.stderr
+    assert open_bundle(part).manifest.executions[0].threshold.good_images == 6
+    result = json.loads(run("evaluate", part, parts, "--json").stdout)
+    assert result["overall"]["image_auroc"] > 0.9
+    assert "AUROC" in run("evaluate", part, parts).stdout
+
+
+@pytest.mark.slow
+def test_methods_against_each_other(parts: Path, tmp_path: Path) -> None:
+    options = ["--backbone", "efficientnet_lite0", "--image-size", "64", "64", "--batch", "8"]
+    options += ["--epochs", "6", "--seeds", 2, "--oracle-epoch", "--textures", parts / "test"]
+    methods = ["--method", "rd4ad", "--method", "rd-expert:plain"]
+    output = tmp_path / "protocol"
+    done = run("experiment", parts, output, *methods, *options)
+    last, oracle = done.stdout.split("CHOSEN ON THE TEST SET")
+    assert "last epoch, 2 seeds" in last
+    assert "rd-expert:plain" in last
+    assert "±" in oracle
+    for method, seed in itertools.product(("rd4ad", "rd-expert:plain"), (111, 112)):
+        for step in (1, 18):
+            assert f"{method}, seed {seed}: training, step {step} of 18, epoch" in done.stderr
+    result = json.loads((output / "protocol.json").read_text())
+    assert [(r["method"], r["seed"]) for r in result["runs"]] == [
+        (method, seed) for seed in (111, 112) for method in ("rd4ad", "rd-expert:plain")
+    ]
+    for line in result["runs"]:
+        best = line["oracle_epoch"]["figures"]["image_auroc"]
+        assert best >= line["figures"]["image_auroc"] > 0.8
+        assert line["oracle_epoch"]["candidates"] == 2
+        assert (line["steps"], line["epochs"]) == (18, 6)
+    # What is finished is not repeated, and not taken for another recipe's.
+    before = {p: p.stat().st_mtime_ns for p in output.glob("*/result.json")}
+    assert len(before) == 4
+    again = run("experiment", parts, output, *methods, *options, "--json")
+    assert json.loads(again.stdout) == result
+    assert before == {p: p.stat().st_mtime_ns for p in output.glob("*/result.json")}
+    refused = run("experiment", parts, output, *methods, *options, "--batch", 4, code=2)
+    assert "batch: 8 before, 4 now" in refused.stderr
+    refused = run("experiment", parts, output, *methods, *options, "--max-minutes", 1, code=2)
+    assert "max_minutes: None before, 1.0 now" in refused.stderr
+
+    bundles = [output / f"{m}-seed111" / "part.rdx" for m in ("rd4ad", "rd-expert-plain")]
+    done = run("evaluate", "--compare", *bundles, parts)
+    assert "95% interval" in done.stdout
+    assert "rd-expert:plain" in done.stdout  # the bundles' names, for both files are part.rdx
+    compared = json.loads(run("evaluate", "--compare", *bundles, parts, "--json").stdout)
+    assert compared["bundles"].keys() == {str(path) for path in bundles}
+    (difference,) = compared["differences"]  # the parts have no masks
+    assert (difference["figure"], difference["name"]) == ("image AUROC", "rd-expert:plain")
+    assert difference["low"] <= difference["difference"] <= difference["high"]
+
+
+def test_train_by_expert(parts: Path, tmp_path: Path) -> None:
+    options = ["--method", "rd-expert", "--backbone", "efficientnet_lite0"]
+    options += ["--image-size", "64", "64", "--batch", "8", "--iterations", "4"]
+    done = run("train", parts, tmp_path / "run", *options, "--holdout", "0.25")
+    assert "trained 4 batches" in done.stderr
+    assert "loss: teacher" in done.stderr
+    assert "waiting for data" in done.stderr
+    exported = run("export", tmp_path / "run", tmp_path / "part.rdx", "--precision", "fp32")
+    assert "rd-expert" in exported.stdout
+    run("preview", parts, tmp_path / "look.png", "--image-size", "64", "64", "--count", 3)
+    assert np.asarray(Image.open(tmp_path / "look.png")).shape == (192, 192, 3)
+
+
+def test_import(parts: Path, tmp_path: Path) -> None:
+    import torch
+
+    from rdx_fast.models import RD4AD
+
+    network = RD4AD("resnet18")
+    published = {"encoder": network.teacher, "bn": network.bottleneck, "decoder": network.student}
+    torch.save(published["encoder"].state_dict(), tmp_path / "resnet18.pth")
+    rest = {part: published[part].state_dict() for part in ("bn", "decoder")}
+    torch.save(rest, tmp_path / "res18_part.pth")
+    options = ["--backbone", "resnet18", "--image-size", "64", "64"]
+    files = [tmp_path / "res18_part.pth", tmp_path / "resnet18.pth"]
+    assert "--good FOLDER" in run("import", *files, tmp_path / "run", *options).stderr
+    options = ["--good", parts / "calibration", "--precision", "fp32"]
+    done = run("export", tmp_path / "run", tmp_path / "a.rdx", *options)
+    assert "res18_part.pth" in done.stdout
+    wrong = run("import", *files, tmp_path / "b", "--backbone", "resnet34", code=2)
+    assert "missing:\n  encoder.layer1.2.conv1.weight" in wrong.stderr
+
+
+def test_score_goes_on_after_a_bad_image(bundle: Bundle, parts: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "mixed"
+    shutil.copytree(parts / "test", folder)
+    (folder / "good" / "broken.png").write_bytes(b"\x89PNG broken")
+    output, overlays = tmp_path / "rows.csv", tmp_path / "overlays"
+    done = start("score", bundle.path, folder, "--output", output, "--overlays", overlays, code=1)
+    assert "broken.png" in done.stderr
+    rows = list(csv.DictReader(output.open()))
+    assert len(rows) == 17
+    by_name = {Path(r["path"]).relative_to(folder).as_posix(): r for r in rows}
+    broken = by_name["good/broken.png"]
+    assert (broken["verdict"], broken["score"]) == ("ERROR", "")
+    assert broken["error"]
+    for name, row in by_name.items():
+        if name != "good/broken.png":
+            assert row["verdict"] == (
+                "NG" if float(row["score"]) > float(row["threshold"]) else "OK"
+            )
+    assert {r["verdict"] for n, r in by_name.items() if n.startswith("notch")} == {"NG"}
+    pictures = {p.relative_to(overlays).as_posix() for p in list_images(overlays)}
+    assert pictures == by_name.keys() - {"good/broken.png"}
+    assert np.asarray(Image.open(overlays / "notch" / "000.png")).shape == (80, 224, 3)
+
+
+def test_score_prints_rows_of_files_and_patterns(bundle: Bundle, parts: Path) -> None:
+    notch = parts / "test" / "notch"
+    done = run("score", bundle.path, notch / "000.png", notch / "*.png", "--json")
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [r["path"] for r in rows] == [str(p) for p in list_images(notch)]
+    assert {r["executed"] for r in rows} == {"fp32"}
+    done = run("score", bundle.path, notch / "000.png", "--output", "rows.xlsx", code=2)
+    assert "rows are written as .csv or .jsonl" in unboxed(done.stderr)
+    done = run("score", bundle.path, notch / "000.png", notch / "none.png", code=1)
+    rows = list(csv.DictReader(io.StringIO(done.stdout)))
+    assert [r["verdict"] for r in rows] == ["NG", "ERROR"]
+    assert rows[1]["error"] == "no such file"
+
+
+def test_inspect(bundle: Bundle, tmp_path: Path) -> None:
+    assert json.loads(run("info", bundle.path, "--json").stdout)["format"] == 2
+    assert "efficientnet_lite0" in run("info", bundle.path).stdout
+    assert "no such bundle" in start("inspect", tmp_path / "none", code=2).stderr
+
+
+@pytest.mark.slow
+def test_plan(bundle: Bundle, kernels: Path, tmp_path: Path) -> None:
+    path = tmp_path / "part.rdx"
+    shutil.copytree(bundle.path, path)
+    (path / "kernels").symlink_to(kernels)
+    done = run("plan", path, "--compute-capability", 8.6, "--max-batch", 8)
+    (plan,) = (path / "plans").glob("*.plan")
+    told = unboxed(done.stderr)
+    assert plan.name in told.replace(" ", "")
+    assert f"kernels: {path / 'kernels'}" in told
+    again = run("plan", path, "--compute-capability", 8.6, "--max-batch", 8)
+    assert plan.name in again.stderr
+    assert len(list((path / "plans").glob("*.plan"))) == 1
+    assert "wanted one such as 8.6" in unboxed(
+        run("plan", path, "--compute-capability", "sm86", code=2).stderr
+    )
+    assert "smallest, usual and largest" in unboxed(
+        run("plan", path, "--usual-batch", 9, "--max-batch", 8, code=2).stderr
+    )
+    done = run("export", path, path, "--compute-capability", 8.6, code=2)
+    assert "is for --tensorrt" in unboxed(done.stderr)
+
+
+@needs_no_gpu
+def test_a_gpu_that_is_not_there(bundle: Bundle, parts: Path) -> None:
+    for backend in ("tensorrt", "torch"):
+        done = run("score", bundle.path, parts / "test" / "good", "--backend", backend, code=2)
+        assert "backend='openvino'" in unboxed(done.stderr)
+        assert not done.stdout
+
+
+def test_former_names(bundle: Bundle) -> None:
+    assert run("inspect", bundle.path).stdout == run("info", bundle.path).stdout
+    run("protocol", "--help")
+    shown = {c.name or c.callback.__name__ for c in app.registered_commands if not c.hidden}
+    assert {"info", "experiment", "import"} <= shown
+    assert not {"inspect", "protocol"} & shown
+
+
+def test_version() -> None:
+    assert run("--version").stdout == f"rdx_fast {version('rdx_fast')}\n"
+
+
+def test_doctor() -> None:
+    found = {f["part"]: f for f in json.loads(run("doctor", "--json").stdout)}
+    assert found["C++ kernels"]["present"] == bool(ISAS)
+    assert found["torch"]["present"]
+    assert "fp32" in found["OpenVINO"]["found"]
+    assert found["NVIDIA GPU"]["present"] == GPU
+    assert found["TensorRT"]["present"]
+    assert "rdx-fast plan" in found["GPU kernels"]["advice"]
+    assert "CPU" in run("doctor").stdout
+    missing = run("doctor", "missing.rdx", code=1)
+    assert "CPU" in missing.stdout
+    assert "no such bundle" in missing.stdout
+
+
+def test_wrong_use(bundle: Bundle, parts: Path, tmp_path: Path) -> None:
+    done = run("train", parts, tmp_path / "run", "--image-size", 100, 100, code=2)
+    assert "multiples of 32" in unboxed(done.stderr)
+    assert "is not a folder" in run("train", tmp_path / "none", tmp_path / "r", code=2).stderr
+    assert "no checkpoint" in run("export", tmp_path, tmp_path / "a.rdx", code=2).stderr
+    assert "a test set wants 'good'" in run("evaluate", bundle.path, tmp_path, code=2).stderr
+    done = run("evaluate", bundle.path, bundle.path, parts, code=2)
+    assert "compared with --compare" in unboxed(done.stderr)
+    done = run("train", parts, tmp_path / "r", "--textures", parts, code=2)
+    assert "which rd4ad does not make" in unboxed(done.stderr)
+    shown = run("--help").stdout
+    for command in (
+        *("train", "import", "export", "score", "evaluate", "experiment"),
+        *("info", "doctor", "preview", "demo", "plan"),
+    ):
+        assert command in shown
+
+
+@pytest.mark.parametrize("package", ["torch"])
+def test_missing_part_says_how_to_get_it(package: str, parts: Path, tmp_path: Path) -> None:
+    # Stands for an installation without the extra: the import system finds no such package.
+    code = f"""
+import sys
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == {package!r}:
+            raise ModuleNotFoundError("No module named " + repr(name), name=name)
+sys.meta_path.insert(0, Absent())
+from rdx_fast.cli import main
+main()
+"""
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code, "train", str(parts), str(tmp_path / "run")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert '".[train]"' in done.stderr

@@ -1,0 +1,231 @@
+"""Plans are real ones, built by TensorRT for RTX with no GPU; to load one takes a GPU."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from rdx_fast import Detector, open_engine
+from rdx_fast.bundle import Bundle
+from rdx_fast.engines import GpuOptions
+from rdx_fast.engines.tensorrt.api import Api, Log, load_api
+from rdx_fast.engines.tensorrt.build import parse, plan_key, prepare_plan, timings_file
+from rdx_fast.engines.tensorrt.engine import io_shapes
+from rdx_fast.engines.tensorrt.plan import PlanKey, Target, load_plan, save_plan
+from rdx_fast.errors import DeviceMemoryError, EngineError, NoDriverError, PlanError
+from support import exported
+from support.checkout import needs_no_gpu
+
+AMPERE = 86
+
+
+@pytest.fixture(scope="module")
+def api() -> Api:
+    found = load_api()
+    if not found.rtx:
+        pytest.skip("plans for GPUs that are not here are built by TensorRT for RTX alone")
+    return found
+
+
+@pytest.fixture
+def bundle_copy(bundle: Bundle, tmp_path: Path) -> Bundle:
+    path = tmp_path / "part.rdx"
+    shutil.copytree(bundle.path, path)
+    return Bundle(path, bundle.manifest)
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+@pytest.mark.parametrize(("method", "backbone"), exported.NETWORKS)
+def test_plans_of_all_networks(
+    method: str, backbone: str, precision: str, networks: Path, bundle: Bundle, api: Api
+) -> None:
+    given = exported.as_bundle(networks, method, backbone, precision, bundle.manifest)
+    file = given.network("fp16" if precision == "fp16" else "int8_symmetric")
+    trt = api.module
+    log = Log(trt)
+    network, _parser = parse(file, api, log, trt.Builder(log.logger))
+    tensors = [network.get_input(i) for i in range(network.num_inputs)]
+    tensors += [network.get_output(i) for i in range(network.num_outputs)]
+    wanted = io_shapes(given.manifest)
+    assert {t.name: tuple(t.shape) for t in tensors} == wanted
+    assert all(shape[0] == -1 for shape in wanted.values())
+    half = precision == "fp16"
+    assert {t.dtype for t in tensors} == {trt.DataType.HALF if half else trt.DataType.FLOAT}
+    layers = [network.get_layer(i) for i in range(network.num_layers)]
+    assert precision == "fp16" or any(layer.type == trt.LayerType.QUANTIZE for layer in layers)
+
+    options = GpuOptions(batches=(1, 4, 32))
+    path = prepare_plan(given, options, AMPERE)
+    key = plan_key(file, given, Target.of_capability(AMPERE), api, options)
+    plan = load_plan(path, key)
+    assert plan is not None
+    assert len(plan) > sum(w.nbytes for w in weights(file)) / 2
+    for name in wanted:
+        assert name.encode() in plan
+    path.unlink()
+
+
+def weights(file: Path) -> Iterator[np.ndarray]:
+    for constant in onnx.load(file).graph.initializer:
+        yield numpy_helper.to_array(constant)
+
+
+def test_a_plan_is_built_once(bundle_copy: Bundle, api: Api) -> None:
+    seen: list[tuple[str, int, int]] = []
+    path = prepare_plan(bundle_copy, None, AMPERE, lambda *step: seen.append(step))
+    assert path.parent == bundle_copy.path / "plans"
+    assert seen[-1][1] == seen[-1][2] > 0
+    assert all(0 <= done <= steps for _, done, steps in seen)
+    log = path.with_suffix(".log").read_text()
+    assert str(bundle_copy.network("fp32")) in log
+    assert "Engine generation completed" in log
+    assert {file.suffix for file in path.parent.iterdir()} == {".plan", ".log"}
+    before = path.stat()
+    assert before.st_mode & 0o777 == 0o644  # whoever runs the line may read what another built
+    seen.clear()
+    assert prepare_plan(bundle_copy, None, AMPERE, lambda *step: seen.append(step)) == path
+    assert not seen
+    assert path.stat().st_mtime_ns == before.st_mtime_ns
+    assert Detector(bundle_copy.path, "openvino").manifest == bundle_copy.manifest
+
+
+KEY = PlanKey(
+    "ab" * 32, "tensorrt 11.4.0", "NVIDIA H200", "580.65, CUDA 13.0", 90, (1, 1, 32), 4096
+)
+OTHERS = {
+    "network": "cd" * 32,
+    "runtime": "tensorrt 10.16.1",
+    "gpu": "NVIDIA L4",
+    "driver": "570.12, CUDA 12.8",
+    "compute_capability": 89,
+    "batches": (1, 1, 16),
+    "workspace_mb": 1024,
+}
+
+
+def test_a_plan_of_another_key_is_never_loaded(tmp_path: Path) -> None:
+    assert OTHERS.keys() == {field.name for field in fields(PlanKey)}
+    (tmp_path / "plans").mkdir()
+    files = {KEY.file(tmp_path)}
+    save_plan(KEY.file(tmp_path), KEY, b"plan")
+    assert load_plan(KEY.file(tmp_path), KEY) == b"plan"
+    for name, value in OTHERS.items():
+        other = replace(KEY, **{name: value})
+        files.add(other.file(tmp_path))
+        assert load_plan(other.file(tmp_path), other) is None
+        # Not even under its name.
+        shutil.copy(KEY.file(tmp_path), other.file(tmp_path))
+        assert load_plan(other.file(tmp_path), other) is None
+    assert len(files) == 1 + len(OTHERS)
+
+
+def test_measurements_are_kept_for_one_gpu_and_driver(tmp_path: Path) -> None:
+    names = {
+        timings_file(replace(KEY, **{name: value}), tmp_path) for name, value in OTHERS.items()
+    }
+    # Networks, batches and workspaces share what was measured.
+    assert len(names | {timings_file(KEY, tmp_path)}) == 5
+    assert timings_file(KEY, tmp_path).name == (
+        "tensorrt_11.4.0-NVIDIA_H200-580.65__CUDA_13.0-90.timings"
+    )
+
+
+@pytest.mark.parametrize("harm", ["flipped", "cut", "empty", "header", "longer"])
+def test_a_corrupt_plan_is_built_again(bundle_copy: Bundle, api: Api, harm: str) -> None:
+    path = prepare_plan(bundle_copy, None, AMPERE)
+    key = plan_key(
+        bundle_copy.network("fp32"), bundle_copy, Target.of_capability(AMPERE), api, GpuOptions()
+    )
+    whole = path.read_bytes()
+    assert load_plan(path, key) is not None
+    middle = len(whole) // 2
+    path.write_bytes(
+        {
+            "flipped": whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :],
+            "cut": whole[:-1],
+            "empty": b"",
+            "header": whole.replace(b'"bytes"', b'"butes"', 1),
+            "longer": whole + b"x",
+        }[harm]
+    )
+    assert load_plan(path, key) is None
+    assert prepare_plan(bundle_copy, None, AMPERE) == path
+    assert load_plan(path, key) is not None
+
+
+def test_what_cannot_be_built(bundle_copy: Bundle, api: Api, bundle: Bundle) -> None:
+    with pytest.raises(PlanError, match=r"capability 9\.0 \(it does for 75, .*backend='torch'"):
+        prepare_plan(bundle_copy, None, 90)
+    (bundle_copy.path / "plans").write_text("in the way")
+    with pytest.raises(PlanError, match=r"plans are kept in .* cannot be written to"):
+        prepare_plan(bundle_copy, None, AMPERE)
+    (bundle_copy.path / "plans").unlink()
+    bundle_copy.network("fp32").write_bytes(b"no network")
+    with pytest.raises(PlanError, match=r"cannot read .*network_fp32\.onnx"):
+        prepare_plan(bundle_copy, None, AMPERE)
+
+
+def test_an_int8_bundle_wants_its_symmetric_twin(
+    exported_as: Callable[..., Bundle], api: Api
+) -> None:
+    whole = exported_as("int8")
+    kept = tuple(e for e in whole.manifest.executions if e.stored == "int8")
+    networks = {"int8": whole.manifest.networks["int8"]}
+    old = Bundle(whole.path, replace(whole.manifest, executions=kept, networks=networks))
+    with pytest.raises(EngineError, match=r"tensorrt: it holds int8\. Nothing of the bundle runs"):
+        prepare_plan(old, None, AMPERE)
+
+
+def test_words_of_tensorrt_in_errors(api: Api, tmp_path: Path) -> None:
+    log = Log(api.module, tmp_path / "log.txt")
+    severity = api.module.ILogger.Severity
+    log.logger.log(severity.VERBOSE, "chatter")
+    log.logger.log(severity.INFO, "news")
+    for i in range(60):
+        log.logger.log(severity.ERROR, f"complaint {i}")
+    error = log.error("it failed")
+    assert isinstance(error, PlanError)
+    assert str(error) == "it failed: complaint 57 | complaint 58 | complaint 59"
+    log.logger.log(severity.ERROR, "Requested size was 5 bytes: Out of memory")
+    assert isinstance(log.error("it failed"), DeviceMemoryError)
+    log.close()
+    lines = (tmp_path / "log.txt").read_text().splitlines()
+    assert lines[:2] == ["INFO news", "ERROR complaint 0"]
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"batches": (2, 2, 4)}, "the smallest is 1"),
+        ({"batches": (1, 8, 4)}, "smallest, usual and largest"),
+        ({"device": -1}, "device is -1"),
+        ({"workspace_mb": 0}, "workspace_mb is 0"),
+    ],
+)
+def test_options(options: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        GpuOptions(**options)
+
+
+@needs_no_gpu
+def test_without_a_gpu(bundle: Bundle) -> None:
+    for backend in ("tensorrt", "torch"):
+        with pytest.raises(NoDriverError, match="backend='openvino'"):
+            Detector(bundle.path, backend)
+    with pytest.raises(NoDriverError):
+        prepare_plan(bundle)
+    with Detector(bundle.path) as detector:  # "auto" has looked, and says what it took
+        assert "openvino" in detector.description
+    with pytest.raises(ValueError, match="threads and mode are for CPUs"):
+        open_engine(bundle, "tensorrt", threads=2)
+    with pytest.raises(ValueError, match="gpu options are for GPUs"):
+        open_engine(bundle, "openvino", gpu=GpuOptions())
+    assert issubclass(NoDriverError, EngineError)

@@ -1,0 +1,341 @@
+"""The programs in ``examples``, run by the command that their docstrings give."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import importlib.util
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from rdx_fast import Detector, Result, threshold_regions
+from rdx_fast.bundle import Bundle
+from rdx_fast.errors import EngineError
+from rdx_fast.evaluation import evaluate
+from rdx_fast.images import list_images, read_image
+from rdx_fast.station import read_records
+from support.checkout import ROOT
+
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+PARTS = 16  # of the test set: eight good ones, then eight with a notch
+FOREVER_MS = 60_000
+
+
+Given = Mapping[str, object]
+
+
+class Done(NamedTuple):
+    lines: list[str]
+    errors: list[str]
+
+
+def command_of(example: Path) -> list[str]:
+    """The one command of the docstring."""
+    docstring = ast.get_docstring(ast.parse(example.read_text()))
+    assert docstring is not None
+    (command,) = (line for line in docstring.splitlines() if line.startswith("python "))
+    return shlex.split(command)
+
+
+def run(name: str, folder: Path, given: Given, *options: object, code: int = 0) -> Done:
+    """Run an example in ``folder``: its command with these in place of words, and more options, of
+    which the last counts."""
+    interpreter, script, *words = command_of(ROOT / "examples" / name)
+    assert (interpreter, script) == ("python", f"examples/{name}")
+    assert given.keys() <= set(words)
+    words = [str(given.get(word, word)) for word in words]
+    # Where ``my_plc`` lies.
+    path = os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, str(ROOT / script), *words, *map(str, options)],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return Done(done.stdout.splitlines(), done.stderr.splitlines())
+
+
+def load(name: str) -> ModuleType:
+    """An example as a module."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "examples" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def expected(bundle: Bundle, parts: Path) -> list[Result]:
+    """What the Detector itself says of the parts, in order."""
+    with Detector(bundle.path) as detector:
+        results = [detector.score(read_image(path)) for path in list_images(parts / "test")]
+    assert len(results) == PARTS
+    assert {verdict(result) for result in results} == {"OK", "NG"}
+    return results
+
+
+def verdict(result: Result) -> str:
+    return "NG" if result.is_anomalous[0] else "OK"
+
+
+def answers(results: list[Result]) -> list[str]:
+    """What is told of parts, and done with them, as examples print it."""
+    acts = {"OK": "accept", "NG": "reject"}
+    verdicts = map(verdict, results)
+    return [f"part {i}: {told}, {acts[told]}" for i, told in enumerate(verdicts, 1)]
+
+
+# All of them
+
+
+def test_every_example_is_tested_and_listed() -> None:
+    assert [path.name for path in EXAMPLES if f"test_{path.stem}" not in globals()] == []
+    table = (ROOT / "examples" / "README.md").read_text()
+    listed = re.findall(r"^\| \[(\w+\.py)\]\(\1\)", table, re.MULTILINE)
+    assert sorted(listed) == [path.name for path in EXAMPLES]
+    for path in EXAMPLES:
+        assert f"`{shlex.join(command_of(path))}`" in table
+
+
+# Not controller.py: its thirty lines leave Python to report errors.
+@pytest.mark.parametrize(
+    "name",
+    [
+        "asyncio_service.py",
+        "plc_modbus.py",
+        "regions.py",
+        "score_folder.py",
+        "stream_camera.py",
+    ],
+)
+def test_without_its_bundle(name: str, tmp_path: Path) -> None:
+    done = run(name, tmp_path, {}, code=1)
+    assert done.lines == []
+    (line,) = done.errors
+    assert line.startswith("error: part.rdx")
+
+
+# Each
+
+
+def test_score_folder(bundle: Bundle, parts: Path, expected: list[Result], tmp_path: Path) -> None:
+    photos, heatmaps = tmp_path / "photos", tmp_path / "heatmaps"
+    photos.mkdir()
+    lines, rejected = [], []
+    for i, (path, result) in enumerate(zip(list_images(parts / "test"), expected, strict=True)):
+        name = f"{i:02}.png"
+        shutil.copy(path, photos / name)
+        lines.append(f"{name}: {verdict(result)} {result.scores[0]:.4f}")
+        if result.is_anomalous[0]:
+            rejected.append(name)
+    (photos / "cut.png").write_bytes((photos / "00.png").read_bytes()[:500])
+    given = {"part.rdx": bundle.path, "photos": photos, "heatmaps": heatmaps}
+
+    done = run("score_folder.py", tmp_path, given, code=1)
+    *scored, cut, totals = done.lines
+    assert scored == lines
+    assert cut.startswith("cut.png: ERROR cannot be decoded")
+    assert totals == f"{PARTS - len(rejected)} OK, {len(rejected)} NG, 1 ERROR"
+    assert sorted(path.name for path in heatmaps.iterdir()) == [f"{n}.png" for n in rejected]
+    # The photograph, and beside it the heat map.
+    frame, shown = read_image(photos / rejected[0]), read_image(heatmaps / f"{rejected[0]}.png")
+    height, width = frame.shape[:2]
+    assert shown.shape == (height, 2 * width, 3)
+    assert np.array_equal(shown[:, :width], frame)
+    assert not np.array_equal(shown[:, width:], frame)
+
+    (photos / "cut.png").unlink()
+    *scored, totals = run("score_folder.py", tmp_path, given).lines
+    assert scored == lines
+
+
+def test_regions(bundle: Bundle, parts: Path, tmp_path: Path) -> None:
+    """A Bayer mosaic of a defective part, of which a crop is looked at, there inside a mask."""
+    rgb = read_image(list_images(parts / "test" / "notch")[0])
+    mosaic = rgb[..., 1].copy()
+    mosaic[::2, ::2], mosaic[1::2, 1::2] = rgb[::2, ::2, 0], rgb[1::2, 1::2, 2]
+    Image.fromarray(mosaic).save(tmp_path / "frame.png")
+    crop = (4, 8, 72, 96)
+    spec = bundle.manifest.map
+    region = np.zeros((spec.height, spec.width), bool)
+    region[4:-4, 4:-4] = True
+    Image.fromarray(np.uint8(255) * region).save(tmp_path / "mask.png")
+    with Detector(bundle.path, region=region) as detector:
+        result = detector.score(mosaic, pixel_format="bayer_rggb", crop=crop)
+    assert result.anomaly_maps is not None
+    size = mosaic.shape[0], mosaic.shape[1]
+    defects = threshold_regions(result.anomaly_maps[0], result.threshold, size, crop, region)
+    assert defects
+
+    given = {"part.rdx": bundle.path}
+    options = ("--crop", *crop, "--pixel-format", "bayer_rggb")
+    told, *boxes = run("regions.py", tmp_path, given, *options).lines
+    assert told == "NG"
+    assert boxes == [
+        "defect at top {}, left {}, {} x {}: ".format(*defect.box_px)
+        + f"peak {defect.peak:.4f}, {defect.area_px:.0f} pixels"
+        for defect in defects
+    ]
+    # As it is in the command, which is made for a larger frame.
+    done = run("regions.py", tmp_path, given, code=1)
+    assert done.lines == []
+    assert "crop" in done.errors[-1]
+
+
+def test_stream_camera(bundle: Bundle, parts: Path, expected: list[Result], tmp_path: Path) -> None:
+    video = tmp_path / "parts.avi"
+    # Without loss: these networks are small enough to see what JPEG does.
+    writer = cv2.VideoWriter(str(video), cv2.VideoWriter.fourcc(*"FFV1"), 10, (112, 80))
+    for path in list_images(parts / "test"):
+        writer.write(read_image(path)[..., ::-1])
+    writer.release()
+    lines = [f"frame {i}: {verdict(r)} {r.scores[0]:.4f}" for i, r in enumerate(expected)]
+    given = {"part.rdx": bundle.path, "camera": video}
+    assert run("stream_camera.py", tmp_path, given).lines == lines
+    assert run("stream_camera.py", tmp_path, given, "--frames", 3).lines == lines[:3]
+
+
+def test_stream_camera_that_stops(bundle: Bundle, parts: Path, tmp_path: Path) -> None:
+    """OpenCV takes numbered pictures for a stream: no file, and after three of them no more."""
+    for i, path in enumerate(list_images(parts / "test" / "good")[:3]):
+        shutil.copy(path, tmp_path / f"frame_{i}.png")
+    given = {"part.rdx": bundle.path, "camera": tmp_path / "frame_%d.png"}
+    done = run("stream_camera.py", tmp_path, given, code=1)
+    assert [line.partition(":")[0] for line in done.lines] == ["frame 0", "frame 1", "frame 2"]
+    assert done.errors[-1] == f"error: {given['camera']}: the camera stopped"
+    done = run("stream_camera.py", tmp_path, {**given, "camera": "none.avi"}, code=1)
+    assert done.lines == []
+    assert done.errors[-1].startswith("error: none.avi: OpenCV cannot open it")
+
+
+def test_asyncio_service(
+    bundle: Bundle, parts: Path, expected: list[Result], tmp_path: Path
+) -> None:
+    photos = shutil.copytree(parts / "test", tmp_path / "photos")
+    (photos / "unreadable.png").write_bytes(b"cut off")
+    given = {"part.rdx": bundle.path, "photos": photos}
+    *told, beats = run("asyncio_service.py", tmp_path, given, "--deadline-ms", FOREVER_MS).lines
+    assert told[:PARTS] == answers(expected)
+    assert told[PARTS:] == [f"part {PARTS + 1}: ERROR (no picture), reject"]
+    assert re.fullmatch(r"[1-9]\d* heartbeats meanwhile", beats)
+    # Too late from the start: nobody is told what the network finds.
+    *told, _ = run("asyncio_service.py", tmp_path, given, "--deadline-ms", 0).lines
+    assert told[:PARTS] == [f"part {i}: LATE, reject" for i in range(1, PARTS + 1)]
+
+
+class HeldDetector:
+    """Its ``score`` ends when it is let go, and finds a good part."""
+
+    def __init__(self) -> None:
+        self.begun, self.free = threading.Event(), threading.Event()
+
+    def score(self, _: object) -> SimpleNamespace:
+        self.begun.set()
+        if not self.free.wait(FOREVER_MS / 1000):
+            raise EngineError("nobody let it go: the event loop waits for the network")
+        return SimpleNamespace(is_anomalous=[False])
+
+
+def test_asyncio_service_goes_on_while_the_network_runs() -> None:
+    service = load("asyncio_service")
+    frame = np.zeros((8, 8), np.uint8)
+
+    async def both() -> tuple[str, str]:
+        now = asyncio.get_running_loop().time()
+        held = HeldDetector()
+        with ThreadPoolExecutor(1) as engine:
+            part = service.Part(1, now + FOREVER_MS / 1000, frame)
+            asked = asyncio.create_task(service.inspect(held, engine, part))
+            while not (held.begun.is_set() or asked.done()):
+                await asyncio.sleep(0)
+            held.free.set()  # by the loop, in the middle of the call
+            in_time = await asked
+            held.free.clear()
+            late = await service.inspect(held, engine, service.Part(2, now, frame))
+            held.free.set()
+        return in_time, late
+
+    assert asyncio.run(both()) == ("OK", "LATE")
+
+
+MY_PLC = """
+import sys
+from contextlib import contextmanager
+
+class Plc:
+    def parts(self):
+        return range(16)
+    def accept(self, part_id):
+        print("accept", part_id, file=sys.stderr)
+    def reject(self, part_id):
+        print("reject", part_id, file=sys.stderr)
+
+@contextmanager
+def connect():
+    yield Plc()
+"""
+
+
+def test_controller(bundle: Bundle, parts: Path, expected: list[Result], tmp_path: Path) -> None:
+    assert len((ROOT / "examples" / "controller.py").read_text().splitlines()) <= 30
+    (tmp_path / "my_plc.py").write_text(MY_PLC)
+    done = run("controller.py", tmp_path, {"part.rdx": bundle.path, "frames": parts / "test"})
+    # Its deadline is a real one: on a busy machine a part may be late, and is rejected.
+    told = [line.split()[2] for line in done.lines]
+    assert {"OK", "NG"} <= set(told)
+    for result, found in zip(told, expected, strict=True):
+        assert result in (verdict(found), "LATE")
+    acts = ["accept" if result == "OK" else "reject" for result in told]
+    assert done.errors == [f"{act} {part}" for part, act in enumerate(acts)]
+
+
+def test_plc_modbus(bundle: Bundle, parts: Path, expected: list[Result], tmp_path: Path) -> None:
+    given = {"part.rdx": bundle.path, "frames": parts / "test"}
+    options = ("--parts", PARTS, "--deadline-ms", 20_000)
+    assert run("plc_modbus.py", tmp_path, given, *options).lines == answers(expected)
+    # What the PLC was told is on record.
+    records = list(read_records(tmp_path / "records.sqlite"))
+    told = [(record.part_id, record.result) for record in records]
+    assert told == [(i, verdict(result)) for i, result in enumerate(expected, 1)]
+
+
+def test_plc_modbus_too_late(bundle: Bundle, parts: Path, tmp_path: Path) -> None:
+    """With a millisecond for each, good parts too are rejected."""
+    given = {"part.rdx": bundle.path, "frames": parts / "test" / "good"}
+    done = run("plc_modbus.py", tmp_path, given, "--parts", 3, "--deadline-ms", 1)
+    assert [line.split()[:2] for line in done.lines] == [["part", f"{i}:"] for i in (1, 2, 3)]
+    assert all(line.endswith(", reject") for line in done.lines)
+    results = {record.result for record in read_records(tmp_path / "records.sqlite")}
+    assert "LATE" in results
+    assert "OK" not in results
+
+
+def test_train_and_export(parts: Path, tmp_path: Path) -> None:
+    options = ("--epochs", 1, "--image-size", 64, 96, "--precision", "fp32")
+    done = run("train_and_export.py", tmp_path, {"category": parts}, *options)
+    with Detector(tmp_path / "part.rdx") as detector:
+        figures = evaluate(detector, parts).overall
+    assert done.lines[-2:] == [
+        f"AUROC {figures.image_auroc:.4f} on 8 good and 8 defective parts",
+        f"{figures.escapes} defects passed, {figures.false_rejects} good parts were rejected",
+    ]

@@ -1,0 +1,211 @@
+"""Whole pipelines on a real GPU. Skipped without one: nothing here stands in for it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from rdx_fast import Detector
+from rdx_fast.bundle import Bundle
+from rdx_fast.devices.cuda import CudaDevice
+from rdx_fast.devices.device import BoundNetwork
+from rdx_fast.engines import GpuOptions, open_engine
+from rdx_fast.errors import DeviceLostError, EngineError, PlanError
+from rdx_fast.export import export_bundle
+from rdx_fast.images import list_images
+from rdx_fast.kernels.driver import Gpu
+from rdx_fast.kernels.launcher import KernelLibrary
+from rdx_fast.pipelines import ScoreOptions
+from rdx_fast.pipelines.gpu import GpuPipeline
+from rdx_fast.training import Checkpoint
+from support.small_network import SCALES, SIZE, SPEC, mapper
+from support.trained import WIDE, draw_part
+
+pytestmark = pytest.mark.gpu
+
+
+@pytest.fixture(scope="module")
+def half(
+    checkpoint: Checkpoint, parts: Path, kernels: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Bundle:
+    """A float16 bundle with the kernels built for it."""
+    path = tmp_path_factory.mktemp("half") / "part.rdx"
+    bundle = export_bundle(
+        checkpoint, list_images(parts / "calibration"), path, precision="fp16", tolerance=WIDE
+    )
+    (path / "kernels").symlink_to(kernels)
+    return bundle
+
+
+@pytest.fixture(scope="module")
+def frames() -> NDArray[np.uint8]:
+    rng = np.random.default_rng(9)
+    return np.stack([draw_part(rng, defective=i % 2 == 1) for i in range(10)])
+
+
+@pytest.fixture(params=["torch", "tensorrt"])
+def detector(request: pytest.FixtureRequest, half: Bundle) -> Iterator[Detector]:
+    try:
+        engine = open_engine(half, request.param, gpu=GpuOptions(batches=(1, 1, 4)))
+    except PlanError as error:
+        if "builds no plans for compute capability" not in str(error):
+            raise
+        pytest.skip(str(error))
+    with Detector(engine) as opened:
+        yield opened
+
+
+@pytest.mark.filterwarnings("ignore:.*this CPU has no:UserWarning")
+def test_same_as_on_the_cpu(detector: Detector, half: Bundle, frames: Any) -> None:
+    with Detector(half.path, "openvino") as cpu:
+        wanted = cpu.score(frames)
+    found = detector.score(frames)
+    np.testing.assert_allclose(found.scores, wanted.scores, rtol=1e-2)
+    np.testing.assert_array_equal(found.is_anomalous, wanted.is_anomalous)
+    assert found.anomaly_maps is not None
+    largest = float(wanted.scores.max())
+    np.testing.assert_allclose(found.anomaly_maps, wanted.anomaly_maps, atol=2e-2 * largest)
+    streamed = [r.scores for r in detector.stream(frames, batch=3, depth=3)]
+    np.testing.assert_allclose(np.concatenate(streamed), found.scores, rtol=2e-3)
+    np.testing.assert_array_equal(detector.score(frames, maps=False).scores, found.scores)
+
+
+class Interface:
+    """An array known by its CUDA Array Interface alone."""
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self.tensor = tensor
+        described = tensor.__cuda_array_interface__
+        self.__cuda_array_interface__ = {**described, "version": 3, "stream": None}
+
+
+def test_arrays_on_the_gpu(detector: Detector, frames: Any) -> None:
+    wanted = detector.score(frames[:4]).scores
+    there = torch.from_numpy(frames[:4]).cuda()
+    torch.cuda.synchronize()
+    np.testing.assert_array_equal(detector.score(there).scores, wanted)
+    np.testing.assert_array_equal(detector.score(Interface(there)).scores, wanted)
+    with pytest.raises(ValueError, match="at most 4"):
+        detector.score(torch.from_numpy(frames).cuda())
+    # On the caller's stream, whose work is far from done.
+    big = torch.randn(8192, 8192, device="cuda")
+    with torch.cuda.stream(torch.cuda.Stream()):
+        for _ in range(20):
+            big = big @ big.clamp(-1e-4, 1e-4)
+        late = torch.zeros_like(there)
+        late += there
+        late += (big.isnan().sum() * 0).to(torch.uint8)
+        np.testing.assert_array_equal(detector.score(late).scores, wanted)
+
+
+def test_arrays_of_other_libraries(detector: Detector, frames: Any) -> None:
+    cupy = pytest.importorskip("cupy")
+    wanted = detector.score(frames[:4]).scores
+    np.testing.assert_array_equal(detector.score(cupy.asarray(frames[:4])).scores, wanted)
+
+
+def through_the_driver(gpu: Gpu, library: KernelLibrary, maps: list[NDArray[Any]]) -> GpuPipeline:
+    """The pipeline on our own kernels and memory, around features that are always the same."""
+
+    def bind(device: Any, batch: int) -> BoundNetwork:
+        image = device.empty((batch, 3, *SIZE), np.float16)
+        uploaded = [device.upload(m[:batch]) for m in maps]
+        return BoundNetwork(image, lambda: (uploaded[: len(SCALES)], uploaded[len(SCALES) :]))
+
+    def open_device() -> CudaDevice:
+        with gpu.current():
+            return CudaDevice(gpu, library)
+
+    return GpuPipeline("driver", open_device, bind, mapper(top_k=9), SPEC, 4)
+
+
+def constant_features() -> list[NDArray[np.float16]]:
+    rng = np.random.default_rng(4)
+    shapes = [(4, s.channels, s.height, s.width) for s in SCALES] * 2
+    return [rng.standard_normal(shape).astype(np.float16) for shape in shapes]
+
+
+@pytest.mark.parametrize("maps", [True, False])
+def test_pipeline_through_the_driver(kernels: Path, frames: Any, maps: bool) -> None:
+    features = constant_features()
+    out = np.empty((4, *SIZE), np.float32)
+    wanted = mapper(top_k=9)(features[: len(SCALES)], features[len(SCALES) :], out)
+    with Gpu() as gpu, gpu.current():
+        library = KernelLibrary(kernels, gpu.architecture)
+        pipeline = through_the_driver(gpu, library, features)
+        for _ in range(3):
+            found = pipeline.inspect(frames[:4], ScoreOptions(maps))
+            np.testing.assert_allclose(found.summary.maxima, wanted.maxima, rtol=1e-5)
+            np.testing.assert_allclose(found.summary.top_means, wanted.top_means, rtol=1e-5)
+            np.testing.assert_array_equal(found.summary.areas, wanted.areas)
+            if maps:
+                np.testing.assert_allclose(found.anomaly_maps, out, rtol=1e-4, atol=1e-5)
+        waiting = [pipeline.submit(frames[:2], ScoreOptions(maps)) for _ in range(3)]
+        for result in waiting:
+            np.testing.assert_allclose(result().summary.maxima, wanted.maxima[:2], rtol=1e-5)
+        pipeline.close()
+        with pytest.raises(EngineError, match="closed"):
+            pipeline.inspect(frames[:4], ScoreOptions())
+        library.close()
+
+
+def test_nothing_leaks_in_100_cycles(kernels: Path, frames: Any) -> None:
+    free = []
+    with Gpu() as keep:
+        for _ in range(101):
+            with Gpu() as gpu, gpu.current():
+                library = KernelLibrary(kernels, gpu.architecture)
+                pipeline = through_the_driver(gpu, library, constant_features())
+                pipeline.inspect(frames[:4], ScoreOptions())
+                pipeline.close()
+                library.close()
+            free.append(keep.free_memory()[0])
+    assert free[0] - free[-1] <= 2**20
+
+
+LOST = """
+import sys
+from pathlib import Path
+from rdx_fast.errors import DeviceLostError
+from rdx_fast.kernels import launches
+from rdx_fast.kernels.driver import Gpu, Stream
+from rdx_fast.kernels.launcher import DeviceArray, KernelLibrary
+
+def run(bad):
+    with Gpu() as gpu, gpu.current():
+        stream, library = Stream(), KernelLibrary(Path(sys.argv[1]), gpu.architecture)
+        place = 0x10 if bad else stream.allocate(4 * 2 * 64 * 8 * 8)
+        maps = [DeviceArray.contiguous(place, (2, 64, 8, 8), "float32")]
+        out = [DeviceArray.contiguous(stream.allocate(4 * 2 * 64), (2, 8, 8), "float32")]
+        try:
+            library.launch(launches.cosine_map(maps, maps, out, gpu.architecture), int(stream))
+            stream.wait()
+        except DeviceLostError as error:
+            gpu.lost = True
+            print("lost:", error)
+        else:
+            print("fine")
+        stream.close()
+
+for bad in (False, True, False):
+    run(bad)
+print("torch" in sys.modules)
+"""
+
+
+def test_a_lost_gpu_is_opened_again(kernels: Path) -> None:
+    command = [sys.executable, "-P", "-c", LOST, str(kernels)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    first, second, third, torch_came = done.stdout.strip().splitlines()
+    assert (first, third, torch_came) == ("fine", "fine", "False")
+    assert second.startswith("lost: CUDA's cuStreamSynchronize failed: CUDA_ERROR_ILLEGAL_ADDRESS")
+    assert issubclass(DeviceLostError, EngineError)

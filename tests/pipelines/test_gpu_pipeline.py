@@ -1,0 +1,341 @@
+"""The GPU's pipeline on torch's CPU device, its kernels interpreted, against the CPU's own.
+
+The network is a small one that is cheap to run: what is tested lies around it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional
+
+from rdx_fast import Detector
+from rdx_fast.bundle import Bundle
+from rdx_fast.devices.device import BoundNetwork
+from rdx_fast.devices.torch_device import TorchDevice
+from rdx_fast.engines.torch_engine import TorchEngine
+from rdx_fast.errors import DeviceLostError, EngineError
+from rdx_fast.images import list_images, read_image
+from rdx_fast.kernels.epilogue import Epilogue
+from rdx_fast.pipelines import ScoreOptions, open_pipeline
+from rdx_fast.pipelines.gpu import MAX_GRAPHS, GpuPipeline
+from rdx_fast.postprocess import AnomalyMapper
+from rdx_fast.preprocess import as_frames, to_input
+from support.small_network import SCALES, SIZE, SPEC, mapper
+
+pytestmark = pytest.mark.usefixtures("own_pipeline")
+
+MOST = 2
+DEVICE = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+
+
+def features(image: torch.Tensor) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    """Maps that depend on every pixel, and are alike but not the same."""
+    maps: list[list[torch.Tensor]] = [[], []]
+    for i, scale in enumerate(SCALES):
+        mixing = torch.linspace(-1, 1, 3 * scale.channels).reshape(scale.channels, 3).sin()
+        pooled = functional.adaptive_avg_pool2d(image.float(), (scale.height, scale.width))
+        teacher = torch.einsum("cd,bdhw->bchw", mixing.to(image.device), pooled)
+        student = teacher.roll(1, 3) + 0.1 * (i + 1) * teacher.roll(1, 1)
+        maps[0].append(teacher.contiguous())
+        maps[1].append(student.contiguous())
+    return maps[0], maps[1]
+
+
+def pipeline(
+    wanted: AnomalyMapper, network: Callable[[torch.Tensor], Any] = features, most: int = MOST
+) -> GpuPipeline:
+    def bind(device: Any, batch: int) -> BoundNetwork:
+        image = torch.full((batch, 3, *SIZE), torch.nan, device=DEVICE)
+        return BoundNetwork(image, lambda: network(image))
+
+    return GpuPipeline("toy", lambda: TorchDevice(DEVICE), bind, wanted, SPEC, most)
+
+
+def expected(
+    frames: Any, wanted: AnomalyMapper, options: ScoreOptions
+) -> tuple[Any, NDArray[np.float32]]:
+    inputs = to_input(as_frames(frames), SPEC, options.pixel_format, options.crop)
+    teacher, student = ([m.numpy() for m in maps] for maps in features(torch.from_numpy(inputs)))
+    out = np.empty((len(inputs), *SIZE), np.float32)
+    return wanted(teacher, student, out), out
+
+
+def check(frames: Any, wanted: AnomalyMapper, options: ScoreOptions, tried: GpuPipeline) -> None:
+    summary, maps = expected(frames, wanted, options)
+    found = tried.inspect(frames, options)
+    close = {"rtol": 2e-5, "atol": 2e-6}
+    np.testing.assert_allclose(found.summary.maxima, summary.maxima, **close)
+    np.testing.assert_array_equal(found.summary.areas, summary.areas)
+    assert (found.summary.top_means is None) == (summary.top_means is None)
+    if summary.top_means is not None:
+        np.testing.assert_allclose(found.summary.top_means, summary.top_means, **close)
+    assert (found.anomaly_maps is not None) == options.maps
+    if found.anomaly_maps is not None:
+        np.testing.assert_allclose(found.anomaly_maps, maps, **close)
+    assert set(found.seconds) == {"staging", "device"}
+
+
+@pytest.fixture(scope="module")
+def frames() -> NDArray[np.uint8]:
+    return np.random.default_rng(0).integers(0, 256, (5, 48, 52, 3), dtype=np.uint8)
+
+
+def region() -> NDArray[np.bool_]:
+    mask = np.zeros(SIZE, bool)
+    mask[5:20, 8:33] = True
+    return mask
+
+
+@pytest.mark.parametrize("fusion", ["add", "mul"])
+@pytest.mark.parametrize("maps", [True, False])
+def test_same_as_on_the_host(frames: NDArray[np.uint8], fusion: str, maps: bool) -> None:
+    wanted = mapper(fusion)
+    tried = pipeline(wanted)
+    check(frames[:2], wanted, ScoreOptions(maps), tried)
+    check(frames[2:4], wanted, ScoreOptions(maps), tried)  # the same graph on other frames
+    tried.close()
+
+
+@pytest.mark.parametrize("maps", [True, False])
+def test_region_and_top_mean(frames: NDArray[np.uint8], maps: bool) -> None:
+    wanted = mapper(mask=region(), top_k=15)
+    check(frames[:2], wanted, ScoreOptions(maps), pipeline(wanted))
+
+
+@pytest.mark.slow
+def test_frames_of_all_kinds_in_one_batch(frames: NDArray[np.uint8]) -> None:
+    wanted = mapper()
+    # Three of one shape are more than one graph takes.
+    mixed = [frames[0], frames[1], frames[2], frames[3, :, :30], frames[4, ..., 0]]
+    check(mixed, wanted, ScoreOptions(), pipeline(wanted))
+    check(frames[:1], wanted, ScoreOptions(False, "bgr", (3, 4, 40, 41)), pipeline(wanted))
+    check(frames[0, ..., 0], wanted, ScoreOptions(False, "bayer_grbg"), pipeline(wanted))
+
+
+def test_frames_on_the_device(frames: NDArray[np.uint8]) -> None:
+    wanted = mapper()
+    tried = pipeline(wanted, most=8)
+    there = torch.from_numpy(frames).to(DEVICE)
+    for batch, given in (
+        (frames[:2], there[:2]),
+        (frames[2:4], there[2:4]),
+        (frames[0], there[0]),
+        (frames[0, :, :, 1], there.permute(3, 0, 1, 2).contiguous()[1, 0]),
+        (frames[:2, :, 4:44], there[:2, :, 4:44]),  # rows of another pitch
+    ):
+        found = tried.inspect(given, ScoreOptions())
+        summary, maps = expected(batch, wanted, ScoreOptions())
+        np.testing.assert_allclose(found.summary.maxima, summary.maxima, rtol=2e-5)
+        np.testing.assert_allclose(found.anomaly_maps, maps, rtol=2e-5, atol=2e-6)
+    for wrong, complaint in (
+        (there.float(), "is float32"),
+        (there[..., :2], r"\[5, 48, 52, 2\], wanted uint8"),
+        (there[:0], "wanted uint8"),
+        (there[:, :, ::2], "pixels must lie side by side"),
+        (there.repeat(2, 1, 1, 1), "10 frames on the GPU, .* at most 8"),
+    ):
+        with pytest.raises(ValueError, match=complaint):
+            tried.inspect(wrong, ScoreOptions())
+    with pytest.raises(ValueError, match="is not bayer_rggb"):
+        tried.inspect(there, ScoreOptions(pixel_format="bayer_rggb"))
+    check(frames[:1], wanted, ScoreOptions(), tried)
+
+
+@pytest.mark.slow
+def test_a_trained_bundle(bundle: Bundle, parts: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = [read_image(list_images(parts / "test" / kind)[0]) for kind in ("good", "notch")]
+    engine = TorchEngine(bundle, str(DEVICE))
+    monkeypatch.setattr(TorchEngine, "on_device", True)
+    with Detector(bundle.path, "openvino") as detector:
+        wanted = detector.score(images)
+        tried = open_pipeline(
+            engine,
+            AnomalyMapper(
+                bundle.manifest.map,
+                bundle.manifest.scales,
+                Epilogue(None, bundle.manifest.executions[0].threshold.value),
+            ),
+        )
+        found = tried.inspect(images, ScoreOptions())
+    np.testing.assert_allclose(found.summary.maxima, wanted.scores, rtol=1e-4)
+    np.testing.assert_array_equal(found.summary.areas, wanted.areas)
+    assert wanted.scores[1] > wanted.scores[0]
+    np.testing.assert_allclose(found.anomaly_maps, wanted.anomaly_maps, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("fusion", ["add", "mul"])
+@pytest.mark.parametrize("maps", [True, False])
+def test_a_graph_holds_everything_in_order(
+    frames: NDArray[np.uint8], fusion: str, maps: bool
+) -> None:
+    queued: list[str] = []
+
+    class Recording(TorchDevice):
+        """Notes what is queued while a graph is recorded, and does nothing."""
+
+        def fill(self, block: Any, byte: int) -> None:
+            queued.append("fill")
+
+        def copy_in(self, target: Any, source: Any) -> None:
+            assert target.shape == source.shape
+            queued.append("copy in")
+
+        def copy_out(self, target: Any, source: Any) -> None:
+            assert target.nbytes == source.nbytes
+            queued.append("copy out")
+
+        def launch(self, launch: Any) -> None:
+            queued.append(launch.kernel)
+
+        def child(self) -> Recording:
+            return Recording(self.torch_device, self._stream)
+
+    def network(image: torch.Tensor) -> Any:
+        queued.append("network")
+        return features(torch.zeros_like(image))
+
+    tried = pipeline(mapper(fusion), network)
+    tried._open_device = lambda: Recording(DEVICE)
+    tried.submit(frames[:2], ScoreOptions(maps))
+    once = ["fill", "copy in", "resize_normalize", "network", "cosine_map"]
+    once += [*(["fuse_mul"] if fusion == "mul" else []), "smooth_map", "copy out"]
+    once += ["copy out"] if maps else []
+    assert queued == once * 2  # a first run that warms up, and the graph
+
+
+class DeviceEngine:
+    """The toy as an engine, so that a Detector can have it."""
+
+    description = "toy"
+
+    def __init__(self, bundle: Bundle, network: Callable[[torch.Tensor], Any] = features) -> None:
+        self.manifest = bundle.manifest
+        (self.execution,) = bundle.manifest.executions
+        self.network = network
+        self.opened: GpuPipeline | None = None
+
+    def pipeline(self, _: AnomalyMapper) -> GpuPipeline:
+        self.opened = pipeline(mapper(), self.network)
+        return self.opened
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("step", ["launch", "copy_out", "replay"])
+def test_what_was_not_inspected_is_never_ok(
+    bundle: Bundle, frames: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    detector = Detector(DeviceEngine(bundle))
+    assert np.isfinite(detector.score(frames[:1]).scores).all()
+    # The GPU goes on without doing what it was told.
+    if step == "replay":
+        (slot,) = detector.engine.opened._idle
+        (graph,) = slot._graphs.values()
+        graph._replay = lambda: None
+    else:
+        monkeypatch.setattr(TorchDevice, step, lambda *_: None)
+    with pytest.raises(EngineError, match="not finite"):
+        detector.score(frames[1:2])
+
+
+def test_failures(frames: NDArray[np.uint8], bundle: Bundle) -> None:
+    failing: list[Exception] = []
+
+    def network(image: torch.Tensor) -> Any:
+        if failing:
+            raise failing.pop()
+        return features(image)
+
+    detector = Detector(DeviceEngine(bundle, network))
+    good = detector.score(frames[:1]).scores
+    # Of one batch alone.
+    failing.append(RuntimeError("unlucky"))
+    with pytest.raises(EngineError, match="unlucky"):
+        detector.score(frames[:1])
+    np.testing.assert_array_equal(detector.score(frames[:1]).scores, good)
+    with pytest.raises(ValueError, match="the batch is float64"):
+        detector.score(frames[:1].astype(float))
+    # Of the GPU: nothing more comes from this Detector, but from a new one.
+    failing.append(RuntimeError("CUDA error: an illegal memory access was encountered"))
+    with pytest.raises(DeviceLostError, match="illegal memory access"):
+        detector.score(frames[:1])
+    with pytest.raises(DeviceLostError, match="illegal memory access"):
+        detector.score(frames[:1])
+    detector.close()
+    with Detector(DeviceEngine(bundle)) as again:
+        np.testing.assert_array_equal(again.score(frames[:1]).scores, good)
+    with pytest.raises(EngineError, match="closed"):
+        again.score(frames[:1])
+
+
+def test_each_caller_has_a_slot(
+    frames: NDArray[np.uint8], bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interpreter, launch = threading.Lock(), TorchDevice.launch
+
+    def one_by_one(device: TorchDevice, what: Any) -> None:
+        with interpreter:  # Triton's is good for one thread alone
+            launch(device, what)
+
+    monkeypatch.setattr(TorchDevice, "launch", one_by_one)
+    barrier = threading.Barrier(2, timeout=60)
+    together, met = False, set()
+
+    def network(image: torch.Tensor) -> Any:
+        if together and threading.get_ident() not in met:
+            met.add(threading.get_ident())
+            barrier.wait()  # passes only if two are inside
+        return features(image)
+
+    engine = DeviceEngine(bundle, network)
+    with Detector(engine) as detector:
+        expected_scores = [detector.score(frames[i]).scores for i in range(2)]
+        together = True
+        found: dict[int, Any] = {}
+        threads = [
+            threading.Thread(target=lambda i=i: found.update({i: detector.score(frames[i]).scores}))
+            for i in range(2)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        for i in range(2):
+            np.testing.assert_array_equal(found[i], expected_scores[i])
+        assert len(engine.opened._idle) == 2
+    assert engine.opened._idle == []
+
+
+@pytest.mark.slow
+def test_the_graph_longest_unused_goes(frames: NDArray[np.uint8]) -> None:
+    closed: list[Any] = []
+
+    class Watched(TorchDevice):
+        def close(self, lost: bool = False) -> None:
+            closed.append(self)
+            super().close(lost)
+
+        def child(self) -> Watched:
+            return Watched(self.torch_device, self._stream)
+
+    tried = pipeline(mapper())
+    tried._open_device = lambda: Watched(DEVICE)
+    for width in range(20, 20 + MAX_GRAPHS):
+        tried.inspect(frames[0, :, :width], ScoreOptions(False))
+    tried.inspect(frames[0, :, :20], ScoreOptions(False))
+    (slot,) = tried._idle
+    second = next(iter(slot._graphs.values()))
+    assert not closed
+    tried.inspect(frames[0, :, :50], ScoreOptions(False))
+    assert closed == [second.device]
+    assert len(slot._graphs) == MAX_GRAPHS
+    tried.close()
+    assert len(closed) == 1 + MAX_GRAPHS + 1  # the slot's own as well

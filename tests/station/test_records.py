@@ -1,0 +1,150 @@
+"""Records and pictures of a station that runs."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rdx_fast import Detector
+from rdx_fast.bundle import Bundle
+from rdx_fast.images import list_images, read_image
+from rdx_fast.station import RecordConfig, RecordError, Station, StationConfig, read_records
+from rdx_fast.station.records.pictures import PictureStore
+from rdx_fast.station.records.store import _SCHEMA, RecordWriter
+from support.scripted import ScriptedCamera, rows, wait_until
+
+
+@pytest.fixture(scope="module")
+def detector(bundle: Bundle) -> Iterator[Detector]:
+    with Detector(bundle.path) as opened:
+        yield opened
+
+
+def test_a_full_disk_raises_an_alarm_and_the_line_goes_on(
+    detector: Detector, camera: ScriptedCamera, config: StationConfig
+) -> None:
+    with Station(detector, camera, config) as station:
+        assert station.inspect(1).result == "OK"
+        assert station._recorder._writer is not None
+        database = station._recorder._writer._connection
+        (pages,) = database.execute("PRAGMA page_count").fetchone()
+        database.execute(f"PRAGMA max_page_count = {pages}")
+        answers = [station.inspect(i) for i in range(2, 200)]
+        assert {r.result for r in answers} == {"OK"}
+        assert station.status.record_alarm
+        assert station.status.error.name == "RECORD"
+        assert 0 < len(rows(config)) < 199
+        database.execute("PRAGMA max_page_count = 100000")
+        wait_until(lambda: not station.status.record_alarm)  # with no part needed
+        assert [r.part_id for r in rows(config)] == list(range(1, 200)), "those that had to wait"
+        assert station.inspect(200).result == "OK"
+        assert not station.status.record_alarm
+
+
+def test_pictures_that_cannot_be_kept_raise_the_alarm_and_are_tried_again(
+    detector: Detector, camera: ScriptedCamera, config: StationConfig, parts: Path
+) -> None:
+    camera.frame = read_image(list_images(parts / "test" / "notch")[0])
+    assert config.records is not None
+    folder = config.records.pictures
+    with Station(detector, camera, config) as station:
+        folder.rmdir()
+        folder.touch()  # no room for folders of days
+        assert station.inspect(1).result == "NG"
+        wait_until(lambda: station.status.record_alarm)
+        assert station.status.error.name == "RECORD"
+        assert station.inspect(2).result == "NG"
+        assert station.status.record_alarm, "though the row is on disk"
+        folder.unlink()
+        folder.mkdir()
+        wait_until(lambda: not station.status.record_alarm)
+        wait_until(lambda: len(list(folder.rglob("*.png"))) == 4)
+    assert all(row.picture is not None for row in rows(config))
+
+
+def test_pictures_half_written_by_a_process_that_was_killed_go(tmp_path: Path) -> None:
+    (tmp_path / "2026-01-01").mkdir()
+    partial = tmp_path / "2026-01-01" / "0000000001_frame.partial"
+    partial.touch()
+    PictureStore(tmp_path, budget_mb=1)
+    assert not partial.exists()
+
+
+def test_records_go_on_where_they_ended(
+    detector: Detector, camera: ScriptedCamera, config: StationConfig
+) -> None:
+    for first in (1, 3):
+        with Station(detector, camera, config) as station:
+            assert [station.inspect(i).inspection_id for i in (0, 0)] == [first, first + 1]
+
+
+def test_records_of_an_earlier_version_go_on(tmp_path: Path) -> None:
+    file = tmp_path / "records.sqlite"
+    with sqlite3.connect(file) as database:
+        schema = _SCHEMA.replace("picture TEXT,\n    executed TEXT\n", "picture TEXT\n")
+        assert schema != _SCHEMA
+        database.executescript(schema)
+        columns = "inspection_id, part_id, job, triggered_at, deadline_ms, result, decided_ms"
+        database.execute(
+            f"INSERT INTO inspections ({columns}) VALUES (1, 7, 1, '2026-01-01', 5.0, 'OK', 2.0)"
+        )
+    (old,) = read_records(file)
+    assert (old.part_id, old.executed) == (7, None)
+    with ThreadPoolExecutor(8) as pool:  # several stations of one file, at one moment
+        writers = list(pool.map(RecordWriter, [file] * 8))
+    writers[0].write(replace(old, inspection_id=writers[0].next_id, executed="int8"))
+    for writer in writers:
+        writer.close()
+    assert [r.executed for r in read_records(file)] == [None, "int8"]
+
+
+def test_a_clock_that_is_set_back(
+    detector: Detector, camera: ScriptedCamera, config: StationConfig
+) -> None:
+    clock = [1_700_003_600.0]
+    with Station(detector, camera, config, wall_clock=lambda: clock[0]) as station:
+        first = station.inspect(1)
+        clock[0] -= 3600
+        second = station.inspect(2)
+    assert (first.result, second.result) == ("OK", "OK")
+    assert first.triggered_at.startswith("2023-11-14T23:13:")
+    assert second.triggered_at.startswith("2023-11-14T22:13:")
+    assert [r.part_id for r in rows(config)] == [1, 2]
+    assert 0 < second.decided_ms < 20_000
+
+
+def test_pictures_keep_within_their_budget(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    frame = rng.integers(0, 255, (100, 100), dtype=np.uint8)  # noise: 10 kB as PNG
+    store = PictureStore(tmp_path, budget_mb=0.055)
+    days = [datetime(2026, 1, day, tzinfo=UTC) for day in (1, 1, 2, 2, 3, 3, 3)]
+    for i, day in enumerate(days):
+        store.keep(i, day, frame, None, 1.0)
+    kept = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.png"))
+    assert kept[-1] == "2026-01-03/0000000006_frame.png"
+    assert kept[0] == "2026-01-02/0000000002_frame.png", "the oldest went first"
+    assert not (tmp_path / "2026-01-01").exists()
+    assert sum(path.stat().st_size for path in tmp_path.rglob("*.png")) <= 55_000
+    # A new store counts what it finds.
+    PictureStore(tmp_path, budget_mb=0.025).keep(7, days[-1], frame, None, 1.0)
+    assert len(list(tmp_path.rglob("*.png"))) == 2
+    with pytest.raises(ValueError, match="budget"):
+        PictureStore(tmp_path, 0)
+
+
+def test_records_cannot_be_opened(
+    detector: Detector, camera: ScriptedCamera, tmp_path: Path
+) -> None:
+    path = tmp_path / "records.sqlite"
+    path.write_bytes(b"not a database, and long enough to be looked at" * 100)
+    with pytest.raises(RecordError, match="records cannot be opened"):
+        Station(detector, camera, StationConfig(records=RecordConfig(path)))
+    with pytest.raises(sqlite3.DatabaseError):
+        sqlite3.connect(path).execute("SELECT 1 FROM inspections")

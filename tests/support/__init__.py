@@ -1,0 +1,1 @@
+"""What tests share: fixtures' makers, simulated devices, and what fails on purpose."""

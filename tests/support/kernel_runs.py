@@ -1,0 +1,164 @@
+"""Every operation by every implementation, on NumPy arrays and with poisoned output buffers.
+
+Triton's kernels run on the GPU where there is one, else in Triton's interpreter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from rdx_fast.kernels import cosine_map as cosine_module
+from rdx_fast.kernels import fuse_mul as fuse_module
+from rdx_fast.kernels import on_triton
+from rdx_fast.kernels import resize_normalize as resize_module
+from rdx_fast.kernels import smooth_map as smooth_module
+from rdx_fast.kernels.epilogue import Epilogue, MapStats
+from rdx_fast.kernels.native import ISAS
+from rdx_fast.kernels.operators import Band
+
+COMPILED = tuple(ISAS)
+IMPLEMENTATIONS = ("numpy", *COMPILED, "triton")
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+_MODULES = (cosine_module, smooth_module, fuse_module, resize_module)
+
+
+@contextmanager
+def running(implementation: str) -> Iterator[None]:
+    """Let the CPU's operations use NumPy alone, or one instruction set; new buffers hold NaN."""
+    with ExitStack() as stack:
+        for module in _MODULES:
+            if implementation == "numpy":
+                stack.enter_context(patch.object(module, "native", None))
+            else:
+                stack.enter_context(patch.object(module, "ISAS", (implementation,)))
+        stack.enter_context(patch.object(np, "empty", _poisoned))
+        yield
+
+
+def _poisoned(shape: Any, dtype: Any = float, **_: Any) -> NDArray[Any]:
+    return np.full(shape, np.nan if np.issubdtype(dtype, np.floating) else 99, dtype)
+
+
+def _poisoned_buffer(
+    like: torch.Tensor, shape: tuple[int, ...], dtype: torch.dtype | None = None
+) -> torch.Tensor:
+    kind = dtype or like.dtype
+    return like.new_full(shape, float("nan") if kind.is_floating_point else 99, dtype=kind)
+
+
+def tensor(array: NDArray[Any]) -> torch.Tensor:
+    """On the device, with the array's layout where torch can have it."""
+    if array.dtype.name == "bfloat16":
+        return tensor(array.view(np.uint16)).view(torch.bfloat16)
+    if any(stride < 0 for stride in array.strides) or not array.flags.writeable:
+        array = array.copy()
+    return torch.from_numpy(array).to(DEVICE)
+
+
+def cosine_maps(
+    implementation: str,
+    teacher: Sequence[NDArray[Any]],
+    student: Sequence[NDArray[Any]],
+    threads: int = 1,
+) -> list[NDArray[np.float32]]:
+    if implementation != "triton":
+        with running(implementation):
+            return cosine_module.cosine_maps(teacher, student, threads)
+    with patch.object(on_triton, "_buffer", _poisoned_buffer):
+        maps = on_triton.cosine_maps([tensor(t) for t in teacher], [tensor(s) for s in student])
+    return [m.cpu().numpy() for m in maps]
+
+
+def smooth_map(
+    implementation: str,
+    distances: Sequence[NDArray[np.float32]],
+    rows: Sequence[Band],
+    columns: Sequence[Band],
+    epilogue: Epilogue | None = None,
+    maps: bool = True,
+    threads: int = 1,
+) -> tuple[NDArray[np.float32] | None, MapStats]:
+    """Maps, if wanted, and their summary; ``columns`` not yet transposed."""
+    epilogue = epilogue or Epilogue()
+    across = [b.transposed for b in columns]
+    out = _poisoned((len(distances[0]), len(rows[0].first), len(columns[0].first)), np.float32)
+    if implementation != "triton":
+        with running(implementation):
+            target = out if maps else None
+            found = smooth_module.smooth_map(distances, rows, across, epilogue, target, threads)
+            return target, found
+    operators = on_triton.Operators.of(rows, across, DEVICE)
+    return _on_triton(on_triton.smooth_map, distances, operators, epilogue, out if maps else None)
+
+
+def fuse_mul(
+    implementation: str,
+    distances: Sequence[NDArray[np.float32]],
+    rows: Sequence[Band],
+    columns: Sequence[Band],
+    blur: tuple[Band, Band],
+    epilogue: Epilogue | None = None,
+    threads: int = 1,
+) -> tuple[NDArray[np.float32], MapStats]:
+    epilogue = epilogue or Epilogue()
+    across = [b.transposed for b in columns]
+    out = _poisoned((len(distances[0]), len(blur[0].first), len(blur[1].first)), np.float32)
+    gaussian = (blur[0], blur[1].transposed)
+    if implementation != "triton":
+        with running(implementation):
+            found = fuse_module.fuse_mul(distances, rows, across, *gaussian, epilogue, out, threads)
+            return out, found
+    rows_of, columns_of = ([b] for b in gaussian)
+    operators = on_triton.Operators.of(rows_of, columns_of, DEVICE)
+    maps, summary = _on_triton(on_triton.fuse_mul, distances, operators, epilogue, out)
+    assert maps is not None
+    return maps, summary
+
+
+def _on_triton(
+    run: Any,
+    distances: Sequence[NDArray[np.float32]],
+    operators: on_triton.Operators,
+    epilogue: Epilogue,
+    out: NDArray[np.float32] | None,
+) -> tuple[NDArray[np.float32] | None, MapStats]:
+    target = None if out is None else tensor(out)
+    mask = None if epilogue.mask is None else tensor(epilogue.mask)
+    with patch.object(on_triton, "_buffer", _poisoned_buffer):
+        found = run(
+            [tensor(d) for d in distances],
+            operators,
+            mask,
+            epilogue.threshold,
+            epilogue.top_k,
+            target,
+        )
+    arrays: list[Any] = [None if x is None else x.cpu().numpy() for x in found]
+    summary = MapStats(*arrays)
+    return None if target is None else target.cpu().numpy(), summary
+
+
+def resize_normalize(
+    implementation: str,
+    frame: NDArray[np.uint8],
+    out: NDArray[Any],
+    mean: Sequence[float],
+    std: Sequence[float],
+    pixel_format: str | None = None,
+    crop: tuple[int, int, int, int] | None = None,
+    threads: int = 1,
+) -> None:
+    if implementation != "triton":
+        with running(implementation):
+            resize_module.resize_normalize(frame, out, mean, std, pixel_format, crop, threads)
+        return
+    target = tensor(out)
+    on_triton.resize_normalize(tensor(frame)[None], target[None], mean, std, pixel_format, crop)
+    out[...] = target.cpu().numpy()

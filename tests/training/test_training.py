@@ -1,0 +1,221 @@
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from rdx_fast.datasets import find_dataset
+from rdx_fast.errors import CheckpointError, DatasetError, TrainingError
+from rdx_fast.images import list_images
+from rdx_fast.training import Checkpoint, Progress, Recipe, load_checkpoint, train
+from rdx_fast.training.checkpoint import save_checkpoint
+from rdx_fast.training.data import split_holdout
+from rdx_fast.training.loss import distillation_loss
+from support.checkout import needs_no_gpu
+from support.weights import assert_same_weights
+
+SHORT = Recipe(backbone="efficientnet_lite0", image_size=(32, 32), epochs=4, batch=10)
+
+
+@pytest.fixture(scope="module")
+def images(parts: Path) -> list[Path]:
+    return find_dataset(parts).train()
+
+
+@pytest.fixture(scope="module")
+def unbroken(images: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    return train(SHORT, images, tmp_path_factory.mktemp("unbroken") / "run")
+
+
+def test_defaults_are_the_published_recipe() -> None:
+    recipe = Recipe()
+    assert (recipe.backbone, recipe.image_size) == ("wide_resnet50_2", (256, 256))
+    assert (recipe.method, recipe.batch, recipe.learning_rate) == ("rd4ad", 16, 0.005)
+    assert recipe.betas == (0.5, 0.999)
+    assert recipe.total_steps(steps_per_epoch=14) == 200 * 14
+    expert = Recipe(method="rd-expert")
+    assert (expert.injection, expert.teacher_learning_rate) == ("guided", 0.0001)
+    assert expert.total_steps(steps_per_epoch=14) == 5000
+    assert replace(expert, epochs=3).total_steps(14) == 42
+    assert replace(recipe, iterations=10).total_steps(14) == 10
+
+
+def test_loss_flattens_each_scale() -> None:
+    rng = torch.Generator().manual_seed(0)
+    maps = [torch.randn(2, 3, n, n, generator=rng) for n in (4, 2)]
+    others = [torch.randn(2, 3, n, n, generator=rng) for n in (4, 2)]
+    expected = 0.0
+    for t, s in zip(maps, others, strict=True):
+        t64, s64 = t.reshape(2, -1).double().numpy(), s.reshape(2, -1).double().numpy()
+        norms = np.linalg.norm(t64, axis=1) * np.linalg.norm(s64, axis=1)
+        expected += float((1 - (t64 * s64).sum(1) / norms).mean())
+    assert distillation_loss(maps, others).item() == pytest.approx(expected, abs=1e-6)
+    assert distillation_loss(maps, maps).item() == pytest.approx(0.0, abs=1e-6)
+
+
+def test_loss_falls_and_progress_is_told(images: list[Path], tmp_path: Path) -> None:
+    told: list[Progress] = []
+    checkpoint = train(SHORT, images, tmp_path / "run", on_step=told.append)
+    assert checkpoint.finished
+    assert checkpoint.epoch == 4
+    losses = checkpoint.losses["student"]
+    assert losses[-1] < losses[0]
+    assert [p.step for p in told] == list(range(1, 13))  # 24 images in batches of 10, 10 and 4
+    assert {p.total_steps for p in told} == {12}
+    assert told[0].epoch_loss is None
+    assert told[-1].epoch_loss == losses[-1]
+    assert all(0 <= p.waiting <= 1 for p in told)
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from rdx_fast.images import list_images
+from rdx_fast.training import Recipe, train
+
+run = Path(sys.argv[2])
+
+def on_step(progress):
+    if progress.step == 8:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+recipe = Recipe(backbone="efficientnet_lite0", image_size=(32, 32), epochs=4, batch=10)
+train(recipe, list_images(Path(sys.argv[1])), run, checkpoint_every=1, on_step=on_step)
+"""
+
+
+def test_killed_and_resumed_is_as_unbroken(
+    parts: Path, images: list[Path], unbroken: Checkpoint, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    good = str(parts / "train" / "good")
+    done = subprocess.run([sys.executable, "-P", "-c", KILLED, good, str(run)], check=False)
+    assert done.returncode == -signal.SIGKILL
+    left = load_checkpoint(run)
+    assert left.step == 6
+    assert not left.finished
+    (run / "checkpoint.pt.partial").write_bytes(b"half a checkpoint")
+    resumed = train(SHORT, images, run, resume=True)
+    assert resumed.finished
+    assert resumed.losses == unbroken.losses
+    assert_same_weights(resumed, unbroken)
+    assert_same_weights(load_checkpoint(run), unbroken)
+
+
+def test_time_limit_stops_mid_epoch_and_resumes(
+    images: list[Path], unbroken: Checkpoint, tmp_path: Path
+) -> None:
+    stopped = train(SHORT, images, tmp_path / "run", max_minutes=0)
+    assert stopped.step == 1
+    assert_same_weights(train(SHORT, images, tmp_path / "run", resume=True), unbroken)
+
+
+def test_features_that_do_not_fit(images: list[Path], unbroken: Checkpoint, tmp_path: Path) -> None:
+    checkpoint = train(SHORT, images, tmp_path / "run", feature_memory_gb=0, workers=1)
+    # The teacher sees other batches, so sums round differently; the way there is the same.
+    np.testing.assert_allclose(checkpoint.losses["student"], unbroken.losses["student"], rtol=1e-3)
+
+
+def test_resume_refuses_another_run(images: list[Path], tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    train(SHORT, images, run, max_minutes=0)
+    with pytest.raises(CheckpointError, match="pass --resume"):
+        train(SHORT, images, run)
+    with pytest.raises(CheckpointError, match=r"learning_rate: 0\.005 before, 0\.01 now"):
+        train(replace(SHORT, learning_rate=0.01), images, run, resume=True)
+    with pytest.raises(CheckpointError, match="not the same files"):
+        train(SHORT, images[1:], run, resume=True)
+    longer = train(replace(SHORT, epochs=5), images, run, resume=True)
+    assert longer.epoch == 5
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage", b"PK\x03\x04 half a zip"])
+def test_damaged_checkpoint(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "checkpoint.pt").write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"checkpoint\.pt is damaged"):
+        load_checkpoint(tmp_path)
+    with pytest.raises(CheckpointError, match="no checkpoint at"):
+        load_checkpoint(tmp_path / "none")
+
+
+def test_bad_images_are_listed_or_skipped(images: list[Path], tmp_path: Path) -> None:
+    folder = tmp_path / "good"
+    folder.mkdir()
+    for path in images:
+        shutil.copy(path, folder)
+    (folder / "truncated.png").write_bytes(images[0].read_bytes()[:2000])
+    (folder / "text.png").write_text("no image")
+    Image.fromarray(np.zeros((8, 8), np.uint16)).save(folder / "deep.png")
+    with pytest.raises(DatasetError) as caught:
+        train(SHORT, list_images(folder), tmp_path / "run")
+    for name in ("truncated.png", "text.png", "deep.png", "--skip-bad"):
+        assert name in str(caught.value)
+    checkpoint = train(SHORT, list_images(folder), tmp_path / "run", skip_bad=True, max_minutes=0)
+    assert checkpoint.image_count == 24
+
+
+def test_fewer_images_than_a_batch(images: list[Path], tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="9 images to train on, fewer than a batch of 10"):
+        train(SHORT, images[:9], tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_loss_that_is_not_finite(images: list[Path], tmp_path: Path, monkeypatch) -> None:
+    def broken(*maps: list[torch.Tensor]) -> torch.Tensor:
+        return distillation_loss(*maps) * float("nan")
+
+    monkeypatch.setattr("rdx_fast.training.distillation.distillation_loss", broken)
+    with pytest.raises(TrainingError, match=r"the loss became nan at step 1: lower --learning"):
+        train(SHORT, images, tmp_path / "run")
+
+
+@needs_no_gpu
+def test_no_gpu(images: list[Path], tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="finds no CUDA GPU: use --device cpu"):
+        train(SHORT, images, tmp_path / "run", device="cuda")
+
+
+def test_holdout(images: list[Path]) -> None:
+    training, held = split_holdout(images, replace(SHORT, holdout=0.25))
+    assert len(held) == 6
+    assert sorted([*training, *held]) == images
+    assert (training, held) == split_holdout(images, replace(SHORT, holdout=0.25))
+    assert held != split_holdout(images, replace(SHORT, holdout=0.25, seed=1))[1]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"image_size": (100, 256)},
+        {"epochs": 0},
+        {"batch": 0},
+        {"learning_rate": float("nan")},
+        {"betas": (0.5, 1.0)},
+        {"holdout": 0.9},
+        {"seed": -1},
+        {"backbone": "vgg"},
+        {"method": "rd5"},
+        {"injection": "forced"},
+        {"teacher_learning_rate": 0.0},
+        {"iterations": 5},  # beside the epochs
+    ],
+)
+def test_recipe_out_of_range(change) -> None:
+    with pytest.raises(ValueError, match=next(iter(change)).split("_")[0]):
+        replace(SHORT, **change)
+
+
+def test_checkpoint_survives_a_full_write_only(unbroken: Checkpoint, tmp_path: Path) -> None:
+    # Replaced in one step: the folder never holds a second name that a reader could take.
+    save_checkpoint(unbroken, tmp_path)
+    assert os.listdir(tmp_path) == ["checkpoint.pt"]
+    assert_same_weights(load_checkpoint(tmp_path), unbroken)
