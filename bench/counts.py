@@ -7,7 +7,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from rdx_fast.engines.openvino import CORE
+from rdx_fast.engines.openvino.compilation import CORE
 
 
 def operators(network: Path, height: int, width: int) -> tuple[dict[str, int], int]:

@@ -25,7 +25,7 @@ from rich.table import Table
 from rdx_fast.bench.records import append, facts, spread, spread_text
 from rdx_fast.bundle import open_bundle
 from rdx_fast.cpu import cpu_features
-from rdx_fast.engines.openvino import OpenVINONetwork
+from rdx_fast.engines.openvino.network import OpenVINONetwork
 
 # As oneDNN names them, and what of ``cpu_features`` each adds to the one before.
 SETS = {

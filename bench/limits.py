@@ -11,7 +11,7 @@ import openvino as ov
 from openvino import opset13 as ops
 from openvino.properties import hint, inference_num_threads
 
-from rdx_fast.engines.openvino import CORE
+from rdx_fast.engines.openvino.compilation import CORE
 
 COPY_BYTES = 128 * 2**20  # far beyond any cache
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from rich.progress import Progress
 
 from rdx_fast.bench.records import append, facts
-from rdx_fast.demo import solar_cells
+from rdx_fast.solar_cells import solar_cells
 from rdx_fast.station.handshake.codes import ResultCode
 from rdx_fast.station.records.store import InspectionRecord, read_records
 from support.line_processes import LineProcess, PlcProcess, configure

@@ -23,7 +23,7 @@ from rdx_fast.bench.timing import repeat, summary
 from rdx_fast.bundle import Bundle, open_bundle
 from rdx_fast.detector import Detector
 from rdx_fast.engines import open_engine
-from rdx_fast.engines.openvino import OpenVINOEngine
+from rdx_fast.engines.openvino.engine import OpenVINOEngine
 from rdx_fast.images import list_images, read_image
 
 # In the order that a frame meets them; "copy" is to a GPU, which is then one "network" to the map.

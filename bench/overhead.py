@@ -22,7 +22,7 @@ from rdx_fast.bench.measure import drawn_frame
 from rdx_fast.bench.records import append, facts, network_facts, spread
 from rdx_fast.bundle import open_bundle
 from rdx_fast.detector import Detector
-from rdx_fast.engines.openvino import OpenVINOEngine
+from rdx_fast.engines.openvino.engine import OpenVINOEngine
 
 VISIT = 5
 

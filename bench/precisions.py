@@ -26,7 +26,7 @@ from rdx_fast.bench.records import append, facts, spread
 from rdx_fast.bundle import Bundle, open_bundle
 from rdx_fast.datasets import LabelledImage, find_dataset, has_masks
 from rdx_fast.detector import Detector
-from rdx_fast.engines.openvino import capabilities
+from rdx_fast.engines.openvino.compilation import capabilities
 from rdx_fast.errors import EngineError
 from rdx_fast.evaluation import ScoredSet, evaluate_scored
 from rdx_fast.evaluation.scored import read_mask

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from rdx_fast.calibration import calibrate_threshold
 from rdx_fast.engines.engine import Chunk
-from rdx_fast.engines.openvino import OpenVINONetwork, capabilities
+from rdx_fast.engines.openvino.compilation import capabilities
+from rdx_fast.engines.openvino.network import OpenVINONetwork
 from rdx_fast.errors import EngineError, ExportError
 from rdx_fast.export.reference import OnnxNetwork, RoundedNetwork
 from rdx_fast.manifest import EXECUTIONS, ExportCheck, ThresholdSpec

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Generator, Iterable
+from contextlib import closing
 from pathlib import Path
 from time import perf_counter
 
@@ -12,31 +11,39 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rdx_fast.bundle import open_bundle
-from rdx_fast.engines import Engine, open_engine
-from rdx_fast.errors import EngineError, RdxError
+from rdx_fast.engines import Engine, Progress, open_engine
+from rdx_fast.errors import EngineError
 from rdx_fast.kernels.epilogue import Epilogue
 from rdx_fast.kernels.resize_normalize import Crop
 from rdx_fast.manifest import ThresholdSpec
 from rdx_fast.pipelines import BatchScores, ScoreOptions, open_pipeline
+from rdx_fast.pipelines.streaming import stream_scores
 from rdx_fast.postprocess import AnomalyMapper
 from rdx_fast.preprocess import Batch, Frame
 from rdx_fast.result import Result
 
 
 class Detector:
-    """Scores images with an engine bundle.
+    """Scores images with an engine bundle. Safe to call from several threads; a context manager.
 
-    ``engine``: path of a bundle, or an opened engine (see ``open_engine``, which has more options).
-    ``backend``: "auto", "openvino" (CPU), "tensorrt" or "torch" (GPU). ``threads``: CPU threads of
-    the engine, None for its own choice. ``region``: the region of
-    interest, bool of the manifest's map size ``[H, W]``; scores and areas are of what lies inside.
-    ``top_k``: also give the mean of that many largest map values. ``precision``: what is executed,
-    "fp32", "fp16", "bf16" or "int8"; None for the fastest that the bundle holds and this machine
-    has. Scores differ a little between precisions, so each has a threshold of its own:
-    ``threshold`` is the one in force. Safe to call from several threads; a context manager.
+    Scores differ a little between precisions, so each has a threshold of its own: ``threshold`` is
+    the one in force.
 
-    Raises ``BundleError`` (bundle not whole), ``EngineError`` (engine cannot be opened),
-    ``ValueError`` (arguments).
+    Args:
+        engine: path of a bundle, or an opened engine (see ``open_engine``, which has more options)
+        backend: "auto", "openvino" (CPU), "tensorrt" or "torch" (GPU)
+        threads: CPU threads of the engine, None for its own choice
+        region: region of interest, bool [H, W] of the manifest's map size; scores and areas are of
+            what lies inside
+        top_k: also give the mean of that many largest map values
+        precision: what is executed, "fp32", "fp16", "bf16" or "int8"; None for the fastest that
+            the bundle holds and this machine has
+        on_progress: called with step, steps done and steps in all while a TensorRT plan is built
+
+    Raises:
+        BundleError: the bundle is not whole
+        EngineError: the engine cannot be opened
+        ValueError: an argument
     """
 
     def __init__(
@@ -47,9 +54,12 @@ class Detector:
         region: NDArray[np.bool_] | None = None,
         top_k: int = 0,
         precision: str | None = None,
+        on_progress: Progress = lambda *_: None,
     ) -> None:
         if isinstance(engine, str | Path):
-            self.engine = open_engine(open_bundle(engine), backend, threads, precision=precision)
+            self.engine = open_engine(
+                open_bundle(engine), backend, threads, on_progress=on_progress, precision=precision
+            )
         elif backend != "auto" or threads is not None or precision is not None:
             raise ValueError(
                 "backend, threads and precision are the opened engine's own: leave them out"
@@ -76,16 +86,19 @@ class Detector:
     ) -> Result:
         """Score one image or a batch.
 
-        ``batch``: uint8 RGB ``[H, W, 3]``, mono ``[H, W]``, ``[B, H, W, 3]``, or a list of such
-        images of any sizes. An engine on a GPU also takes arrays that lie there, without a copy, in
-        the order of their owner's stream: of torch, CuPy, PyCUDA, of anything with DLPack or
-        ``__cuda_array_interface__``. ``maps``: whether ``Result.anomaly_maps`` is wanted; without,
-        none is written. ``pixel_format``: "rgb", "bgr", "mono", "bayer_rggb", "bayer_bggr",
-        "bayer_grbg" or "bayer_gbrg"; None is RGB for three channels and mono for one. ``crop``:
-        top, left, height, width in frame pixels of what is shown to the network.
+        Args:
+            batch: uint8 RGB [H, W, 3], mono [H, W], [B, H, W, 3], or a list of such images of any
+                sizes. An engine on a GPU also takes arrays that lie there, without a copy and in
+                the order of their owner's stream: of torch, CuPy, PyCUDA, of anything with DLPack
+                or ``__cuda_array_interface__``
+            maps: whether ``Result.anomaly_maps`` is wanted; without, none is written
+            pixel_format: "rgb", "bgr", "mono", "bayer_rggb", "bayer_bggr", "bayer_grbg" or
+                "bayer_gbrg"; None is RGB for three channels and mono for one
+            crop: top, left, height, width in frame pixels of what is shown to the network
 
-        Raises ``ValueError`` for a batch of another type or shape, an empty one, or NaN;
-        ``EngineError`` if the engine fails or gives a score that is not finite.
+        Raises:
+            ValueError: a batch of another type or shape, an empty one, or NaN
+            EngineError: the engine fails, or gives a score that is not finite
         """
         begin = perf_counter()
         scored = self._pipeline.inspect(batch, ScoreOptions(maps, pixel_format, crop))
@@ -99,50 +112,35 @@ class Detector:
         maps: bool = False,
         pixel_format: str | None = None,
         crop: Crop | None = None,
-    ) -> Iterator[Result]:
-        """Score frames as they come, ``batch`` at a time, and yield their results in order.
+    ) -> Generator[Result, None, None]:
+        """Score frames as they come, and yield the results of each batch in order.
 
-        While one batch is scored the next is fetched and prepared; ``depth`` batches at most are in
-        flight, and no more frames than theirs are held. So results lag ``depth - 1`` batches behind
-        the frames: a line that waits for each verdict wants ``score``. A frame must not be written
-        to again before its result is there. The last batch may be smaller.
+        While one batch is scored the next is fetched and prepared. Results lag ``depth - 1``
+        batches behind the frames: a line that waits for each verdict wants ``score``. If ``frames``
+        raises, or a batch fails, what came before is yielded first; the exception then ends the
+        stream.
 
-        If ``frames`` raises, what it gave before is scored and yielded first; if a batch fails,
-        what came before it was yielded. Either way the exception then ends the stream. Raises as
-        ``score`` does, and ``ValueError`` at once for a ``batch`` or ``depth`` below 1.
+        Args:
+            frames: as ``score`` takes them; none may be written to before its result is there
+            batch: frames scored at a time; the last batch may be smaller
+            depth: batches in flight at most; no more frames than theirs are held
+            maps, pixel_format, crop: as for ``score``
+
+        Raises:
+            ValueError: as for ``score``; at once for a ``batch`` or ``depth`` below 1
+            EngineError: as for ``score``
         """
         if batch < 1 or depth < 1:
             raise ValueError(f"batch is {batch} and depth {depth}, wanted at least 1 of each")
-        return self._stream(frames, batch, depth, ScoreOptions(maps, pixel_format, crop))
+        options = ScoreOptions(maps, pixel_format, crop)
+        return self._results(stream_scores(self._pipeline, frames, batch, depth, options))
 
-    def _stream(
-        self, frames: Iterable[Frame], batch: int, depth: int, options: ScoreOptions
-    ) -> Iterator[Result]:
-        batches = _batches(frames, batch)
-        flying: deque[tuple[float, Callable[[], BatchScores]]] = deque()
-        failure: Exception | None = None
-        fetching = True
-        try:
-            while fetching or flying:
-                while fetching and len(flying) < depth:
-                    try:
-                        given = next(batches, None)
-                        if given is not None:
-                            begin = perf_counter()
-                            flying.append((begin, self._pipeline.submit(given, options)))
-                    except Exception as error:  # whatever the source of frames may raise
-                        given, failure = None, error
-                    fetching = given is not None
-                if flying:
-                    begin, result = flying.popleft()
-                    yield self._result(result(), begin)
-            if failure is not None:
-                raise failure
-        finally:
-            # Left early: nothing may go on with frames that are no longer ours.
-            for _, result in flying:
-                with suppress(RdxError, ValueError):
-                    result()
+    def _results(
+        self, stream: Generator[tuple[BatchScores, float], None, None]
+    ) -> Generator[Result, None, None]:
+        with closing(stream):
+            for scored, begin in stream:
+                yield self._result(scored, begin)
 
     def _result(self, scored: BatchScores, begin: float) -> Result:
         # NaN compares false with any threshold: it must never pass for a good part.
@@ -181,20 +179,3 @@ class Detector:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _batches(frames: Iterable[Frame], size: int) -> Iterator[list[Frame]]:
-    """Frames in lists of ``size``; what is left over comes last, also if the source raises."""
-    pending: list[Frame] = []
-    try:
-        for frame in frames:
-            pending.append(frame)
-            if len(pending) == size:
-                yield pending
-                pending = []
-    except Exception:
-        if pending:
-            yield pending
-        raise
-    if pending:
-        yield pending

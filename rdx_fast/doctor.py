@@ -86,7 +86,7 @@ def examine(bundle: Path | None = None) -> list[Finding]:
 def _processor() -> list[Finding]:
     import openvino as ov
 
-    from rdx_fast.engines.openvino import capabilities
+    from rdx_fast.engines.openvino.compilation import capabilities
 
     able = {o.executed for o in able_options("openvino", capabilities())}
     precisions = [p for p in PRECISIONS if p in able]
@@ -99,7 +99,7 @@ def _processor() -> list[Finding]:
 
 def describe_cpu(features: Sequence[str] = ()) -> str:
     """The CPU's name, ``features`` of it and the cores that this process may use."""
-    from rdx_fast.engines.openvino import CORE
+    from rdx_fast.engines.openvino.compilation import CORE
 
     name = str(CORE.get_property("CPU", "FULL_DEVICE_NAME")).strip()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -109,7 +109,7 @@ def describe_cpu(features: Sequence[str] = ()) -> str:
 
 def _bundle(path: Path) -> Finding:
     """What the CPU would run of a bundle, and why not the rest of it."""
-    from rdx_fast.engines.openvino import capabilities
+    from rdx_fast.engines.openvino.compilation import capabilities
 
     name = f"bundle {path.resolve().name}"
     try:

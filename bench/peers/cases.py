@@ -16,7 +16,7 @@ from rdx_fast.bench.generated import TIMED_ONLY
 from rdx_fast.bench.peers.agreement import EXACT, OTHER_BORDER
 from rdx_fast.bench.peers.process import HERE, python_of
 from rdx_fast.bundle import Bundle, open_bundle
-from rdx_fast.engines.openvino import capabilities
+from rdx_fast.engines.openvino.compilation import capabilities
 from rdx_fast.errors import EngineError
 from rdx_fast.export import export_bundle
 from rdx_fast.export.check import TOLERANCE

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from rdx_fast import tables
+from rdx_fast.cli import tables
 from rdx_fast.cli.common import JsonFlag, data
 
 

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from rdx_fast import tables
+from rdx_fast.cli import tables
 from rdx_fast.cli.common import Backend, Executed, JsonFlag, Threads, data
-from rdx_fast.cli.opening import open_detector
-from rdx_fast.cli.progress import show_images
+from rdx_fast.cli.progress import show_images, show_plan
 from rdx_fast.datasets import find_dataset
-
-if TYPE_CHECKING:
-    pass
+from rdx_fast.detector import Detector
 
 
 def evaluate(
@@ -44,10 +41,11 @@ def evaluate(
     images = find_dataset(dataset).test()
     scored = []
     for path in bundles:
-        with (
-            open_detector(path, backend, threads, precision) as detector,
-            show_images("scoring") as on_image,
-        ):
+        with show_plan() as on_progress:
+            detector = Detector(
+                path, backend, threads, precision=precision, on_progress=on_progress
+            )
+        with detector, show_images("scoring") as on_image:
             scored.append(evaluation.score_set(detector, images, on_image))
     results = [evaluation.evaluate_scored(s, by_type=not compare) for s in scored]
     differences = [d for other in scored[1:] for d in evaluation.compare(scored[0], other)]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from rdx_fast import tables
 from rdx_fast.bundle import open_bundle
+from rdx_fast.cli import tables
 from rdx_fast.cli.common import BundlePath, JsonFlag, data
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,7 +10,6 @@ from rdx_fast.bundle import Bundle, open_bundle
 from rdx_fast.cli.common import BundlePath, Executed, notes
 from rdx_fast.cli.progress import show_plan, show_stages
 from rdx_fast.engines import GpuOptions
-from rdx_fast.errors import EngineError
 
 Capability = Annotated[
     str | None,
@@ -48,28 +45,14 @@ def plan_bundle(
     precision: str | None = None,
 ) -> None:
     """Build what is missing, and show how that gets on."""
-    from rdx_fast.engines.tensorrt.build import prepare_plan
+    from rdx_fast.engines.tensorrt.build import prepare_kernels, prepare_plan
 
     capability = parse_capability(compute_capability)
     with show_plan() as on_progress:
         file = prepare_plan(bundle, options, capability, on_progress, precision)
     notes.print(f"plan: {file} ({file.stat().st_size / 1e6:.0f} MB)")
     with show_stages("plan", "kernels"):
-        notes.print(f"kernels: {ensure_kernels(bundle)}")
-
-
-def ensure_kernels(bundle: Bundle) -> Path:
-    """The folder of built kernels, made inside the bundle if there is none and Triton is here."""
-    from rdx_fast.kernels.launcher import KERNELS, find_kernels
-
-    try:
-        return find_kernels(bundle.path)
-    except EngineError:
-        if find_spec("triton") is None:
-            raise
-    from rdx_fast.kernels.aot import build
-
-    return build(bundle.path / KERNELS).parent
+        notes.print(f"kernels: {prepare_kernels(bundle)}")
 
 
 def parse_capability(text: str | None) -> int | None:

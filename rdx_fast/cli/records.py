@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from rdx_fast import tables
+from rdx_fast.cli import tables
 from rdx_fast.cli.common import JsonFlag, data, notes
 from rdx_fast.station.handshake.codes import ResultCode
 from rdx_fast.station.records.export import write_records

@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from rdx_fast.cli.common import Backend, BundlePath, Executed, JsonFlag, Threads, notes
-from rdx_fast.cli.opening import open_detector
+from rdx_fast.cli.progress import show_plan
+from rdx_fast.detector import Detector
 from rdx_fast.scoring import RowWriter, find_files, score_files
 
 
@@ -29,7 +30,9 @@ def score(
     files = find_files(inputs)
     as_json = json_lines or (output is not None and output.suffix == ".jsonl")
     counts = dict.fromkeys(("OK", "NG", "ERROR"), 0)
-    with open_detector(bundle, backend, threads, precision) as detector:
+    with show_plan() as on_progress:
+        detector = Detector(bundle, backend, threads, precision=precision, on_progress=on_progress)
+    with detector:
         if output is None:
             stream = sys.stdout
         else:

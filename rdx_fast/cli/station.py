@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from rdx_fast import tables
+from rdx_fast.cli import tables
 from rdx_fast.cli.common import data, notes
 from rdx_fast.station.config import read_station
 

@@ -71,7 +71,7 @@ def open_engine(
         return TensorRTEngine(bundle, gpu, on_progress, precision)
     if backend == "torch":
         return _open_torch(bundle, gpu or GpuOptions(), precision)
-    from rdx_fast.engines.openvino import OpenVINOEngine
+    from rdx_fast.engines.openvino.engine import OpenVINOEngine
 
     return OpenVINOEngine(bundle, threads, mode, precision)
 

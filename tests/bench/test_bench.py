@@ -35,7 +35,8 @@ from rdx_fast.bench.timing import slope, summary
 from rdx_fast.bundle import Bundle
 from rdx_fast.cli import app
 from rdx_fast.engines import Chunk
-from rdx_fast.engines.openvino import OpenVINOEngine, capabilities
+from rdx_fast.engines.openvino.compilation import capabilities
+from rdx_fast.engines.openvino.engine import OpenVINOEngine
 from rdx_fast.engines.torch_engine import TorchEngine
 from rdx_fast.export.exporter import network_file
 from rdx_fast.models import make_network

@@ -15,7 +15,7 @@ from rdx_fast.bench.measure import drawn_frame
 from rdx_fast.bench.peers.agreement import Scored, agreement
 from rdx_fast.bench.peers.process import Peer
 from rdx_fast.bundle import Bundle
-from rdx_fast.engines.openvino import CORE
+from rdx_fast.engines.openvino.compilation import CORE
 
 
 @pytest.fixture(scope="module")

@@ -18,8 +18,10 @@ from rdx_fast import Detector, engines, open_engine
 from rdx_fast.bundle import Bundle
 from rdx_fast.cpu import cpu_features
 from rdx_fast.doctor import examine
-from rdx_fast.engines import openvino
-from rdx_fast.engines.openvino import OpenVINONetwork
+from rdx_fast.engines.openvino import compilation
+from rdx_fast.engines.openvino import engine as engine_module
+from rdx_fast.engines.openvino import network as network_module
+from rdx_fast.engines.openvino.network import OpenVINONetwork
 from rdx_fast.errors import EngineError
 from rdx_fast.export.check import TOLERANCE
 from rdx_fast.images import list_images, read_image
@@ -98,8 +100,8 @@ def test_named_precisions(
     whole_bundle: Bundle, parts: Path, hidden: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     images = [read_image(p) for p in list_images(parts / "test")]
-    able = openvino.capabilities() - set(hidden)
-    monkeypatch.setattr(openvino, "capabilities", lambda: able)
+    able = compilation.capabilities() - set(hidden)
+    monkeypatch.setattr(engine_module, "capabilities", lambda: able)
     by_precision = {e.executed: e for e in whole_bundle.manifest.executions if e.stored != "fp16"}
     for precision, needs in (("fp32", "FP32"), ("bf16", "BF16"), ("int8", "INT8")):
         if needs not in able:
@@ -193,7 +195,7 @@ def test_what_is_executed_is_what_was_asked_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Whatever this CPU has: as if OpenVINO had compiled so many convolutions so."""
-    monkeypatch.setattr(openvino, "_convolutions", executing(counts))
+    monkeypatch.setattr(network_module, "executed_convolutions", executing(counts))
     file = whole_bundle.network(executed)
     if opens:
         OpenVINONetwork(file, executed, 1)
@@ -206,23 +208,23 @@ def test_what_is_executed_is_what_was_asked_for(
 
 def test_bfloat16_is_not_executed_otherwise() -> None:
     """No CPU has to have it for that."""
-    openvino._check_executed(Counter({"bf16": 17, "f32": 3}), "bf16")
+    compilation.check_executed(Counter({"bf16": 17, "f32": 3}), "bf16")
     for counts in ({"f32": 20}, {"bf16": 3, "f32": 17}, {"f16": 20}):
         with pytest.raises(EngineError, match=r"asked for bf16, OpenVINO .* would"):
-            openvino._check_executed(Counter(counts), "bf16")
+            compilation.check_executed(Counter(counts), "bf16")
 
 
 def test_the_next_runs_if_the_fastest_is_not_executed(
     whole_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(openvino, "_convolutions", executing({"f32": 20}))
-    monkeypatch.setattr(openvino, "capabilities", lambda: AVX2)
+    monkeypatch.setattr(network_module, "executed_convolutions", executing({"f32": 20}))
+    monkeypatch.setattr(engine_module, "capabilities", lambda: AVX2)
     with pytest.warns(UserWarning, match="fp32 is run, not int8: asked for int8, OpenVINO"):
         engine = open_engine(whole_bundle, "openvino", 1)
     assert engine.execution.label == "fp32"
     assert ", fp32 (fastest here of fp32, 1 refused by OpenVINO)" in engine.description
     engine.close()
-    monkeypatch.setattr(openvino, "_convolutions", executing({"f16": 20}))
+    monkeypatch.setattr(network_module, "executed_convolutions", executing({"f16": 20}))
     with pytest.raises(EngineError, match=r"int8: asked for .*; fp32: asked for .*: choose"):
         open_engine(whole_bundle, "openvino", 1)
 
@@ -261,7 +263,7 @@ def test_a_bundle_runs_on_other_cpus(isa: str, whole_bundle: Bundle, parts: Path
 def test_doctor_says_what_runs_here(
     whole_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(openvino, "capabilities", lambda: AVX2)
+    monkeypatch.setattr(compilation, "capabilities", lambda: AVX2)
     found = {f.part: f for f in examine(whole_bundle.path)}
     assert found["bundle part.rdx"].present
     assert found["bundle part.rdx"].found == "runs as int8 on the CPU (fastest here of int8, fp32)"

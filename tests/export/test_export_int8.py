@@ -11,7 +11,7 @@ import pytest
 from onnx import numpy_helper
 
 from rdx_fast.bundle import Bundle
-from rdx_fast.engines.openvino import OpenVINONetwork
+from rdx_fast.engines.openvino.network import OpenVINONetwork
 from rdx_fast.errors import EngineError
 from rdx_fast.export.check import TOLERANCE
 from rdx_fast.export.reference import OnnxNetwork

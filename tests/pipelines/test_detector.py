@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from rdx_fast import Detector, RdxError, open_engine
 from rdx_fast.bundle import Bundle
-from rdx_fast.engines import Chunk, openvino
-from rdx_fast.engines.openvino import OpenVINOEngine
+from rdx_fast.engines import Chunk
+from rdx_fast.engines.openvino import network as network_module
+from rdx_fast.engines.openvino.engine import OpenVINOEngine
 from rdx_fast.errors import EngineError
 from rdx_fast.images import list_images, read_image
 from rdx_fast.kernels.native import IMPLEMENTATION
@@ -246,10 +247,10 @@ def test_maps_of_openvino(
 ) -> None:
     made = as_bundle(networks, method, backbone, "fp32", bundle.manifest)
     outputs = set(made.manifest.output_shapes())
-    find = openvino._transposed
+    find = network_module.transposed_outputs
     if pooled != "transposed":
         chosen = outputs if pooled == "all" else set()
-        monkeypatch.setattr(openvino, "_transposed", lambda _: chosen)
+        monkeypatch.setattr(network_module, "transposed_outputs", lambda _: chosen)
     engine = OpenVINOEngine(made, 1)
     image, wanted = recorded(networks, method, backbone)
     starts = []

@@ -139,7 +139,7 @@ def test_nothing_comes_of_nothing(bundle: Bundle) -> None:
 
 
 def test_on_the_host(bundle: Bundle) -> None:
-    import rdx_fast.engines.openvino  # noqa: F401 -- starts a thread of OpenVINO's own
+    import rdx_fast.engines.openvino.network  # noqa: F401 -- starts a thread of OpenVINO's own
 
     rng = np.random.default_rng(5)
     frames = [draw_part(rng, defective=i % 3 == 0) for i in range(11)]

@@ -15,8 +15,6 @@ ROOT = Path(__file__).resolve().parents[2]
 FLOORS = {
     "rdx_fast": 5,  # the package's front: what users import
     "rdx_fast.cli": 7,
-    "rdx_fast.tables": 6,
-    "rdx_fast.demo": 6,
     "rdx_fast.doctor": 6,
     "rdx_fast.scoring": 6,
     "rdx_fast.evaluation": 6,
@@ -42,6 +40,7 @@ FLOORS = {
     "rdx_fast.models": 1,
     "rdx_fast.images": 1,
     "rdx_fast.datasets": 1,
+    "rdx_fast.solar_cells": 1,
     "rdx_fast.overlay": 1,
     "rdx_fast.result": 1,
     "rdx_fast.errors": 1,

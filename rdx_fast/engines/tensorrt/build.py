@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from rdx_fast.bundle import Bundle
 from rdx_fast.engines.engine import GpuOptions, Progress
 from rdx_fast.engines.tensorrt.api import Api, Log, load_api
 from rdx_fast.engines.tensorrt.plan import PlanKey, Target, load_plan, save_plan, write_whole
-from rdx_fast.errors import PlanError
+from rdx_fast.errors import EngineError, PlanError
 from rdx_fast.kernels.driver import Gpu
 from rdx_fast.precision import choose
 
@@ -74,6 +75,22 @@ def build_plan(
         return plan
     finally:
         log.close()
+
+
+def prepare_kernels(bundle: Bundle) -> Path:
+    """The folder of built kernels, made inside the bundle if there is none and Triton is here.
+
+    Raises ``EngineError`` if there is none, and no Triton either."""
+    from rdx_fast.kernels.launcher import KERNELS, find_kernels
+
+    try:
+        return find_kernels(bundle.path)
+    except EngineError:
+        if find_spec("triton") is None:
+            raise
+    from rdx_fast.kernels.aot import build
+
+    return build(bundle.path / KERNELS).parent
 
 
 def prepare_plan(

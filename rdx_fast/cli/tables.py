@@ -13,7 +13,7 @@ from rich.table import Table
 from rdx_fast.station.plc.registers import MAP
 
 if TYPE_CHECKING:
-    from rdx_fast.demo import DemoResult
+    from rdx_fast.cli.demo import DemoResult
     from rdx_fast.doctor import Finding
     from rdx_fast.evaluation import Difference, Evaluation, Figures
     from rdx_fast.evaluation.protocol import Protocol
