@@ -2,7 +2,10 @@
 .DEFAULT_GOAL := help
 TESTS ?= tests
 
-.PHONY: help install format lint types test one slow ci demo bench figures plan-kernels
+# The theme's note on the future of MkDocs is not of this site.
+MKDOCS = NO_MKDOCS_2_WARNING=1 python -m mkdocs
+
+.PHONY: help install format lint types test one slow ci docs docs-serve demo bench figures plan-kernels
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +35,12 @@ slow: ## The slow tests
 
 ci: ## All that CI does, in a fresh environment
 	.ci/run
+
+docs: ## Build the documentation into site/; a warning is an error
+	$(MKDOCS) build --strict
+
+docs-serve: ## Serve the documentation while you write
+	$(MKDOCS) serve
 
 demo: ## Train, export and score on photographs of solar cells
 	rdx-fast demo

@@ -1,5 +1,5 @@
 """Synthetic anomalies to look at:
-``python -m rdx_fast.bench.gallery docs/synthetic_anomalies.png``.
+``python -m rdx_fast.bench.gallery docs/images/synthetic_anomalies.png``.
 
 Parts and textures are drawn here, so that the picture may be shipped; ``rdx-fast preview`` shows
 the same of your own photographs. Three bands, each of a good part, its anomalous twin and the

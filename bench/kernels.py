@@ -147,7 +147,7 @@ def main(
     common |= {"kernels": IMPLEMENTATION, "threads": threads, "calls": calls}
     rows = [common | measure(pair, calls) for pair in pairs(threads)]
     title = f"{common['cpu']}; {IMPLEMENTATION}; {threads} threads; {calls} calls in turn; ms"
-    table = Table("operation", "ours", "against", "its", "times faster", title=title)
+    table = Table("operation", "ours", "compared with", "its", "speed-up", title=title)
     for row in rows:
         table.add_row(
             row["operation"],

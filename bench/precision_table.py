@@ -1,4 +1,4 @@
-"""The table that ``bench.precisions`` prints and docs/precision.md shows."""
+"""The table that ``bench.precisions`` prints and docs/measured/precision.md shows."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ HEADER = (
     "network",
     "executed",
     "MB",
-    "ms p50",
+    "p50 ms",
     "time relative to fp32",
     "largest score shift",
-    "mean",
+    "mean score shift",
     "verdicts that differ",
     "image AUROC",
     "pixel AUROC",

@@ -34,7 +34,8 @@ CONTENTS = {
     **EXECUTIONS,
 }
 # Largest difference allowed from the trained network, of a score and of a pixel of the map, as a
-# share of the threshold; by what is executed. What trained networks showed is in docs/precision.md.
+# share of the threshold; by what is executed. What trained networks showed is in
+# docs/measured/precision.md.
 TOLERANCE = {
     "fp32": (1e-3, 1e-3),
     "fp16": (2e-2, 2e-2),

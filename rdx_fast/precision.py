@@ -20,9 +20,10 @@ class Option(NamedTuple):
 
 # bfloat16 faster than float32, see ``cpu.has_fast_bf16``.
 FAST_BF16 = "FAST_BF16"
-# What each backend runs, fastest first. On CPUs it is measured (docs/precision.md): float16 is not
-# among it, since CPUs that have it take longer in it than in float32. On GPUs it is what their
-# arithmetic promises. A second option for the same is for processors without the first one's needs.
+# What each backend runs, fastest first. On CPUs it is measured: see docs/measured/precision.md.
+# float16 is not among it, since CPUs that have it take longer in it than in float32. On GPUs it is
+# what their arithmetic promises. A second option for the same is for processors without the first
+# one's needs.
 FASTEST_FIRST = {
     "openvino": (
         Option("int8", "int8", "INT8"),

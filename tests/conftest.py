@@ -42,7 +42,8 @@ if TYPE_CHECKING:
 
     from rdx_fast.training import Checkpoint
 
-# See docs/testing.md. Tests that name a number of examples of their own scale it by the profile.
+# See docs/development/testing.md. Tests that name a number of examples of their own scale it by the
+# profile.
 settings.register_profile("quick", max_examples=25, deadline=None, derandomize=True)
 settings.register_profile("ci", max_examples=100, deadline=None, derandomize=True)
 settings.register_profile("search", max_examples=1000, deadline=None, print_blob=True)

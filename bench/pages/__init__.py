@@ -1,6 +1,6 @@
-"""Tables of README and docs, out of ``bench/results``: ``python -m rdx_fast.bench.pages``.
+"""Tables of README and docs, from ``bench/results``: ``python -m rdx_fast.bench.pages``.
 
-A table stands between ``<!-- figures: NAME -->`` and ``<!-- end of figures -->`` and is made anew
+A table stands between ``<!-- figures: NAME -->`` and ``<!-- end of figures -->`` and is generated
 from the newest rows of its benchmark, so that no figure is copied by hand.
 """
 
@@ -16,11 +16,12 @@ from rdx_fast.bench.pages.rows import Row, read_rows
 RESULTS = Path("bench/results")
 PAGES = (
     Path("README.md"),
-    Path("docs/performance.md"),
-    Path("docs/kernels.md"),
-    Path("docs/evaluation.md"),
-    Path("docs/plc.md"),
-    Path("docs/precision.md"),
+    Path("docs/measured/performance.md"),
+    Path("docs/measured/precision.md"),
+    Path("docs/measured/accuracy.md"),
+    Path("docs/measured/plc.md"),
+    Path("docs/explanation/kernels.md"),
+    Path("docs/reference/plc.md"),
 )
 _BLOCK = re.compile(r"(<!-- figures: (\S+) -->\n).*?(<!-- end of figures -->)", re.DOTALL)
 TABLES = peers.TABLES | performance.TABLES | accuracy.TABLES | plc.TABLES
@@ -29,7 +30,7 @@ __all__ = ["PAGES", "RESULTS", "TABLES", "read_rows", "rewritten"]
 
 
 def rewritten(page: str, rows: Sequence[Row]) -> str:
-    """The page with its tables made anew. Raises ``KeyError`` for a table that no one makes,
+    """The page with its tables generated again. Raises ``KeyError`` for an unknown table,
     ``ValueError`` for one without rows."""
 
     def block(match: re.Match[str]) -> str:

@@ -1,4 +1,4 @@
-"""Write the tables of README and docs anew. ``--check`` only says whether all are current."""
+"""Write the tables of README and docs. ``--check`` only reports whether all are current."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from rdx_fast.bench.pages import PAGES, RESULTS, read_rows, rewritten
 
 
 def main(
-    check: Annotated[bool, typer.Option("--check", help="Only say whether they are.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Only report whether they are current.")
+    ] = False,
 ) -> None:
-    """Write the tables of README and docs anew; run from the checkout."""
+    """Write the tables of README and docs; run from the checkout."""
     rows = read_rows(RESULTS)
     for page in PAGES:
         text = page.read_text(encoding="utf-8")

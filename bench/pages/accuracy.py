@@ -1,4 +1,4 @@
-"""Tables of docs/evaluation.md and docs/precision.md."""
+"""Tables of docs/measured/accuracy.md and docs/measured/precision.md."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ def _accuracy(rows: Sequence[Row]) -> str:
                 ),
             )
         )
-    lines.append(("batches of training", *(row["training"]["steps"] for row in found)))
+    lines.append(("training batches", *(row["training"]["steps"] for row in found)))
     for figure in found[0]["against_first"]:
         cells = [""]
         for row in found[1:]:
             difference, low, high = (100 * v for v in row["against_first"][figure])
             cells.append(f"{difference:+.2f} ({low:+.2f} to {high:+.2f})")
-        lines.append((f"{figure} against the first, 95% interval", *cells))
+        lines.append((f"{figure} minus the first column's, 95% interval", *cells))
     header = [""]
     for row in found:
         injection = row["training"]["recipe"]["injection"]
@@ -74,7 +74,7 @@ def _instructions(rows: Sequence[Row]) -> str:
         )
         for row in found
     ]
-    header = ("backbone", "instructions up to", "executed", "network ms", "time relative to fp32")
+    header = ("backbone", "newest instructions", "executed", "network ms", "time relative to fp32")
     command = "python -m rdx_fast.bench.instructions BUNDLE..."
     return markdown(header, lines) + measured(found[0], command)
 

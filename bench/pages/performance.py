@@ -1,4 +1,4 @@
-"""Tables of docs/performance.md and docs/kernels.md that are of rdx_fast alone."""
+"""Tables of rdx_fast alone, in docs/measured/performance.md and docs/explanation/kernels.md."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ def _latency(rows: Sequence[Row]) -> str:
         "precision",
         *(f"{s} ms" for s in stages),
         "p99 ms",
-        "most frames/s",
-        "of a float32 matrix product's rate",
-        "opens in s",
+        "max frames/s",
+        "share of the float32 matrix product rate",
+        "open s",
     )
     return markdown(header, lines) + measured(found[0], "rdx-fast bench BUNDLE...")
 
@@ -55,7 +55,7 @@ def _kernels(rows: Sequence[Row]) -> str:
         )
         for row in found
     ]
-    header = ("", "threads", "ms", "against", "its ms", "times faster")
+    header = ("", "threads", "ms", "compared with", "its ms", "speed-up")
     return markdown(header, lines) + measured(found[0], "python -m rdx_fast.bench.kernels")
 
 
@@ -73,7 +73,15 @@ def _overhead(rows: Sequence[Row]) -> str:
         )
         for row in found
     ]
-    header = ("backbone", "precision", "frame", "Detector ms", "bare network ms", "overhead ms", "")
+    header = (
+        "backbone",
+        "precision",
+        "frame",
+        "Detector ms",
+        "network alone ms",
+        "overhead ms",
+        "overhead share",
+    )
     return markdown(header, lines) + measured(found[0], "python -m rdx_fast.bench.overhead")
 
 
@@ -90,7 +98,7 @@ def _growth(rows: Sequence[Row]) -> str:
     header = (
         "backbone",
         *(f"slope: {n}" for n in names),
-        "MB of one Detector",
+        "MB, one Detector",
         f"MB each, {count} in one process",
         f"MB each, {count} processes",
     )
@@ -121,10 +129,10 @@ def _soak(rows: Sequence[Row]) -> str:
         "minutes",
         "calls",
         "p50 ms, first tenth",
-        "last tenth",
+        "p50 ms, last tenth",
         "ratio",
         "MB, first tenth",
-        "last tenth",
+        "MB, last tenth",
     )
     return markdown(header, lines) + measured(found[0], "python -m rdx_fast.bench.soak BUNDLE")
 

@@ -1,4 +1,4 @@
-"""Tables of docs/plc.md."""
+"""Tables of docs/reference/plc.md and docs/measured/plc.md."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ def _line(rows: Sequence[Row]) -> str:
         times = [
             "/".join(milliseconds(row["ms"][n][p]) for p in ("p50", "p99", "p99.9")) for n in names
         ]
-        rate = "as fast as it goes" if row["rate"] is None else f"{row['rate']:g} a second"
+        rate = "as fast as possible" if row["rate"] is None else f"{row['rate']:g} per second"
         counts = (row["parts"], f"{row['parts_per_s']:.1f}", _told(row))
         lines.append((row["protocol"], rate, *counts, *times))
     stages = (f"{name}, ms" for name in names)
-    header = ("protocol", "parts arrive", "parts", "parts/s", "answers", *stages)
+    header = ("protocol", "arrival of parts", "parts", "parts/s", "answers", *stages)
     command = "PYTHONPATH=tests python -m rdx_fast.bench.line demo/cells.rdx"
     return markdown(header, lines) + measured(found[0], command)
 
@@ -48,7 +48,7 @@ def _line_faults(rows: Sequence[Row]) -> str:
     for row in found:
         faults = " and ".join(row["faults"])
         lines.append((faults, _told(row), f"{row['recovered_s']:.2f}"))
-    header = ("fault", "parts meanwhile (error codes)", "s from its end to the next OK")
+    header = ("fault", "answers during the fault (error codes)", "s from its end to the next OK")
     command = "PYTHONPATH=tests python -m support.line_faults demo/cells.rdx --frames GOOD"
     return markdown(header, lines) + measured(found[0], command)
 
@@ -61,7 +61,7 @@ def _told(row: Row) -> str:
 
 def _line_fuzz(rows: Sequence[Row]) -> str:
     row = rows_of(rows, "line_fuzz", lambda row: True)[-1]
-    header = ("malformed messages", "states published", "rules broken", "inspection after it")
+    header = ("malformed messages", "states published", "rules violated", "inspection afterwards")
     line = (row["messages"], row["states_published"], len(row["broken"]), row["then"])
     command = "PYTHONPATH=tests python -m support.line_fuzz demo/cells.rdx --frames GOOD"
     return markdown(header, [line]) + measured(row, command)

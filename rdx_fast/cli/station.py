@@ -18,7 +18,7 @@ from rdx_fast.station.config import read_station
 
 def station(
     configuration: Annotated[
-        Path | None, typer.Argument(help="station.toml; see docs/plc.md, or --example.")
+        Path | None, typer.Argument(help="station.toml; see docs/reference/plc.md, or --example.")
     ] = None,
     show_map: Annotated[bool, typer.Option("--map", help="Print the Modbus registers.")] = False,
     example: Annotated[

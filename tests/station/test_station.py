@@ -170,7 +170,7 @@ def test_a_detector_is_warm_before_the_first_part(
     detector: Detector, camera: ScriptedCamera, config: StationConfig, monkeypatch: Any
 ) -> None:
     warmed: list[Detector] = []
-    monkeypatch.setattr(Detector, "warmup", warmed.append)
+    monkeypatch.setattr(Detector, "warmup", lambda self: warmed.append(self))  # noqa: PLW0108
     Station(detector, camera, config)
     assert warmed == [detector]
 

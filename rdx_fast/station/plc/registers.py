@@ -67,13 +67,17 @@ _RESULTS = ", ".join(f"{code.value} {code.name}" for code in ResultCode)
 
 MAP: tuple[Register, ...] = (
     Register(0, "control", "bits", _named(CONTROL_BITS)),
-    Register(1, "part_id", "uint16", "of the part to inspect, echoed with its result"),
-    Register(2, "job", "uint16", "job to inspect with; 0 leaves it as it is"),
-    Register(3, "heartbeat", "uint16", "to be changed more often than the watchdog's time"),
-    Register(4, "deadline", "uint16", "ms from trigger to result; 0 is the configuration's"),
+    Register(1, "part_id", "uint16", "id of the part to inspect, returned with its result"),
+    Register(2, "job", "uint16", "job to inspect with; 0 keeps the current one"),
+    Register(3, "heartbeat", "uint16", "must change more often than watchdog_ms"),
+    Register(4, "deadline", "uint16", "ms from trigger to result; 0: deadline_ms"),
     Register(16, "status", "bits", _named(STATUS_BITS), lambda s: (_bits(s),)),
     Register(
-        17, "part_id", "uint16", "of the result", lambda s: (s.result.part_id if s.result else 0,)
+        17,
+        "part_id",
+        "uint16",
+        "id of the part that the result is of",
+        lambda s: (s.result.part_id if s.result else 0,),
     ),
     Register(18, "result", "uint16", _RESULTS, lambda s: (s.outcome.code if s.outcome else 0,)),
     Register(
@@ -87,14 +91,14 @@ MAP: tuple[Register, ...] = (
         21,
         "defect_area",
         "uint16",
-        "map pixels above the threshold; 65535 and more are 65535",
+        "map pixels above the threshold; 65535 at most",
         lambda s: (min(s.outcome.area_px, WORD) if s.outcome else 0,),
     ),
     Register(
         22,
         "latency",
         "uint16",
-        "from trigger to valid, in 10 microseconds; 65535 is 0.65 s and more",
+        "from trigger to valid, in units of 10 microseconds; 65535: 0.65 s or more",
         lambda s: (min(round(s.latency_s * 1e5), WORD) if s.result else 0,),
     ),
     Register(
@@ -104,23 +108,21 @@ MAP: tuple[Register, ...] = (
         "why the part was not inspected",
         lambda s: (s.outcome.error if s.outcome else 0,),
     ),
-    Register(
-        24, "heartbeat", "uint16", "changes while the station lives", lambda s: (s.heartbeat,)
-    ),
-    Register(25, "active_job", "uint16", "", lambda s: (s.active_job & WORD,)),
+    Register(24, "heartbeat", "uint16", "changes while the station runs", lambda s: (s.heartbeat,)),
+    Register(25, "active_job", "uint16", "job in use", lambda s: (s.active_job & WORD,)),
     Register(26, "alarm", "uint16", "last error of the station, until reset", lambda s: (s.error,)),
     Register(
         27,
         "missed",
         "uint16",
-        "triggers that came too early; 65535 is followed by 0, here and below",
+        "triggers that came too early; 65535 wraps to 0, as in the counters below",
         lambda s: (s.counts.missed & WORD,),
     ),
     Register(
         28,
         "inspection_id",
         "uint32",
-        "of the result; key of its record; high word first",
+        "id of the inspection, key of its record; high word first",
         lambda s: _double_word(s.result.inspection_id if s.result else 0),
     ),
     Register(30, "passed", "uint16", "results that were OK", lambda s: (s.counts.passed & WORD,)),
@@ -130,15 +132,15 @@ ERRORS: tuple[tuple[int, str, str], ...] = tuple(
     (code.value, code.name, meaning)
     for code, meaning in {
         ErrorCode.ENGINE: "the engine failed, or gave a score that is not finite",
-        ErrorCode.ENGINE_HUNG: "an inspection did not end; the engine was opened anew",
+        ErrorCode.ENGINE_HUNG: "an inspection did not end; the engine was opened again",
         ErrorCode.CAMERA: "the camera failed",
         ErrorCode.CAMERA_TIMEOUT: "no frame in time",
         ErrorCode.FRAME_BAD: "a frame that cannot be read",
-        ErrorCode.FRAME_SIZE: "a frame of another size than the camera was to deliver",
+        ErrorCode.FRAME_SIZE: "a frame of another size than configured",
         ErrorCode.FRAME_DROPPED: "frames were lost: this one may be of another part",
         ErrorCode.JOB_UNKNOWN: "the job is not in the configuration",
         ErrorCode.JOB_BROKEN: "the job's bundle is missing or broken",
-        ErrorCode.LINK_LOST: "the PLC's heartbeat stood still",
+        ErrorCode.LINK_LOST: "the PLC's heartbeat stopped",
         ErrorCode.MISSED_TRIGGER: "a trigger while the part before was being inspected",
         ErrorCode.OVERRUN: "a trigger with no room for its result; it has none",
         ErrorCode.OFFLINE: "the station is offline, or the PLC has not set enable",
