@@ -24,7 +24,8 @@ from rdx_fast.bench.features import (
     published_upsampled,
 )
 from rdx_fast.bench.triton_operations import Operators, buffers
-from rdx_fast.kernels import launches, on_triton
+from rdx_fast.kernels import on_triton
+from rdx_fast.kernels.gpu import cosine_map
 from rdx_fast.postprocess import AnomalyMapper
 
 SETS = 4
@@ -39,7 +40,7 @@ def ours(
     architecture = on_triton.architecture_of(teacher[0])
     distances = [t.new_empty((t.shape[0], *t.shape[2:]), dtype=torch.float32) for t in teacher]
     held = buffers(distances[0], operators.size)
-    cosine = launches.cosine_map(teacher, student, distances, architecture)
+    cosine = cosine_map.launch(teacher, student, distances, architecture)
     smooth = operators.launch(distances, held)
 
     def whole() -> Tensor:

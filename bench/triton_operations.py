@@ -14,9 +14,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from rdx_fast.kernels import launches
 from rdx_fast.kernels.cosine_map import check_features
 from rdx_fast.kernels.epilogue import Epilogue
+from rdx_fast.kernels.gpu import cosine_map as gpu_cosine_map
+from rdx_fast.kernels.gpu import fuse_mul as gpu_fuse_mul
+from rdx_fast.kernels.gpu import resize_normalize as gpu_resize_normalize
+from rdx_fast.kernels.gpu import smooth_map as gpu_smooth_map
+from rdx_fast.kernels.gpu.launch import Launch
 from rdx_fast.kernels.on_triton import architecture_of, run
 from rdx_fast.kernels.operators import Band, packed
 from rdx_fast.kernels.resize_normalize import (
@@ -48,10 +52,10 @@ class Operators(NamedTuple):
                 f"of float32"
             )
 
-    def launch(self, distances: Sequence[Tensor], held: launches.Epilogues) -> launches.Launch:
+    def launch(self, distances: Sequence[Tensor], held: gpu_smooth_map.Epilogues) -> Launch:
         """``smooth_map`` of contiguous distance maps into :func:`buffers`."""
         architecture = architecture_of(distances[0])
-        return launches.smooth_map(
+        return gpu_smooth_map.launch(
             distances, self.matrices, self.bands, self.size, held, architecture
         )
 
@@ -82,10 +86,10 @@ def cosine_maps(teacher: Sequence[Tensor], student: Sequence[Tensor]) -> list[Te
     """``cosine_map.cosine_maps``, all scales in one launch. Maps that are neither all contiguous
     nor all channels-last are copied into the contiguous layout first."""
     check_features(teacher, student)
-    if launches.common_layout((*teacher, *student)) is None:
+    if gpu_cosine_map.common_layout((*teacher, *student)) is None:
         teacher, student = ([x.contiguous() for x in maps] for maps in (teacher, student))
     out = [_buffer(t, (t.shape[0], *t.shape[2:]), torch.float32) for t in teacher]
-    run(launches.cosine_map(teacher, student, out, architecture_of(teacher[0])))
+    run(gpu_cosine_map.launch(teacher, student, out, architecture_of(teacher[0])))
     return out
 
 
@@ -112,7 +116,7 @@ def buffers(
     threshold: float = math.inf,
     top_k: int = 0,
     out: Tensor | None = None,
-) -> launches.Epilogues:
+) -> gpu_smooth_map.Epilogues:
     """What a launch of ``smooth_map`` writes to, beside ``like: [B, ...]`` float32; good for any
     number of launches, one after the other. Raises ``ValueError`` for a mask or ``out`` that does
     not fit, or a ``top_k`` larger than the region of interest."""
@@ -126,9 +130,9 @@ def buffers(
         )
     if out is None and top_k:
         out = _buffer(like, (batch, *size))
-    tiles = launches.tile_count(*size, architecture_of(like))
+    tiles = gpu_smooth_map.tile_count(*size, architecture_of(like))
     everywhere = like.new_zeros(1, dtype=torch.bool)
-    return launches.Epilogues(
+    return gpu_smooth_map.Epilogues(
         mask=(everywhere if mask is None else mask.contiguous()).view(torch.uint8),
         has_mask=mask is not None,
         threshold=float(threshold),
@@ -161,7 +165,7 @@ def fuse_mul(
         )
     product = _buffer(distances[0], (len(distances[0]), *blur.size))
     contiguous = [d.contiguous() for d in distances]
-    run(launches.fuse_mul(contiguous, product, architecture_of(product)))
+    run(gpu_fuse_mul.launch(contiguous, product, architecture_of(product)))
     return smooth_map([product], blur, mask, threshold, top_k, out)
 
 
@@ -189,7 +193,7 @@ def resize_normalize(
     device = str(frames.device)
     if out.ndim != 4 or out.shape[:2] != (len(frames), 3):
         raise ValueError(f"out is {list(out.shape)}, wanted [{len(frames)}, 3, h, w]")
-    launch = launches.resize_normalize(
+    launch = gpu_resize_normalize.launch(
         frames,
         pixel_format,
         BAYER.get(pixel_format, (0, 0)),

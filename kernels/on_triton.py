@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from rdx_fast.kernels import triton_kernels
-from rdx_fast.kernels.configurations import BASELINE
-from rdx_fast.kernels.launches import Launch
+from rdx_fast.kernels.gpu.launch import BASELINE, Launch
 
 
 def run(launch: Launch) -> None:

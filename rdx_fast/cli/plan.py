@@ -60,7 +60,7 @@ def plan_bundle(
 
 def ensure_kernels(bundle: Bundle) -> Path:
     """The folder of built kernels, made inside the bundle if there is none and Triton is here."""
-    from rdx_fast.kernels.launcher import KERNELS, find_kernels
+    from rdx_fast.kernels.gpu.library import KERNELS, find_kernels
 
     try:
         return find_kernels(bundle.path)

@@ -11,7 +11,7 @@ from rdx_fast.engines.engine import GpuOptions, Progress
 from rdx_fast.engines.tensorrt.api import Api, Log, load_api
 from rdx_fast.engines.tensorrt.plan import PlanKey, Target, load_plan, save_plan, write_whole
 from rdx_fast.errors import PlanError
-from rdx_fast.kernels.driver import Gpu
+from rdx_fast.kernels.gpu.driver import Gpu
 from rdx_fast.precision import choose
 
 

@@ -18,16 +18,16 @@ from typing import Any
 import numpy as np
 
 from rdx_fast.errors import EngineError
-from rdx_fast.kernels.configurations import BASELINE
-from rdx_fast.kernels.driver import bindings, call
-from rdx_fast.kernels.launches import Launch, dtype_name
-from rdx_fast.kernels.variants import ALIGNMENT, ELEMENTS, FORMAT, MANIFEST
+from rdx_fast.kernels.gpu.driver import bindings, call
+from rdx_fast.kernels.gpu.launch import ALIGNMENT, BASELINE, ELEMENTS, Launch, dtype_name
 
 _TYPES = {"i32": ctypes.c_int32, "i64": ctypes.c_int64, "fp32": ctypes.c_float}
 _LARGE_SHARED = 48 * 1024  # more than this is asked of the driver first
 THREADS_A_WARP = 32
+MANIFEST = "kernels.json"  # of a folder of built kernels
+FORMAT = 1
 KERNELS = "kernels"  # a folder inside the bundle
-BUILT = Path(__file__).parent / "built"
+BUILT = Path(__file__).parents[1] / "built"
 
 
 @dataclass(frozen=True, slots=True)
