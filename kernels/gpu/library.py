@@ -44,17 +44,6 @@ class DeviceArray:
         strides = tuple(prod(shape[axis + 1 :]) for axis in range(len(shape)))
         return cls(pointer, tuple(shape), np.dtype(dtype), strides)
 
-    @classmethod
-    def of(cls, array: Any) -> DeviceArray:
-        """Of anything with ``__cuda_array_interface__``: torch, CuPy, PyCUDA, Numba arrays."""
-        given = array.__cuda_array_interface__
-        dtype = np.dtype(given["typestr"])
-        whole = cls.contiguous(given["data"][0], given["shape"], dtype)
-        if given.get("strides") is None:
-            return whole
-        strides = tuple(stride // dtype.itemsize for stride in given["strides"])
-        return cls(whole.pointer, whole.shape, dtype, strides)
-
     def stride(self) -> tuple[int, ...]:
         return self.strides
 

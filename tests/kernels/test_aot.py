@@ -14,14 +14,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
 from rdx_fast.errors import EngineError
 from rdx_fast.kernels.aot import refuse_spills
 from rdx_fast.kernels.gpu import cosine_map, fuse_mul, resize_normalize, smooth_map
-from rdx_fast.kernels.gpu.launch import ARCHITECTURES, Launch, configuration
+from rdx_fast.kernels.gpu.launch import ARCHITECTURES, Launch, configuration, dtype_name
 from rdx_fast.kernels.gpu.library import DeviceArray, KernelLibrary, Packed
 from rdx_fast.kernels.gpu.operations import variants
 
@@ -240,32 +239,12 @@ def test_top_mean_wants_the_maps() -> None:
         smooth_map.launch([array((1, 2, 2))], array((1,)), array((1,)), (4, 4), epilogue, 90)
 
 
-class CudaArray:
-    """As libraries describe their arrays to each other (CUDA Array Interface, version 3)."""
-
-    def __init__(self, strides: tuple[int, ...] | None) -> None:
-        self.__cuda_array_interface__ = {
-            "shape": (2, 3, 4),
-            "typestr": "<f2",
-            "data": (0x7000, False),
-            "version": 3,
-            "strides": strides,
-        }
-
-
-def test_arrays_of_other_libraries() -> None:
-    assert DeviceArray.of(CudaArray(None)).stride() == (12, 4, 1)
-    given = DeviceArray.of(CudaArray((48, 2, 6)))
-    assert given.stride() == (24, 1, 3)
-    assert (given.pointer, given.shape, given.dtype) == (0x7000, (2, 3, 4), np.float16)
-
-
 @pytest.mark.gpu
 def test_on_the_gpu(kernels: Path) -> None:
     major, minor = torch.cuda.get_device_capability()
     maps = [torch.randn(3, 64, 8, 40, device="cuda", dtype=torch.float16) for _ in range(2)]
     out = torch.full((3, 8, 40), math.nan, device="cuda")
-    given = [[DeviceArray.of(x)] for x in (*maps, out)]
+    given = [[array(tuple(x.shape), dtype_name(x), x.data_ptr())] for x in (*maps, out)]
     with KernelLibrary(kernels, 10 * major + minor) as library:
         library.launch(cosine_map.launch(*given, 10 * major + minor))
         torch.cuda.synchronize()

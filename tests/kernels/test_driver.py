@@ -103,7 +103,7 @@ def test_on_the_gpu() -> None:
         Gpu(99)
     with Gpu() as gpu, gpu.current():
         assert gpu.name == torch.cuda.get_device_name(0)
-        free, total = gpu.free_memory()
+        free, total = driver.call("cuMemGetInfo")
         assert 0 < free <= total
         with pytest.raises(DeviceMemoryError, match="OUT_OF_MEMORY"):
             driver.Stream().allocate(2 * total)
