@@ -29,13 +29,11 @@ from rdx_fast.bundle import Bundle, open_bundle
 from rdx_fast.datasets import find_dataset
 from rdx_fast.detector import Detector
 from rdx_fast.images import read_image
+from rdx_fast.kernels.gpu.operations import OPERATIONS
 from rdx_fast.models import make_network
 
 TESTS = (
-    "cosine_map",
-    "smooth_map",
-    "fuse_mul",
-    "resize_normalize",
+    *OPERATIONS,
     "epilogue",
     "postprocess",
     "aot",

@@ -23,7 +23,9 @@ from rdx_fast.bench.features import (
     published_distances,
     published_upsampled,
 )
-from rdx_fast.kernels import launches, on_triton
+from rdx_fast.bench.triton_operations import Operators, buffers
+from rdx_fast.kernels import on_triton
+from rdx_fast.kernels.gpu import cosine_map
 from rdx_fast.postprocess import AnomalyMapper
 
 SETS = 4
@@ -31,14 +33,14 @@ CALLS = 200
 
 
 def ours(
-    teacher: Sequence[Tensor], student: Sequence[Tensor], operators: on_triton.Operators
+    teacher: Sequence[Tensor], student: Sequence[Tensor], operators: Operators
 ) -> tuple[Callable[[], Tensor], Callable[[], None]]:
     """Score-only post-processing into buffers that are made once, two launches; and the first of
     them, ``cosine_map``, alone."""
     architecture = on_triton.architecture_of(teacher[0])
     distances = [t.new_empty((t.shape[0], *t.shape[2:]), dtype=torch.float32) for t in teacher]
-    held = on_triton.buffers(distances[0], operators.size)
-    cosine = launches.cosine_map(teacher, student, distances, architecture)
+    held = buffers(distances[0], operators.size)
+    cosine = cosine_map.launch(teacher, student, distances, architecture)
     smooth = operators.launch(distances, held)
 
     def whole() -> Tensor:
@@ -116,7 +118,7 @@ def check(
 
 def measure_kernels() -> list[dict[str, Any]]:
     mapper = AnomalyMapper(map_spec("add"), SCALES)
-    operators = on_triton.Operators.of(mapper.rows, mapper.columns, "cuda")
+    operators = Operators.of(mapper.rows, mapper.columns, "cuda")
     source = torch.empty(2**29, dtype=torch.uint8, device="cuda").random_()
     target = torch.empty_like(source)
     copy_us = median_us([lambda: target.copy_(source)])

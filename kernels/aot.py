@@ -1,7 +1,7 @@
 """Build the GPU's kernels ahead of time: ``python -m rdx_fast.kernels.aot FOLDER``.
 
 Writes a cubin a kernel for each architecture, PTX for the baseline (which later drivers compile for
-what they find), and ``kernels.json`` with what a launcher must know. Needs triton, and no GPU.
+what they find), and ``kernels.json`` with what a launch must know. Needs triton, and no GPU.
 """
 
 from __future__ import annotations
@@ -21,16 +21,15 @@ from typing import Annotated, Any
 import typer
 
 from rdx_fast.errors import MissingDependencyError, RdxError
-from rdx_fast.kernels.configurations import ARCHITECTURES, BASELINE
-from rdx_fast.kernels.launcher import BUILT
-from rdx_fast.kernels.variants import (
+from rdx_fast.kernels.gpu.launch import (
     ALIGNMENT,
-    FORMAT,
-    MANIFEST,
-    UNALIGNED,
+    ARCHITECTURES,
+    BASELINE,
     Variant,
-    variants,
+    configuration,
 )
+from rdx_fast.kernels.gpu.library import BUILT, FORMAT, MANIFEST
+from rdx_fast.kernels.gpu.operations import variants
 
 # Bytes of stack a thread, where ptxas puts what does not fit into registers.
 MAX_SPILLED = 0
@@ -81,7 +80,7 @@ def _compile(folder: Path, architectures: tuple[int, ...], variant: Variant) -> 
             named[kind] = {"file": file.name, "sha256": sha256(content).hexdigest()}
         builds[str(architecture)] = {
             **named,
-            "blocks": variant.configuration(architecture).blocks,
+            "blocks": configuration(variant.configurations, architecture).blocks,
             "num_warps": compiled.metadata.num_warps,
             "shared_bytes": compiled.metadata.shared,
             **_resources(folder / f"{variant.name}_sm{architecture}.cubin"),
@@ -91,7 +90,7 @@ def _compile(folder: Path, architectures: tuple[int, ...], variant: Variant) -> 
         "kernel": variant.kernel,
         "constants": variant.constants,
         "parameters": [
-            {"name": name, "type": kind, "aligned": is_aligned(name, kind)}
+            {"name": name, "type": kind, "aligned": is_aligned(variant, name, kind)}
             for name, kind in variant.parameters
         ],
         # Triton's own scratch, which these kernels do not use: null.
@@ -109,12 +108,12 @@ def compile_variant(variant: Variant, architecture: int) -> Any:
     from rdx_fast.kernels import triton_kernels
 
     function = getattr(triton_kernels, variant.kernel)
-    config = variant.configuration(architecture)
+    config = configuration(variant.configurations, architecture)
     constants = {**variant.constants, **config.blocks}
     attributes = {
         (i,): [["tt.divisibility", ALIGNMENT]]
         for i, (name, kind) in enumerate(variant.parameters)
-        if is_aligned(name, kind)
+        if is_aligned(variant, name, kind)
     }
     types = dict(variant.parameters)
     signature = {name: types.get(name, "constexpr") for name in function.arg_names}
@@ -133,9 +132,9 @@ def compile_variant(variant: Variant, architecture: int) -> Any:
     return compiled
 
 
-def is_aligned(name: str, kind: str) -> bool:
+def is_aligned(variant: Variant, name: str, kind: str) -> bool:
     """Whether a parameter points to a multiple of ``ALIGNMENT``."""
-    return kind.startswith("*") and name not in UNALIGNED
+    return kind.startswith("*") and name not in variant.unaligned
 
 
 def hidden_pointers(ptx: str, variant: Variant) -> int:

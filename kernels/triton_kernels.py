@@ -1,7 +1,7 @@
 """The GPU's kernels, in Triton: one source for running them live and for ahead-of-time builds.
 
-``launches`` says how each is called, ``configurations`` with which block sizes. A scale that is
-absent has no blocks and size 0. Up to ``MAX_SCALES`` scales go in one launch.
+How each is called, and with which block sizes, is in the file of its name in ``gpu``. A scale that
+is absent has no blocks and size 0. Up to ``MAX_SCALES`` scales go in one launch.
 """
 
 from __future__ import annotations

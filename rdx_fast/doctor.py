@@ -20,10 +20,9 @@ from rdx_fast.errors import (
     NoDriverError,
     install_command,
 )
-from rdx_fast.kernels.driver import Gpu
-from rdx_fast.kernels.launcher import BUILT
+from rdx_fast.kernels.gpu.driver import Gpu
+from rdx_fast.kernels.gpu.library import BUILT, MANIFEST
 from rdx_fast.kernels.native import ISAS
-from rdx_fast.kernels.variants import MANIFEST
 from rdx_fast.manifest import PRECISIONS
 from rdx_fast.precision import able_options, choose, not_on_cpu
 

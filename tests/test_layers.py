@@ -73,7 +73,7 @@ import sys
 import rdx_fast.cli.plan
 from rdx_fast.engines.tensorrt.build import prepare_plan
 from rdx_fast.engines.tensorrt.engine import TensorRTEngine
-from rdx_fast.kernels.launcher import KernelLibrary
+from rdx_fast.kernels.gpu.library import KernelLibrary
 print(sorted({"torch", "triton", "onnx", "openvino", "tensorrt_rtx", "cuda"} & sys.modules.keys()))
 """
     assert python(code) == "[]"

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rdx_fast.errors import MissingDependencyError
-from rdx_fast.kernels.driver import Gpu, Stream
-from rdx_fast.kernels.launcher import DeviceArray, KernelLibrary
-from rdx_fast.kernels.launches import Launch
+from rdx_fast.kernels.gpu.driver import Gpu, Stream
+from rdx_fast.kernels.gpu.launch import Launch
+from rdx_fast.kernels.gpu.library import DeviceArray, KernelLibrary
 
 _ON_A_GPU = (2, 13)  # DLPack's names for CUDA memory, plain and managed
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol
 
 from numpy.typing import NDArray
 
-from rdx_fast.kernels.launches import Array, Launch
+from rdx_fast.kernels.gpu.launch import Array, Launch
 
 
 class Device(Protocol):

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from rdx_fast.errors import DeviceLostError, DeviceMemoryError, EngineError
 from rdx_fast.kernels import on_triton
-from rdx_fast.kernels.launches import Launch
+from rdx_fast.kernels.gpu.launch import Launch
 
 
 class TorchDevice:

@@ -91,8 +91,8 @@ def _gpu_is_ready(bundle: Bundle, gpu: GpuOptions, precision: str | None) -> boo
     if not any(map(find_spec, ("tensorrt", "tensorrt_rtx"))) or find_spec("cuda") is None:
         return False
     from rdx_fast.engines.tensorrt.api import load_api
-    from rdx_fast.kernels.driver import Gpu
-    from rdx_fast.kernels.launcher import KernelLibrary, find_kernels
+    from rdx_fast.kernels.gpu.driver import Gpu
+    from rdx_fast.kernels.gpu.library import KernelLibrary, find_kernels
 
     try:
         with Gpu(gpu.device) as found:

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rdx_fast.devices.device import BoundNetwork, Device
-from rdx_fast.kernels import launches
 from rdx_fast.kernels.epilogue import MapStats
-from rdx_fast.kernels.launches import Array, Epilogues, Launch
+from rdx_fast.kernels.gpu import cosine_map, fuse_mul, resize_normalize, smooth_map
+from rdx_fast.kernels.gpu.launch import ALIGNMENT, Array, Launch
 from rdx_fast.kernels.operators import packed
 from rdx_fast.kernels.resize_normalize import (
     BAYER,
@@ -22,7 +22,6 @@ from rdx_fast.kernels.resize_normalize import (
     check_pixel_format,
     resize_taps,
 )
-from rdx_fast.kernels.variants import ALIGNMENT
 from rdx_fast.manifest import InputSpec
 from rdx_fast.pipelines.pipeline import ScoreOptions
 from rdx_fast.postprocess import AnomalyMapper
@@ -107,12 +106,12 @@ class Graph:
     def postprocess(self, teacher: Sequence[Array], student: Sequence[Array]) -> list[Launch]:
         """From features to what is read off the maps."""
         architecture, distances = self.device.architecture, self._distances
-        found = [launches.cosine_map(teacher, student, distances, architecture)]
+        found = [cosine_map.launch(teacher, student, distances, architecture)]
         if self._product is not None:
-            found.append(launches.fuse_mul(distances, self._product, architecture))
+            found.append(fuse_mul.launch(distances, self._product, architecture))
             distances = [self._product]
         size, held = self._mapper.size, self._epilogue
-        smooth = launches.smooth_map(distances, *self._operators, size, held, architecture)
+        smooth = smooth_map.launch(distances, *self._operators, size, held, architecture)
         return [*found, smooth]
 
     def run(self) -> None:
@@ -149,12 +148,12 @@ class Graph:
             tables.close()
         self.device.close()
 
-    def _make_epilogue(self) -> Epilogues:
+    def _make_epilogue(self) -> smooth_map.Epilogues:
         device, batch, block = self.device, self._kind.batch, self._block
         epilogue, (areas, maxima, top_means, _) = self._mapper.epilogue, self._offsets
         mask = np.zeros(1, np.uint8) if epilogue.mask is None else epilogue.mask.view(np.uint8)
-        tiles = (batch, launches.tile_count(*self._mapper.size, device.architecture))
-        return Epilogues(
+        tiles = (batch, smooth_map.tile_count(*self._mapper.size, device.architecture))
+        return smooth_map.Epilogues(
             mask=device.upload(mask),
             has_mask=epilogue.mask is not None,
             threshold=epilogue.threshold,
@@ -185,7 +184,7 @@ def resize(
     rows = resize_taps(shape[0], top, height, spec.height, bayer)
     columns = resize_taps(shape[1], left, width, spec.width, bayer)
     gain, offset = affine(spec.mean, spec.std)
-    return launches.resize_normalize(
+    return resize_normalize.launch(
         frames,
         pixel_format,
         BAYER.get(pixel_format, (0, 0)),

@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 
 from rdx_fast.devices.device import BoundNetwork, Device
 from rdx_fast.errors import DeviceLostError, EngineError
-from rdx_fast.kernels import launches
 from rdx_fast.kernels.epilogue import MapStats
-from rdx_fast.kernels.launches import Array
+from rdx_fast.kernels.gpu.launch import Array, dtype_name
 from rdx_fast.kernels.resize_normalize import check_crop, check_pixel_format
 from rdx_fast.manifest import InputSpec
 from rdx_fast.pipelines.cuda_graph import Graph, Kind
@@ -224,9 +223,9 @@ def check_borrowed(frames: Array, most: int) -> Array:
     shape, strides = tuple(frames.shape), tuple(frames.stride())
     colour = len(shape) > 2 and shape[-1] == 3
     dense = strides[-2:] == (3, 1) if colour else strides[-1:] == (1,)
-    if launches.dtype_name(frames) != "uint8" or len(shape) - colour not in (2, 3) or 0 in shape:
+    if dtype_name(frames) != "uint8" or len(shape) - colour not in (2, 3) or 0 in shape:
         raise ValueError(
-            f"the batch on the GPU is {launches.dtype_name(frames)} {list(shape)}, wanted uint8 "
+            f"the batch on the GPU is {dtype_name(frames)} {list(shape)}, wanted uint8 "
             f"[B, H, W, 3], [B, H, W], [H, W, 3] or [H, W]"
         )
     if not dense:

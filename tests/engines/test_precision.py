@@ -25,7 +25,7 @@ from rdx_fast.engines.openvino.network import OpenVINONetwork
 from rdx_fast.errors import EngineError
 from rdx_fast.export.check import TOLERANCE
 from rdx_fast.images import list_images, read_image
-from rdx_fast.kernels import driver
+from rdx_fast.kernels.gpu import driver
 from rdx_fast.manifest import PRECISIONS, STORED, LeftOut, Manifest
 from rdx_fast.precision import FASTEST_FIRST, choose
 

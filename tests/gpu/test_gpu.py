@@ -21,8 +21,8 @@ from rdx_fast.engines import GpuOptions, open_engine
 from rdx_fast.errors import DeviceLostError, EngineError, PlanError
 from rdx_fast.export import export_bundle
 from rdx_fast.images import list_images
-from rdx_fast.kernels.driver import Gpu
-from rdx_fast.kernels.launcher import KernelLibrary
+from rdx_fast.kernels.gpu.driver import Gpu, call
+from rdx_fast.kernels.gpu.library import KernelLibrary
 from rdx_fast.pipelines import ScoreOptions
 from rdx_fast.pipelines.gpu import GpuPipeline
 from rdx_fast.training import Checkpoint
@@ -167,7 +167,8 @@ def test_nothing_leaks_in_100_cycles(kernels: Path, frames: Any) -> None:
                 pipeline.inspect(frames[:4], ScoreOptions())
                 pipeline.close()
                 library.close()
-            free.append(keep.free_memory()[0])
+            with keep.current():
+                free.append(call("cuMemGetInfo")[0])
     assert free[0] - free[-1] <= 2**20
 
 
@@ -175,9 +176,9 @@ LOST = """
 import sys
 from pathlib import Path
 from rdx_fast.errors import DeviceLostError
-from rdx_fast.kernels import launches
-from rdx_fast.kernels.driver import Gpu, Stream
-from rdx_fast.kernels.launcher import DeviceArray, KernelLibrary
+from rdx_fast.kernels.gpu import cosine_map
+from rdx_fast.kernels.gpu.driver import Gpu, Stream
+from rdx_fast.kernels.gpu.library import DeviceArray, KernelLibrary
 
 def run(bad):
     with Gpu() as gpu, gpu.current():
@@ -186,7 +187,7 @@ def run(bad):
         maps = [DeviceArray.contiguous(place, (2, 64, 8, 8), "float32")]
         out = [DeviceArray.contiguous(stream.allocate(4 * 2 * 64), (2, 8, 8), "float32")]
         try:
-            library.launch(launches.cosine_map(maps, maps, out, gpu.architecture), int(stream))
+            library.launch(cosine_map.launch(maps, maps, out, gpu.architecture), int(stream))
             stream.wait()
         except DeviceLostError as error:
             gpu.lost = True

@@ -1,4 +1,4 @@
-"""Kernels built ahead of time: what is written, and how a launcher would call it.
+"""Kernels built ahead of time: what is written, and how it would be launched.
 
 No kernel runs here; that takes a GPU (``test_on_the_gpu``).
 """
@@ -14,16 +14,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
 from rdx_fast.errors import EngineError
-from rdx_fast.kernels import launches
 from rdx_fast.kernels.aot import refuse_spills
-from rdx_fast.kernels.configurations import ARCHITECTURES, configuration
-from rdx_fast.kernels.launcher import DeviceArray, KernelLibrary, Packed
-from rdx_fast.kernels.variants import variants
+from rdx_fast.kernels.gpu import cosine_map, fuse_mul, resize_normalize, smooth_map
+from rdx_fast.kernels.gpu.launch import ARCHITECTURES, Launch, configuration, dtype_name
+from rdx_fast.kernels.gpu.library import DeviceArray, KernelLibrary, Packed
+from rdx_fast.kernels.gpu.operations import variants
 
 MAX_REGISTERS = 255  # of a thread, on every architecture
 
@@ -47,14 +46,14 @@ def features(dtype: str, last: bool = False, channels: int = 64) -> list[DeviceA
     return maps
 
 
-def cosine_launch(dtype: str, last: bool, channels: int = 64) -> launches.Launch:
+def cosine_launch(dtype: str, last: bool, channels: int = 64) -> Launch:
     maps = features(dtype, last, channels)
-    return launches.cosine_map(maps, maps, [array((2, 8, 8)), array((2, 4, 4))], 90)
+    return cosine_map.launch(maps, maps, [array((2, 8, 8)), array((2, 4, 4))], 90)
 
 
-def smooth_launch(architecture: int) -> launches.Launch:
-    tiles = launches.tile_count(64, 96, architecture)
-    epilogue = launches.Epilogues(
+def smooth_launch(architecture: int) -> Launch:
+    tiles = smooth_map.tile_count(64, 96, architecture)
+    epilogue = smooth_map.Epilogues(
         mask=array((64, 96), "uint8"),
         has_mask=True,
         threshold=0.5,
@@ -70,13 +69,13 @@ def smooth_launch(architecture: int) -> launches.Launch:
     )
     distances = [array((2, 8, 8)), array((2, 4, 4))]
     operators = (array((1,)), array((1,), "int32"))
-    return launches.smooth_map(distances, *operators, (64, 96), epilogue, architecture)
+    return smooth_map.launch(distances, *operators, (64, 96), epilogue, architecture)
 
 
-def resize_launch(pixel_format: str, dtype: str) -> launches.Launch:
+def resize_launch(pixel_format: str, dtype: str) -> Launch:
     colour = (3,) if pixel_format in ("rgb", "bgr") else ()
     taps = (array((16,), "int32"), array((3, 16, 5)))
-    return launches.resize_normalize(
+    return resize_normalize.launch(
         array((2, 40, 40, *colour), "uint8"),
         pixel_format,
         (1, 0),
@@ -94,7 +93,7 @@ LAUNCHES = {
     "cosine_map_fp32_channels_last1_aligned1": cosine_launch("float32", last=True),
     "cosine_map_fp16_channels_last1_aligned0": cosine_launch("float16", last=True, channels=24),
     "smooth_map": smooth_launch(90),
-    "fuse_mul": launches.fuse_mul([array((2, 8, 8))], array((2, 64, 96)), 90),
+    "fuse_mul": fuse_mul.launch([array((2, 8, 8))], array((2, 64, 96)), 90),
     "resize_normalize_fp16_format0": resize_launch("bgr", "float16"),
     "resize_normalize_fp32_format1": resize_launch("mono", "float32"),
     "resize_normalize_fp32_format2": resize_launch("bayer_rggb", "float32"),
@@ -163,20 +162,20 @@ def test_arguments_are_packed_as_the_ptx_wants(kernels, manifest, name) -> None:
 
 def test_grids_cover_everything() -> None:
     launch = cosine_launch("float16", last=False)
-    positions = configuration("cosine_map", 90).blocks["BLOCK_P"]
+    positions = configuration(cosine_map.CONFIGURATIONS["first"], 90).blocks["BLOCK_P"]
     assert launch.grid == (math.ceil(64 / positions) + math.ceil(16 / positions), 2)
     for architecture in ARCHITECTURES:
-        blocks = configuration("smooth_map", architecture).blocks
+        blocks = configuration(smooth_map.CONFIGURATIONS, architecture).blocks
         tiles = math.ceil(64 / blocks["BLOCK_Y"]) * math.ceil(96 / blocks["BLOCK_X"])
         assert smooth_launch(architecture).grid == (tiles, 2)
 
 
 @pytest.mark.slow
-def test_launcher_needs_neither_torch_nor_triton(kernels: Path) -> None:
+def test_library_needs_neither_torch_nor_triton(kernels: Path) -> None:
     code = """
 import sys
 from pathlib import Path
-from rdx_fast.kernels.launcher import KernelLibrary
+from rdx_fast.kernels.gpu.library import KernelLibrary
 KernelLibrary(Path(sys.argv[1]), 90)
 print(sorted({"torch", "triton", "cuda"} & sys.modules.keys()))
 """
@@ -201,7 +200,7 @@ def test_what_is_refused(kernels: Path, tmp_path: Path) -> None:
     kernel = library.choose(LAUNCHES["fuse_mul"])
     with pytest.raises(ValueError, match="takes 12 arguments, 3 were given"):
         Packed(kernel, (1, 2, 3))
-    askew = launches.fuse_mul([array((2, 8, 8), pointer=0x1008)], array((2, 64, 96)), 90)
+    askew = fuse_mul.launch([array((2, 8, 8), pointer=0x1008)], array((2, 64, 96)), 90)
     with pytest.raises(ValueError, match="d0 begins at 0x1008, no multiple of 16 bytes"):
         Packed(kernel, askew.arguments)
     frames = LAUNCHES["resize_normalize_fp16_format0"]
@@ -225,39 +224,19 @@ def test_mixed_layouts_and_too_many_scales() -> None:
     first, last = features("float16"), features("float16", last=True)
     out = [array((2, 8, 8)), array((2, 4, 4))]
     with pytest.raises(ValueError, match="neither all contiguous nor all channels-last"):
-        launches.cosine_map(first, last, out, 90)
+        cosine_map.launch(first, last, out, 90)
     with pytest.raises(ValueError, match="4 scales, the GPU's kernels take 1 to 3"):
-        launches.cosine_map(first * 2, first * 2, out * 2, 90)
+        cosine_map.launch(first * 2, first * 2, out * 2, 90)
     lone = [array((2, 1, 8, 8), "float16")]
-    assert launches.common_layout([*lone, last[0]]) == "last"  # one channel is both
+    assert cosine_map.common_layout([*lone, last[0]]) == "last"  # one channel is both
 
 
 def test_top_mean_wants_the_maps() -> None:
     given = smooth_launch(90)
     assert given.arguments[given.arguments.index(0.5) + 1] == 7
-    epilogue = launches.Epilogues(*[array((1,))] * 12)._replace(top_k=1, write_maps=False)
+    epilogue = smooth_map.Epilogues(*[array((1,))] * 12)._replace(top_k=1, write_maps=False)
     with pytest.raises(ValueError, match="give them a place"):
-        launches.smooth_map([array((1, 2, 2))], array((1,)), array((1,)), (4, 4), epilogue, 90)
-
-
-class CudaArray:
-    """As libraries describe their arrays to each other (CUDA Array Interface, version 3)."""
-
-    def __init__(self, strides: tuple[int, ...] | None) -> None:
-        self.__cuda_array_interface__ = {
-            "shape": (2, 3, 4),
-            "typestr": "<f2",
-            "data": (0x7000, False),
-            "version": 3,
-            "strides": strides,
-        }
-
-
-def test_arrays_of_other_libraries() -> None:
-    assert DeviceArray.of(CudaArray(None)).stride() == (12, 4, 1)
-    given = DeviceArray.of(CudaArray((48, 2, 6)))
-    assert given.stride() == (24, 1, 3)
-    assert (given.pointer, given.shape, given.dtype) == (0x7000, (2, 3, 4), np.float16)
+        smooth_map.launch([array((1, 2, 2))], array((1,)), array((1,)), (4, 4), epilogue, 90)
 
 
 @pytest.mark.gpu
@@ -265,9 +244,9 @@ def test_on_the_gpu(kernels: Path) -> None:
     major, minor = torch.cuda.get_device_capability()
     maps = [torch.randn(3, 64, 8, 40, device="cuda", dtype=torch.float16) for _ in range(2)]
     out = torch.full((3, 8, 40), math.nan, device="cuda")
-    given = [[DeviceArray.of(x)] for x in (*maps, out)]
+    given = [[array(tuple(x.shape), dtype_name(x), x.data_ptr())] for x in (*maps, out)]
     with KernelLibrary(kernels, 10 * major + minor) as library:
-        library.launch(launches.cosine_map(*given, 10 * major + minor))
+        library.launch(cosine_map.launch(*given, 10 * major + minor))
         torch.cuda.synchronize()
     expected = 1 - torch.nn.functional.cosine_similarity(*(x.double() for x in maps))
     torch.testing.assert_close(out.double(), expected, rtol=0, atol=2e-6)

@@ -15,8 +15,8 @@ from rdx_fast.errors import (
     EngineError,
     NoDriverError,
 )
-from rdx_fast.kernels import driver
-from rdx_fast.kernels.driver import Gpu, bindings, check_version, driver_version, error_of
+from rdx_fast.kernels.gpu import driver
+from rdx_fast.kernels.gpu.driver import Gpu, bindings, check_version, driver_version, error_of
 from support.checkout import needs_no_gpu
 
 
@@ -51,7 +51,7 @@ def test_all_names_are_the_drivers_own() -> None:
 def test_every_function_that_is_called_exists() -> None:
     source = (
         Path(driver.__file__).read_text()
-        + Path(driver.__file__).with_name("launcher.py").read_text()
+        + Path(driver.__file__).with_name("library.py").read_text()
     )
     names = {word for word in source.replace('"', " ").split() if word.startswith("cu")}
     called = {name for name in names if name[2:3].isupper() and name.isalnum()}
@@ -103,7 +103,7 @@ def test_on_the_gpu() -> None:
         Gpu(99)
     with Gpu() as gpu, gpu.current():
         assert gpu.name == torch.cuda.get_device_name(0)
-        free, total = gpu.free_memory()
+        free, total = driver.call("cuMemGetInfo")
         assert 0 < free <= total
         with pytest.raises(DeviceMemoryError, match="OUT_OF_MEMORY"):
             driver.Stream().allocate(2 * total)

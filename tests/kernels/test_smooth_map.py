@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from rdx_fast.kernels import on_triton
+from rdx_fast.bench import triton_operations
 from rdx_fast.kernels.epilogue import Epilogue
 from rdx_fast.kernels.smooth_map import smooth_map as checked_smooth_map
 from support.kernel_runs import COMPILED, DEVICE, IMPLEMENTATIONS, smooth_map
@@ -109,13 +109,13 @@ def test_misfits_are_refused() -> None:
 
 def test_misfits_are_refused_on_triton() -> None:
     (distances,), rows, columns = generated(1, [(4, 5)], (8, 9))
-    operators = on_triton.Operators.of(rows, [b.transposed for b in columns], DEVICE)
+    operators = triton_operations.Operators.of(rows, [b.transposed for b in columns], DEVICE)
     given = torch.from_numpy(distances).to(DEVICE)
     with pytest.raises(ValueError, match=r"the operators want \[\(1, 4, 5\)\] of float32"):
-        on_triton.smooth_map([given.transpose(1, 2)], operators)
+        triton_operations.smooth_map([given.transpose(1, 2)], operators)
     with pytest.raises(ValueError, match=r"of torch\.float64, the operators want"):
-        on_triton.smooth_map([given.double()], operators)
+        triton_operations.smooth_map([given.double()], operators)
     with pytest.raises(ValueError, match=r"out is torch\.float32 \[1, 9, 8\], wanted"):
-        on_triton.smooth_map([given], operators, out=given.new_zeros(1, 9, 8))
+        triton_operations.smooth_map([given], operators, out=given.new_zeros(1, 9, 8))
     with pytest.raises(ValueError, match=r"region of interest is \[3, 3\], the map is \[8, 9\]"):
-        on_triton.smooth_map([given], operators, torch.ones(3, 3, dtype=torch.bool))
+        triton_operations.smooth_map([given], operators, torch.ones(3, 3, dtype=torch.bool))

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from rdx_fast.bench import triton_operations
 from rdx_fast.kernels import cosine_map as cosine_module
 from rdx_fast.kernels import fuse_mul as fuse_module
-from rdx_fast.kernels import on_triton
 from rdx_fast.kernels import resize_normalize as resize_module
 from rdx_fast.kernels import smooth_map as smooth_module
 from rdx_fast.kernels.epilogue import Epilogue, MapStats
@@ -71,8 +71,10 @@ def cosine_maps(
     if implementation != "triton":
         with running(implementation):
             return cosine_module.cosine_maps(teacher, student, threads)
-    with patch.object(on_triton, "_buffer", _poisoned_buffer):
-        maps = on_triton.cosine_maps([tensor(t) for t in teacher], [tensor(s) for s in student])
+    with patch.object(triton_operations, "_buffer", _poisoned_buffer):
+        maps = triton_operations.cosine_maps(
+            [tensor(t) for t in teacher], [tensor(s) for s in student]
+        )
     return [m.cpu().numpy() for m in maps]
 
 
@@ -94,8 +96,10 @@ def smooth_map(
             target = out if maps else None
             found = smooth_module.smooth_map(distances, rows, across, epilogue, target, threads)
             return target, found
-    operators = on_triton.Operators.of(rows, across, DEVICE)
-    return _on_triton(on_triton.smooth_map, distances, operators, epilogue, out if maps else None)
+    operators = triton_operations.Operators.of(rows, across, DEVICE)
+    return _on_triton(
+        triton_operations.smooth_map, distances, operators, epilogue, out if maps else None
+    )
 
 
 def fuse_mul(
@@ -116,8 +120,8 @@ def fuse_mul(
             found = fuse_module.fuse_mul(distances, rows, across, *gaussian, epilogue, out, threads)
             return out, found
     rows_of, columns_of = ([b] for b in gaussian)
-    operators = on_triton.Operators.of(rows_of, columns_of, DEVICE)
-    maps, summary = _on_triton(on_triton.fuse_mul, distances, operators, epilogue, out)
+    operators = triton_operations.Operators.of(rows_of, columns_of, DEVICE)
+    maps, summary = _on_triton(triton_operations.fuse_mul, distances, operators, epilogue, out)
     assert maps is not None
     return maps, summary
 
@@ -125,13 +129,13 @@ def fuse_mul(
 def _on_triton(
     run: Any,
     distances: Sequence[NDArray[np.float32]],
-    operators: on_triton.Operators,
+    operators: triton_operations.Operators,
     epilogue: Epilogue,
     out: NDArray[np.float32] | None,
 ) -> tuple[NDArray[np.float32] | None, MapStats]:
     target = None if out is None else tensor(out)
     mask = None if epilogue.mask is None else tensor(epilogue.mask)
-    with patch.object(on_triton, "_buffer", _poisoned_buffer):
+    with patch.object(triton_operations, "_buffer", _poisoned_buffer):
         found = run(
             [tensor(d) for d in distances],
             operators,
@@ -160,5 +164,7 @@ def resize_normalize(
             resize_module.resize_normalize(frame, out, mean, std, pixel_format, crop, threads)
         return
     target = tensor(out)
-    on_triton.resize_normalize(tensor(frame)[None], target[None], mean, std, pixel_format, crop)
+    triton_operations.resize_normalize(
+        tensor(frame)[None], target[None], mean, std, pixel_format, crop
+    )
     out[...] = target.cpu().numpy()

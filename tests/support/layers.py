@@ -60,7 +60,7 @@ MAY_IMPORT_TORCH = {
 # Optional packages, and the modules that need them.
 OWNED = {
     "triton": {"rdx_fast.kernels.triton_kernels", "rdx_fast.kernels.aot"},
-    "cuda": {"rdx_fast.kernels.driver", "rdx_fast.devices.cuda"},
+    "cuda": {"rdx_fast.kernels.gpu.driver", "rdx_fast.devices.cuda"},
     "asyncua": {"rdx_fast.station.plc.opcua"},
     "cryptography": {"rdx_fast.station.plc.opcua"},
     "cv2": {"rdx_fast.station.cameras.opencv"},

@@ -12,7 +12,7 @@ from rdx_fast.engines.engine import GpuOptions, Progress
 from rdx_fast.engines.tensorrt.api import Api, Log, load_api
 from rdx_fast.engines.tensorrt.plan import PlanKey, Target, load_plan, save_plan, write_whole
 from rdx_fast.errors import EngineError, PlanError
-from rdx_fast.kernels.driver import Gpu
+from rdx_fast.kernels.gpu.driver import Gpu
 from rdx_fast.precision import choose
 
 
@@ -81,7 +81,7 @@ def prepare_kernels(bundle: Bundle) -> Path:
     """The folder of built kernels, made inside the bundle if there is none and Triton is here.
 
     Raises ``EngineError`` if there is none, and no Triton either."""
-    from rdx_fast.kernels.launcher import KERNELS, find_kernels
+    from rdx_fast.kernels.gpu.library import KERNELS, find_kernels
 
     try:
         return find_kernels(bundle.path)

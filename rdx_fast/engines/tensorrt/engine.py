@@ -14,8 +14,8 @@ from rdx_fast.engines.tensorrt.api import Api, Log, load_api
 from rdx_fast.engines.tensorrt.build import build_plan, plan_key
 from rdx_fast.engines.tensorrt.plan import Target, load_plan, write_whole
 from rdx_fast.errors import EngineError, PlanError
-from rdx_fast.kernels.driver import Gpu
-from rdx_fast.kernels.launcher import DeviceArray, KernelLibrary, find_kernels
+from rdx_fast.kernels.gpu.driver import Gpu
+from rdx_fast.kernels.gpu.library import DeviceArray, KernelLibrary, find_kernels
 from rdx_fast.manifest import Manifest
 from rdx_fast.precision import choose
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rdx_fast.engines.tensorrt.api import Api
-from rdx_fast.kernels.driver import Gpu
+from rdx_fast.kernels.gpu.driver import Gpu
 
 FOLDER = "plans"  # inside the bundle
 _MAGIC = b"rdx_fast plan 1\n"

@@ -149,11 +149,6 @@ class Gpu:
         finally:
             call("cuCtxPopCurrent")
 
-    def free_memory(self) -> tuple[int, int]:
-        """Bytes free and in all."""
-        with self.current():
-            return call("cuMemGetInfo")
-
     def close(self) -> None:
         """Give the context back. A lost one is ended for everyone: it is of no more use."""
         with suppress(EngineError):

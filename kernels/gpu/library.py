@@ -18,16 +18,16 @@ from typing import Any
 import numpy as np
 
 from rdx_fast.errors import EngineError
-from rdx_fast.kernels.configurations import BASELINE
-from rdx_fast.kernels.driver import bindings, call
-from rdx_fast.kernels.launches import Launch, dtype_name
-from rdx_fast.kernels.variants import ALIGNMENT, ELEMENTS, FORMAT, MANIFEST
+from rdx_fast.kernels.gpu.driver import bindings, call
+from rdx_fast.kernels.gpu.launch import ALIGNMENT, BASELINE, ELEMENTS, Launch, dtype_name
 
 _TYPES = {"i32": ctypes.c_int32, "i64": ctypes.c_int64, "fp32": ctypes.c_float}
 _LARGE_SHARED = 48 * 1024  # more than this is asked of the driver first
 THREADS_A_WARP = 32
+MANIFEST = "kernels.json"  # of a folder of built kernels
+FORMAT = 1
 KERNELS = "kernels"  # a folder inside the bundle
-BUILT = Path(__file__).parent / "built"
+BUILT = Path(__file__).parents[1] / "built"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,17 +43,6 @@ class DeviceArray:
     def contiguous(cls, pointer: int, shape: Sequence[int], dtype: Any) -> DeviceArray:
         strides = tuple(prod(shape[axis + 1 :]) for axis in range(len(shape)))
         return cls(pointer, tuple(shape), np.dtype(dtype), strides)
-
-    @classmethod
-    def of(cls, array: Any) -> DeviceArray:
-        """Of anything with ``__cuda_array_interface__``: torch, CuPy, PyCUDA, Numba arrays."""
-        given = array.__cuda_array_interface__
-        dtype = np.dtype(given["typestr"])
-        whole = cls.contiguous(given["data"][0], given["shape"], dtype)
-        if given.get("strides") is None:
-            return whole
-        strides = tuple(stride // dtype.itemsize for stride in given["strides"])
-        return cls(whole.pointer, whole.shape, dtype, strides)
 
     def stride(self) -> tuple[int, ...]:
         return self.strides
