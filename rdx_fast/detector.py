@@ -124,7 +124,9 @@ class Detector:
             frames: as ``score`` takes them; none may be written to before its result is there
             batch: frames scored at a time; the last batch may be smaller
             depth: batches in flight at most; no more frames than theirs are held
-            maps, pixel_format, crop: as for ``score``
+            maps: as for ``score``
+            pixel_format: as for ``score``
+            crop: as for ``score``
 
         Raises:
             ValueError: as for ``score``; at once for a ``batch`` or ``depth`` below 1
