@@ -76,5 +76,7 @@ def command_page() -> str:
     from rdx_fast.cli import app
 
     command: Any = typer.main.get_command(app)
+    for name in [name for name, one in command.commands.items() if one.hidden]:
+        del command.commands[name]
     context = typer.Context(command, info_name="rdx-fast")
     return get_docs_for_click(obj=command, ctx=context, name="rdx-fast", title="Commands")

@@ -29,3 +29,12 @@ def test_floors_of_the_architecture_are_those_checked() -> None:
             found[module] = floor
     assert len(found) > 15
     assert found == {module: FLOORS[module] for module in found}
+
+
+def test_files_of_the_main_path_are_short() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    sentence = text[text.index("The main path on a CPU is five files") :].partition("\n\n")[0]
+    files = re.findall(r"`([\w/]+\.py)`", sentence)
+    assert len(files) == 5
+    lengths = {name: len((ROOT / name).read_text().splitlines()) for name in files}
+    assert max(lengths.values()) < 200, lengths
