@@ -229,7 +229,7 @@ def test_wrong_use(bundle: Bundle, parts: Path, tmp_path: Path) -> None:
     assert "multiples of 32" in unboxed(done.stderr)
     assert "is not a folder" in run("train", tmp_path / "none", tmp_path / "r", code=2).stderr
     assert "no checkpoint" in run("export", tmp_path, tmp_path / "a.rdx", code=2).stderr
-    assert "a test set wants 'good'" in run("evaluate", bundle.path, tmp_path, code=2).stderr
+    assert "a test set needs 'good'" in run("evaluate", bundle.path, tmp_path, code=2).stderr
     done = run("evaluate", bundle.path, bundle.path, parts, code=2)
     assert "compared with --compare" in unboxed(done.stderr)
     done = run("train", parts, tmp_path / "r", "--textures", parts, code=2)
