@@ -1,4 +1,5 @@
-"""Folders of photographs as data sets publish them, told apart by looking.
+"""Data sets in the folder layouts in which they are published. The layout is detected
+automatically.
 
 ======================  =============================================================
 MVTec AD                ``train/good``, ``test/<type>``, ``ground_truth/<type>/<name>_mask.png``
@@ -24,8 +25,14 @@ GOOD = "good"
 
 @dataclass(frozen=True, slots=True)
 class LabelledImage:
-    """One test image; ``mask`` is None for a good part, or where the set has no masks. Mask values
-    over ``mask_above`` mark the defect."""
+    """One test image.
+
+    Attributes:
+        path: the image file
+        defect_type: type of the defect; "good" for a good part
+        mask: mask file of the defect; None for a good part, or where the set has no masks
+        mask_above: mask values above this mark the defect
+    """
 
     path: Path
     defect_type: str
@@ -34,16 +41,22 @@ class LabelledImage:
 
     @property
     def is_defective(self) -> bool:
+        """Whether the part has a defect."""
         return self.defect_type != GOOD
 
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """A category: its ``layout`` by name, and what each split holds, read when it is asked for.
+    """A category of a data set. Each split is read when its function is called.
 
-    ``train()``: good images to train on. ``validation()``: good images that are neither trained nor
-    tested on; empty where the layout has none. ``test()``: labelled images. Each raises
-    ``DatasetError`` if its part of the layout is not there or not whole.
+    Each function raises ``DatasetError`` if its part of the layout is missing or incomplete.
+
+    Attributes:
+        layout: name of the layout
+        train: returns the good images to train on
+        validation: returns good images that are used neither for training nor for the test; empty
+            where the layout has none
+        test: returns the labelled images of the test set
     """
 
     layout: str
@@ -53,8 +66,17 @@ class Dataset:
 
 
 def find_dataset(root: Path) -> Dataset:
-    """Tell the layout of a category folder. Raises ``DatasetError`` if it is not a folder, or of a
-    data set's parent instead of one category."""
+    """Detect the layout of a category folder.
+
+    Args:
+        root: the category folder
+
+    Returns:
+        The category with its splits, which are not read yet.
+
+    Raises:
+        DatasetError: ``root`` is not a folder, or is a whole data set instead of one category
+    """
     if not root.is_dir():
         raise DatasetError(f"{root} is not a folder: give a folder of images or a category")
     if (root / "test_public").is_dir() or (root / "validation").is_dir():
@@ -93,6 +115,7 @@ def find_dataset(root: Path) -> Dataset:
 
 
 def has_masks(images: Sequence[LabelledImage]) -> bool:
+    """Whether any of the images has a mask."""
     return any(image.mask is not None for image in images)
 
 
@@ -108,7 +131,7 @@ def _typed_folders(folder: Path, truth: Path) -> list[LabelledImage]:
     )
     if GOOD not in types or len(types) < 2:
         raise DatasetError(
-            f"{folder} holds {', '.join(types) or 'no folders'}: a test set wants 'good' and at "
+            f"{folder} holds {', '.join(types) or 'no folders'}: a test set needs 'good' and at "
             f"least one defect type"
         )
     masked = truth.is_dir()
@@ -126,14 +149,14 @@ def _typed_folders(folder: Path, truth: Path) -> list[LabelledImage]:
             images.append(LabelledImage(path, defect_type, mask))
     if missing:
         raise DatasetError(
-            f"{len(missing)} masks are missing (remove {truth} to evaluate images only):"
+            f"{len(missing)} masks are missing (to evaluate image scores only, remove {truth}):"
             f"{listed(missing)}"
         )
     return images
 
 
 def _visa(root: Path, split: str) -> list[LabelledImage]:
-    """The rows of a category and split in VisA's table; its paths start at the table's parent."""
+    """The images of a category and split in VisA's table; its paths start at the table's parent."""
     table = root.parent / "split_csv" / "1cls.csv"
     if not table.is_file():
         raise DatasetError(
@@ -156,7 +179,7 @@ def _visa(root: Path, split: str) -> list[LabelledImage]:
             base / row["image"],
             GOOD if row["label"] == "normal" else row["label"],
             base / row["mask"] if row["mask"] else None,
-            mask_above=0,  # VisA numbers the defects
+            mask_above=0,  # VisA's mask values are defect numbers
         )
         for row in rows
     ]
@@ -167,5 +190,7 @@ def _visa(root: Path, split: str) -> list[LabelledImage]:
     if unmasked and len(unmasked) < sum(i.is_defective for i in images):
         raise DatasetError(f"{table} names no mask for defective images:{listed(unmasked)}")
     if split == "test" and len({image.is_defective for image in images}) < 2:
-        raise DatasetError(f"{table} lists only one kind of test image of {root.name}")
+        raise DatasetError(
+            f"{table} lists only good or only defective test images of {root.name}: wanted both"
+        )
     return images

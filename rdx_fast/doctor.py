@@ -1,4 +1,4 @@
-"""What this machine has for rdx_fast, and how to get what is missing."""
+"""Checks what this machine has for rdx_fast, and how to install what is missing."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from rdx_fast.kernels.native import ISAS
 from rdx_fast.manifest import PRECISIONS
 from rdx_fast.precision import able_options, choose, not_on_cpu
 
-# Packages of each extra, by what they are for.
+# Optional packages: name, purpose and extra.
 _OPTIONAL = (
     ("torch", "training and export", "train"),
     ("onnx", "export", "train"),
@@ -43,7 +43,7 @@ _OPTIONAL = (
     ("asyncua", "a station's OPC UA", "station"),
     ("prometheus-client", "a station's metrics", "station"),
     ("structlog", "a station's logs", "station"),
-    ("opencv-python-headless", "cameras by OpenCV", "opencv"),
+    ("opencv-python-headless", "cameras through OpenCV", "opencv"),
     ("pyarrow", "records as Parquet", "parquet"),
     ("elpv-dataset", "demo", "demo"),
 )
@@ -51,7 +51,14 @@ _OPTIONAL = (
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line: what was looked for, what was found, and what to do if it is missing."""
+    """One result of the check.
+
+    Attributes:
+        part: what was checked
+        found: what was found
+        present: whether it is there and can be used
+        advice: what to do if not, or further details
+    """
 
     part: str
     found: str
@@ -60,8 +67,14 @@ class Finding:
 
 
 def examine(bundle: Path | None = None) -> list[Finding]:
-    """Look at the machine and the installation, and at what of the bundle runs here; nothing is
-    changed and torch is not imported. A bundle that cannot be opened is a finding too."""
+    """Check the machine and the installation. Nothing is changed, and torch is not imported.
+
+    Args:
+        bundle: also check which precision of this bundle would run here; None for none
+
+    Returns:
+        The findings. A bundle that cannot be opened is a finding too.
+    """
     return [
         Finding("rdx_fast", f"{version('rdx_fast')} in {Path(__file__).parent}", True),
         Finding("Python", f"{platform.python_version()} {sys.platform} {platform.machine()}", True),
@@ -97,7 +110,11 @@ def _processor() -> list[Finding]:
 
 
 def describe_cpu(features: Sequence[str] = ()) -> str:
-    """The CPU's name, ``features`` of it and the cores that this process may use."""
+    """Describe the CPU by its name, features and the number of cores that this process may use.
+
+    Args:
+        features: names of CPU features to include
+    """
     from rdx_fast.engines.openvino.compilation import CORE
 
     name = str(CORE.get_property("CPU", "FULL_DEVICE_NAME")).strip()
@@ -107,7 +124,7 @@ def describe_cpu(features: Sequence[str] = ()) -> str:
 
 
 def _bundle(path: Path) -> Finding:
-    """What the CPU would run of a bundle, and why not the rest of it."""
+    """Which precision of a bundle the CPU would run, and why not the others."""
     from rdx_fast.engines.openvino.compilation import capabilities
 
     name = f"bundle {path.resolve().name}"
@@ -118,7 +135,7 @@ def _bundle(path: Path) -> Finding:
     try:
         execution, reason = choose(manifest, "openvino", capabilities())
     except EngineError as error:
-        return Finding(name, "nothing that this CPU runs", False, str(error))
+        return Finding(name, "holds nothing that runs on this CPU", False, str(error))
     others = not_on_cpu(manifest, capabilities())
     found = f"runs as {execution.label} on the CPU ({reason})"
     return Finding(name, found, True, "; ".join(others))
@@ -135,7 +152,9 @@ def _gpu() -> Finding:
     except MissingDependencyError as error:
         if not Path("/proc/driver/nvidia/version").exists():
             return Finding("NVIDIA GPU", "none", False, "not needed: engines also run on the CPU")
-        return Finding("NVIDIA GPU", "a driver is installed, not looked into", False, str(error))
+        return Finding(
+            "NVIDIA GPU", "a driver is installed, but was not checked", False, str(error)
+        )
     except EngineError as error:
         return Finding("NVIDIA GPU", "cannot be used", False, str(error))
 
@@ -152,7 +171,7 @@ def _tensorrt() -> Finding:
 
 def _gpu_kernels() -> Finding:
     present = (BUILT / MANIFEST).is_file()
-    found = f"built, in {BUILT}" if present else "none here: a bundle brings its own"
+    found = f"built, in {BUILT}" if present else "not built: bundles include their own"
     advice = "" if present else "rdx-fast plan part.rdx, or python -m rdx_fast.kernels.aot"
     return Finding("GPU kernels", found, present, advice)
 

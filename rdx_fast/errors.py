@@ -7,13 +7,19 @@ from pathlib import Path
 
 
 class RdxError(Exception):
-    """Base of every error that rdx_fast raises on its own account."""
+    """Base class of all exceptions of rdx_fast."""
 
 
 class ImageError(RdxError):
-    """A photograph cannot be read or is of a kind that is not taken.
+    """An image file cannot be read or has an unsupported format.
 
-    ``path`` is the file, ``reason`` what is wrong with it.
+    Args:
+        path: the file
+        reason: what is wrong with it
+
+    Attributes:
+        path: the file
+        reason: what is wrong with it
     """
 
     def __init__(self, path: Path | str, reason: str) -> None:
@@ -23,55 +29,61 @@ class ImageError(RdxError):
 
 
 class DatasetError(RdxError):
-    """A folder of photographs is missing, empty, incomplete or holds bad files."""
+    """A data set is missing, empty or incomplete, or holds invalid files."""
 
 
 class WeightsError(RdxError):
-    """Teacher weights are missing, corrupt or do not fit the backbone."""
+    """Teacher weights are missing, corrupt or do not match the backbone."""
 
 
 class TrainingError(RdxError):
-    """Training cannot start or cannot go on."""
+    """Training cannot start or cannot continue."""
 
 
 class CheckpointError(RdxError):
-    """A training checkpoint is missing, unreadable or belongs to another recipe."""
+    """A training checkpoint is missing, unreadable or of another recipe."""
 
 
 class ExportError(RdxError):
-    """A network could not be exported, or the exported one does not score as the trained one."""
+    """Export failed, or the exported network's scores differ from those of the trained one."""
 
 
 class BundleError(RdxError):
-    """An engine bundle is incomplete, altered, of a newer format or otherwise not to be trusted."""
+    """An engine bundle is incomplete, altered, of a newer format or otherwise invalid."""
 
 
 class EngineError(RdxError):
-    """An engine cannot be opened or failed while running."""
+    """An engine cannot be opened, or failed while running."""
 
 
 class NoDriverError(EngineError):
-    """A GPU is wanted, and there is no driver or no GPU for this process."""
+    """A GPU was requested, but this process has no driver or no GPU."""
 
 
 class DriverTooOldError(EngineError):
-    """NVIDIA's driver is older than what is wanted of it."""
+    """The NVIDIA driver is older than required."""
 
 
 class DeviceMemoryError(EngineError):
-    """The GPU has not enough memory."""
+    """The GPU does not have enough memory."""
 
 
 class PlanError(EngineError):
-    """TensorRT could not build or load a plan of the network."""
+    """TensorRT cannot build or load a plan of the network."""
 
 
 class DeviceLostError(EngineError):
-    """The GPU failed in the middle of its work. Close the Detector and open a new one."""
+    """The GPU failed during operation. Close the Detector and open a new one."""
 
 
 class MissingDependencyError(RdxError):
-    """An optional part of rdx_fast is wanted and not installed."""
+    """An optional package is needed and not installed.
+
+    Args:
+        module: name of the Python package
+        wanted_for: what needs it
+        extra: the extra of rdx_fast that installs it
+    """
 
     def __init__(self, module: str, wanted_for: str, extra: str) -> None:
         super().__init__(
@@ -81,12 +93,21 @@ class MissingDependencyError(RdxError):
 
 
 def install_command(extra: str) -> str:
-    """How to add an extra to an installation, from a checkout."""
+    """Return the command that installs an extra from a checkout.
+
+    Args:
+        extra: name of the extra
+    """
     return f'pip install -c constraints.txt ".[{extra}]"'
 
 
 def listed(names: Sequence[object], most: int = 10) -> str:
-    """Join names for an error message, one a line, cut after ``most``."""
+    """Join names for an error message, one per line.
+
+    Args:
+        names: the names
+        most: most names to show; the number of the others is added
+    """
     shown = "".join(f"\n  {name}" for name in names[:most])
     rest = len(names) - most
     return shown + (f"\n  ... and {rest} more" if rest > 0 else "")

@@ -1,4 +1,4 @@
-"""Photographs on disk: finding them and decoding them to uint8 frames."""
+"""Finds image files and decodes them to uint8 arrays."""
 
 from __future__ import annotations
 
@@ -14,16 +14,23 @@ from PIL import Image, UnidentifiedImageError
 from rdx_fast.errors import DatasetError, ImageError
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
-# Pillow's pixel formats of 8 bits a channel or less, and what each is decoded to.
+# Pillow modes with at most 8 bits per channel, and the mode that each is converted to.
 _TAKEN_AS = dict.fromkeys(("1", "L", "LA"), "L") | dict.fromkeys(
     ("RGB", "RGBA", "RGBX", "P", "CMYK", "YCbCr"), "RGB"
 )
 
 
 def list_images(folder: Path) -> list[Path]:
-    """All images below ``folder``, sorted by path; hidden files and folders are passed over.
+    """List all images in a folder and its subfolders. Hidden files and folders are ignored.
 
-    Raises ``DatasetError`` if the folder is missing or holds none.
+    Args:
+        folder: the folder
+
+    Returns:
+        The image files, sorted by path.
+
+    Raises:
+        DatasetError: the folder is missing or holds no images
     """
     if not folder.is_dir():
         raise DatasetError(f"{folder} is not a folder: give a folder of images")
@@ -41,10 +48,17 @@ def list_images(folder: Path) -> list[Path]:
 
 
 def read_image(path: Path | str) -> NDArray[np.uint8]:
-    """Decode an image: ``[H, W]`` uint8 if it is grey, else ``[H, W, 3]`` uint8 RGB.
+    """Decode an image file.
 
-    Raises ``ImageError`` naming the file if it is missing, truncated, no image, or deeper than
-    8 bits a channel.
+    Args:
+        path: the file
+
+    Returns:
+        uint8 [H, W] for a grey image, else uint8 [H, W, 3] RGB.
+
+    Raises:
+        ImageError: the file is missing, truncated, not an image, or has more than 8 bits per
+            channel; the message names the file
     """
     try:
         with Image.open(path) as image:
@@ -52,22 +66,29 @@ def read_image(path: Path | str) -> NDArray[np.uint8]:
             if mode is None:
                 raise ImageError(
                     path,
-                    f"pixel format {image.mode} is not taken: save it with 8 bits a channel, "
-                    f"grey or RGB",
+                    f"pixel format {image.mode} is not supported: save it with 8 bits per "
+                    f"channel, grey or RGB",
                 )
             return np.array(image.convert(mode))
     except FileNotFoundError:
         raise ImageError(path, "no such file") from None
     except UnidentifiedImageError:
-        raise ImageError(path, "not an image, or of an unknown format") from None
+        raise ImageError(path, "not an image, or in an unknown format") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ImageError(path, f"cannot be decoded: {error}") from error
 
 
 def read_grey(path: Path | str) -> NDArray[np.uint8]:
-    """Decode a mask: ``[H, W]`` uint8, of a coloured one the brightest channel.
+    """Decode a mask.
 
-    Raises ``ImageError`` as :func:`read_image`.
+    Args:
+        path: the file
+
+    Returns:
+        uint8 [H, W]; the brightest channel of a colour image.
+
+    Raises:
+        ImageError: as for ``read_image``
     """
     image = read_image(path)
     return image if image.ndim == 2 else image.max(axis=2)
@@ -76,14 +97,30 @@ def read_grey(path: Path | str) -> NDArray[np.uint8]:
 def resize_mask(
     grey: NDArray[np.uint8], height: int, width: int, share: float = 0.5
 ) -> NDArray[np.bool_]:
-    """A mask ``[H, W]`` uint8, white inside, resized bilinearly: ``[height, width]`` bool, True
-    where more than ``share`` of a pixel is white."""
+    """Resize a mask bilinearly.
+
+    Args:
+        grey: uint8 [H, W], white (255) inside
+        height: new height in pixels
+        width: new width in pixels
+        share: share of a pixel that must be exceeded by white, 0 to 1
+
+    Returns:
+        bool [height, width], True where more than ``share`` of a pixel is white.
+    """
     resized = Image.fromarray(grey).resize((width, height), Image.Resampling.BILINEAR)
     return np.asarray(resized) > share * 255
 
 
 def find_bad_images(paths: Iterable[Path]) -> list[ImageError]:
-    """Decode every file and return the errors of those that fail, in order."""
+    """Decode every file, in several threads.
+
+    Args:
+        paths: the image files
+
+    Returns:
+        The errors of the files that cannot be read, in order.
+    """
 
     def check(path: Path) -> ImageError | None:
         try:

@@ -1,4 +1,4 @@
-"""Heat maps over the photographs they came from."""
+"""Overlays of anomaly maps on their frames."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 
 from rdx_fast.kernels.threshold_regions import threshold_regions
 
-# Black through red and yellow to white, so that it also reads in grey.
+# Black through red and yellow to white, so that it is also readable in grey.
 _HEAT = np.array([[0, 0, 0], [120, 0, 40], [230, 40, 0], [255, 170, 0], [255, 255, 200]], float)
 _STRENGTH = 0.6
 _BOX = (255, 255, 255)
@@ -19,10 +19,18 @@ _BOX = (255, 255, 255)
 def overlay(
     frame: NDArray[np.uint8], anomaly_map: NDArray[np.float32], threshold: float
 ) -> NDArray[np.uint8]:
-    """Blend a heat map into its frame: clear up to half the threshold, full heat at twice it.
+    """Blend an anomaly map as a heat map into its frame.
 
-    ``frame: [H, W, 3] or [H, W] uint8``, ``anomaly_map: [h, w] float32``. Returns
-    ``[H, W, 3] uint8``. The scale depends on the threshold alone, so pictures compare.
+    The heat map is transparent up to half the threshold and saturates at twice the threshold. The
+    scale depends on the threshold only, so overlays can be compared.
+
+    Args:
+        frame: uint8 [H, W, 3] RGB or [H, W]
+        anomaly_map: float32 [h, w]
+        threshold: the threshold of the scores
+
+    Returns:
+        uint8 [H, W, 3] RGB.
     """
     height, width = frame.shape[:2]
     level = Image.fromarray(anomaly_map / np.float32(threshold)).resize(
@@ -39,8 +47,16 @@ def overlay(
 def save_overlay(
     path: Path, frame: NDArray[np.uint8], anomaly_map: NDArray[np.float32], threshold: float
 ) -> None:
-    """Write the frame and its overlay side by side as a PNG, each region above the threshold in a
-    box."""
+    """Write a frame and its overlay side by side.
+
+    Each region above the threshold is marked with a box.
+
+    Args:
+        path: PNG file to write; its folder is created
+        frame: uint8 [H, W, 3] RGB or [H, W]
+        anomaly_map: float32 [h, w]
+        threshold: the threshold of the scores
+    """
     heat = Image.fromarray(overlay(frame, anomaly_map, threshold))
     draw = ImageDraw.Draw(heat)
     for region in threshold_regions(anomaly_map, threshold, frame.shape[:2]):

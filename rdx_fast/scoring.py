@@ -1,4 +1,4 @@
-"""Many files through one Detector: rows of verdicts, one for each file, whatever happens."""
+"""Scores many files with one Detector and writes one row for each, also on errors."""
 
 from __future__ import annotations
 
@@ -19,8 +19,17 @@ from rdx_fast.overlay import save_overlay
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """``verdict``: OK, NG or ERROR; a file that was not inspected is never OK. ``executed``: the
-    precision, such as "int8"."""
+    """The result of one file.
+
+    Attributes:
+        path: the file
+        verdict: "OK", "NG" or "ERROR"; a file that was not inspected is never OK
+        score: anomaly score; None for ERROR
+        threshold: the threshold that the score is compared with
+        latency_ms: time of ``Detector.score`` in ms; None for ERROR
+        executed: the precision, such as "int8"
+        error: why the file was not inspected; None for OK and NG
+    """
 
     path: str
     verdict: str
@@ -32,8 +41,18 @@ class Row:
 
 
 def find_files(given: Iterable[str]) -> list[Path]:
-    """Files as they are, folders searched, patterns expanded; a name that fits nothing is kept, so
-    that it is reported as an error of its own."""
+    """List the files of paths, folders and glob patterns, without duplicates.
+
+    Args:
+        given: names of files, folders (searched for images) and patterns (expanded)
+
+    Returns:
+        The files, in order. A name that matches nothing is kept, so that it is reported as an error
+        of its own.
+
+    Raises:
+        DatasetError: a folder holds no images
+    """
     found: dict[Path, None] = {}
     for name in given:
         path = Path(name)
@@ -51,7 +70,19 @@ def find_files(given: Iterable[str]) -> list[Path]:
 def score_files(
     detector: Detector, files: Sequence[Path], overlays: Path | None = None
 ) -> Iterator[Row]:
-    """Score files one by one, in order; overlays keep the files' folder structure."""
+    """Score files one by one, in order.
+
+    Args:
+        detector: the opened Detector
+        files: the image files
+        overlays: folder for heat-map overlays, in the files' folder structure; None for none
+
+    Yields:
+        One row for each file. A file that cannot be read gives a row with the verdict ERROR.
+
+    Raises:
+        EngineError: the engine fails, or gives a score that is not finite
+    """
     root = Path(os.path.commonpath([p.absolute().parent for p in files])) if files else Path()
     threshold = detector.threshold.value
     executed = detector.engine.execution.executed
@@ -79,7 +110,12 @@ def score_files(
 
 
 class RowWriter:
-    """Rows as CSV with a header, or as JSON lines; each is flushed as it comes."""
+    """Writes rows as CSV with a header, or as JSON Lines. Each row is flushed at once.
+
+    Args:
+        stream: text stream to write to
+        json_lines: whether to write JSON Lines instead of CSV
+    """
 
     def __init__(self, stream: TextIO, json_lines: bool) -> None:
         self._stream = stream
@@ -90,6 +126,7 @@ class RowWriter:
             self._csv.writeheader()
 
     def write(self, row: Row) -> None:
+        """Write one row."""
         if self._csv is not None:
             self._csv.writerow(asdict(row))
         else:

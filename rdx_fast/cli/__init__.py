@@ -29,7 +29,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Visual anomaly detection by reverse distillation: good parts in, verdicts out.",
+    help="Visual anomaly detection by reverse distillation, trained on images of good parts only.",
 )
 for command in (
     train,
@@ -48,7 +48,7 @@ for command in (
 ):
     app.command()(command)
 app.command("import")(import_published)
-# The names before, for a release.
+# Former names of commands, kept for one release.
 app.command("protocol", hidden=True)(experiment)
 app.command("inspect", hidden=True)(info)
 
@@ -72,7 +72,7 @@ def _options(
 
 
 def main() -> None:
-    """Entry point: an error of rdx_fast is one message and exit code 2."""
+    """Entry point. An error of rdx_fast prints one message and exits with code 2."""
     try:
         app()
     except (RdxError, OSError) as error:  # OSError: disk full, no permission

@@ -1,4 +1,4 @@
-"""The command ``bench``: how fast bundles are on this machine."""
+"""The command ``bench``: measures the speed of bundles on this machine."""
 
 from __future__ import annotations
 
@@ -13,32 +13,41 @@ from rdx_fast.cli.progress import show_stages
 
 
 def bench(
-    bundles: Annotated[list[Path], typer.Argument(help="Engine bundles, called in turn.")],
-    frame: Annotated[tuple[int, int], typer.Option(help="Height, width of drawn frames.")] = (
+    bundles: Annotated[list[Path], typer.Argument(help="Engine bundles, measured alternately.")],
+    frame: Annotated[tuple[int, int], typer.Option(help="Height, width of synthetic frames.")] = (
         1024,
         1024,
     ),
-    images: Annotated[
-        Path | None, typer.Option(help="Folder of photographs to score instead.")
+    images: Annotated[Path | None, typer.Option(help="Folder of images to score instead.")] = None,
+    batch: Annotated[
+        list[int] | None, typer.Option(min=1, help="Batch sizes. Default: 1, 4 and 16.")
     ] = None,
-    batch: Annotated[list[int] | None, typer.Option(min=1, help="1, 4 and 16 if left out.")] = None,
-    seconds: Annotated[float, typer.Option(min=0.1, help="Of single calls, for each.")] = 20.0,
+    seconds: Annotated[
+        float,
+        typer.Option(
+            min=0.1, help="Seconds of single-frame calls per bundle; batches: a tenth each."
+        ),
+    ] = 20.0,
     backend: Backend = "auto",
     threads: Threads = None,
     precision: Executed = None,
     as_json: JsonFlag = False,
-    plot: Annotated[Path | None, typer.Option(help="Picture to write, .png or .svg.")] = None,
-    output: Annotated[Path | None, typer.Option(help="File of JSON lines to append to.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Chart to write, .png or .svg.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="JSON Lines file to append the results to.")
+    ] = None,
 ) -> None:
-    """Measure latency by stage, frames a second, start, memory, and how near the machine's limits
-    they come."""
+    """Measure latency by stage, frames per second, start-up time and memory.
+
+    Also shows how close they come to the limits of the machine.
+    """
     from rdx_fast.bench import report
     from rdx_fast.bench.charts import new_figure
     from rdx_fast.bench.measure import Setting, measure
     from rdx_fast.bench.result_rows import append
 
     if plot is not None:
-        new_figure(1, 1)  # what is missing is said now, not after minutes
+        new_figure(1, 1)  # fail now if matplotlib is missing, not after minutes
     setting = Setting(
         frame, images, backend, threads, tuple(batch or (1, 4, 16)), seconds, precision
     )

@@ -1,4 +1,4 @@
-"""What the commands share: consoles and options."""
+"""Consoles and options that the commands share."""
 
 from __future__ import annotations
 
@@ -16,57 +16,69 @@ from rdx_fast.images import list_images
 if TYPE_CHECKING:
     from rdx_fast.training import Recipe
 
-# What was asked for; in a file or pipe nothing is cut to the width of a terminal that is not there.
+# Results; in a file or pipe they are not cut to the width of a terminal.
 data = Console(width=None if sys.stdout.isatty() else 120)
 notes = Console(stderr=True, soft_wrap=True)  # progress and messages
 
-BundlePath = Annotated[Path, typer.Argument(help="Engine bundle, as 'export' wrote it.")]
+BundlePath = Annotated[Path, typer.Argument(help="Engine bundle, written by 'export'.")]
 BackboneName = Literal["resnet18", "resnet34", "resnet50", "wide_resnet50_2", "efficientnet_lite0"]
 MethodName = Literal["rd4ad", "rd-expert"]
 InjectionName = Literal["guided", "plain", "none"]
 Backend = Annotated[
     Literal["auto", "openvino", "tensorrt", "torch"],
-    typer.Option(help="What runs the network: openvino on the CPU, the others on a GPU."),
+    typer.Option(help="What runs the network: openvino on the CPU, tensorrt or torch on a GPU."),
 ]
 Executed = Annotated[
     Literal["fp32", "fp16", "bf16", "int8"] | None,
     typer.Option(
         "--precision",
-        help="What is executed; the fastest of the bundle on this machine if left out.",
+        help="Precision to execute. Default: the fastest in the bundle on this machine.",
     ),
 ]
-Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads; all of them if left out.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads. Default: all.")]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-Minutes = Annotated[float | None, typer.Option(min=0, help="Stop training after this long.")]
+Minutes = Annotated[
+    float | None, typer.Option(min=0, help="Stop training after this many minutes.")
+]
 Weights = Annotated[
-    Path | None, typer.Option(help="Teacher weights, .safetensors, .pth; published if left out.")
+    Path | None,
+    typer.Option(help="Teacher weights, .safetensors or .pth. Default: the published ones."),
 ]
 ImageSize = Annotated[tuple[int, int], typer.Option(help="Height, width of the network's input.")]
 Textures = Annotated[
     Path | None,
     typer.Option(
-        help="rd-expert: folder of pictures that synthetic anomalies are made of; cut from the "
-        "training images if left out."
+        help="rd-expert: folder of texture images for synthetic anomalies. Default: patches of the "
+        "training images."
     ),
 ]
 Foreground = Annotated[
     Path | None,
     typer.Option(
-        help="rd-expert: mask of where the part is (white), one for all images or a folder with "
-        "one of each image's name; anomalies stay inside."
+        help="rd-expert: mask of the part (white): one file for all images, or a folder with a "
+        "mask of the same name for each image; synthetic anomalies stay inside."
     ),
 ]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+Device = Annotated[str, typer.Option(help="Device to train on: auto, cpu, cuda or cuda:N.")]
 Epochs = Annotated[
-    int | None, typer.Option(min=1, help="Length of training; published if left out.")
+    int | None, typer.Option(min=1, help="Epochs of training. Default: as published.")
 ]
 Iterations = Annotated[
-    int | None, typer.Option(min=1, help="Length in batches instead (rd-expert: 5000).")
+    int | None,
+    typer.Option(min=1, help="Batches of training, instead of epochs (rd-expert: 5000)."),
 ]
 
 
 def need_torch(purpose: str, extra: str = "train") -> ModuleType:
-    """The training package, or an error that says how to get torch."""
+    """Import the training package.
+
+    Args:
+        purpose: what needs it, for the message
+        extra: the extra of rdx_fast that installs torch
+
+    Raises:
+        MissingDependencyError: torch is not installed; the message says how to install it
+    """
     try:
         from rdx_fast import training
     except ModuleNotFoundError as error:
@@ -77,7 +89,14 @@ def need_torch(purpose: str, extra: str = "train") -> ModuleType:
 
 
 def make_recipe(**options: Any) -> Recipe:
-    """The recipe of these options, or an error of the command line where they do not agree."""
+    """Make a recipe of command-line options.
+
+    Args:
+        options: fields of ``Recipe``
+
+    Raises:
+        typer.BadParameter: an option is invalid, or options do not fit together
+    """
     from rdx_fast.training import Recipe
 
     try:
@@ -87,5 +106,15 @@ def make_recipe(**options: Any) -> Recipe:
 
 
 def list_given(folder: Path | None) -> list[Path]:
-    """The images of a folder that may have been left out."""
+    """List the images of an optional folder.
+
+    Args:
+        folder: the folder, or None
+
+    Returns:
+        Its images, sorted; empty for None.
+
+    Raises:
+        DatasetError: the folder is missing or holds no images
+    """
     return [] if folder is None else list_images(folder)

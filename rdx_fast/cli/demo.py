@@ -1,4 +1,4 @@
-"""The command ``demo``: train, export and score on photographs of solar cells."""
+"""The command ``demo``: trains, exports and scores on images of solar cells."""
 
 from __future__ import annotations
 
@@ -26,7 +26,19 @@ _OVERLAYS = 6
 
 @dataclass(frozen=True, slots=True)
 class DemoResult:
-    """``latency_ms``: of ``Detector.score`` on one frame, by percentile."""
+    """Results of the demo.
+
+    Attributes:
+        bundle: the exported bundle
+        overlays: folder of the heat-map overlays
+        image_auroc: image AUROC on the test cells, 0 to 1
+        threshold: the bundle's threshold
+        false_rejects: good test cells above the threshold
+        escapes: defective test cells not above the threshold
+        good: number of good test cells
+        defective: number of defective test cells
+        latency_ms: time of ``Detector.score`` on one frame in ms, by "p50" and "p99"
+    """
 
     bundle: Path
     overlays: Path
@@ -43,11 +55,13 @@ def demo(
     output: Annotated[Path, typer.Option(help="Folder for everything the demo writes.")] = Path(
         "demo"
     ),
-    epochs: Annotated[int, typer.Option(min=1)] = 12,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    epochs: Annotated[int, typer.Option(min=1, help="Epochs of training.")] = 12,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Seed of the training and of the choice of cells.")
+    ] = 0,
     max_minutes: Minutes = 2.5,
 ) -> None:
-    """Train, export and score on photographs of solar cells (three minutes on two cores)."""
+    """Train, export and score on images of solar cells (about three minutes on two cores)."""
     need_torch("the demo", "demo")
     with show_training(max_minutes) as on_step:
         result = run_demo(
@@ -70,8 +84,25 @@ def run_demo(
     on_stage: Callable[[str], None] = lambda stage: None,
     on_step: Callable[[Progress], None] = lambda progress: None,
 ) -> DemoResult:
-    """Train, export, calibrate and score; everything is written below ``output``. A run that is
-    there already goes on, so a second demo only exports and scores."""
+    """Train, export, calibrate and score.
+
+    An existing run below ``output`` is resumed, so a second demo only exports and scores.
+
+    Args:
+        output: folder that everything is written to
+        epochs: epochs of training
+        seed: seed of the training and of the choice of cells
+        max_minutes: stop training after this many minutes; None for no limit
+        on_stage: called with the name of each stage
+        on_step: called after each training step
+
+    Returns:
+        Figures, latencies and paths of the results.
+
+    Raises:
+        MissingDependencyError: a package of the demo is not installed
+        DatasetError: the images of the solar cells are incomplete
+    """
     from rdx_fast.evaluation.metrics import auroc
     from rdx_fast.export import export_bundle
     from rdx_fast.training import Recipe, train
@@ -87,7 +118,7 @@ def run_demo(
         max_minutes=max_minutes,
         on_step=on_step,
     )
-    on_stage(f"exporting, threshold from {len(cells.calibration)} other good cells")
+    on_stage(f"exporting, with the threshold from {len(cells.calibration)} other good cells")
     bundle = export_bundle(
         checkpoint, cells.calibration, output / "cells.rdx", name="solar cells", overwrite=True
     )

@@ -1,4 +1,4 @@
-"""The command ``doctor``."""
+"""The command ``doctor``: checks hardware and installation."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ from rdx_fast.cli.common import JsonFlag, data
 
 def doctor(
     bundle: Annotated[
-        Path | None, typer.Argument(help="Also say what of this bundle runs here, and why.")
+        Path | None, typer.Argument(help="Also check how this bundle would run here, and why.")
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Say what hardware and which optional parts there are, and how to get the missing ones. Exit
-    code 1 if a bundle was given and does not run here."""
+    """Show the hardware, the optional packages and how to install missing ones.
+
+    Exits with code 1 if a bundle was given that does not run here.
+    """
     from rdx_fast.doctor import examine
 
     findings = examine(bundle)

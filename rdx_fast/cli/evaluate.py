@@ -1,4 +1,4 @@
-"""The command ``evaluate``: bundles on a test set."""
+"""The command ``evaluate``: evaluates bundles on a test set."""
 
 from __future__ import annotations
 
@@ -16,13 +16,17 @@ from rdx_fast.detector import Detector
 
 
 def evaluate(
-    bundles: Annotated[list[Path], typer.Argument(help="Engine bundle; several with --compare.")],
-    dataset: Annotated[Path, typer.Argument(help="Category folder with a test set.")],
+    bundles: Annotated[
+        list[Path], typer.Argument(help="Engine bundle; two or more with --compare.")
+    ],
+    dataset: Annotated[
+        Path, typer.Argument(help="Category folder of a data set, with a test set.")
+    ],
     compare: Annotated[
         bool,
         typer.Option(
             "--compare",
-            help="Bundles side by side, each against the first with a paired bootstrap interval.",
+            help="Compare bundles; differences to the first have paired bootstrap intervals.",
         ),
     ] = False,
     as_json: JsonFlag = False,
@@ -30,13 +34,13 @@ def evaluate(
     threads: Threads = None,
     precision: Executed = None,
 ) -> None:
-    """Score a test set and print AUROC, AP, best F1 and AUPRO, per defect type and in all."""
+    """Score a test set and print AUROC, AP, best F1 and AUPRO, by defect type and overall."""
     from rdx_fast import evaluation
 
     if (len(bundles) > 1) != compare:
         raise typer.BadParameter(
-            f"{len(bundles)} bundle{'s' if len(bundles) > 1 else ''} given: one is evaluated, two "
-            f"or more are compared with --compare (bundles first, then the data set)"
+            f"{len(bundles)} bundle{'s' if len(bundles) > 1 else ''} given: give one, or two or "
+            f"more to be compared with --compare (bundles first, then the data set)"
         )
     images = find_dataset(dataset).test()
     scored = []

@@ -1,4 +1,4 @@
-"""The command ``experiment``: methods, trained and evaluated with several seeds."""
+"""The command ``experiment``: compares methods over several seeds."""
 
 from __future__ import annotations
 
@@ -32,7 +32,14 @@ if TYPE_CHECKING:
 
 
 class MethodVariant(StrEnum):
-    """A method, with its injection where that is not the default one."""
+    """A method, with its injection if that is not the default.
+
+    Attributes:
+        RD4AD: method rd4ad
+        GUIDED: method rd-expert, injection "guided"
+        PLAIN: method rd-expert, injection "plain"
+        NONE: method rd-expert, injection "none"
+    """
 
     RD4AD = "rd4ad"
     GUIDED = "rd-expert"
@@ -41,18 +48,24 @@ class MethodVariant(StrEnum):
 
 
 def experiment(
-    dataset: Annotated[Path, typer.Argument(help="Category folder with training and test set.")],
-    output: Annotated[Path, typer.Argument(help="Folder for runs, bundles and figures.")],
+    dataset: Annotated[
+        Path, typer.Argument(help="Category folder of a data set, with training and test set.")
+    ],
+    output: Annotated[Path, typer.Argument(help="Folder for runs, bundles and results.")],
     method: Annotated[
-        list[MethodVariant], typer.Option(help="Method, with its injection; once for each.")
-    ] = [MethodVariant.RD4AD, MethodVariant.GUIDED],  # noqa: B006 (read by the command line alone)
-    seeds: Annotated[int, typer.Option(min=1, help="Runs of each method.")] = 3,
-    first_seed: Annotated[int, typer.Option(min=0)] = 111,
-    backbone: Annotated[BackboneName, typer.Option()] = "wide_resnet50_2",
+        list[MethodVariant], typer.Option(help="Method, with its injection. Repeat for several.")
+    ] = [MethodVariant.RD4AD, MethodVariant.GUIDED],  # noqa: B006 (only read by the command line)
+    seeds: Annotated[
+        int, typer.Option(min=1, help="Runs of each method, each with its own seed.")
+    ] = 3,
+    first_seed: Annotated[
+        int, typer.Option(min=0, help="First seed; the others count up from it.")
+    ] = 111,
+    backbone: Annotated[BackboneName, typer.Option(help="Teacher network.")] = "wide_resnet50_2",
     weights: Weights = None,
     textures: Textures = None,
     image_size: ImageSize = (256, 256),
-    batch: Annotated[int, typer.Option(min=1)] = 16,
+    batch: Annotated[int, typer.Option(min=1, help="Images in a training batch.")] = 16,
     epochs: Epochs = None,
     iterations: Iterations = None,
     max_minutes: Minutes = None,
@@ -60,13 +73,13 @@ def experiment(
         bool,
         typer.Option(
             "--oracle-epoch",
-            help="Also give the best epoch, chosen on the test set: a flattering figure.",
+            help="Also report the epoch that is best on the test set, which is too optimistic.",
         ),
     ] = False,
     device: Device = "auto",
     as_json: JsonFlag = False,
 ) -> None:
-    """Train, export and evaluate methods with several seeds: mean and spread of each figure."""
+    """Train, export and evaluate methods with several seeds; print mean and spread."""
     need_torch("the experiment")
     from rdx_fast.evaluation.experiment import run_experiment
 

@@ -1,4 +1,4 @@
-"""The command ``export``: from a checkpoint to an engine bundle."""
+"""The command ``export``: writes an engine bundle from a checkpoint."""
 
 from __future__ import annotations
 
@@ -18,47 +18,67 @@ if TYPE_CHECKING:
     from rdx_fast.training import Checkpoint
 
 
-# Share of verdicts that a precision may change before export says so.
+# Share of verdicts that a precision may change without a note of export.
 _MANY = 0.02
 
 
 def export(
-    run: Annotated[Path, typer.Argument(help="Folder that 'train' wrote.")],
+    run: Annotated[Path, typer.Argument(help="Run folder, written by 'train'.")],
     bundle: Annotated[Path, typer.Argument(help="Bundle to write, such as part.rdx.")],
     good: Annotated[
         Path | None,
-        typer.Option(help="Good images that were not trained on; else the run's held-out ones."),
+        typer.Option(
+            help="Folder of good images not used for training. Default: the run's held-out images."
+        ),
     ] = None,
     precision: Annotated[
         Literal["auto", "fp32", "fp16", "bf16", "int8"],
         typer.Option(
-            help="auto: all networks that some machine runs fastest; one alone is smaller."
+            help="auto: every network that is fastest on some machine. A single precision makes a "
+            "smaller bundle."
         ),
     ] = "auto",
-    fusion: Annotated[Literal["add", "mul"], typer.Option(help="How scales are fused.")] = "add",
-    sigma: Annotated[float, typer.Option(min=0.1, help="Gaussian, in pixels of the map.")] = 4.0,
+    fusion: Annotated[
+        Literal["add", "mul"], typer.Option(help="How the maps of the scales are fused.")
+    ] = "add",
+    sigma: Annotated[
+        float, typer.Option(min=0.1, help="Sigma of the map's Gaussian filter, in map pixels.")
+    ] = 4.0,
     false_rejects: Annotated[
-        float, typer.Option(min=1e-6, max=0.999, help="Share of good parts that may be rejected.")
+        float,
+        typer.Option(
+            min=1e-6,
+            max=0.999,
+            help="Share of good parts that may be rejected, which sets the threshold.",
+        ),
     ] = 0.02,
-    check_images: Annotated[int, typer.Option(min=1, help="Images of the final check.")] = 16,
-    name: Annotated[str | None, typer.Option(help="Name kept in the bundle.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the bundle.")] = False,
+    check_images: Annotated[
+        int, typer.Option(min=1, help="Images of the final check against the trained network.")
+    ] = 16,
+    name: Annotated[str | None, typer.Option(help="Name stored in the bundle.")] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an existing bundle.")
+    ] = False,
     tensorrt: Annotated[
-        bool, typer.Option("--tensorrt", help="Also build what a GPU needs, as 'plan' does.")
+        bool,
+        typer.Option(
+            "--tensorrt", help="Also build the TensorRT plan and the GPU kernels, like 'plan'."
+        ),
     ] = False,
     compute_capability: Capability = None,
 ) -> None:
-    """Write an engine bundle: networks, thresholds, and checks against the trained network."""
+    """Write an engine bundle: networks and thresholds, checked against the trained network."""
     training = need_torch("export")
     from rdx_fast.export import export_bundle
 
     if compute_capability is not None and not tensorrt:
-        raise typer.BadParameter("--compute-capability is for --tensorrt")
+        raise typer.BadParameter("--compute-capability is for --tensorrt: give both, or neither")
 
     checkpoint = training.load_checkpoint(run)
     if 4 * sigma > max(checkpoint.recipe.image_size):
         raise typer.BadParameter(
-            f"--sigma is {sigma:g}: the Gaussian reaches 4 of them, beyond the network's input"
+            f"--sigma is {sigma:g}: the Gaussian reaches 4 sigma, beyond the network's input: "
+            f"wanted at most {max(checkpoint.recipe.image_size) / 4:g}"
         )
     images = list_images(good) if good is not None else _held_out(checkpoint)
     with show_stages("export", "reading images") as on_stage:
@@ -91,27 +111,27 @@ def export(
     threshold = written.manifest.executions[0].threshold
     if threshold.expected_false_reject_rate > threshold.false_reject_rate:
         notes.print(
-            f"note: {threshold.good_images} good images promise no less than "
-            f"{threshold.expected_false_reject_rate:.1%} false rejects; for "
+            f"note: {threshold.good_images} good images guarantee only at most "
+            f"{threshold.expected_false_reject_rate:.1%} false rejects; for at most "
             f"{threshold.false_reject_rate:.1%} give at least "
-            f"{round(1 / threshold.false_reject_rate) - 1}"
+            f"{round(1 / threshold.false_reject_rate) - 1} good images"
         )
     if tensorrt:
         plan_bundle(written, compute_capability)
 
 
 def _held_out(checkpoint: Checkpoint) -> list[Path]:
-    """The images that training kept apart; an error if there are none."""
+    """The run's held-out images. Raises ``DatasetError`` if there are none."""
     if not checkpoint.held_out:
         raise DatasetError(
-            "export needs good images for the threshold and the check, and this run held none "
-            "out: give --good FOLDER (not the training images: their scores are too low), or "
-            "train with --holdout 0.1"
+            "export needs good images for the threshold and the check, and this run has no "
+            "held-out images: give --good FOLDER (not the training images: their scores are too "
+            "low), or train with --holdout 0.1"
         )
     paths = [Path(name) for name in checkpoint.held_out]
     if gone := [path for path in paths if not path.is_file()]:
         raise DatasetError(
-            f"{len(gone)} of the run's held-out images are gone, {gone[0]} first: give "
+            f"{len(gone)} of the run's held-out images are missing, the first is {gone[0]}: give "
             f"--good FOLDER"
         )
     return paths

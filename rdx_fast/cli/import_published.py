@@ -1,4 +1,4 @@
-"""The command ``import``: checkpoints of the published code."""
+"""The command ``import``: imports checkpoints trained with the authors' code."""
 
 from __future__ import annotations
 
@@ -24,17 +24,20 @@ if TYPE_CHECKING:
 def import_published(
     files: Annotated[
         list[Path],
-        typer.Argument(help="Checkpoint, and for rd4ad the file of its encoder, .pth."),
+        typer.Argument(help="Checkpoint, and for rd4ad also the encoder's weights, .pth."),
     ],
-    run: Annotated[Path, typer.Argument(help="Folder for the checkpoint, for 'export'.")],
-    method: Annotated[MethodName, typer.Option(help="What was trained.")] = "rd4ad",
-    backbone: Annotated[BackboneName, typer.Option()] = "wide_resnet50_2",
+    run: Annotated[Path, typer.Argument(help="Run folder to write, for 'export'.")],
+    method: Annotated[MethodName, typer.Option(help="Method of the checkpoint.")] = "rd4ad",
+    backbone: Annotated[BackboneName, typer.Option(help="Teacher network.")] = "wide_resnet50_2",
     injection: Annotated[
-        InjectionName, typer.Option(help="rd-expert: as it was trained; the authors' script: plain")
+        InjectionName,
+        typer.Option(
+            help="rd-expert: injection it was trained with; plain in the authors' script."
+        ),
     ] = "guided",
     image_size: ImageSize = (256, 256),
 ) -> None:
-    """Take over a checkpoint of the published RD4AD or RD-with-Expert code."""
+    """Import a checkpoint trained with the authors' RD4AD or RD-with-Expert code."""
     training = need_torch("import")
     recipe = make_recipe(
         method=method, backbone=backbone, injection=injection, image_size=image_size

@@ -1,4 +1,4 @@
-"""The command ``info``: what a bundle holds."""
+"""The command ``info``: shows the content of a bundle."""
 
 from __future__ import annotations
 

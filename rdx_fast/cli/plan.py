@@ -1,4 +1,4 @@
-"""The command ``plan``: all that a GPU needs to open a bundle."""
+"""The command ``plan``: builds what a GPU needs to open a bundle."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ Capability = Annotated[
     str | None,
     typer.Option(
         metavar="X.Y",
-        help="Build for any GPU of this compute capability, such as 8.6, instead of this machine's "
-        "(TensorRT for RTX).",
+        help="Build for every GPU of this compute capability, such as 8.6, instead of for this "
+        "machine's GPU (TensorRT for RTX).",
     ),
 ]
 
@@ -24,13 +24,15 @@ Capability = Annotated[
 def plan(
     bundle: BundlePath,
     compute_capability: Capability = None,
-    usual_batch: Annotated[int, typer.Option(min=1, help="Batch to be fastest at.")] = 1,
-    max_batch: Annotated[int, typer.Option(min=1, help="Largest batch at once.")] = 32,
-    workspace_mb: Annotated[int, typer.Option(min=1, help="Memory for the search.")] = 4096,
-    device: Annotated[int, typer.Option(min=0, help="Which GPU.")] = 0,
+    usual_batch: Annotated[int, typer.Option(min=1, help="Batch size to optimize for.")] = 1,
+    max_batch: Annotated[int, typer.Option(min=1, help="Largest batch size.")] = 32,
+    workspace_mb: Annotated[
+        int, typer.Option(min=1, help="Memory in MB that TensorRT may use while building.")
+    ] = 4096,
+    device: Annotated[int, typer.Option(min=0, help="Number of the GPU.")] = 0,
     precision: Executed = None,
 ) -> None:
-    """Build the TensorRT plan and the kernels of a bundle ahead of its first use."""
+    """Build the TensorRT plan and the GPU kernels of a bundle before its first use."""
     try:
         options = GpuOptions(device, (1, usual_batch, max_batch), workspace_mb)
     except ValueError as error:
@@ -44,7 +46,18 @@ def plan_bundle(
     options: GpuOptions | None = None,
     precision: str | None = None,
 ) -> None:
-    """Build what is missing, and show how that gets on."""
+    """Build the plan and the kernels that are missing, and show the progress.
+
+    Args:
+        bundle: the bundle, which the results are written to
+        compute_capability: build for every GPU of it, such as "8.6"; None for this machine's GPU
+        options: GPU, batch sizes and memory; None for the defaults
+        precision: what is executed; None for the fastest
+
+    Raises:
+        EngineError: the plan or the kernels cannot be built
+        typer.BadParameter: the compute capability is invalid
+    """
     from rdx_fast.engines.tensorrt.build import prepare_kernels, prepare_plan
 
     capability = parse_capability(compute_capability)
@@ -56,10 +69,20 @@ def plan_bundle(
 
 
 def parse_capability(text: str | None) -> int | None:
-    """86 of "8.6"."""
+    """Parse a compute capability.
+
+    Args:
+        text: such as "8.6", or None
+
+    Returns:
+        Ten times its value, such as 86; None for None.
+
+    Raises:
+        typer.BadParameter: the text is not a compute capability
+    """
     if text is None:
         return None
     major, _, minor = text.partition(".")
     if not (major.isdecimal() and minor.isdecimal() and len(minor) == 1):
-        raise typer.BadParameter(f"compute capability {text!r}, wanted one such as 8.6 or 12.0")
+        raise typer.BadParameter(f"compute capability is {text!r}, wanted one such as 8.6 or 12.0")
     return 10 * int(major) + int(minor)

@@ -1,4 +1,4 @@
-"""The command ``preview``: synthetic anomalies before training with them."""
+"""The command ``preview``: shows synthetic anomalies before training with them."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 def preview(
     good: Annotated[Path, typer.Argument(help="Folder of images of good parts.")],
-    picture: Annotated[Path, typer.Argument(help="Picture to write, .png.")],
+    picture: Annotated[Path, typer.Argument(help="Image file to write, .png.")],
     textures: Textures = None,
     foreground: Foreground = None,
     image_size: ImageSize = (256, 256),
-    count: Annotated[int, typer.Option(min=1, help="Parts to show.")] = 8,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    count: Annotated[int, typer.Option(min=1, help="Number of parts to show.")] = 8,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the anomalies.")] = 0,
 ) -> None:
-    """Show the synthetic anomalies that rd-expert would be trained with."""
+    """Write an image of the synthetic anomalies that rd-expert is trained with."""
     need_torch("the preview")
     from rdx_fast.training.contact_sheet import save_gallery
 

@@ -1,4 +1,4 @@
-"""How a command gets on: a bar on a terminal, and a plain line now and then in a file or pipe."""
+"""Progress of commands: a bar on a terminal, occasional plain lines in a file or pipe."""
 
 from __future__ import annotations
 
@@ -26,14 +26,19 @@ if TYPE_CHECKING:
 EVERY_S = 30.0
 EVERY_SHARE = 0.01
 
-Clock = Callable[[], float]  # seconds, from any beginning
+Clock = Callable[[], float]  # returns seconds since any fixed time
 
 
 class Lines:
-    """Progress as lines, for a console on which a bar would not show before its end.
+    """Prints progress as lines, for a console that would show a bar only at its end.
 
-    A line at the first step, one at the end, and between them at most one in 30 s, or in a
-    hundredth of the elapsed time where that is longer: a run of a night leaves some hundred lines.
+    Prints one line at the first step, one at the end, and between them at most one every 30 s, or
+    every hundredth of the elapsed time where that is longer: a run of a night prints some hundred
+    lines. A context manager: prints the last line at the end.
+
+    Args:
+        console: where the lines are printed
+        clock: returns seconds since any fixed time
     """
 
     def __init__(self, console: Console = notes, clock: Clock = time.monotonic) -> None:
@@ -49,24 +54,25 @@ class Lines:
         self.end()
 
     def begin(self) -> None:
-        """What comes now is a run of its own; time counts from here."""
+        """Start a new run; its time is measured from here."""
         self.end()
         self._begun = self._clock()
         self._due = 0.0
         self._first: tuple[int, float] | None = None
 
     def end(self) -> None:
-        """Say what is news since the last line."""
+        """Print the newest message if it was not printed yet."""
         if self._unsaid:
             self.say(self._unsaid)
         self._unsaid = ""
 
     def say(self, line: str) -> None:
+        """Print a line at once."""
         # Neither wrapped nor coloured, and flushed.
         self._console.out(line, highlight=False)
 
     def tell(self, news: str) -> None:
-        """Said if it is time for a line, or else at the end unless newer news replaces it."""
+        """Print a message if a line is due; else at the end, unless a newer one replaces it."""
         elapsed = self._clock() - self._begun
         self._unsaid = f"{news}, elapsed {_hours(elapsed)}"
         if elapsed >= self._due:
@@ -76,8 +82,18 @@ class Lines:
     def step(
         self, what: str, done: int, total: int, detail: str = "", limit_s: float | None = None
     ) -> None:
-        """Tell of a step, with the time left at the pace since the first step, which may have a
-        high number (a resumed run). ``limit_s``: the run ends when so much time has elapsed."""
+        """Report a step, with an estimate of the remaining time.
+
+        The estimate uses the pace since the first reported step, which may have a high number in a
+        resumed run.
+
+        Args:
+            what: what the steps are
+            done: steps done
+            total: steps in all
+            detail: further text after the numbers
+            limit_s: elapsed time in seconds at which the run ends; None for no limit
+        """
         elapsed = self._clock() - self._begun
         if self._first is None:
             self._first = (done, elapsed)
@@ -92,8 +108,16 @@ class Lines:
 
 
 class TrainingLines(Lines):
-    """Training as lines; call it with each step. ``stage`` begins another run, whose lines it
-    heads. ``max_minutes``: of each run."""
+    """Prints the progress of training as lines. Call the object with each step.
+
+    Args:
+        max_minutes: time limit of each run in minutes; None for no limit
+        console: where the lines are printed
+        clock: returns seconds since any fixed time
+
+    Attributes:
+        last: the last step, None before the first
+    """
 
     def __init__(
         self,
@@ -108,11 +132,12 @@ class TrainingLines(Lines):
 
     def __enter__(self) -> Self:
         self.say(
-            f"images are read before the first step; then a line at most every {EVERY_S:.0f} s"
+            f"reading images before the first step; then at most one line every {EVERY_S:.0f} s"
         )
         return self
 
     def stage(self, what: str) -> None:
+        """Start a new run with this name, which begins its lines."""
         self.begin()
         self._stage = what
         self.say(what)
@@ -127,7 +152,14 @@ class TrainingLines(Lines):
 
 
 class TrainingBar:
-    """A bar over all steps, with the last epoch's loss; call it with each step."""
+    """Shows a bar over all training steps with the last epoch's loss. Call it with each step.
+
+    Args:
+        console: the terminal
+
+    Attributes:
+        last: the last step, None before the first
+    """
 
     def __init__(self, console: Console = notes) -> None:
         self.last: Step | None = None
@@ -150,6 +182,7 @@ class TrainingBar:
         self._bar.stop()
 
     def stage(self, what: str) -> None:
+        """Print the name of the stage that begins."""
         self._bar.console.print(what)
 
     def __call__(self, step: Step) -> None:
@@ -167,7 +200,16 @@ class TrainingBar:
 def show_training(
     max_minutes: float | None = None, console: Console = notes, clock: Clock = time.monotonic
 ) -> TrainingBar | TrainingLines:
-    """What to call with each step, and whose ``stage`` to call with each stage."""
+    """Return the progress display of a training: a bar on a terminal, else lines.
+
+    Args:
+        max_minutes: time limit of each run in minutes; None for no limit
+        console: where the progress is shown
+        clock: returns seconds since any fixed time
+
+    Returns:
+        A context manager. Call it with each step, and its ``stage`` with each stage.
+    """
     # Not is_terminal: on a terminal that cannot move its cursor, rich shows no bar either.
     if console.is_interactive:
         return TrainingBar(console)
@@ -178,7 +220,16 @@ def show_training(
 def show_images(
     what: str, console: Console = notes, clock: Clock = time.monotonic
 ) -> Iterator[Callable[[int, int], None]]:
-    """What to call with the number of images done and of all."""
+    """Show the progress of work on images.
+
+    Args:
+        what: what is done
+        console: where the progress is shown
+        clock: returns seconds since any fixed time
+
+    Yields:
+        A function to call with the number of images done and in all.
+    """
     if console.is_interactive:
         columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, console=console) as bar:
@@ -191,7 +242,15 @@ def show_images(
 
 @contextmanager
 def show_plan(console: Console = notes, clock: Clock = time.monotonic) -> Iterator[EngineProgress]:
-    """What to call with the steps of a plan's building; nothing shows before the first."""
+    """Show the progress of building a TensorRT plan. Nothing is shown before the first step.
+
+    Args:
+        console: where the progress is shown
+        clock: returns seconds since any fixed time
+
+    Yields:
+        A function to call with the step's name, steps done and steps in all.
+    """
     if console.is_interactive:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
         with Progress(*columns, TimeElapsedColumn(), console=console) as bar:
@@ -201,13 +260,22 @@ def show_plan(console: Console = notes, clock: Clock = time.monotonic) -> Iterat
             )
     else:
         with Lines(console, clock) as lines:
-            # Its phases lie within each other: no pace, and no time left, can be told from them.
+            # The phases are nested: neither pace nor remaining time can be computed from them.
             yield lambda what, done, steps: lines.tell(f"plan: {what}, step {done} of {steps}")
 
 
 @contextmanager
 def show_stages(what: str, first: str, console: Console = notes) -> Iterator[Callable[[str], None]]:
-    """What to call with each stage after the first: few, so that each gets its line."""
+    """Show the stages of a command. There are few, so each is printed.
+
+    Args:
+        what: name of the command, before each line
+        first: the first stage
+        console: where the stages are shown
+
+    Yields:
+        A function to call with each further stage.
+    """
     if console.is_interactive:
         with console.status(first) as status:
             yield status.update

@@ -1,4 +1,4 @@
-"""The command ``records``."""
+"""The command ``records``: lists and exports a station's records."""
 
 from __future__ import annotations
 
@@ -18,23 +18,33 @@ from rdx_fast.station.records.store import Filter, read_records
 
 
 def records(
-    file: Annotated[Path, typer.Argument(help="A station's records.")],
+    file: Annotated[Path, typer.Argument(help="A station's records file.")],
     result: Annotated[
-        list[str] | None, typer.Option(help="Only these: OK, NG, ERROR or LATE.")
+        list[str] | None,
+        typer.Option(help="Only this result: OK, NG, ERROR or LATE. Repeat for several."),
     ] = None,
     part: Annotated[int | None, typer.Option(help="Only this part id.")] = None,
     job: Annotated[int | None, typer.Option(help="Only this job.")] = None,
-    since: Annotated[datetime | None, typer.Option(help="From this time on, UTC.")] = None,
-    until: Annotated[datetime | None, typer.Option(help="Before this time, UTC.")] = None,
-    last: Annotated[int | None, typer.Option(min=1, help="Only the newest so many.")] = None,
+    since: Annotated[
+        datetime | None, typer.Option(help="Only inspections triggered at or after this time, UTC.")
+    ] = None,
+    until: Annotated[
+        datetime | None, typer.Option(help="Only inspections triggered before this time, UTC.")
+    ] = None,
+    last: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Only this many of the newest inspections. Default on the screen: 20."
+        ),
+    ] = None,
     output: Annotated[Path | None, typer.Option(help="File to write, .csv or .parquet.")] = None,
     json_lines: JsonFlag = False,
 ) -> None:
-    """List inspections, or write them to a file; a station may be writing meanwhile."""
+    """List inspections, or write them to a file. A station may be writing to it meanwhile."""
     if unknown := set(result or ()) - {code.name for code in ResultCode}:
         raise typer.BadParameter(f"result is {sorted(unknown)}, wanted OK, NG, ERROR or LATE")
     if last is None and output is None and not json_lines:
-        last = 20  # a screenful
+        last = 20  # fits a screen
     wanted = Filter(part, job, tuple(result or ()), _utc(since), _utc(until), last)
     found = read_records(file, wanted)
     if output is not None:

@@ -1,4 +1,4 @@
-"""The command ``score``."""
+"""The command ``score``: scores image files."""
 
 from __future__ import annotations
 
@@ -16,15 +16,21 @@ from rdx_fast.scoring import RowWriter, find_files, score_files
 
 def score(
     bundle: BundlePath,
-    inputs: Annotated[list[str], typer.Argument(help="Files, folders or patterns.")],
-    output: Annotated[Path | None, typer.Option(help="File for the rows, .csv or .jsonl.")] = None,
+    inputs: Annotated[list[str], typer.Argument(help="Image files, folders or glob patterns.")],
+    output: Annotated[
+        Path | None,
+        typer.Option(help="File to write, .csv or .jsonl. Default: CSV to standard output."),
+    ] = None,
     json_lines: JsonFlag = False,
     overlays: Annotated[Path | None, typer.Option(help="Folder for heat-map overlays.")] = None,
     backend: Backend = "auto",
     threads: Threads = None,
     precision: Executed = None,
 ) -> None:
-    """Score images: one row each. Exit code 1 if an image could not be scored."""
+    """Score images and write one row for each.
+
+    Exits with code 1 if an image could not be scored.
+    """
     if output is not None and output.suffix not in (".csv", ".jsonl"):
         raise typer.BadParameter(f"--output is {output}: rows are written as .csv or .jsonl")
     files = find_files(inputs)

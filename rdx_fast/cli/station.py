@@ -1,4 +1,4 @@
-"""The command ``station``."""
+"""The command ``station``: runs the inspection station."""
 
 from __future__ import annotations
 
@@ -18,16 +18,21 @@ from rdx_fast.station.config import read_station
 
 def station(
     configuration: Annotated[
-        Path | None, typer.Argument(help="station.toml; see docs/reference/plc.md, or --example.")
+        Path | None,
+        typer.Argument(help="Configuration file: see docs/reference/plc.md and --example."),
     ] = None,
-    show_map: Annotated[bool, typer.Option("--map", help="Print the Modbus registers.")] = False,
+    show_map: Annotated[bool, typer.Option("--map", help="Print the Modbus register map.")] = False,
     example: Annotated[
-        Path | None, typer.Option(help="Print a configuration to begin with, for this bundle.")
+        Path | None, typer.Option(help="Print an example configuration for this bundle.")
     ] = None,
-    log_level: Annotated[Literal["DEBUG", "INFO", "WARNING"], typer.Option()] = "INFO",
+    log_level: Annotated[
+        Literal["DEBUG", "INFO", "WARNING"], typer.Option(help="Lowest level of log messages.")
+    ] = "INFO",
 ) -> None:
-    """Answer a PLC: inspect at each trigger, tell OK or NG, keep records. Ends at Ctrl-C or
-    SIGTERM."""
+    """Run the station: inspect at each trigger of a PLC, answer OK or NG, keep records.
+
+    Ends on Ctrl-C or SIGTERM.
+    """
     from rdx_fast.station import run
 
     if show_map:
@@ -44,7 +49,7 @@ def station(
     file = read_station(configuration)
     if file.modbus is None and file.opcua is None:
         raise typer.BadParameter(
-            f"{configuration} has neither [modbus] nor [opcua]: nobody can ask"
+            f"{configuration} has neither [modbus] nor [opcua]: add one, so that a PLC can connect"
         )
     wait_for_the_end = end_by_signal()
     with run.running(file) as online:
@@ -54,15 +59,19 @@ def station(
 
 
 def end_by_signal() -> Callable[[], None]:
-    """From now on Ctrl-C and SIGTERM are kept for the wait that is returned, and end it."""
-    # Not an event: its lock may be held by the very thread that a handler interrupts to set it.
+    """Catch Ctrl-C and SIGTERM from now on.
+
+    Returns:
+        A function that waits for one of them, and returns at once if one was received already.
+    """
+    # Not an event: the thread that the handler interrupts may hold the lock that set() needs.
     received: SimpleQueue[int] = SimpleQueue()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, _: received.put(number))
 
     def wait() -> None:
         while True:
-            # A wait without a limit would not see the signal on every system.
+            # On some systems a wait without a timeout is not interrupted by the signal.
             with suppress(Empty):
                 received.get(timeout=1.0)
                 return

@@ -1,4 +1,4 @@
-"""What the commands print for people."""
+"""Tables that the commands print."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 
 def executions_table(manifest: Manifest) -> Table:
-    """What is stored, what is executed, and what the check at export found."""
+    """Stored and executed precisions, and the results of the check at export."""
     caption = (
-        "differences from the trained network: score and map as a share of the threshold (allowed "
-        "in brackets), score as a share of the spread of good scores, verdicts of good images"
+        "differences from the trained network: score and map in percent of the threshold (limit in "
+        "brackets), score in percent of the spread of good scores, changed verdicts of good images"
     )
     table = Table(title="Precisions", title_justify="left", caption=caption)
     for column in ("executed", "stored", "threshold", "score", "map", "of spread", "verdicts"):
@@ -50,7 +50,7 @@ def executions_table(manifest: Manifest) -> Table:
 
 
 def _told(value: object) -> str:
-    """A fact of the training, as a person would write it."""
+    """Format a value of the training for reading."""
     if isinstance(value, dict):
         return ", ".join(f"{k.replace('_', ' ')} {_told(v)}" for k, v in value.items())
     if isinstance(value, list | tuple):
@@ -68,6 +68,7 @@ def _pairs(title: str, rows: list[tuple[str, str]]) -> Table:
 
 
 def manifest_table(manifest: Manifest) -> Table:
+    """The content of a bundle's manifest."""
     m = manifest
     t = m.executions[0].threshold
     sizes = {stored: m.files[name].bytes / 1e6 for stored, name in m.networks.items()}
@@ -83,12 +84,12 @@ def manifest_table(manifest: Manifest) -> Table:
         (
             "map",
             f"{m.map.height} x {m.map.width}, scales fused by {m.map.fusion}, Gaussian sigma "
-            f"{m.map.sigma:g} cut at {m.map.truncate:g} sigmas, border {m.map.border}",
+            f"{m.map.sigma:g} truncated at {m.map.truncate:g} sigma, border {m.map.border}",
         ),
         (
             "false rejects",
             f"at most {t.expected_false_reject_rate:.2%} expected from {t.good_images} good images "
-            f"({t.false_reject_rate:.2%} asked for)",
+            f"({t.false_reject_rate:.2%} requested)",
         ),
         *((f"training {key.replace('_', ' ')}", _told(v)) for key, v in m.training.items()),
         ("versions", ", ".join(f"{k} {v}" for k, v in m.versions.items())),
@@ -97,7 +98,7 @@ def manifest_table(manifest: Manifest) -> Table:
     return _pairs("Engine bundle", rows)
 
 
-# Labels of the figures, in order; AUPRO's names its limit.
+# Labels of the metrics, in order; AUPRO's names its limit.
 _RATES = {
     "image_auroc": "image AUROC",
     "image_ap": "image AP",
@@ -112,7 +113,7 @@ _LAST_OF_SECTION = ("image_best_f1", "aupro_per_image_mean")
 
 
 def _figure_rows(table: Table, figures: Sequence[Figures], fpr_limit: float) -> None:
-    """The rows of an evaluation, one column for each of ``figures``."""
+    """Add the rows of an evaluation, one column for each of ``figures``."""
 
     for name, label in _RATES.items():
         values = [getattr(f, name) for f in figures]
@@ -123,11 +124,11 @@ def _figure_rows(table: Table, figures: Sequence[Figures], fpr_limit: float) -> 
 
 
 def _caption(mask_threshold: float) -> str:
-    return f"rates in percent; masks resized to the map and cut at {mask_threshold:g}"
+    return f"rates in percent; masks resized to the map, threshold {mask_threshold:g}"
 
 
 def evaluation_table(result: Evaluation) -> Table:
-    """One column a defect type, so that a usual test set fits a terminal."""
+    """An evaluation with one column per defect type, so that a typical set fits a terminal."""
     title = f"{result.bundle}: {result.engine}; threshold {result.threshold:.4f}"
     table = Table(title=title, title_justify="left", caption=_caption(result.mask_threshold))
     table.add_column("against good parts")
@@ -138,7 +139,12 @@ def evaluation_table(result: Evaluation) -> Table:
 
 
 def comparison_table(bundles: Sequence[Path], results: Sequence[Evaluation]) -> Table:
-    """One column a bundle."""
+    """Evaluations of several bundles, one column per bundle.
+
+    Args:
+        bundles: paths of the bundles, used as titles if their names are not unique
+        results: the evaluations, in the same order
+    """
     table = Table(title_justify="left", caption=_caption(results[0].mask_threshold))
     table.add_column("all defects")
     names = [r.bundle for r in results]
@@ -151,6 +157,7 @@ def comparison_table(bundles: Sequence[Path], results: Sequence[Evaluation]) -> 
 
 
 def difference_table(differences: Sequence[Difference]) -> Table:
+    """Differences between bundles with their confidence intervals."""
     table = Table(caption="in percent; paired bootstrap over the images, 95% interval")
     for column in ("difference", "of", "to", "estimate", "from", "to"):
         table.add_column(column)
@@ -163,6 +170,13 @@ def difference_table(differences: Sequence[Difference]) -> Table:
 def comparison_dict(
     bundles: Sequence[Path], results: Sequence[Evaluation], differences: Sequence[Difference]
 ) -> dict[str, Any]:
+    """A comparison of bundles as JSON data: evaluations by path, and differences.
+
+    Args:
+        bundles: paths of the bundles
+        results: the evaluations, in the same order
+        differences: the differences to the first bundle
+    """
     return {
         "bundles": {str(p): r.to_dict() for p, r in zip(bundles, results, strict=True)},
         "differences": [asdict(d) for d in differences],
@@ -170,10 +184,15 @@ def comparison_dict(
 
 
 def experiment_table(result: Experiment, oracle: bool = False) -> Table:
-    """One column a method, mean and standard deviation over its seeds."""
+    """An experiment with one column per method: mean and standard deviation over its seeds.
+
+    Args:
+        result: the experiment
+        oracle: show the oracle epochs instead of the last ones
+    """
     summary = result.summary(oracle)
     which = (
-        "oracle epoch: CHOSEN ON THE TEST SET, not to be compared with last-epoch figures"
+        "oracle epoch: CHOSEN ON THE TEST SET, do not compare with last-epoch results"
         if oracle
         else "last epoch"
     )
@@ -208,7 +227,7 @@ def experiment_table(result: Experiment, oracle: bool = False) -> Table:
         "minutes of training": {m: [round(run.minutes, 1) for run in runs[m]] for m in runs},
     }
     waited = [max(run.waiting for run in runs[m]) for m in runs]
-    table.add_row("waited for data", *(f"{share:.1%}" for share in waited))
+    table.add_row("time waiting for data", *(f"{share:.1%}" for share in waited))
     for label, by_method in spent.items():
         ends = [(min(values), max(values)) for values in by_method.values()]
         table.add_row(label, *(f"{a}" if a == b else f"{a} to {b}" for a, b in ends))
@@ -216,6 +235,7 @@ def experiment_table(result: Experiment, oracle: bool = False) -> Table:
 
 
 def doctor_table(findings: list[Finding]) -> Table:
+    """The findings of ``doctor``."""
     table = Table(show_header=False)
     for f in findings:
         lacks = "refused" if f.part.startswith("bundle ") else "missing"
@@ -225,6 +245,7 @@ def doctor_table(findings: list[Finding]) -> Table:
 
 
 def demo_table(result: DemoResult) -> Table:
+    """The results of the demo."""
     good, bad = result.good, result.defective
     rows = [
         ("image AUROC", f"{result.image_auroc:.4f}"),
@@ -234,14 +255,14 @@ def demo_table(result: DemoResult) -> Table:
         ("latency p50", f"{result.latency_ms['p50']:.1f} ms a frame"),
         ("latency p99", f"{result.latency_ms['p99']:.1f} ms a frame"),
         ("engine bundle", str(result.bundle)),
-        ("overlays to look at", str(result.overlays)),
+        ("heat-map overlays", str(result.overlays)),
     ]
     return _pairs("Demo", rows)
 
 
 def register_table() -> Table:
-    """The register map."""
-    table = Table(caption="holding registers, counted from 0; unsigned, high word first")
+    """The Modbus register map."""
+    table = Table(caption="holding registers, addresses counted from 0; unsigned, high word first")
     for column in ("register", "written by", "name", "type", "meaning"):
         table.add_column(column)
     writer = MAP[0].writer
@@ -254,7 +275,7 @@ def register_table() -> Table:
 
 
 def records_table(found: Iterable[InspectionRecord]) -> Table:
-    """What matters at the line; files have all of it."""
+    """The main columns of records; exported files have all columns."""
     table = Table()
     columns = ("inspection", "part", "job", "triggered, UTC", "result", "score", "threshold")
     for column in (*columns, "executed", "ms", "error"):

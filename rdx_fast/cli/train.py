@@ -1,4 +1,4 @@
-"""The command ``train``."""
+"""The command ``train``: trains a network on images of good parts."""
 
 from __future__ import annotations
 
@@ -33,39 +33,50 @@ if TYPE_CHECKING:
 
 def train(
     good: Annotated[Path, typer.Argument(help="Folder of images of good parts.")],
-    run: Annotated[Path, typer.Argument(help="Folder for the checkpoint.")],
-    method: Annotated[MethodName, typer.Option(help="RD4AD, or RD with Expert.")] = "rd4ad",
+    run: Annotated[Path, typer.Argument(help="Run folder to write the checkpoint to.")],
+    method: Annotated[
+        MethodName, typer.Option(help="Training method: RD4AD, or RD with Expert.")
+    ] = "rd4ad",
     backbone: Annotated[
-        BackboneName, typer.Option(help="Teacher network; efficientnet_lite0 is made for CPUs.")
+        BackboneName, typer.Option(help="Teacher network. efficientnet_lite0 is meant for CPUs.")
     ] = "wide_resnet50_2",
     weights: Weights = None,
     injection: Annotated[
-        InjectionName, typer.Option(help="rd-expert: how teacher detail reaches the student.")
+        InjectionName,
+        typer.Option(help="rd-expert: how teacher features are injected into the student."),
     ] = "guided",
     textures: Textures = None,
     foreground: Foreground = None,
     image_size: ImageSize = (256, 256),
     epochs: Epochs = None,
     iterations: Iterations = None,
-    batch: Annotated[int, typer.Option(min=1)] = 16,
-    learning_rate: Annotated[float, typer.Option(help="Of student and bottleneck.")] = 0.005,
-    teacher_learning_rate: Annotated[float, typer.Option(help="rd-expert.")] = 0.0001,
+    batch: Annotated[int, typer.Option(min=1, help="Images in a training batch.")] = 16,
+    learning_rate: Annotated[
+        float, typer.Option(help="Learning rate of student and bottleneck.")
+    ] = 0.005,
+    teacher_learning_rate: Annotated[
+        float, typer.Option(help="rd-expert: learning rate of the teacher.")
+    ] = 0.0001,
     betas: Annotated[tuple[float, float], typer.Option(help="Adam's betas.")] = (0.5, 0.999),
-    seed: Annotated[int, typer.Option(min=0)] = 111,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of all random numbers.")] = 111,
     holdout: Annotated[
-        float, typer.Option(help="Share of the images kept from training, for the threshold.")
+        float, typer.Option(help="Share of the images held out of training, for the threshold.")
     ] = 0.0,
     device: Device = "auto",
     amp: Annotated[bool, typer.Option(help="Mixed precision (CUDA only).")] = True,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint.")] = False,
-    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave bad images out.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue from the checkpoint.")] = False,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Leave out images that cannot be read.")
+    ] = False,
     max_minutes: Minutes = None,
     checkpoint_every: Annotated[int, typer.Option(min=1, help="Epochs between checkpoints.")] = 5,
     feature_memory_gb: Annotated[
-        float, typer.Option(min=0, help="Memory for the teacher's features, kept while they fit.")
+        float,
+        typer.Option(min=0, help="Memory (GB) to cache the teacher's features if they fit."),
     ] = 4.0,
     workers: Annotated[
-        int | None, typer.Option(min=0, help="Processes that load data beside the training.")
+        int | None,
+        typer.Option(min=0, help="Processes that load data. Default: chosen automatically."),
     ] = None,
 ) -> None:
     """Train a network on images of good parts (RD4AD, the published recipe by default)."""
@@ -89,7 +100,8 @@ def train(
     )
     if not recipe.makes_anomalies and (textures or foreground):
         raise typer.BadParameter(
-            f"--textures and --foreground are for synthetic anomalies, which {method} does not make"
+            f"--textures and --foreground are for synthetic anomalies, which {method} "
+            f"does not make: leave them out, or use --method rd-expert"
         )
     if resume and not (run / CHECKPOINT).exists():
         notes.print(f"{run} holds no checkpoint yet: training starts from the beginning")
@@ -124,8 +136,8 @@ def train(
         )
     else:
         notes.print(
-            f"time is up after {checkpoint.step} of {checkpoint.total_steps} batches "
-            f"({_epochs(checkpoint.epoch)}); the same command with --resume goes on from here"
+            f"stopped at the time limit after {checkpoint.step} of {checkpoint.total_steps} "
+            f"batches ({_epochs(checkpoint.epoch)}); the same command with --resume continues"
         )
 
 

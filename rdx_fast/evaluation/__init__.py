@@ -1,6 +1,6 @@
-"""How well an engine separates good parts from defective ones.
+"""Evaluation: how well an engine separates good parts from defective ones.
 
-``rdx_fast.evaluation.experiment`` trains, so it alone needs torch.
+Only ``rdx_fast.evaluation.experiment`` needs torch, because it trains.
 """
 
 from rdx_fast.evaluation.compare import Difference, compare

@@ -1,4 +1,4 @@
-"""Two Detectors on the same images: is one better, or was it luck?"""
+"""Compares two Detectors on the same images, with confidence intervals."""
 
 from __future__ import annotations
 
@@ -19,8 +19,19 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """``difference`` is the AUROC of ``name`` less that of ``baseline``; ``low`` and ``high`` bound
-    it with 95% confidence (paired bootstrap over the images: both see the same resamples)."""
+    """The difference of a metric between two bundles.
+
+    The confidence interval is from a paired bootstrap over the images: both bundles use the same
+    resamples.
+
+    Attributes:
+        figure: the metric, "image AUROC" or "pixel AUROC"
+        baseline: name of the first bundle
+        name: name of the other bundle
+        difference: AUROC of ``name`` minus that of ``baseline``
+        low: lower end of the 95% confidence interval of the difference
+        high: upper end of that interval
+    """
 
     figure: str
     baseline: str
@@ -31,14 +42,24 @@ class Difference:
 
 
 def compare(baseline: ScoredSet, other: ScoredSet, seed: int = 0) -> list[Difference]:
-    """Differences in image AUROC and, where both have masks of one size, in pixel AUROC.
+    """Compute the differences in image AUROC and, where there are masks, in pixel AUROC.
 
-    Good and defective images are resampled each among themselves, ``RESAMPLES`` times. For the
-    interval of the pixel AUROC, map values are taken to the nearest of 4096 quantiles.
-    Raises ``ValueError`` if the two did not score the same images.
+    Good and defective images are resampled separately, ``RESAMPLES`` times. For the interval of
+    the pixel AUROC, map values are rounded to 4096 quantiles.
+
+    Args:
+        baseline: test set scored by the first bundle
+        other: the same images scored by the other bundle; masks must have the same size
+        seed: seed of the bootstrap
+
+    Returns:
+        The difference in image AUROC and, where both have masks, that in pixel AUROC.
+
+    Raises:
+        ValueError: the two did not score the same images
     """
     if [i.path for i in baseline.images] != [i.path for i in other.images]:
-        raise ValueError("the two did not score the same images: a paired comparison needs that")
+        raise ValueError("the two did not score the same images: score both on one test set")
     labels = baseline.labels
     counts = _resamples(labels, np.random.default_rng(seed))
 
@@ -69,7 +90,7 @@ def compare(baseline: ScoredSet, other: ScoredSet, seed: int = 0) -> list[Differ
 
 
 def _resamples(labels: NDArray[np.bool_], rng: np.random.Generator) -> Floats:
-    """How often each image is drawn, ``[RESAMPLES, n]``."""
+    """How often each image is drawn, float64 [RESAMPLES, n]."""
     counts = np.zeros((RESAMPLES, len(labels)))
     for kind in (labels, ~labels):
         n = int(kind.sum())
@@ -78,8 +99,13 @@ def _resamples(labels: NDArray[np.bool_], rng: np.random.Generator) -> Floats:
 
 
 def _resampled_auroc(wins: tuple[Floats, Floats, Floats], counts: Floats) -> Floats:
-    """``wins``: pairs (defective over normal) that image i wins against image k, a tie counting
-    half, ``[n, n]``; and the defective and the normal values that each image has, ``[n]``."""
+    """AUROC of each resample, [RESAMPLES].
+
+    Args:
+        wins: how often a defective value of image i exceeds a normal value of image k, ties counted
+            half, [n, n]; and the number of defective and of normal values of each image, [n]
+        counts: how often each image is drawn, [RESAMPLES, n]
+    """
     won, defective, normal = wins
     return np.sum((counts @ won) * counts, axis=1) / ((counts @ defective) * (counts @ normal))
 

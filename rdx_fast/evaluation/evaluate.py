@@ -1,4 +1,4 @@
-"""Figures of merit of a scored test set, in all and for each defect type."""
+"""Metrics of a scored test set, overall and for each defect type."""
 
 from __future__ import annotations
 
@@ -23,12 +23,24 @@ from rdx_fast.evaluation.scored import MASK_THRESHOLD, ScoredSet, score_set
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """Figures of one defect type against all good images, or of all types.
+    """Metrics of one defect type, or of all types, against all good images.
 
-    Rates in [0, 1]. ``aupro`` is MVTec AD's, over the whole set; ``aupro_per_image_mean`` the
-    RD4AD authors' other definition; both up to a false-positive rate of 0.3. ``escapes`` are
-    defective images below the bundle's threshold, ``false_rejects`` good ones above. The pixel
-    figures are None where the set has no masks.
+    Rates are in [0, 1]. The pixel metrics, ``pixel_*`` and ``aupro*``, are None where the set has
+    no masks.
+
+    Attributes:
+        good: number of good images
+        defective: number of defective images
+        image_auroc: area under the ROC curve of the image scores
+        image_ap: average precision of the image scores
+        image_best_f1: largest F1 of the image scores over all thresholds
+        pixel_auroc: area under the ROC curve of the map values
+        pixel_ap: average precision of the map values
+        pixel_best_f1: largest F1 of the map values over all thresholds
+        aupro: AUPRO as MVTec AD defines it, over the whole set, up to a false-positive rate of 0.3
+        aupro_per_image_mean: the RD4AD authors' different definition, up to the same rate
+        escapes: defective images not above the bundle's threshold
+        false_rejects: good images above the bundle's threshold
     """
 
     good: int
@@ -47,8 +59,17 @@ class Figures:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """``by_type``: figures of each defect type; ``overall``: of all together. ``mask_threshold``
-    and ``aupro_fpr_limit`` are what the pixel figures were computed with."""
+    """Evaluation of one bundle on one test set.
+
+    Attributes:
+        bundle: name of the bundle
+        engine: description of the engine
+        threshold: the bundle's threshold
+        mask_threshold: share of a map pixel that the mask must cover to count as defective
+        aupro_fpr_limit: false-positive rate up to which AUPRO is integrated
+        overall: metrics of all defect types together
+        by_type: metrics of each defect type; empty if they were not computed
+    """
 
     bundle: str
     engine: str
@@ -59,22 +80,37 @@ class Evaluation:
     by_type: dict[str, Figures]
 
     def to_dict(self) -> dict[str, Any]:
+        """The evaluation as JSON data."""
         return asdict(self)
 
 
 def evaluate(
     detector: Detector, root: Path, on_image: Callable[[int, int], None] = lambda done, total: None
 ) -> Evaluation:
-    """Score the test set of a category folder (see ``rdx_fast.datasets``) and compute all figures.
+    """Score the test set of a category folder and compute all metrics.
 
-    ``on_image`` is told images done and in all. Raises ``DatasetError`` (layout, masks),
-    ``ImageError`` (unreadable image).
+    Args:
+        detector: the opened Detector
+        root: the category folder, see ``rdx_fast.datasets``
+        on_image: called with the number of images done and in all
+
+    Returns:
+        The metrics, overall and by defect type.
+
+    Raises:
+        DatasetError: the layout is unknown or incomplete, or a mask cannot be used
+        ImageError: an image cannot be read
     """
     return evaluate_scored(score_set(detector, find_dataset(root).test(), on_image))
 
 
 def evaluate_scored(scored: ScoredSet, by_type: bool = True) -> Evaluation:
-    """Compute all figures, those of each defect type too if ``by_type``."""
+    """Compute all metrics of a scored test set.
+
+    Args:
+        scored: the scored test set
+        by_type: whether to compute the metrics of each defect type too
+    """
     types = sorted({image.defect_type for image in scored.images if image.is_defective})
     return Evaluation(
         bundle=scored.name,

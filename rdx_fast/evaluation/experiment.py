@@ -1,7 +1,7 @@
-"""Methods against each other: trained, exported and evaluated, once for each seed.
+"""Compares methods: trains, exports and evaluates each of them with several seeds.
 
-The headline is the network as training left it. Figures of the best epoch, chosen by looking at the
-test set, flatter; they are computed only when asked for, and every output calls them so.
+The main results are of the last epoch. Results of the best epoch are too optimistic, because it is
+chosen on the test set: they are computed only on request, and every output labels them.
 """
 
 from __future__ import annotations
@@ -32,7 +32,13 @@ FIGURES = ("image_auroc", "pixel_auroc", "aupro", "aupro_per_image_mean", "image
 
 @dataclass(frozen=True, slots=True)
 class OracleEpoch:
-    """The epoch with the best image AUROC **on the test set** among ``candidates`` checkpoints."""
+    """The epoch with the best image AUROC **on the test set**.
+
+    Attributes:
+        epoch: the epoch
+        candidates: number of checkpoints that it was chosen from
+        figures: metrics of that epoch
+    """
 
     epoch: int
     candidates: int
@@ -41,8 +47,19 @@ class OracleEpoch:
 
 @dataclass(frozen=True, slots=True)
 class ExperimentRun:
-    """One method and seed: ``figures`` of the last epoch, ``oracle_epoch`` if it was asked for,
-    ``losses`` by term and epoch, ``waiting`` the share of the time spent waiting for data."""
+    """The run of one method with one seed.
+
+    Attributes:
+        method: name of the method in tables
+        seed: seed of the training
+        steps: batches trained
+        epochs: whole epochs trained
+        minutes: duration of the training, in minutes
+        waiting: share of that time spent waiting for data, 0 to 1
+        losses: mean loss of each epoch, by term
+        figures: metrics of the last epoch
+        oracle_epoch: the epoch that is best on the test set; None if it was not requested
+    """
 
     method: str
     seed: int
@@ -57,7 +74,15 @@ class ExperimentRun:
 
 @dataclass(frozen=True, slots=True)
 class Experiment:
-    """All runs on one data set, and what the pixel figures were computed with."""
+    """All runs on one data set.
+
+    Attributes:
+        dataset: name of the category folder
+        layout: layout of the data set
+        mask_threshold: share of a map pixel that the mask must cover to count as defective
+        aupro_fpr_limit: false-positive rate up to which AUPRO is integrated
+        runs: the runs, by seed and method
+    """
 
     dataset: str
     layout: str
@@ -66,13 +91,18 @@ class Experiment:
     runs: list[ExperimentRun]
 
     def to_dict(self) -> dict[str, Any]:
+        """The experiment as JSON data."""
         return asdict(self)
 
     def summary(self, oracle: bool = False) -> dict[str, dict[str, tuple[float, float]]]:
-        """By method and figure, mean and standard deviation over the seeds (0, meaning nothing, for
-        one seed).
+        """Compute mean and standard deviation of each metric over the seeds.
 
-        ``oracle``: of the oracle epochs instead of the last ones.
+        Args:
+            oracle: use the oracle epochs instead of the last ones
+
+        Returns:
+            Mean and standard deviation, by method and metric. With one seed the standard deviation
+            is 0 and has no meaning.
         """
         found = {}
         for method in dict.fromkeys(run.method for run in self.runs):
@@ -106,13 +136,35 @@ def run_experiment(
 ) -> Experiment:
     """Train every recipe with every seed on a category folder and evaluate it on its test set.
 
-    ``recipes``: by the names that the tables bear. ``max_minutes``: of training, for each run.
-    Seeds take turns, so that a machine that slows down hurts all methods alike. Everything is
-    written below ``output``, ``experiment.json`` last. A run that is finished there is not
-    repeated.
+    All recipes are run with one seed before the next seed, so that a machine that slows down
+    affects all methods alike. Everything is written below ``output``, ``experiment.json`` last.
+    A run that is already finished there is not repeated.
+
+    Args:
+        root: the category folder, see ``rdx_fast.datasets``
+        output: folder for runs, bundles and results
+        recipes: recipes by the name of the method in tables; their seeds are replaced
+        seeds: seeds of the runs
+        weights: teacher weights; None for the published ones
+        textures: texture images for synthetic anomalies; empty for patches of the training images
+        device: device to train on, "auto", "cpu", "cuda" or "cuda:N"
+        max_minutes: time limit of each run's training in minutes; None for no limit
+        oracle_epoch: also evaluate all checkpoints and report the best one on the test set
+        checkpoint_every: epochs between checkpoints
+        on_stage: called with the name of each stage
+        on_step: called after each training step
+
+    Returns:
+        The results of all runs.
+
+    Raises:
+        DatasetError: the layout is unknown or incomplete
+        ImageError: an image cannot be read
+        CheckpointError: ``output`` holds a run with other settings
     """
     dataset = find_dataset(root)
-    images, test = dataset.train(), dataset.test()  # nothing missing may show after hours
+    # Fail now, not after hours, if something is missing.
+    images, test = dataset.train(), dataset.test()
     setting = {
         "dataset": str(root.resolve()),
         "weights": str(weights),
@@ -136,7 +188,7 @@ def run_experiment(
                     test,
                     folder,
                     weights=weights,
-                    # Methods that make no anomalies take no textures.
+                    # Methods without synthetic anomalies accept no textures.
                     textures=textures if recipe.makes_anomalies else (),
                     device=device,
                     max_minutes=max_minutes,
@@ -165,7 +217,7 @@ def _run(
     on_step: Callable[[Progress], None],
     **options: Any,
 ) -> ExperimentRun:
-    shutil.rmtree(folder, ignore_errors=True)  # an unfinished run had another share of the time
+    shutil.rmtree(folder, ignore_errors=True)  # the time limit applies to a whole run
     folder.mkdir(parents=True)
     snapshots: list[tuple[int, Path]] = []
     waiting = 0.0
@@ -216,8 +268,8 @@ def _figures(
     bundle: Path,
     name: str,
 ) -> Figures:
-    # None of the figures that are compared depends on the threshold, so the training images will
-    # do to set it. Methods are compared, not what quantisation does to them.
+    # None of the compared metrics depends on the threshold, so the training images suffice to set
+    # it. Methods are compared, not the effect of quantisation on them.
     export_bundle(checkpoint, images, bundle, precision="fp32", name=name, overwrite=True)
     with Detector(bundle) as detector:
         return evaluate_scored(score_set(detector, test), False).overall
@@ -225,7 +277,7 @@ def _figures(
 
 def _finished(folder: Path, recipe: Recipe, setting: dict[str, Any]) -> ExperimentRun:
     content = json.loads((folder / RESULT).read_text())
-    # Through JSON, which knows no tuples.
+    # Through JSON, because it turns tuples into lists.
     wanted = json.loads(json.dumps({"recipe": asdict(recipe), "setting": setting}))
     changed = [
         f"{key}: {content[part].get(key)} before, {value} now"
@@ -235,7 +287,7 @@ def _finished(folder: Path, recipe: Recipe, setting: dict[str, Any]) -> Experime
     ]
     if changed:
         raise CheckpointError(
-            f"{folder} holds a run of another kind ({'; '.join(changed)}): choose another folder "
-            f"for the output, or remove that one"
+            f"{folder} holds a run with other settings ({'; '.join(changed)}): choose another "
+            f"output folder, or remove that one"
         )
     return dacite.from_dict(ExperimentRun, content["run"], dacite.Config(strict=True))

@@ -1,4 +1,4 @@
-"""Figures of merit: scikit-learn's where it has them, and the per-region overlap."""
+"""Metrics: those of scikit-learn where it has them, and the per-region overlap."""
 
 from __future__ import annotations
 
@@ -21,16 +21,26 @@ FPR_LIMIT = 0.3
 
 
 def auroc(labels: NDArray[np.bool_], scores: NDArray[np.float32]) -> float:
-    """Area under the ROC curve. ``labels``, ``scores``: ``[n]``; both classes must be there."""
+    """Area under the ROC curve.
+
+    Args:
+        labels: bool of any shape, True for defective; both classes must occur
+        scores: float32 of the same shape
+    """
     return float(roc_auc_score(labels.ravel(), scores.ravel()))
 
 
 def average_precision_and_best_f1(
     labels: NDArray[np.bool_], scores: NDArray[np.float32]
 ) -> tuple[float, float]:
-    """Average precision (AP), and the largest F1 that any threshold gives, from one curve.
+    """Average precision (AP), and the largest F1 over all thresholds, from one curve.
 
-    ``labels``, ``scores``: ``[n]``; both classes must be there.
+    Args:
+        labels: bool of any shape, True for defective; both classes must occur
+        scores: float32 of the same shape
+
+    Returns:
+        AP and best F1.
     """
     precision, recall, _ = precision_recall_curve(labels.ravel(), scores.ravel())
     ap = -np.sum(np.diff(recall) * precision[:-1])
@@ -50,8 +60,16 @@ def aupro(
     masks, integrated from 0 to ``fpr_limit`` and divided by it. Every distinct map value is a
     threshold, so the area is exact.
 
-    ``masks``: ``[H, W]`` bool, one for each image, good ones all False; ``maps``: ``[H, W]``
-    float32. Raises ``ValueError`` if there is no region or no pixel outside.
+    Args:
+        masks: bool [H, W], one for each image; all False for good images
+        maps: float32 [H, W], one for each image
+        fpr_limit: largest false-positive rate
+
+    Returns:
+        AUPRO, 0 to 1.
+
+    Raises:
+        ValueError: there is no defect region, or no pixel outside the regions
     """
     regions = 0
     weights = []
@@ -64,7 +82,9 @@ def aupro(
         regions += count
     outside = sum(int((~mask).sum()) for mask in masks)
     if regions == 0 or outside == 0:
-        raise ValueError(f"{regions} defect regions and {outside} pixels outside: both are needed")
+        raise ValueError(
+            f"{regions} defect regions and {outside} pixels outside: wanted at least one of both"
+        )
 
     values = np.concatenate([m.ravel() for m in maps])
     overlap = np.concatenate(weights)
@@ -74,7 +94,7 @@ def aupro(
     pro = np.cumsum(overlap)[last_of_value] / regions
     fpr = np.cumsum(overlap == 0)[last_of_value] / outside
     fpr, pro = np.append(0.0, fpr), np.append(0.0, pro)
-    # The curve up to the limit, its last point interpolated.
+    # The curve up to the limit; its last point is interpolated.
     inside = fpr <= fpr_limit
     at_limit = np.interp(fpr_limit, fpr, pro)
     area = np.trapezoid(np.append(pro[inside], at_limit), np.append(fpr[inside], fpr_limit))
@@ -87,14 +107,24 @@ def aupro_per_image_mean(
     fpr_limit: float = FPR_LIMIT,
     thresholds: int = 200,
 ) -> float:
-    """The figure that the RD4AD authors' code reports as PRO: not MVTec AD's.
+    """The metric that the RD4AD authors' code reports as PRO, which differs from MVTec AD's.
 
-    For each defective image by itself, at ``thresholds`` evenly spaced values of its map, the
-    overlap averaged over its regions against the false-positive rate in that image; the area below
-    the part of the curve under ``fpr_limit``, whose rates are first stretched to end at 1; then the
-    mean over the defective images.
+    For each defective image separately, at ``thresholds`` evenly spaced values of its map: the
+    overlap averaged over its regions against the false-positive rate in that image. The part of
+    the curve below ``fpr_limit`` is stretched to end at a rate of 1, and the area under it is
+    averaged over the defective images.
 
-    ``masks``, ``maps``: as for ``aupro``. Raises ``ValueError`` if no image is defective.
+    Args:
+        masks: as for ``aupro``
+        maps: as for ``aupro``
+        fpr_limit: largest false-positive rate
+        thresholds: thresholds for each image
+
+    Returns:
+        The mean of the areas, 0 to 1.
+
+    Raises:
+        ValueError: no image is defective
     """
     areas = []
     for mask, values in zip(masks, maps, strict=True):
@@ -106,10 +136,10 @@ def aupro_per_image_mean(
         pro = np.mean([_share_above(values[labelled == r + 1], levels) for r in range(count)], 0)
         inside = fpr < fpr_limit
         limit = fpr[inside].max(initial=0.0)
-        # An image whose every false positive lies above every level has no curve to stretch.
+        # No curve to stretch if every false positive of an image lies above every level.
         areas.append(np.trapezoid(pro[inside][::-1], fpr[inside][::-1]) / limit if limit else 1.0)
     if not areas:
-        raise ValueError("no image is defective: the per-image figure needs one")
+        raise ValueError("no image is defective: the per-image mean needs at least one")
     return float(np.mean(areas))
 
 

@@ -1,4 +1,4 @@
-"""A test set as one Detector scores it."""
+"""A test set scored by one Detector."""
 
 from __future__ import annotations
 
@@ -20,8 +20,17 @@ MASK_THRESHOLD = 0.5
 
 @dataclass(frozen=True, slots=True)
 class ScoredSet:
-    """``scores: [n] float32``; ``maps``, ``masks``: ``[H, W]`` float32 and bool for each image, or
-    empty where the set has no masks; ``threshold``: the bundle's."""
+    """A test set with its scores and, where it has masks, its anomaly maps.
+
+    Attributes:
+        name: name of the bundle
+        engine: description of the engine
+        threshold: the bundle's threshold
+        images: the n images
+        scores: float32 [n]
+        maps: float32 [H, W] for each image; empty where the set has no masks
+        masks: bool [H, W] for each image; empty where the set has no masks
+    """
 
     name: str
     engine: str
@@ -33,7 +42,7 @@ class ScoredSet:
 
     @property
     def labels(self) -> NDArray[np.bool_]:
-        """``[n]`` bool, True for a defective part."""
+        """bool [n], True for a defective part."""
         return np.array([image.is_defective for image in self.images])
 
 
@@ -42,10 +51,19 @@ def score_set(
     images: Sequence[LabelledImage],
     on_image: Callable[[int, int], None] = lambda done, total: None,
 ) -> ScoredSet:
-    """Score every image; masks are brought to the anomaly map's size.
+    """Score every image of a test set, and resize its masks to the anomaly map's size.
 
-    ``on_image`` is told images done and in all. Raises ``ImageError`` (unreadable image) and
-    ``DatasetError`` (masks).
+    Args:
+        detector: the opened Detector
+        images: the labelled images
+        on_image: called with the number of images done and in all
+
+    Returns:
+        The scored test set.
+
+    Raises:
+        ImageError: an image cannot be read
+        DatasetError: a mask cannot be read or marks no pixel
     """
     masked = has_masks(images)
     spec = detector.manifest.map
@@ -70,11 +88,22 @@ def score_set(
 
 
 def read_mask(path: Path | None, height: int, width: int, above: int = 127) -> NDArray[np.bool_]:
-    """A mask at the map's size: ``[height, width]`` bool. None gives an empty one.
+    """Read a mask and resize it to the map's size.
 
-    Values over ``above`` are defect; the mask is then resized bilinearly, and a pixel counts where
-    more than ``MASK_THRESHOLD`` of it is defect, as in the published protocol. Raises
-    ``DatasetError`` for a mask without a defect pixel.
+    The mask is resized bilinearly, and a pixel counts as defective where more than
+    ``MASK_THRESHOLD`` of it is defective, as in the published protocol.
+
+    Args:
+        path: the mask file; None for an empty mask
+        height: height of the map in pixels
+        width: width of the map in pixels
+        above: values above this mark the defect
+
+    Returns:
+        bool [height, width], True where defective.
+
+    Raises:
+        DatasetError: the mask cannot be read, or marks no pixel
     """
     if path is None:
         return np.zeros((height, width), bool)
@@ -84,5 +113,5 @@ def read_mask(path: Path | None, height: int, width: int, above: int = 127) -> N
         raise DatasetError(f"mask {error}") from error
     defect = grey > above
     if not defect.any():
-        raise DatasetError(f"mask {path} marks no pixel: values over {above} mark the defect")
+        raise DatasetError(f"mask {path} marks no pixel: wanted values above {above} at the defect")
     return resize_mask(defect.astype(np.uint8) * 255, height, width, MASK_THRESHOLD)

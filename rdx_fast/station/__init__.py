@@ -1,9 +1,12 @@
-"""The station: what runs beside the PLC.
+"""The inspection station that runs beside a PLC.
 
-from rdx_fast.station import Station
+Example:
+    ```python
+    from rdx_fast.station import Station
 
-with Station(detector, source) as station:
-    record = station.inspect(part_id)
+    with Station(detector, source) as station:
+        record = station.inspect(part_id)
+    ```
 """
 
 from rdx_fast.station.cameras.source import (

@@ -1,4 +1,4 @@
-"""The station's configuration: ``station.toml``, checked once, unknown keys refused."""
+"""The station's configuration ``station.toml``, validated once; unknown keys are errors."""
 
 from __future__ import annotations
 
@@ -17,16 +17,27 @@ LOOPBACK = "127.0.0.1"
 
 
 class ConfigError(RdxError):
-    """The station's configuration cannot be read or does not make sense."""
+    """The station's configuration cannot be read or is invalid."""
 
 
 @dataclass(frozen=True, slots=True)
 class CameraConfig:
-    """``kind``: "folder" and "still" read ``path``; "opencv" opens ``device`` (index, or address of
-    a stream) or reads the video ``path``. ``rate``: frames a second of a folder, as fast as they
-    are asked for if left out. ``size``: height, width that every frame must have; the source's own
-    if left out. ``pixel_format`` and ``crop`` (top, left, height, width): as ``Detector.score`` has
-    them."""
+    """The table ``[camera]``.
+
+    Attributes:
+        kind: "folder" and "still" read ``path``; "opencv" opens ``device`` or reads the video
+            ``path``
+        path: folder of images, image or video file
+        device: index of a camera, or address of a stream
+        rate: frames per second of a folder; None to deliver each frame when it is requested
+        timeout_ms: longest wait for a frame in ms, at least 1
+        size: height and width in pixels that every frame must have; None for the source's own size
+        pixel_format: as for ``Detector.score``
+        crop: top, left, height and width in pixels, as for ``Detector.score``
+
+    Raises:
+        ValueError: ``path`` and ``device`` do not fit the kind, or ``timeout_ms`` is below 1
+    """
 
     kind: Literal["folder", "still", "opencv"]
     path: Path | None = None
@@ -39,19 +50,26 @@ class CameraConfig:
 
     def __post_init__(self) -> None:
         if self.kind == "opencv":
-            given, wanted = (self.path is None) != (self.device is None), "device or path"
+            given, wanted = (self.path is None) != (self.device is None), "either device or path"
         else:
-            given, wanted = self.path is not None and self.device is None, "path, and no device"
+            given, wanted = self.path is not None and self.device is None, "path and no device"
         if not given:
-            raise ValueError(f"camera: kind {self.kind!r} wants {wanted}")
+            raise ValueError(f"camera: kind {self.kind!r} needs {wanted}")
         if self.timeout_ms < 1:
             raise ValueError(f"camera: timeout_ms is {self.timeout_ms}, wanted at least 1")
 
 
 @dataclass(frozen=True, slots=True)
 class ModbusConfig:
-    """Modbus TCP. ``max_clients``: connections that are kept; one more takes the place of one that
-    said nothing for ``idle_s``, if there is one, and else is closed."""
+    """The table ``[modbus]``: the Modbus TCP server.
+
+    Attributes:
+        address: IP address of this machine to listen on
+        port: TCP port to listen on; 0 for any free one
+        max_clients: most open connections. A further client replaces the connection that has been
+            idle longest if that is more than ``idle_s``; otherwise the new one is closed
+        idle_s: idle time in seconds after which a connection may be replaced
+    """
 
     address: str = LOOPBACK
     port: int = 1502
@@ -61,8 +79,19 @@ class ModbusConfig:
 
 @dataclass(frozen=True, slots=True)
 class OpcUaConfig:
-    """OPC UA. ``users``: names and passwords. ``anonymous``: no user, and no encryption wanted.
-    ``certificate`` and ``private_key``: of the server, PEM or DER; made if neither is there."""
+    """The table ``[opcua]``: the OPC UA server.
+
+    Attributes:
+        address: IP address of this machine to listen on
+        port: TCP port to listen on; 0 for any free one
+        users: user names and passwords
+        anonymous: whether clients without a user and without encryption are allowed
+        certificate: the server's certificate, PEM or DER; created if neither file exists
+        private_key: the server's private key, PEM or DER; created if neither file exists
+
+    Raises:
+        ValueError: there are no users and anonymous clients are not allowed
+    """
 
     address: str = LOOPBACK
     port: int = 4840
@@ -74,14 +103,23 @@ class OpcUaConfig:
     def __post_init__(self) -> None:
         if not self.users and not self.anonymous:
             raise ValueError(
-                "opcua: nobody may connect: name users with passwords, or say anonymous = true"
+                "opcua: no client can log in: set users with passwords, or anonymous = true"
             )
 
 
 @dataclass(frozen=True, slots=True)
 class RecordConfig:
-    """``path``: the SQLite file. ``sync``: rows also survive a power failure. ``pictures``: folder
-    for frames and maps of rejected parts, ``pictures_mb``: its budget in 10^6 bytes, 0 for none."""
+    """The table ``[records]``.
+
+    Attributes:
+        path: the SQLite file
+        sync: whether rows also survive a power failure
+        pictures: folder for frames and anomaly maps of rejected parts
+        pictures_mb: most disk space of that folder in units of 10^6 bytes; 0 to keep no pictures
+
+    Raises:
+        ValueError: ``pictures_mb`` is negative
+    """
 
     path: Path = Path("records.sqlite")
     sync: bool = True
@@ -101,7 +139,12 @@ _FILES = {
 
 @dataclass(frozen=True, slots=True)
 class MetricsConfig:
-    """Prometheus metrics over HTTP."""
+    """The table ``[metrics]``: Prometheus metrics over HTTP.
+
+    Attributes:
+        address: IP address of this machine to listen on
+        port: TCP port to listen on
+    """
 
     address: str = LOOPBACK
     port: int = 9464
@@ -109,8 +152,17 @@ class MetricsConfig:
 
 @dataclass(frozen=True, slots=True)
 class StationConfig:
-    """What a ``Station`` itself wants to know: how the handshake goes, how frames are taken, and
-    what is kept (``records`` None: nothing)."""
+    """Settings of a ``Station``: handshake, frames and records.
+
+    Attributes:
+        handshake: times and queue size of the handshake
+        records: where records and pictures are kept; None to keep none
+        frame_timeout_ms: longest wait for a frame, in ms
+        frame_size: height and width in pixels that every frame must have; None for the source's own
+            size
+        pixel_format: as for ``Detector.score``
+        crop: top, left, height and width in pixels, as for ``Detector.score``
+    """
 
     handshake: HandshakeConfig = field(default_factory=HandshakeConfig)
     records: RecordConfig | None = field(default_factory=RecordConfig)
@@ -122,10 +174,28 @@ class StationConfig:
 
 @dataclass(frozen=True, slots=True)
 class StationFile:
-    """``station.toml``. ``jobs``: id to bundle; all paths start at the file's folder.
-    ``precision``: what is executed, the fastest that a job's bundle holds and the machine has if
-    left out. ``first_job``: the one that is active at the start, the lowest if left out. An
-    interface whose table is missing is not offered."""
+    """The content of ``station.toml``.
+
+    Relative paths are relative to the file's folder. An interface (Modbus, OPC UA, metrics) is
+    offered only if its table is present.
+
+    Attributes:
+        jobs: job id as text, "1" to "65535", to path of the bundle
+        camera: table ``[camera]``
+        backend: what runs the network, as for ``Detector``
+        threads: CPU threads of the engine; None for its own choice
+        precision: what is executed; None for the fastest that a job's bundle holds and this
+            machine supports
+        first_job: id of the job that is active at the start; None for the lowest
+        handshake: table ``[handshake]``
+        records: table ``[records]``
+        modbus: table ``[modbus]``; None for no Modbus server
+        opcua: table ``[opcua]``; None for no OPC UA server
+        metrics: table ``[metrics]``; None for no metrics
+
+    Raises:
+        ValueError: there are no jobs, an id is not a number, or ``first_job`` is not among them
+    """
 
     jobs: dict[str, Path]
     camera: CameraConfig
@@ -143,14 +213,16 @@ class StationFile:
         if not self.jobs or not all(name.isdecimal() for name in self.jobs):
             raise ValueError(f"jobs: the ids are {list(self.jobs)}, wanted numbers from 1 to 65535")
         if self.first_job is not None and self.first_job not in self.bundles:
-            raise ValueError(f"first_job is {self.first_job}, which is not among the jobs")
+            raise ValueError(f"first_job is {self.first_job}, wanted one of the jobs")
 
     @property
     def bundles(self) -> dict[int, Path]:
+        """``jobs`` with the ids as numbers."""
         return {int(name): bundle for name, bundle in self.jobs.items()}
 
     @property
     def station(self) -> StationConfig:
+        """The settings that a ``Station`` takes."""
         camera = self.camera
         return StationConfig(
             handshake=self.handshake,
@@ -163,14 +235,24 @@ class StationFile:
 
 
 def read_station(path: Path) -> StationFile:
-    """Read and check a configuration. Raises ``ConfigError`` that says which key is wrong."""
+    """Read and validate a configuration.
+
+    Args:
+        path: the file ``station.toml``
+
+    Returns:
+        The configuration; relative paths in it are joined to the file's folder.
+
+    Raises:
+        ConfigError: the file cannot be read or is invalid; the message names the key
+    """
     try:
         given = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} cannot be read: {error}") from error
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path} is not TOML: {error}") from error
-    # Names of files that are left out lie beside the configuration too.
+    # Default file names are relative to the configuration's folder too.
     for table, names in _FILES.items():
         if table in given or table == "records":
             for key, name in names.items():

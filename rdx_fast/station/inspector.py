@@ -1,5 +1,4 @@
-"""One inspection: a frame of the right size, scored by the right job, or an error that says why
-not."""
+"""Runs one inspection: grabs a frame, checks it and scores it with the requested job."""
 
 from __future__ import annotations
 
@@ -21,17 +20,19 @@ from rdx_fast.station.jobs import Job, JobError, JobSource
 
 @dataclass(slots=True)
 class Capture:
-    """What camera and engine delivered for one inspection, as far as it went.
+    """What the camera and the engine delivered for one inspection.
+
+    A field is None, False or empty if the inspection ended before it was reached.
 
     Attributes:
-        job: the job that it was scored by
+        job: the job that the frame was scored with
         start: when camera and engine were free for it, in seconds of the monotonic clock
         grab_s: how long the camera took, in seconds
         score_s: how long the Detector took, in seconds
-        stages_ms: the stages of that, in ms, as in ``Result.timings_ms``
+        stages_ms: duration of the Detector's stages in ms, as in ``Result.timings_ms``
         scored: whether there is a score
-        frame: uint8 [H, W, 3] or [H, W]
-        anomaly_map: float32 [h, w], where maps are kept
+        frame: the frame, uint8 [H, W, 3] or [H, W]
+        anomaly_map: the anomaly map, float32 [h, w]; None where maps are not kept
     """
 
     job: Job | None = None
@@ -45,7 +46,7 @@ class Capture:
 
 
 class _FrameError(RdxError):
-    """A frame that is not to be scored."""
+    """A frame is missing or must not be scored."""
 
     def __init__(self, error: ErrorCode, detail: str) -> None:
         super().__init__(detail)
@@ -53,7 +54,17 @@ class _FrameError(RdxError):
 
 
 class Inspector:
-    """Used by one thread at a time. ``keep_maps``: whether anomaly maps are wanted."""
+    """Grabs and scores one frame for each inspection. Used by one thread at a time.
+
+    Args:
+        jobs: where the detectors come from
+        source: the camera
+        config: the station's configuration
+        keep_maps: whether anomaly maps are computed and kept in the ``Capture``
+
+    Raises:
+        ValueError: the camera's frames do not have the configured size
+    """
 
     def __init__(
         self, jobs: JobSource, source: FrameSource, config: StationConfig, keep_maps: bool
@@ -68,7 +79,14 @@ class Inspector:
         self._failed: dict[int, str] = {}
 
     def select(self, job: int) -> None:
-        """Make a job the active one. Raises ``JobError``; the one before then stays."""
+        """Make a job the active one.
+
+        Args:
+            job: id of the job
+
+        Raises:
+            JobError: the bundle is missing or broken; the job before then stays active
+        """
         try:
             if job == self._reopen:
                 self._active, self._reopen = self._jobs.reopen(job), None
@@ -80,21 +98,28 @@ class Inspector:
         self._failed.pop(job, None)
 
     def successor(self) -> Inspector:
-        """An inspector in place of this one, which hangs; it has no job until one is selected."""
-        fresh = copy(self)  # the camera and its lock are the same
+        """A replacement for this inspector, which hangs. It has no job until one is selected."""
+        fresh = copy(self)  # shares the camera and its lock
         if self._active is not None:
             fresh._reopen, fresh._active = self._active.id, None
         return fresh
 
     def inspect(self, inspection: Inspection) -> tuple[Outcome, Capture]:
-        """Never raises: whatever goes wrong is the outcome. Whether it comes in time is not looked
-        at here."""
+        """Grab a frame and score it. Does not check the deadline.
+
+        Args:
+            inspection: the inspection; ERROR if its ``job`` is not the active one
+
+        Returns:
+            The outcome and what was captured. Never raises: every failure becomes the outcome
+            ERROR.
+        """
         capture = Capture(start=time.monotonic())
         try:
             return self._inspect(inspection.job, capture), capture
         except _FrameError as error:
             return Outcome(ResultCode.ERROR, error.error, str(error)), capture
-        except Exception as error:  # of the engine: whatever it is, the part was not inspected
+        except Exception as error:  # any error of the engine: the part was not inspected
             detail = f"{type(error).__name__}: {error}"
             return Outcome(ResultCode.ERROR, ErrorCode.ENGINE, detail), capture
 
@@ -117,7 +142,7 @@ class Inspector:
                 frame, maps=self._keep_maps, pixel_format=config.pixel_format, crop=config.crop
             )
         except ValueError as error:
-            raise _FrameError(ErrorCode.FRAME_BAD, f"the frame is not taken: {error}") from error
+            raise _FrameError(ErrorCode.FRAME_BAD, f"unsuitable frame: {error}") from error
         finally:
             capture.score_s = time.monotonic() - begin
         if len(result) != 1 or not np.isfinite(result.scores).all():
@@ -137,8 +162,8 @@ class Inspector:
         last, self._last_number = self._last_number, None
         timeout_s = self._config.frame_timeout_ms / 1000
         if not self._camera_free.acquire(timeout=timeout_s):
-            # A predecessor hangs in the camera, which is for one thread at a time.
-            raise _FrameError(ErrorCode.CAMERA_TIMEOUT, "the camera hangs in an earlier call")
+            # A replaced inspector still hangs in the camera, which only one thread may use.
+            raise _FrameError(ErrorCode.CAMERA_TIMEOUT, "an earlier call of the camera hangs")
         try:
             frame = self._source.grab(timeout_s)
             pixels = np.asarray(frame.pixels)
@@ -153,13 +178,13 @@ class Inspector:
             self._camera_free.release()
         self._last_number = frame.number
         if pixels.dtype != np.uint8:
-            detail = f"a frame of {pixels.dtype}, wanted uint8"
+            detail = f"the frame's dtype is {pixels.dtype}, wanted uint8"
             raise _FrameError(ErrorCode.FRAME_BAD, detail)
         if pixels.shape != self._shape:
-            detail = f"a frame of {pixels.shape}, wanted {self._shape}"
+            detail = f"the frame's shape is {pixels.shape}, wanted {self._shape}"
             raise _FrameError(ErrorCode.FRAME_SIZE, detail)
         if last is not None and frame.number != last + 1:
-            detail = f"frame {frame.number} after {last}: frames between them are lost"
+            detail = f"frame {frame.number} follows frame {last}: the frames between them are lost"
             raise _FrameError(ErrorCode.FRAME_DROPPED, detail)
         return pixels
 

@@ -1,4 +1,4 @@
-"""Jobs: the bundles that the PLC may choose among, opened ahead of need."""
+"""Jobs: the bundles that the PLC can select, opened in advance."""
 
 from __future__ import annotations
 
@@ -24,8 +24,15 @@ class JobError(RdxError):
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A detector ready to score. ``bundle_sha256``: of ``manifest.json``, which in turn holds the
-    checksums of the bundle's files."""
+    """A job with its opened detector.
+
+    Attributes:
+        id: id of the job, 1 to 65535
+        detector: the opened detector
+        name: name of the bundle, from its manifest
+        bundle_sha256: SHA-256 of ``manifest.json``, which in turn holds the checksums of the
+            bundle's files
+    """
 
     id: int
     detector: Detector
@@ -34,39 +41,78 @@ class Job:
 
     @classmethod
     def of(cls, job: int, detector: Detector) -> Job:
+        """Make a job of a detector.
+
+        Args:
+            job: id of the job
+            detector: the opened detector
+        """
         digest = hashlib.sha256(detector.manifest.to_json().encode()).hexdigest()
         return cls(job, detector, detector.manifest.name, digest)
 
 
 class JobSource(Protocol):
-    """What the station asks for detectors; by one thread at a time."""
+    """Where the station gets detectors. Called from one thread at a time.
+
+    Attributes:
+        ids: ids of all jobs
+    """
 
     ids: frozenset[int]
 
     def open_all(self) -> None:
-        """Open every job. Raises ``JobError`` for the first that is missing or broken."""
+        """Open every job.
+
+        Raises:
+            JobError: the first bundle that is missing or broken
+        """
 
     def select(self, job: int) -> Job:
-        """The job, opened if it is not, or is another one by now on disk.
+        """Return a job; open it if it is not open or if its bundle was replaced on disk.
 
-        Raises ``JobError``; what was open before stays so.
+        Args:
+            job: id of the job, one of ``ids``
+
+        Returns:
+            The job with its detector.
+
+        Raises:
+            JobError: the bundle is missing or broken; a detector that was open stays open
         """
 
     def reopen(self, job: int) -> Job:
-        """A new detector in place of one that hangs, which is left to itself."""
+        """Open a new detector for a job whose detector hangs. The hanging one is not closed.
+
+        Args:
+            job: id of the job, one of ``ids``
+
+        Returns:
+            The job with its new detector.
+
+        Raises:
+            JobError: the bundle is missing or broken
+        """
 
     def close(self) -> None:
-        """Close every detector that was opened here."""
+        """Close every detector that this source opened."""
 
 
 class Jobs:
-    """Every job's detector, held open. ``bundles``: job id to bundle; ``open_detector``: opens one
-    with the options that the configuration has. A bundle replaced on disk is opened anew when its
-    job is next selected."""
+    """Keeps the detectors of all jobs open.
+
+    A bundle that is replaced on disk is reopened when its job is selected next.
+
+    Args:
+        bundles: job id, 1 to 65535, to path of the bundle
+        open_detector: opens a bundle with the configured options
+
+    Raises:
+        ValueError: there is no job, or an id is out of range
+    """
 
     def __init__(self, bundles: Mapping[int, Path], open_detector: OpenDetector = Detector) -> None:
         if not bundles:
-            raise ValueError("no job is given: wanted at least one bundle")
+            raise ValueError("no jobs given: wanted at least one bundle")
         if bad := [i for i in bundles if not 1 <= i <= 0xFFFF]:
             raise ValueError(f"job ids are {bad}: wanted 1 to 65535")
         self.ids = frozenset(bundles)
@@ -75,10 +121,12 @@ class Jobs:
         self._opened: dict[int, tuple[Stamp, Job]] = {}
 
     def open_all(self) -> None:
+        """Open every job: see ``JobSource.open_all``."""
         for job in sorted(self.ids):
             self.select(job)
 
     def select(self, job: int) -> Job:
+        """Return a job, (re)opened where needed: see ``JobSource.select``."""
         path = self._bundles[job]
         stamp = _stamp(path)
         held = self._opened.get(job)
@@ -91,6 +139,7 @@ class Jobs:
         return opened
 
     def reopen(self, job: int) -> Job:
+        """Open a new detector for a job: see ``JobSource.reopen``."""
         self._opened.pop(job, None)
         return self.select(job)
 
@@ -108,13 +157,18 @@ class Jobs:
         return Job.of(job, detector)
 
     def close(self) -> None:
+        """Close every open detector."""
         for _, job in self._opened.values():
             job.detector.close()
         self._opened.clear()
 
 
 class OneDetector:
-    """The same for a detector that its owner opened: job 1, and no bundle to look for."""
+    """A ``JobSource`` with one job, number 1, for a detector that the caller opened and closes.
+
+    Args:
+        detector: the opened detector
+    """
 
     ids = frozenset({1})
 
@@ -122,23 +176,26 @@ class OneDetector:
         self._job = Job.of(1, detector)
 
     def open_all(self) -> None:
+        """Warm up the detector."""
         self._job.detector.warmup()
 
     def select(self, job: int) -> Job:
+        """Return the only job."""
         assert job in self.ids
         return self._job
 
     def reopen(self, job: int) -> Job:
-        return self.select(job)  # safe to call from several threads, and all that there is
+        """Return the only job with the same detector."""
+        return self.select(job)  # a Detector is thread-safe, and there is no other one
 
     def close(self) -> None:
-        pass
+        """Nothing to close: the caller closes the detector."""
 
 
 def _stamp(path: Path) -> Stamp:
-    """Changes with the manifest, which is written last: a bundle is as old as it."""
+    """Identifies the version of a bundle by its manifest, which is the file written last."""
     try:
         found = (path / MANIFEST).stat()
     except OSError as error:
-        raise JobError(f"{path}: no such bundle, or it cannot be read: {error}") from error
+        raise JobError(f"{path}: no such bundle, or it is not readable: {error}") from error
     return found.st_ino, found.st_mtime_ns, found.st_size

@@ -1,4 +1,4 @@
-"""Structured logs: one JSON object a line; the one file that imports structlog."""
+"""Structured logs as JSON lines. The only file that imports structlog."""
 
 from __future__ import annotations
 
@@ -16,8 +16,13 @@ except ModuleNotFoundError as _error:
 
 
 def log_json(level: str = "INFO") -> None:
-    """Send what the station logs to stderr, as JSON lines with UTC times; of the protocols' own
-    libraries only warnings."""
+    """Write the station's log to stderr as JSON lines with UTC times.
+
+    Other libraries log warnings and errors only, pymodbus and asyncua critical errors only.
+
+    Args:
+        level: lowest level of the station's own messages
+    """
     formatter = structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=[
             structlog.stdlib.add_log_level,
@@ -35,6 +40,6 @@ def log_json(level: str = "INFO") -> None:
     handler.setFormatter(formatter)
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     logging.getLogger("rdx_fast").setLevel(level)
-    # What a stranger sends is no failure of ours, and must not fill a disk.
+    # Invalid requests of unknown clients are not our errors and must not fill the disk.
     for library in ("pymodbus.logging", "asyncua"):
         logging.getLogger(library).setLevel(logging.CRITICAL)

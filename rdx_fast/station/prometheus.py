@@ -1,4 +1,4 @@
-"""Prometheus metrics; the one file that imports prometheus_client."""
+"""Prometheus metrics. The only file that imports prometheus_client."""
 
 from __future__ import annotations
 
@@ -22,25 +22,32 @@ except ModuleNotFoundError as _error:
 
 _BUCKETS = (0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0)
 _GAUGES = {
-    "online": "Whether the station takes triggers",
-    "trigger_ready": "Whether a trigger would be obeyed now",
-    "waiting": "Results that the PLC has not taken",
-    "active_job": "The job's id",
-    "link_lost": "Whether the PLC's heartbeat stands still",
+    "online": "Whether the station accepts triggers",
+    "trigger_ready": "Whether a trigger would start an inspection now",
+    "waiting": "Inspections not yet shown to the PLC",
+    "active_job": "Id of the active job",
+    "link_lost": "Whether the PLC's heartbeat has stopped",
     "record_alarm": "Whether records or pictures cannot be written",
-    "error": "Code of the alarm that stands",
+    "error": "Error code of the active alarm, 0 for none",
 }
 _COUNTERS = {
-    "triggers": "Trigger edges seen",
+    "triggers": "Trigger edges received",
     "answered": "Results acknowledged",
-    "missed": "Triggers that came too early",
+    "missed": "Triggers that came too early to be inspected",
 }
 
 
 class StationMetrics:
-    """Serves ``/metrics``. A context manager; make it before the station is started.
+    """Serves Prometheus metrics at ``/metrics`` over HTTP.
 
-    Raises ``StationError`` if the port cannot be opened.
+    A context manager: listens inside the ``with``. Create it before the station is started.
+
+    Args:
+        station: the station to report on
+        config: address and port
+
+    Raises:
+        StationError: on entry, if the port cannot be opened
     """
 
     def __init__(self, station: Station, config: MetricsConfig) -> None:
@@ -51,7 +58,7 @@ class StationMetrics:
         )
         self._seconds = Histogram(
             "rdx_fast_inspection_seconds",
-            "Length of the stages of an inspection; decided counts from the trigger",
+            "Duration of the stages of an inspection; decided is measured from the trigger",
             ["stage"],
             buckets=_BUCKETS,
             registry=self.registry,
@@ -72,7 +79,7 @@ class StationMetrics:
 
     @property
     def port(self) -> int:
-        """That is listened on."""
+        """The TCP port that the server listens on."""
         return self._server.server_port
 
     def __enter__(self) -> StationMetrics:
@@ -84,7 +91,7 @@ class StationMetrics:
         except OSError as error:
             raise StationError(
                 f"metrics cannot listen on {config.address}:{config.port}: {error}: free the port "
-                f"or choose another in the configuration"
+                f"or choose another one in the configuration"
             ) from error
         return self
 
@@ -100,7 +107,7 @@ class StationMetrics:
 
 
 class _StatusCollector(Collector):
-    """The status as it is when it is asked for."""
+    """Reads the status at each scrape."""
 
     def __init__(self, station: Station) -> None:
         self._station = station

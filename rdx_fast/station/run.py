@@ -1,4 +1,4 @@
-"""A station as its configuration describes it, with everything that it offers."""
+"""Runs a station with the interfaces that its configuration names."""
 
 from __future__ import annotations
 
@@ -25,14 +25,32 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A station that is online, and the ports that it listens on, by protocol."""
+    """A running station.
+
+    Attributes:
+        station: the station, online
+        ports: TCP port of each server, by "modbus", "opcua" and "metrics"
+    """
 
     station: Station
     ports: dict[str, int]
 
 
 def open_source(camera: CameraConfig) -> FrameSource:
-    """The camera of a configuration. Raises ``CameraError``, ``ImageError``, ``DatasetError``."""
+    """Open the configured camera.
+
+    Args:
+        camera: the table ``[camera]``
+
+    Returns:
+        The camera; the caller closes it.
+
+    Raises:
+        CameraError: OpenCV cannot open it, or it gives no frame
+        ImageError: an image cannot be read
+        DatasetError: the folder is missing or holds no images
+        MissingDependencyError: OpenCV is needed and not installed
+    """
     if camera.kind == "opencv":
         from rdx_fast.station.cameras.opencv import OpenCVCamera
 
@@ -53,9 +71,24 @@ def running(
     wall_clock: Callable[[], float] = time.time,
     on_status: OnStatus | None = None,
 ) -> Iterator[Running]:
-    """Open everything, go online, and close it in the end. ``open_detector``, ``source`` and
-    ``wall_clock`` stand in for the real ones, for tests."""
-    # Threads of Python hand over to each other: every 5 ms would be felt beside a PLC.
+    """Open camera, jobs, records and servers, go online, and close everything at the end.
+
+    Args:
+        file: the configuration
+        open_detector: opens a bundle; None for ``Detector`` with the configured options. Tests
+            replace it
+        source: the camera; None to open the configured one. Tests replace it
+        wall_clock: returns seconds since 1970, for the records. Tests replace it
+        on_status: called with each new status, as for ``Station.listen``
+
+    Yields:
+        The running station and its ports.
+
+    Raises:
+        RdxError: something cannot be opened: see ``open_source``, ``Station`` and ``ServerThread``
+        ValueError: the camera's frames do not have the configured size
+    """
+    # Python switches threads every 5 ms by default, which would delay answers to the PLC.
     sys.setswitchinterval(0.0005)
     open_one = open_detector or partial(
         Detector, backend=file.backend, threads=file.threads, precision=file.precision
@@ -86,7 +119,7 @@ def running(
 
             servers["metrics"] = StationMetrics(station, file.metrics)
         stack.enter_context(station)
-        # Listening says that the station answers.
+        # Servers listen only once the station can answer.
         for server in servers.values():
             stack.enter_context(server)
         ports = {name: server.port for name, server in servers.items()}
@@ -94,11 +127,15 @@ def running(
 
 
 def example(bundle: Path) -> str:
-    """A configuration to begin with."""
+    """Return the text of an example configuration.
+
+    Args:
+        bundle: the bundle of job 1
+    """
     return f"""\
-# Paths start at this file's folder.
-# precision = "fp32"   # instead of the fastest that a bundle holds and the machine has
-# threads = 2          # of the CPU
+# Paths are relative to this file's folder.
+# precision = "fp32"   # default: the fastest in the bundle that this machine supports
+# threads = 2          # CPU threads
 # backend = "auto"
 
 [jobs]
@@ -110,8 +147,8 @@ path = "frames"
 timeout_ms = 500
 
 [handshake]
-deadline_ms = 500      # where the PLC gives none
-watchdog_ms = 2000     # of the PLC's heartbeat; 0 for none
+deadline_ms = 500      # used if the PLC sends 0
+watchdog_ms = 2000     # timeout of the PLC's heartbeat; 0 to disable
 
 [records]
 path = "records.sqlite"
@@ -119,7 +156,7 @@ pictures = "pictures"
 pictures_mb = 1000
 
 [modbus]
-address = "127.0.0.1"  # name the machine's own to be reached from outside
+address = "127.0.0.1"  # this machine only; set its network address for remote clients
 port = 1502
 
 # [opcua]

@@ -1,4 +1,4 @@
-"""The station: handshake, camera, detector and records put together, with threads around them."""
+"""The station: combines handshake, camera, detector and records, and runs their threads."""
 
 from __future__ import annotations
 
@@ -39,21 +39,33 @@ OnResult = Callable[[InspectionRecord], None]
 
 
 class StationError(RdxError):
-    """The station was asked for something that it cannot do now."""
+    """The station cannot do what was asked in its present state."""
 
 
 class Station:
-    """Answers triggers. A context manager; every method may be called by any thread.
+    """Inspects a part at each trigger and answers with a result.
 
-    ``detector``: an opened ``Detector``, which stays the caller's and is job 1, or ``Jobs``.
-    ``source``: the camera; the caller closes it. ``wall_clock``: seconds since 1970, for records
-    alone; all else goes by a monotonic clock.
+    A context manager: online inside the ``with``. Every method may be called from any thread.
 
-    Whoever speaks to the PLC calls ``write`` with what the PLC wrote and shows it ``status``; or,
-    without a handshake of bits, calls ``inspect``, or ``trigger`` and ``acknowledge``.
+    A PLC server (Modbus, OPC UA) calls ``write`` with the controls that the PLC wrote and lets it
+    read ``status``. A caller without a bit handshake uses ``inspect``, or ``trigger`` and
+    ``acknowledge``.
 
-    Raises ``JobError`` (a bundle is missing or broken), ``RecordError`` (the records cannot be
-    opened), ``ValueError`` (the camera's frames are not of the size wanted).
+    Args:
+        detector: an opened ``Detector``, which becomes job 1 and is not closed by the station, or
+            ``Jobs``, which the station closes
+        source: the camera; the caller closes it
+        config: handshake, frames and records; None for the defaults
+        first_job: id of the job that is active at the start; None for the lowest id
+        on_status: as for ``listen``
+        on_result: as for ``listen``
+        wall_clock: returns seconds since 1970; used for the records only, all other times are of a
+            monotonic clock
+
+    Raises:
+        JobError: a bundle is missing or broken
+        RecordError: the records cannot be opened
+        ValueError: the camera's frames do not have the configured size
     """
 
     def __init__(
@@ -84,39 +96,61 @@ class Station:
         self.listen(on_status, on_result)
         # Guards the handshake.
         self._lock = threading.RLock()
-        self._sooner = threading.Condition(self._lock)  # the timer is wanted earlier
-        self._shown = threading.Condition(self._lock)  # a result is
+        self._sooner = threading.Condition(self._lock)  # the timer must wake up earlier
+        self._shown = threading.Condition(self._lock)  # a result is shown
         self._timer_until = 0.0
         self._running = False
         self._last_shown = 0
 
     def listen(self, on_status: OnStatus | None = None, on_result: OnResult | None = None) -> None:
-        """Add callbacks, before the start. ``on_status``: each new status, in order, by the thread
-        that made it: must return at once and call nothing of the station. ``on_result``: each
-        result as it is shown, by a thread of its own."""
+        """Add callbacks. Call this before the station is started.
+
+        Args:
+            on_status: called with each new status, in order, in the thread that caused it; must
+                return at once and must not call the station
+            on_result: called with each result when it is shown to the PLC, in a separate thread
+        """
         if on_status is not None:
             self._on_status.append(on_status)
         if on_result is not None:
             self._on_result.append(on_result)
 
-    # What the PLC does
+    # Calls of the PLC
 
     @property
     def status(self) -> Status:
-        """What the PLC is to read now."""
+        """The status that the PLC reads now."""
         return self._handshake.status
 
     def write(self, controls: Controls) -> None:
-        """The PLC has written its controls."""
+        """Pass on the controls that the PLC has written.
+
+        Args:
+            controls: all control bits and values, as they are after the write
+
+        Raises:
+            StationError: the station is not running
+        """
         with self._in_turn():
             self._do(self._handshake.write(controls, time.monotonic()))
 
     def trigger(self, part_id: int, deadline_ms: int = 0, job: int = 0) -> int:
-        """Inspect a part; the result comes with ``status``. Returns the inspection's id.
+        """Start the inspection of a part and return at once; ``status`` shows the result later.
 
-        ``part_id``, ``deadline_ms`` (0: the configuration's), ``job`` (0: the one that is active):
-        0 to 65535. Raises ``ValueError`` for others, ``StationError`` if there is no room for one
-        more result until one is acknowledged; the part then has no answer."""
+        Args:
+            part_id: the part's id, 0 to 65535, repeated in its result
+            deadline_ms: time allowed from trigger to result in ms, 0 to 65535; 0 for the configured
+                one
+            job: job to inspect with, 0 to 65535; 0 for the active one
+
+        Returns:
+            The inspection's id, which is also the key of its record.
+
+        Raises:
+            ValueError: an argument is out of range
+            StationError: the station is not running, or the result queue is full until a result is
+                acknowledged; the part then has no answer
+        """
         for name, value in (("part_id", part_id), ("deadline_ms", deadline_ms), ("job", job)):
             if not 0 <= value <= 0xFFFF:
                 raise ValueError(f"{name} is {value}, wanted 0 to 65535")
@@ -127,30 +161,58 @@ class Station:
         if any(isinstance(c, WriteRecord) and not c.shown for c in commands):
             raise StationError(
                 f"part {part_id} has no answer: {self.config.handshake.queue} results wait to be "
-                f"acknowledged"
+                f"acknowledged: acknowledge one first"
             )
         return inspection_id
 
     def acknowledge(self) -> None:
-        """The result shown has been taken; the next one may be shown."""
+        """Confirm that the shown result was read, so that the next one can be shown.
+
+        Raises:
+            StationError: the station is not running
+        """
         with self._in_turn():
             self._do(self._handshake.acknowledge(time.monotonic()))
 
     def reset(self) -> None:
-        """Clear flags and alarm; a job that failed is tried again."""
+        """Clear the flags and the alarm, and load a failed job again.
+
+        Raises:
+            StationError: the station is not running
+        """
         with self._in_turn():
             self._do(self._handshake.reset(time.monotonic()))
 
     def select_job(self, job: int) -> None:
-        """Ask for another job, as the PLC does by its register."""
+        """Change the job, as the PLC does with its ``job`` register.
+
+        Args:
+            job: id of the job
+
+        Raises:
+            StationError: the station is not running
+        """
         with self._in_turn():
             self._do(self._handshake.select_job(job, time.monotonic()))
 
     def inspect(self, part_id: int, deadline_ms: int = 0, job: int = 0) -> InspectionRecord:
-        """Trigger, wait for the result and acknowledge it. Only ``result == "OK"`` is a good part.
+        """Trigger, wait for the result and acknowledge it.
 
-        For callers that do not also use ``write`` or ``acknowledge``. Raises as ``trigger`` does,
-        and ``StationError`` if no result is shown in time, which only someone else's can cause."""
+        For callers that do not also use ``write`` or ``acknowledge``.
+
+        Args:
+            part_id: as for ``trigger``
+            deadline_ms: as for ``trigger``
+            job: as for ``trigger``
+
+        Returns:
+            The inspection's record. The part is good only if ``result == "OK"``.
+
+        Raises:
+            ValueError: as for ``trigger``
+            StationError: as for ``trigger``, or no result was shown in time, which happens only
+                if an earlier result of another caller was not acknowledged
+        """
         times = self.config.handshake
         longest_s = (deadline_ms or times.deadline_ms) + times.record_ms
         with self._lock:
@@ -159,7 +221,7 @@ class Station:
                 lambda: self._is_shown(inspection_id), 2 * longest_s / 1000 + 1
             ):
                 raise StationError(
-                    f"part {part_id}: no result: an earlier one waits to be acknowledged"
+                    f"part {part_id}: no result in time: acknowledge the earlier result first"
                 )
             inspection = self.status.result
             assert inspection is not None
@@ -169,10 +231,10 @@ class Station:
 
     @contextmanager
     def _in_turn(self) -> Iterator[None]:
-        """One at a time, while the station runs."""
+        """Hold the lock; raise ``StationError`` if the station is not running."""
         with self._lock:
             if not self._running:
-                raise StationError("the station is not running: call start, or use it in a with")
+                raise StationError("the station is not running: call start() or use 'with'")
             yield
 
     def _is_shown(self, inspection_id: int) -> bool:
@@ -180,10 +242,10 @@ class Station:
         shown = status.result
         return status.valid and shown is not None and shown.inspection_id == inspection_id
 
-    # Life
+    # Start and stop
 
     def start(self) -> None:
-        """Go online."""
+        """Start the threads and go online with the first job."""
         self._inspections = self._new_inspections()
         self._results = Worker[InspectionRecord]("results", self._tell)
         self._recorder.start()
@@ -195,7 +257,10 @@ class Station:
         log.info("online", extra={"job": self._first_job})
 
     def stop(self) -> None:
-        """Go offline: what is being inspected becomes an error, and the records are written."""
+        """Go offline, write the records and end the threads.
+
+        An inspection in progress gets the result ERROR. Without effect if the station is stopped.
+        """
         if not self._running:
             return
         with self._lock:
@@ -216,7 +281,7 @@ class Station:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    # What the handshake wants done
+    # Commands of the handshake
 
     def _do(self, commands: list[Command]) -> None:
         for command in commands:
@@ -263,7 +328,7 @@ class Station:
 
         def handle(command: Inspect | SelectJob) -> None:
             if inspector is not self._inspector:
-                return  # it hung, and has a successor
+                return  # it hung and was replaced by its successor
             if isinstance(command, SelectJob):
                 self._select(inspector, command.job)
             else:

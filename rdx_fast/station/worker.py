@@ -1,4 +1,4 @@
-"""A thread that does one thing after another."""
+"""A worker thread with a queue."""
 
 from __future__ import annotations
 
@@ -13,10 +13,17 @@ T = TypeVar("T")
 
 
 class Worker(Generic[T]):
-    """Calls ``handle`` with each thing put, in order; ``idle`` whenever nothing came for a second.
+    """A thread that calls ``handle`` with each queued item, in order.
 
-    What they raise is logged, and the thread goes on: nothing that the station does later may
-    depend on a thread that is gone."""
+    Exceptions of the callbacks are logged and the thread continues: the station must never depend
+    on a thread that has ended.
+
+    Args:
+        name: name of the thread
+        handle: called with each item
+        idle: called whenever no item came for 1 s; None for nothing
+        max_waiting: most items in the queue; 0 for no limit
+    """
 
     def __init__(
         self,
@@ -31,7 +38,14 @@ class Worker(Generic[T]):
         self._thread.start()
 
     def put(self, thing: T) -> bool:
-        """Whether there was room (for ``max_waiting`` things, 0 for any number)."""
+        """Queue an item without waiting.
+
+        Args:
+            thing: the item
+
+        Returns:
+            False if ``max_waiting`` items are queued already and this one is dropped.
+        """
         try:
             self._queue.put_nowait(thing)
         except queue.Full:
@@ -39,7 +53,11 @@ class Worker(Generic[T]):
         return True
 
     def stop(self, timeout_s: float = 5.0) -> None:
-        """Let it finish what was put, but not for longer than this."""
+        """Handle the queued items and end the thread.
+
+        Args:
+            timeout_s: longest wait in seconds, for room in the queue and then for the thread
+        """
         try:
             self._queue.put(None, timeout=timeout_s)
         except queue.Full:
@@ -56,11 +74,11 @@ class Worker(Generic[T]):
             except queue.Empty:
                 self._guarded_idle()
             except Exception:
-                log.exception("unexpected in thread %s", self._thread.name)
+                log.exception("unexpected error in thread %s", self._thread.name)
 
     def _guarded_idle(self) -> None:
         try:
             if self._idle is not None:
                 self._idle()
         except Exception:
-            log.exception("unexpected in thread %s", self._thread.name)
+            log.exception("unexpected error in thread %s", self._thread.name)

@@ -31,7 +31,7 @@ def test_from_good_parts_to_scores(parts: Path, tmp_path: Path) -> None:
     options += ["--epochs", "6", "--holdout", "0.25"]
     done = start("train", parts, trained, *options, "--max-minutes", 0, "--resume")
     assert "starts from the beginning" in done.stderr
-    assert "with --resume goes on from here" in done.stderr
+    assert "with --resume continues" in done.stderr
     assert "pass --resume" in run("train", parts, trained, *options, code=2).stderr
     done = run("train", parts, trained, *options, "--resume")
     assert "trained 18 batches (6 whole epochs) of " in done.stderr
@@ -229,7 +229,7 @@ def test_wrong_use(bundle: Bundle, parts: Path, tmp_path: Path) -> None:
     assert "multiples of 32" in unboxed(done.stderr)
     assert "is not a folder" in run("train", tmp_path / "none", tmp_path / "r", code=2).stderr
     assert "no checkpoint" in run("export", tmp_path, tmp_path / "a.rdx", code=2).stderr
-    assert "a test set wants 'good'" in run("evaluate", bundle.path, tmp_path, code=2).stderr
+    assert "a test set needs 'good'" in run("evaluate", bundle.path, tmp_path, code=2).stderr
     done = run("evaluate", bundle.path, bundle.path, parts, code=2)
     assert "compared with --compare" in unboxed(done.stderr)
     done = run("train", parts, tmp_path / "r", "--textures", parts, code=2)

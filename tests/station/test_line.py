@@ -167,7 +167,7 @@ def test_records_command(bundle: Bundle, parts: Path, tmp_path: Path) -> None:
 
     for arguments, message in (
         ((tmp_path / "none.sqlite",), "no such file"),
-        ((ROOT / "README.md",), "no records of a station"),
+        ((ROOT / "README.md",), "not a station's records file"),
         ((records, "--output", tmp_path / "x.txt"), ".csv or .parquet"),
         ((records, "--result", "GOOD"), "wanted OK, NG, ERROR or LATE"),
     ):
@@ -261,8 +261,8 @@ def test_a_signal_ends_the_station_whenever_it_comes() -> None:
     [
         ("", "jobs"),
         ("[jobs", "not TOML"),
-        ('[jobs]\n1 = "a"\n[camera]\nkind = "folder"\n', "wants path"),
-        ('[jobs]\n1 = "a"\n[camera]\nkind = "opencv"\n', "wants device or path"),
+        ('[jobs]\n1 = "a"\n[camera]\nkind = "folder"\n', "needs path"),
+        ('[jobs]\n1 = "a"\n[camera]\nkind = "opencv"\n', "needs either device or path"),
         ('[jobs]\none = "a"\n[camera]\nkind = "still"\npath = "x"\n', "numbers from 1"),
         ('[jobs]\n1 = "a"\n[camera]\nkind = "still"\npath = "x"\nsped = 1\n', "sped"),
         (
@@ -280,7 +280,10 @@ def test_a_signal_ends_the_station_whenever_it_comes() -> None:
             '[jobs]\n1 = "a"\n[camera]\nkind = "still"\npath = "x"\n[handshake]\nqueue = 0\n',
             "queue is 0",
         ),
-        ('[jobs]\n1 = "a"\n[camera]\nkind = "still"\npath = "x"\n[opcua]\n', "nobody may connect"),
+        (
+            '[jobs]\n1 = "a"\n[camera]\nkind = "still"\npath = "x"\n[opcua]\n',
+            "no client can log in",
+        ),
         ('first_job = 2\n[jobs]\n1 = "a"\n[camera]\nkind = "still"\npath = "x"\n', "first_job"),
     ],
 )

@@ -38,7 +38,7 @@ def test_a_video(parts: Path, tmp_path: Path) -> None:
             assert grabbed.number == number
             # JPEG loses a little; swapped colours would be far off.
             assert np.abs(grabbed.pixels.astype(float) - frame).mean() < 8
-        with pytest.raises(CameraError, match="video is over"):
+        with pytest.raises(CameraError, match="video has ended"):
             camera.grab(FOREVER)
     finally:
         camera.close()

@@ -88,7 +88,7 @@ def test_mvtec_half_there(mvtec: Path) -> None:
     with pytest.raises(DatasetError, match=r"1 masks are missing.*\n.*000_mask\.png"):
         find_dataset(mvtec).test()
     shutil.rmtree(mvtec / "test" / "crack")
-    with pytest.raises(DatasetError, match="holds good: a test set wants 'good' and at least one"):
+    with pytest.raises(DatasetError, match="holds good: a test set needs 'good' and at least one"):
         find_dataset(mvtec).test()
     shutil.rmtree(mvtec / "test")
     with pytest.raises(DatasetError, match=r"test is not a folder: a test set holds"):
@@ -157,7 +157,7 @@ def test_plain_folder(tmp_path: Path) -> None:
     found = find_dataset(tmp_path / "photos")
     assert found.layout == "plain folder"
     assert names(found.train(), tmp_path / "photos") == ["a.png", "sub/b.jpg"]
-    with pytest.raises(DatasetError, match="holds sub: a test set wants 'good'"):
+    with pytest.raises(DatasetError, match="holds sub: a test set needs 'good'"):
         found.test()
 
 

@@ -1,1 +1,1 @@
-"""Where frames come from."""
+"""Frame sources: cameras, streams, videos and image files."""

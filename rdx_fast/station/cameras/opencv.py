@@ -1,4 +1,4 @@
-"""Cameras, streams and video files through OpenCV; the one file that imports it."""
+"""Cameras, streams and video files through OpenCV. The only file that imports it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ try:
 except ModuleNotFoundError as _error:
     if _error.name != "cv2":
         raise
-    raise MissingDependencyError("opencv-python-headless", "a camera by OpenCV", "opencv") from None
+    raise MissingDependencyError("opencv-python-headless", "OpenCV cameras", "opencv") from None
 
 log = logging.getLogger(__name__)
 
@@ -26,14 +26,19 @@ _REOPEN_S = 0.5
 
 
 class OpenCVCamera:
-    """A camera (UVC) by index or device file, a stream by its address, or a video file.
+    """A UVC camera, a stream or a video file.
 
     Cameras and streams are read continuously, and ``grab`` returns the first frame whose reading
-    starts after the call, so that a stale, buffered frame is never scored. One that stops is opened
-    again until it is back. A file is read frame by frame, each once, and its end is an error.
-    OpenCV cannot be asked whether a frame is coming, so a thread reads.
+    starts after the call, so a stale, buffered frame is never scored. If a camera or stream stops,
+    it is reopened until it works again. A video file is read frame by frame, each frame once; its
+    end is an error. Frames are read in a separate thread, because OpenCV's read has no timeout.
 
-    Raises ``CameraError`` if OpenCV cannot open it, or it gives no frame."""
+    Args:
+        device: index or device file of a camera, address of a stream, or path of a video file
+
+    Raises:
+        CameraError: OpenCV cannot open the device, or it gives no frame
+    """
 
     def __init__(self, device: int | str | Path) -> None:
         self._live = isinstance(device, int) or not Path(device).is_file()
@@ -41,17 +46,20 @@ class OpenCVCamera:
         self._name = f"camera {device}" if isinstance(device, int) else str(device)
         self._capture = cv2.VideoCapture(self._device)
         if not self._capture.isOpened():
-            raise CameraError(f"{self._name}: OpenCV cannot open it: is it there, and not in use?")
+            raise CameraError(
+                f"{self._name}: OpenCV cannot open it: check that it exists and is not in use by "
+                f"another program"
+            )
         got, first = self._capture.read()
         if not got:
-            raise CameraError(f"{self._name}: opened, and gives no frame")
+            raise CameraError(f"{self._name}: opened, but gives no frame")
         self._shape: tuple[int, ...] = np.asarray(first).shape
         if not self._live:
             self._capture.set(cv2.CAP_PROP_POS_FRAMES, 0)
         self._condition = threading.Condition()
         self._closed = False
-        self._calls = 0  # of grab
-        self._waiting: int | None = None  # which of them waits
+        self._calls = 0  # number of calls of grab
+        self._waiting: int | None = None  # number of the call that waits
         self._fresh: NDArray[Any] | None = None
         self._failed = False
         self._number = 0
@@ -60,9 +68,22 @@ class OpenCVCamera:
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """Shape of the first frame: ``(H, W)`` or ``(H, W, 3)``."""
         return self._shape
 
     def grab(self, timeout_s: float) -> CameraFrame:
+        """Wait for the first frame whose reading starts after this call.
+
+        Args:
+            timeout_s: longest wait in seconds
+
+        Returns:
+            The frame, RGB or grey.
+
+        Raises:
+            CameraTimeoutError: no frame arrived in time
+            CameraError: the camera stopped, or the video has ended
+        """
         with self._condition:
             self._calls += 1
             self._waiting, self._fresh, self._failed = self._calls, None, False
@@ -70,7 +91,7 @@ class OpenCVCamera:
             self._condition.wait_for(lambda: self._fresh is not None or self._failed, timeout_s)
             self._waiting = None
             if self._failed:
-                what = "the camera stopped" if self._live else "the video is over"
+                what = "the camera stopped" if self._live else "the video has ended"
                 raise CameraError(f"{self._name}: no more frames: {what}")
             if self._fresh is None:
                 raise CameraTimeoutError(f"{self._name}: no frame within {timeout_s:g} s")
@@ -84,19 +105,19 @@ class OpenCVCamera:
                     self._condition.wait_for(lambda: self._waiting or self._closed)
                 if self._closed:
                     return
-                caller = self._waiting  # asked before this frame is begun
+                caller = self._waiting  # called before the reading of this frame begins
             got, frame = self._capture.grab(), None
-            if got and caller:  # most frames of a live camera show no part: not even decoded
+            if got and caller:  # most frames of a live camera show no part and need no decoding
                 got, frame = self._capture.retrieve()
             with self._condition:
-                self._number += not self._live  # a frame that came too late is missed by its number
+                self._number += not self._live  # a frame that came too late leaves a gap
                 if caller and caller == self._waiting:
                     self._answer(np.asarray(frame) if got else None)
             if not got and self._live:
                 self._reopen()
 
     def _answer(self, frame: NDArray[Any] | None) -> None:
-        """To the call that waits: its frame, or that there is none."""
+        """Give the waiting call its frame, or None if there is none."""
         self._failed = frame is None
         self._fresh = None if frame is None else _to_rgb(frame)
         self._waiting = None
@@ -113,11 +134,12 @@ class OpenCVCamera:
         log.info("camera is back", extra={"camera": self._name})
 
     def close(self) -> None:
+        """Release the camera, unless it hangs in a read."""
         with self._condition:
             self._closed = True
             self._condition.notify_all()
         self._thread.join(timeout=2)
-        if not self._thread.is_alive():  # else it hangs in a read, and OpenCV may not be disturbed
+        if not self._thread.is_alive():  # else it hangs in a read, when release is unsafe
             self._capture.release()
 
 

@@ -1,6 +1,6 @@
-"""Where frames come from: the protocol of three members, and sources that need no camera.
+"""The protocol of frame sources, and sources that need no camera.
 
-A GenICam source would be one more class with these members, in a file of its own.
+A further source, such as GenICam, is one more class with the members of ``FrameSource``.
 """
 
 from __future__ import annotations
@@ -19,45 +19,66 @@ from rdx_fast.images import list_images, read_image
 
 
 class CameraError(RdxError):
-    """A source cannot deliver a frame."""
+    """A frame source cannot deliver a frame."""
 
 
 class CameraTimeoutError(CameraError):
-    """No frame came in time."""
+    """No frame arrived in time."""
 
 
 class BadFrameError(CameraError):
-    """A frame came, and is not whole."""
+    """A frame arrived, but is incomplete or unreadable."""
 
 
 @dataclass(frozen=True, slots=True)
 class CameraFrame:
-    """``pixels``: uint8 ``[H, W, 3]`` RGB or ``[H, W]``; ``number``: the camera's own count of its
-    frames, one more each time. A gap tells that frames were lost between two that were fetched."""
+    """One frame of a camera.
+
+    Attributes:
+        pixels: uint8 [H, W, 3] RGB or [H, W]
+        number: the camera's own frame count, one more for each frame; a gap shows that frames were
+            lost between two that were fetched
+    """
 
     pixels: NDArray[np.uint8]
     number: int
 
 
 class FrameSource(Protocol):
-    """A camera, as the station sees it. Called from one thread at a time."""
+    """The interface of a camera. Called from one thread at a time."""
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of every frame: ``(H, W)`` or ``(H, W, 3)``."""
+        """Shape of every frame: ``(H, W)`` or ``(H, W, 3)``."""
 
     def grab(self, timeout_s: float) -> CameraFrame:
-        """The picture of the part that stands before the camera now: take it, or wait for it.
+        """Take or wait for the frame of the part that is in front of the camera now.
 
-        Raises ``CameraTimeoutError`` (none in time), ``BadFrameError`` (not whole),
-        ``CameraError``."""
+        Args:
+            timeout_s: longest wait in seconds
+
+        Returns:
+            The frame.
+
+        Raises:
+            CameraTimeoutError: no frame arrived in time
+            BadFrameError: the frame is incomplete or unreadable
+            CameraError: the camera failed
+        """
 
     def close(self) -> None:
-        """Free the camera."""
+        """Release the camera."""
 
 
 class StillImage:
-    """One photograph, again and again: for commissioning."""
+    """Delivers the same image each time, for commissioning.
+
+    Args:
+        path: the image file
+
+    Raises:
+        ImageError: the file cannot be read
+    """
 
     def __init__(self, path: Path) -> None:
         self._pixels = read_image(path)
@@ -65,23 +86,42 @@ class StillImage:
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """Shape of the image: ``(H, W)`` or ``(H, W, 3)``."""
         return self._pixels.shape
 
     def grab(self, timeout_s: float) -> CameraFrame:
+        """Return the image at once.
+
+        Args:
+            timeout_s: not used
+        """
         self._number += 1
         return CameraFrame(self._pixels, self._number)
 
     def close(self) -> None:
-        pass
+        """Nothing to release."""
 
 
 class FolderReplay:
-    """The images of a folder in order of name, again from the start after the last.
+    """Delivers the images of a folder in the order of their names, in a loop.
 
-    ``rate``: frames a second, as of a camera that waits for nobody and keeps the last ``buffers``
-    frames; frames that are fetched too late are lost, and the numbers show it. Without a rate each
-    ``grab`` is answered at once with the next. Files are read as they come: a bad one is an error
-    of its own. ``clock``: monotonic seconds."""
+    Each file is read when its turn comes: a file that cannot be read is a ``BadFrameError`` of that
+    grab only.
+
+    Args:
+        folder: folder of images
+        rate: frames per second of a simulated free-running camera, which keeps the last ``buffers``
+            frames: frames that are fetched too late are lost, and the frame numbers show it. None
+            to deliver the next image at once at each ``grab``
+        buffers: frames that the simulated camera keeps, at least 1
+        clock: returns monotonic seconds
+        sleep: waits for a number of seconds
+
+    Raises:
+        ValueError: ``rate`` or ``buffers`` is too small
+        DatasetError: the folder is missing or holds no images
+        ImageError: the first image cannot be read
+    """
 
     def __init__(
         self,
@@ -92,7 +132,7 @@ class FolderReplay:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         if rate is not None and rate <= 0:
-            raise ValueError(f"rate is {rate}, wanted frames a second above 0")
+            raise ValueError(f"rate is {rate}, wanted more than 0 frames per second")
         if buffers < 1:
             raise ValueError(f"buffers is {buffers}, wanted at least 1")
         self._files = list_images(folder)
@@ -104,9 +144,22 @@ class FolderReplay:
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """Shape of the first image: ``(H, W)`` or ``(H, W, 3)``."""
         return self._shape
 
     def grab(self, timeout_s: float) -> CameraFrame:
+        """Return the next image; with a ``rate``, wait until it is due.
+
+        Args:
+            timeout_s: longest wait in seconds
+
+        Returns:
+            The image, with its frame number.
+
+        Raises:
+            CameraTimeoutError: the next image is due later
+            BadFrameError: the image cannot be read
+        """
         if self._rate is not None:
             now = self._clock()
             self._begin = now if self._begin is None else self._begin
@@ -129,4 +182,4 @@ class FolderReplay:
         return CameraFrame(pixels, number)
 
     def close(self) -> None:
-        pass
+        """Nothing to release."""

@@ -1,1 +1,1 @@
-"""The handshake: a state machine without clock, thread or network."""
+"""The handshake with the PLC: a state machine without clock, threads or network."""

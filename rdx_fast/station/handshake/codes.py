@@ -1,4 +1,4 @@
-"""The codes of results and errors, as PLC and records have them."""
+"""Codes of results and errors, as the PLC and the records use them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,15 @@ WORD = 0xFFFF
 
 
 class ResultCode(IntEnum):
-    """What a part is told to be. All but OK mean reject."""
+    """Result of an inspection. Every code except OK means reject.
+
+    Attributes:
+        NONE: no result yet
+        OK: good part
+        NG: anomalous part
+        ERROR: the part was not inspected
+        LATE: the result missed its deadline
+    """
 
     NONE = 0
     OK = 1
@@ -18,7 +26,10 @@ class ResultCode(IntEnum):
 
 
 class ErrorCode(IntEnum):
-    """Why a part was not inspected, or why the station raises an alarm."""
+    """Why a part was not inspected, or why the station raises an alarm.
+
+    The meanings are in ``ERRORS`` of ``rdx_fast.station.plc.registers``.
+    """
 
     NONE = 0
     ENGINE = 10

@@ -1,4 +1,4 @@
-"""The times and the room that the handshake keeps to."""
+"""Times and queue size of the handshake."""
 
 from __future__ import annotations
 
@@ -9,11 +9,23 @@ from rdx_fast.station.handshake.codes import WORD
 
 @dataclass(frozen=True, slots=True)
 class HandshakeConfig:
-    """``queue``: results that may wait for the PLC, the one shown and the one being made among
-    them. ``deadline_ms``: from trigger to result, where the PLC gives none. ``watchdog_ms``: how
-    long the PLC's heartbeat may stand still while it enables the station, 0 for ever. ``hang_ms``:
-    after this an inspection is given up for lost, ``job_ms``: likewise while a job is loaded.
-    ``record_ms``: how long past the deadline a verdict waits to be on disk."""
+    """The table ``[handshake]``. All times are in ms.
+
+    Attributes:
+        queue: most results that the PLC has not acknowledged, including the shown one and the
+            inspection in progress
+        deadline_ms: time allowed from trigger to result if the PLC sends 0, 1 to 65535
+        watchdog_ms: longest time that the PLC's heartbeat may stay unchanged while ``enable`` is
+            set; 0 for no watchdog
+        heartbeat_ms: interval at which the station's heartbeat changes
+        hang_ms: time after which an unfinished inspection is aborted and the engine is reopened
+        job_ms: the same limit while a job is being loaded
+        record_ms: longest time past the deadline that a result waits to be on disk; it is then
+            shown with the alarm
+
+    Raises:
+        ValueError: a value is out of range
+    """
 
     queue: int = 8
     deadline_ms: int = 1000
@@ -28,6 +40,6 @@ class HandshakeConfig:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, wanted at least 1")
         if self.watchdog_ms < 0:
-            raise ValueError(f"watchdog_ms is {self.watchdog_ms}, wanted 0 (none) or more")
+            raise ValueError(f"watchdog_ms is {self.watchdog_ms}, wanted 0 (no watchdog) or more")
         if self.deadline_ms > WORD:
             raise ValueError(f"deadline_ms is {self.deadline_ms}, wanted at most {WORD}")

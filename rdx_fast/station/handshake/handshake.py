@@ -1,8 +1,8 @@
-"""The handshake between PLC and station: a state machine without input, output or clock.
+"""The handshake between PLC and station: a state machine without I/O and without a clock.
 
-Every input carries the time (seconds of a monotonic clock) and returns what is to be done, in
-order. The practice is that of industrial vision sensors: trigger and acknowledge, results held
-until they are taken, then a bounded queue.
+Every input method takes the time in seconds of a monotonic clock and returns the commands to
+execute, in order. The protocol follows industrial vision sensors: trigger and acknowledge, results
+held until they are acknowledged, and a bounded queue.
 """
 
 from __future__ import annotations
@@ -36,13 +36,24 @@ class _Job:
 
 @dataclass(slots=True)
 class Handshake:
-    """See the module. ``jobs``: the ids that the station knows; ``next_id``: the first inspection's
-    id. Not thread-safe: the caller sees to one input at a time, with times that never go back.
+    """The state machine between PLC and station.
 
-    What holds at all times: OK and NG are never both set; OK only for a part that was inspected, in
-    time, by the job that was asked for; data are published before ``valid``; every trigger edge
-    that is acknowledged is answered exactly once, in order; what is shown was recorded first,
-    unless the record failed and the alarm stands."""
+    Not thread-safe: the caller must pass one input at a time, with times that never decrease.
+    Every input method returns the commands to execute, in order.
+
+    These invariants always hold:
+
+    - OK and NG are never both set.
+    - A part is OK only if it was inspected in time with the requested job.
+    - Data are published before ``valid`` is set.
+    - Every acknowledged trigger edge is answered exactly once, in order.
+    - A result is recorded before it is shown, unless recording failed and the alarm is set.
+
+    Attributes:
+        config: times and queue size
+        jobs: ids of the configured jobs
+        next_id: id of the next inspection
+    """
 
     config: HandshakeConfig
     jobs: frozenset[int]
@@ -67,20 +78,34 @@ class Handshake:
     # Inputs
 
     def go_online(self, job: int, now: float) -> list[Command]:
-        """The station is ready to inspect, with ``job`` selected."""
+        """Go online: the station is ready to inspect.
+
+        Args:
+            job: id of the active job
+            now: time in seconds
+        """
         self._online = True
         self._job.active = self._job.wanted = job
         self._beat = now
         return self._commands(now)
 
     def go_offline(self, now: float) -> list[Command]:
-        """No more inspections; what is not decided becomes an error."""
+        """Go offline: every undecided inspection becomes ERROR.
+
+        Args:
+            now: time in seconds
+        """
         self._online = False
         self._results.fail_undecided(ErrorCode.OFFLINE, "the station went offline", now)
         return self._commands(now)
 
     def write(self, controls: Controls, now: float) -> list[Command]:
-        """The PLC has written its controls; the first write after a start makes no edges."""
+        """The PLC has written its controls. The first write after a start makes no edges.
+
+        Args:
+            controls: all control bits and values, as they are after the write
+            now: time in seconds
+        """
         before, self._controls = self._controls, controls
         if before is None or controls.heartbeat != before.heartbeat or not before.enable:
             self._alive = now
@@ -104,29 +129,54 @@ class Handshake:
         return self._commands(now)
 
     def trigger(self, part_id: int, deadline_ms: int, job: int, now: float) -> list[Command]:
-        """A trigger by a call instead of by register, where there is no bit to be enabled."""
+        """Trigger by a call instead of the control bits; ``enable`` is not needed.
+
+        Args:
+            part_id: the PLC's id of the part, 16 bits
+            deadline_ms: time allowed from trigger to result in ms; 0 for the configured one
+            job: job to inspect with; 0 for the active one
+            now: time in seconds
+        """
         if job not in (0, self._job.wanted):
             self._select(job)
         self._trigger(part_id, deadline_ms, True, now)
         return self._commands(now)
 
     def acknowledge(self, now: float) -> list[Command]:
-        """The shown result has been taken, by a call."""
+        """Acknowledge the shown result by a call instead of the control bits.
+
+        Args:
+            now: time in seconds
+        """
         self._take(now)
         return self._commands(now)
 
     def reset(self, now: float) -> list[Command]:
-        """Clear flags and alarms, by a call. Results stay."""
+        """Clear flags and alarms by a call instead of the control bits. Results stay.
+
+        Args:
+            now: time in seconds
+        """
         self._reset()
         return self._commands(now)
 
     def select_job(self, job: int, now: float) -> list[Command]:
-        """Ask for a job by a call."""
+        """Request a job by a call instead of the register.
+
+        Args:
+            job: id of the job
+            now: time in seconds
+        """
         self._select(job)
         return self._commands(now)
 
     def job_selected(self, job: int, now: float) -> list[Command]:
-        """``SelectJob`` succeeded."""
+        """The command ``SelectJob`` succeeded.
+
+        Args:
+            job: id of the job, which is active now
+            now: time in seconds
+        """
         self._selection_over(now)
         self._job.active = job
         if job == self._job.wanted:
@@ -134,7 +184,16 @@ class Handshake:
         return self._commands(now)
 
     def job_failed(self, job: int, error: ErrorCode, detail: str, now: float) -> list[Command]:
-        """``SelectJob`` failed: the job that was active stays, and parts of this one are errors."""
+        """The command ``SelectJob`` failed.
+
+        The active job stays active; parts triggered for the failed one are errors.
+
+        Args:
+            job: id of the job
+            error: error code of those parts
+            detail: the error in words
+            now: time in seconds
+        """
         self._selection_over(now)
         if job == self._job.wanted:
             self._job.error, self._job.detail = error, detail
@@ -142,7 +201,15 @@ class Handshake:
         return self._commands(now)
 
     def finished(self, inspection_id: int, outcome: Outcome, now: float) -> list[Command]:
-        """``Inspect`` is over. What was given up for lost, or decided already, changes nothing."""
+        """The command ``Inspect`` is done.
+
+        Without effect for an inspection that was aborted or is decided already.
+
+        Args:
+            inspection_id: id of the inspection
+            outcome: what the inspector found
+            now: time in seconds
+        """
         if self._engine_busy is not None and self._engine_busy[0] == inspection_id:
             self._engine_busy = None
         self._results.finish(inspection_id, outcome, now)
@@ -151,23 +218,39 @@ class Handshake:
     def recorded(
         self, inspection_id: int, revision: int, succeeded: bool, now: float
     ) -> list[Command]:
-        """``WriteRecord`` is done, or could not be."""
+        """The command ``WriteRecord`` is done or has failed.
+
+        Args:
+            inspection_id: id of the inspection
+            revision: revision of the inspection that was recorded
+            succeeded: whether the records work
+            now: time in seconds
+        """
         self._results.recorded(inspection_id, revision, succeeded)
         return self._commands(now)
 
     def records_failing(self, failing: bool, now: float) -> list[Command]:
-        """Between results: rows or pictures cannot be kept, or all that waited is on disk now."""
+        """Report between results whether records or pictures can be written.
+
+        Args:
+            failing: True if any cannot be written; False once everything is on disk
+            now: time in seconds
+        """
         if failing and not self._alarms.record_alarm:
             self._alarms.error = ErrorCode.RECORD
         self._alarms.record_alarm = failing
         return self._commands(now)
 
     def tick(self, now: float) -> list[Command]:
-        """Time has passed."""
+        """Let time pass. Call this at the latest at ``next_tick``.
+
+        Args:
+            now: time in seconds
+        """
         return self._commands(now)
 
     def next_tick(self) -> float:
-        """When ``tick`` is wanted at the latest."""
+        """The latest time of the next call of ``tick``, in seconds."""
         config = self.config
         times = [self._beat + config.heartbeat_ms / 1000, *self._results.times()]
         if self._watched():
@@ -178,13 +261,13 @@ class Handshake:
 
     @property
     def status(self) -> Status:
-        """What was published last."""
+        """The status that was published last."""
         return self._published
 
-    # Rules
+    # Transitions
 
     def _trigger(self, part_id: int, deadline_ms: int, enabled: bool, now: float) -> bool:
-        """Whether there will be an answer."""
+        """Accept or refuse a trigger. Returns whether it will be answered."""
         self._alarms.count("triggers")
         allowed = (deadline_ms or self.config.deadline_ms) / 1000
         inspection = Inspection(
@@ -196,7 +279,7 @@ class Handshake:
         )
         self.next_id += 1
         if self._results.room == 0:
-            # No place for an answer: not even acknowledged, so the PLC knows that it has none.
+            # No room for an answer: not acknowledged, so the PLC knows that none will come.
             self._alarms.overrun = True
             self._alarms.error = ErrorCode.OVERRUN
             self._alarms.count("missed")
@@ -215,19 +298,19 @@ class Handshake:
         return True
 
     def _refusal(self, enabled: bool) -> tuple[ErrorCode, str] | None:
-        """Why a trigger cannot be obeyed now."""
+        """Why the part cannot be inspected now, or None."""
         if not self._online or (self._controls is not None and self._controls.offline):
             return ErrorCode.OFFLINE, "the station is offline"
         if not enabled:
             return ErrorCode.OFFLINE, "the PLC has not set enable"
         if self._link_lost:
-            return ErrorCode.LINK_LOST, "the PLC's heartbeat stands still"
+            return ErrorCode.LINK_LOST, "the PLC's heartbeat has stopped"
         if self._job.error is not ErrorCode.NONE:
             return self._job.error, self._job.detail
         if self._engine_busy is not None:
             self._alarms.missed_trigger = True
             self._alarms.count("missed")
-            return ErrorCode.MISSED_TRIGGER, "the part before was still being inspected"
+            return ErrorCode.MISSED_TRIGGER, "the previous part was still being inspected"
         return None
 
     def _select(self, job: int) -> None:
@@ -239,21 +322,22 @@ class Handshake:
         else:
             known = ", ".join(map(str, sorted(self.jobs)))
             self._job.error = self._alarms.error = ErrorCode.JOB_UNKNOWN
-            self._job.detail = f"job {job} is not configured: known are {known}"
+            self._job.detail = f"job {job} is not configured: configured are {known}"
 
     def _take(self, now: float) -> None:
         if self._results.take(now):
-            self._publish()  # nothing, before the next one
+            self._publish()  # no result, before the next one
 
     def _reset(self) -> None:
         self._alarms.reset()
         if self._job.error is not ErrorCode.NONE:
-            self._select(self._job.wanted)  # it may have been mended
+            self._select(self._job.wanted)  # it may have been repaired
 
     def _selection_over(self, now: float) -> None:
         self._job.being_selected = max(0, self._job.being_selected - 1)
         if self._engine_busy is not None:
-            self._engine_busy = (self._engine_busy[0], now)  # loading a job is no hanging
+            # Time spent loading a job does not count as hanging.
+            self._engine_busy = (self._engine_busy[0], now)
 
     def _hang_s(self) -> float:
         config = self.config
@@ -269,7 +353,7 @@ class Handshake:
             self._link_lost = True
             self._alarms.error = ErrorCode.LINK_LOST
             self._results.fail_undecided(
-                ErrorCode.LINK_LOST, "the PLC's heartbeat stands still", now
+                ErrorCode.LINK_LOST, "the PLC's heartbeat has stopped", now
             )
         if self._engine_busy is not None:
             inspection_id, since = self._engine_busy
@@ -288,10 +372,10 @@ class Handshake:
             self._heartbeat = (self._heartbeat + 1) & WORD
 
     def _show_next(self, now: float) -> None:
-        """The oldest result, once it is recorded and the PLC has lowered its acknowledgement."""
+        """Show the oldest result once it is recorded and the PLC has cleared ``ack``."""
         acknowledging = self._controls is not None and self._controls.ack
         if not acknowledging and self._results.bring_next(now):
-            self._publish()  # the data, before they are valid
+            self._publish()  # the data, before valid is set
             self._results.valid = True
 
     def _commands(self, now: float) -> list[Command]:

@@ -1,4 +1,4 @@
-"""A part on its way through the station: triggered, decided, recorded, shown, acknowledged."""
+"""An inspection: triggered, decided, recorded, shown and acknowledged."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ _INSPECTED = (ResultCode.OK, ResultCode.NG)
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What an inspection came to.
+    """The outcome of an inspection.
 
     Attributes:
         code: OK, NG, ERROR or LATE
         error: why the part was not inspected, or not in time; ``NONE`` for OK and NG
-        detail: the same in words, for people
+        detail: the error in words
         score: anomaly score, 0 where nothing was scored
         area_px: map pixels above the threshold
 
-    Raises ``ValueError`` for OK or NG with an error, and for the others without one.
+    Raises:
+        ValueError: OK or NG with an error, or another code without one
     """
 
     code: ResultCode
@@ -32,8 +33,8 @@ class Outcome:
     def __post_init__(self) -> None:
         if self.code is ResultCode.NONE or self.inspected == (self.error is not ErrorCode.NONE):
             raise ValueError(
-                f"an outcome {self.code.name} with error {self.error.name}: OK and NG have none, "
-                f"ERROR and LATE have one"
+                f"the outcome is {self.code.name} with error {self.error.name}, wanted "
+                f"OK or NG without an error, or ERROR or LATE with one"
             )
 
     @property
@@ -47,14 +48,14 @@ class Inspection:
     """One trigger and its answer. Open until it has an ``outcome``.
 
     Attributes:
-        inspection_id: of the station, counted up; key of the record
-        part_id: of the PLC, 16 bits
-        job: the job that was asked for
+        inspection_id: the station's id, counted up; key of the record
+        part_id: the PLC's id of the part, 16 bits
+        job: id of the requested job
         triggered: time of the trigger, in seconds of the handshake's clock
-        deadline: time by which the PLC wants the answer, likewise
+        deadline: time by which the PLC needs the answer, likewise
         outcome: None while the part is undecided
         decided: time of the outcome, likewise
-        revision: how often the outcome changed; a record is of one revision
+        revision: how often the outcome was set; a record belongs to one revision
     """
 
     inspection_id: int
@@ -68,18 +69,26 @@ class Inspection:
 
     @property
     def code(self) -> ResultCode:
-        """``NONE`` while it is open."""
+        """The outcome's code; ``NONE`` while the inspection is open."""
         return ResultCode.NONE if self.outcome is None else self.outcome.code
 
     def decide(self, outcome: Outcome, now: float) -> Inspection:
-        """With its outcome, which is LATE where OK or NG come after the deadline. What is decided
-        may be decided once more."""
+        """Return the inspection with an outcome. A decided inspection may be decided again.
+
+        Args:
+            outcome: the outcome; OK and NG become LATE after the deadline
+            now: time of the outcome, in seconds of the handshake's clock
+        """
         if outcome.inspected and now > self.deadline:
             outcome = _late(outcome)
         return replace(self, outcome=outcome, decided=now, revision=self.revision + 1)
 
     def miss_deadline(self, now: float) -> Inspection:
-        """With the outcome LATE. A score that it has stays."""
+        """Return the inspection with the outcome LATE, which keeps an existing score.
+
+        Args:
+            now: time of the outcome, in seconds of the handshake's clock
+        """
         return self.decide(_late(self.outcome), now)
 
 

@@ -1,4 +1,4 @@
-"""The way of an outcome to the PLC: decided, recorded, shown in its turn, and acknowledged."""
+"""The queue of results: decided, recorded, shown to the PLC in order, and acknowledged."""
 
 from __future__ import annotations
 
@@ -13,7 +13,15 @@ from rdx_fast.station.handshake.signals import Command, Counts, Taken, WriteReco
 
 @dataclass(slots=True)
 class Alarms:
-    """What the PLC is told besides results: flags that stand until it resets them, and counts."""
+    """Flags and counts that the PLC reads besides results.
+
+    Attributes:
+        missed_trigger: a trigger came while the previous part was being inspected; until reset
+        overrun: a trigger came while the result queue was full; until reset
+        record_alarm: records or pictures cannot be written; until they can
+        error: code of the last error; until reset
+        counts: counts since the start
+    """
 
     missed_trigger: bool = False
     overrun: bool = False
@@ -22,28 +30,35 @@ class Alarms:
     counts: Counts = field(default_factory=Counts)
 
     def count(self, what: str) -> None:
+        """Increment a count.
+
+        Args:
+            what: name of a field of ``Counts``
+        """
         self.counts = replace(self.counts, **{what: getattr(self.counts, what) + 1})
 
     def reset(self) -> None:
-        """The record's alarm stays until the disk is back."""
+        """Clear the flags and the error. ``record_alarm`` stays until the disk works again."""
         self.missed_trigger = self.overrun = False
         self.error = ErrorCode.NONE
 
 
 @dataclass(slots=True)
 class ResultQueue:
-    """Inspections from the accepted trigger to the PLC's acknowledgement. Commands are added to
-    ``out``.
+    """Holds inspections from the accepted trigger to the PLC's acknowledgement.
+
+    Commands for the station are appended to ``out``. The argument ``now`` of the methods is the
+    time in seconds of the handshake's clock.
 
     Attributes:
-        config: the times and the room
-        alarms: what the PLC is told besides results
+        config: times and queue size
+        alarms: flags and counts that the PLC reads besides results
         out: commands for the station
-        pending: inspections that the PLC has not been shown, in order, by their id
-        ready: ids of those that may be shown: on disk, or waited for too long
-        overdue: id and revision of records that were not on disk when they were shown
-        shown: the inspection that the PLC sees, which is not to be taken before ``valid``
-        valid: whether the PLC may take it
+        pending: inspections not yet shown to the PLC, in order, by id
+        ready: ids of pending inspections that may be shown: on disk, or overdue
+        overdue: id and revision of records that were not on disk in time
+        shown: the inspection that the PLC sees; it must not be read before ``valid`` is set
+        valid: whether the PLC may read and acknowledge it
         latency_s: from its trigger until it was shown, in seconds
     """
 
@@ -59,15 +74,25 @@ class ResultQueue:
 
     @property
     def room(self) -> int:
-        """For how many more parts."""
+        """How many more parts can be accepted."""
         return self.config.queue - len(self.pending) - (self.shown is not None)
 
     def add(self, inspection: Inspection) -> None:
-        """A part that will be answered."""
+        """Accept an inspection, which will be answered.
+
+        Args:
+            inspection: the open inspection
+        """
         self.pending[inspection.inspection_id] = inspection
 
     def decide(self, inspection: Inspection, outcome: Outcome, now: float) -> None:
-        """Once more if it is decided already; then it is to be recorded once more too."""
+        """Set or replace the outcome of an inspection, and have it recorded (again).
+
+        Args:
+            inspection: an accepted inspection
+            outcome: the outcome
+            now: time in seconds
+        """
         self._decided(inspection.decide(outcome, now))
 
     def _decided(self, inspection: Inspection) -> None:
@@ -79,18 +104,37 @@ class ResultQueue:
         self.out.append(WriteRecord(inspection))
 
     def finish(self, inspection_id: int, outcome: Outcome, now: float) -> None:
-        """Decide by what the engine found, unless the part is decided already."""
+        """Set the outcome that the inspector found, unless the part is decided already.
+
+        Args:
+            inspection_id: id of the inspection
+            outcome: the outcome
+            now: time in seconds
+        """
         inspection = self.pending.get(inspection_id)
         if inspection is not None and inspection.outcome is None:
             self.decide(inspection, outcome, now)
 
     def fail_undecided(self, error: ErrorCode, detail: str, now: float) -> None:
+        """Set the outcome ERROR for every undecided inspection.
+
+        Args:
+            error: error code
+            detail: the error in words
+            now: time in seconds
+        """
         for inspection in list(self.pending.values()):
             if inspection.outcome is None:
                 self.decide(inspection, Outcome(ResultCode.ERROR, error, detail), now)
 
     def recorded(self, inspection_id: int, revision: int, succeeded: bool) -> None:
-        """A row is on disk, or could not be put there: then it is shown with the alarm."""
+        """A row is on disk, or writing it failed: the result is then shown with the alarm.
+
+        Args:
+            inspection_id: id of the inspection
+            revision: revision of the inspection that was recorded
+            succeeded: whether the records work
+        """
         inspection = self.pending.get(inspection_id)
         if inspection is not None and inspection.revision == revision:
             self.ready.add(inspection_id)
@@ -100,8 +144,11 @@ class ResultQueue:
             self.alarms.error = ErrorCode.RECORD
 
     def let_time_pass(self, now: float) -> None:
-        """What is not made, not on disk, or not asked for by its deadline is late; what is not on
-        disk long after is shown all the same, with the alarm."""
+        """Apply the time limits.
+
+        A result that is not decided, on disk and shown by its deadline becomes LATE. If it is not
+        on disk ``record_ms`` later, it is shown nevertheless, with the alarm.
+        """
         for inspection_id, inspection in list(self.pending.items()):
             if now < inspection.deadline:
                 continue
@@ -113,7 +160,7 @@ class ResultQueue:
                 self.alarms.error = ErrorCode.RECORD
 
     def times(self) -> Iterator[float]:
-        """When ``let_time_pass`` will have something to do."""
+        """Times at which ``let_time_pass`` has something to do, in seconds."""
         for inspection_id, inspection in self.pending.items():
             if inspection.outcome is None or inspection.outcome.inspected:
                 yield inspection.deadline
@@ -121,8 +168,11 @@ class ResultQueue:
                 yield self._record_limit(inspection)
 
     def bring_next(self, now: float) -> bool:
-        """Put the oldest inspection, if it is ready and none is there, where the PLC sees it, not
-        valid yet. Whether it was done."""
+        """Show the oldest inspection, not yet valid, if it is ready and no other one is shown.
+
+        Returns:
+            Whether an inspection was moved to ``shown``.
+        """
         oldest = next(iter(self.pending), None)
         if self.shown is not None or oldest not in self.ready:
             return False
@@ -133,7 +183,11 @@ class ResultQueue:
         return True
 
     def take(self, now: float) -> bool:
-        """The PLC has seen the result shown. Whether there was one."""
+        """The PLC has acknowledged the shown result.
+
+        Returns:
+            Whether there was a valid result.
+        """
         if self.shown is None or not self.valid:
             return False
         self.alarms.count("answered")

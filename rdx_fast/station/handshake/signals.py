@@ -1,4 +1,4 @@
-"""What PLC, handshake and station say to each other."""
+"""Signals between PLC, handshake and station: controls, status and commands."""
 
 from __future__ import annotations
 
@@ -10,8 +10,21 @@ from rdx_fast.station.handshake.inspection import Inspection, Outcome
 
 @dataclass(frozen=True, slots=True)
 class Controls:
-    """What the PLC writes. ``part_id``, ``job``, ``heartbeat``, ``deadline_ms``: 16 bits each; job
-    0 leaves the job as it is, deadline 0 is the configuration's."""
+    """The values that the PLC writes. Numbers have 16 bits.
+
+    ``trigger``, ``ack`` and ``reset`` act on their rising edges.
+
+    Attributes:
+        enable: triggers are allowed and the PLC's heartbeat is supervised
+        trigger: inspect the part ``part_id``
+        ack: the shown result was read
+        reset: clear flags and alarm, and load a failed job again
+        offline: take the station offline while set
+        part_id: id of the part, repeated in its result
+        job: job to inspect with; 0 leaves the job unchanged
+        heartbeat: a counter that the PLC changes regularly
+        deadline_ms: time allowed from trigger to result in ms; 0 for the configured one
+    """
 
     enable: bool = False
     trigger: bool = False
@@ -26,8 +39,15 @@ class Controls:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Since the start: trigger edges, results acknowledged, results shown that were OK and that
-    were not, triggers that came too early."""
+    """Counts since the start.
+
+    Attributes:
+        triggers: trigger edges received
+        answered: results acknowledged
+        passed: shown results that were OK
+        rejected: shown results that were not OK
+        missed: triggers that came too early to be inspected
+    """
 
     triggers: int = 0
     answered: int = 0
@@ -38,8 +58,26 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What the PLC reads. ``result`` is data of the result shown, ``valid`` says that it may be
-    taken; ``ok`` and ``ng`` follow from it. ``error``: the station's own alarm, not the part's."""
+    """The values that the PLC reads.
+
+    Attributes:
+        online: the station accepts triggers
+        trigger_ready: a trigger would start an inspection now
+        trigger_ack: the trigger was accepted and will be answered
+        busy: a part is being inspected
+        valid: ``result`` is complete and may be read
+        missed_trigger: a trigger came while the previous part was being inspected; until reset
+        overrun: a trigger came while the result queue was full; until reset
+        link_lost: the PLC's heartbeat has stopped
+        record_alarm: records or pictures cannot be written
+        error: the station's last error, until reset; the part's own error is in ``result``
+        result: the inspection shown; None while there is none
+        latency_s: from its trigger until it was shown, in seconds
+        heartbeat: a counter that changes while the station runs, 16 bits
+        active_job: id of the active job
+        waiting: inspections not yet shown
+        counts: counts since the start
+    """
 
     online: bool = False
     trigger_ready: bool = False
@@ -60,44 +98,63 @@ class Status:
 
     @property
     def outcome(self) -> Outcome | None:
-        """Of the result shown."""
+        """Outcome of the shown result; None while there is none."""
         return None if self.result is None else self.result.outcome
 
     @property
     def ok(self) -> bool:
+        """Whether the shown result is OK."""
         return self.result is not None and self.result.code is ResultCode.OK
 
     @property
     def ng(self) -> bool:
+        """Whether the shown result is anything but OK: NG, ERROR or LATE."""
         return self.result is not None and self.result.code is not ResultCode.OK
 
 
 @dataclass(frozen=True, slots=True)
 class Inspect:
-    """Take a picture and score it; answer with ``Handshake.finished``."""
+    """Grab a frame and score it; answer with ``Handshake.finished``.
+
+    Attributes:
+        inspection: the open inspection
+    """
 
     inspection: Inspection
 
 
 @dataclass(frozen=True, slots=True)
 class SelectJob:
-    """Make the job the active one; answer with ``job_selected`` or ``job_failed``."""
+    """Make a job the active one; answer with ``Handshake.job_selected`` or ``job_failed``.
+
+    Attributes:
+        job: id of the job
+    """
 
     job: int
 
 
 @dataclass(frozen=True, slots=True)
 class GiveUp:
-    """The engine's call hangs: go on without it, with an engine opened anew when the active job is
-    selected next."""
+    """Abort an inspection whose engine call hangs.
+
+    The engine is opened again when the active job is selected next.
+
+    Attributes:
+        inspection_id: id of the inspection
+    """
 
     inspection_id: int
 
 
 @dataclass(frozen=True, slots=True)
 class WriteRecord:
-    """Put on disk, in place of an earlier revision; answer with ``recorded``. An inspection
-    that the PLC is never shown (overrun) wants no answer: its ``shown`` is false."""
+    """Write an inspection to disk; answer with ``Handshake.recorded``.
+
+    Attributes:
+        inspection: the decided inspection, which replaces an earlier revision
+        shown: False for an inspection that the PLC is never shown (overrun); it needs no answer
+    """
 
     inspection: Inspection
     shown: bool = True
@@ -105,14 +162,23 @@ class WriteRecord:
 
 @dataclass(frozen=True, slots=True)
 class Publish:
-    """Show the PLC this, before any later one."""
+    """Let the PLC read a status, before any later one.
+
+    Attributes:
+        status: the new status
+    """
 
     status: Status
 
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """The PLC has acknowledged a result."""
+    """The PLC has acknowledged a result.
+
+    Attributes:
+        inspection: the inspection
+        after_s: from its trigger until the acknowledgement, in seconds
+    """
 
     inspection: Inspection
     after_s: float

@@ -1,1 +1,1 @@
-"""What a PLC talks to: Modbus TCP and OPC UA, and their registers and nodes."""
+"""The PLC interfaces Modbus TCP and OPC UA, with their registers and nodes."""

@@ -1,4 +1,4 @@
-"""The Modbus TCP server; the one file that imports pymodbus."""
+"""The Modbus TCP server. The only file that imports pymodbus."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ except ModuleNotFoundError as _error:
 
 log = logging.getLogger(__name__)
 
-# Of registers: read (3, 4), write (6, 16), mask (22), write and read at once (23).
+# Register functions: read (3, 4), write (6, 16), mask write (22), read and write (23).
 _FUNCTIONS = (3, 4, 6, 16, 22, 23)
-# Of a frame after its length field: unit and function at least, and what the standard allows.
+# Bytes after the length field: at least unit and function, at most what the standard allows.
 _SHORTEST, _LONGEST = 2, 254
 
 
 class _StrictFramer(FramerSocket):
-    """Refuses what cannot be a Modbus frame, instead of waiting for the rest of it for ever."""
+    """Rejects data that cannot be a Modbus frame, instead of waiting forever for the rest."""
 
     def decode(self, data: bytes) -> tuple[int, int, int, bytes]:
         if len(data) >= 6:
@@ -51,15 +51,18 @@ class _StrictFramer(FramerSocket):
 
 
 class _BoundedServer(ModbusTcpServer):
-    """Keeps so many connections at most: one more takes the place of the one that was silent
-    longest, if that was long enough, and else is closed."""
+    """Limits the number of connections.
+
+    A further client replaces the connection that has been idle longest if that is more than
+    ``idle_s``; otherwise the new connection is closed.
+    """
 
     max_clients = 0
     idle_s = 0.0
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self._heard: dict[Any, float] = {}  # when a connection last said something
+        self._heard: dict[Any, float] = {}  # when each connection last sent data
 
     def callback_new_connection(self) -> Any:
         handler: Any = super().callback_new_connection()  # type: ignore[no-untyped-call]
@@ -95,8 +98,14 @@ class _BoundedServer(ModbusTcpServer):
 
 
 class ModbusServer(ServerThread):
-    """Serves a station's registers. Any unit id is answered; one request reads or writes a
-    consistent state. See ``ServerThread``."""
+    """Serves a station's registers over Modbus TCP. A context manager: see ``ServerThread``.
+
+    Every unit id is answered. One request reads or writes a consistent state.
+
+    Args:
+        station: the station
+        config: address, port and limits of connections
+    """
 
     def __init__(self, station: Station, config: ModbusConfig) -> None:
         super().__init__("Modbus", config.address, config.port)
@@ -106,7 +115,7 @@ class ModbusServer(ServerThread):
 
     @property
     def port(self) -> int:
-        """That is listened on; of use where the configuration says 0, any free one."""
+        """The TCP port that the server listens on, also if the configuration says 0."""
         assert self._server is not None
         listening: Any = self._server.transport
         return listening.sockets[0].getsockname()[1]
@@ -135,7 +144,7 @@ class ModbusServer(ServerThread):
         registers: list[int],
         written: list[int] | list[bool] | None,
     ) -> ExcCodes | None:
-        """Called before each access: refuses it, or brings the registers up to date."""
+        """Called before each access: rejects it, or updates the registers."""
         if function not in _FUNCTIONS:
             return ExcCodes.ILLEGAL_FUNCTION
         if written is not None:

@@ -1,7 +1,7 @@
-"""The OPC UA server; the one file that imports asyncua.
+"""The OPC UA server. The only file that imports asyncua.
 
-Nodes carry the names of the companion specification for machine vision (OPC 40100-1) in a namespace
-of the station's own: the names, not its types.
+Nodes have the names, but not the types, of the companion specification for machine vision (OPC
+40100-1), and are in the station's own namespace.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ log = logging.getLogger(__name__)
 
 NAMESPACE = "urn:rdx_fast:station"
 _Type = ua.VariantType
-# Results of inspections, as OPC 40100-1 counts them: completed, aborted.
+# ResultState values of OPC 40100-1: completed, aborted.
 _COMPLETED, _ABORTED = 1, 3
 
 _STATUS: dict[str, tuple[_Type, Callable[[Status], Any]]] = {
@@ -88,7 +88,7 @@ _RESULT: dict[str, tuple[_Type, Callable[[InspectionRecord], Any]]] = {
     "ErrorCode": (_Type.UInt16, lambda r: int(ErrorCode[r.error]) if r.error else 0),
     "ErrorText": (_Type.String, lambda r: r.detail or ""),
 }
-# What the result's nodes hold while there is none.
+# Values of the result nodes while there is no result.
 _NO_RESULT = InspectionRecord(
     *(0, 0, 0, None, None, "1970-01-01T00:00:00+00:00", 0.0, ResultCode.NONE.name, None, None),
     *(None,) * 9,
@@ -97,7 +97,7 @@ _NO_RESULT = InspectionRecord(
 
 
 class _Users(UserManager):
-    """Names and passwords; nobody else, unless anonymous clients are allowed."""
+    """Allows users with their passwords, and anonymous clients if they are allowed."""
 
     def __init__(self, users: dict[str, str], anonymous: bool) -> None:
         self._users, self._anonymous = users, anonymous
@@ -117,7 +117,7 @@ class _Users(UserManager):
 
 
 class _UaServer(Server):
-    """Wants passwords encrypted for themselves too, as cautious clients do."""
+    """Requires that passwords are also encrypted separately, as strict clients do."""
 
     def _set_endpoints(self, policy: Any, mode: Any, level: int) -> None:
         super()._set_endpoints(policy, mode, level)
@@ -128,8 +128,14 @@ class _UaServer(Server):
 
 
 class OpcUaServer(ServerThread):
-    """Serves a station's state, results and methods. See ``ServerThread``; make it before the
-    station is started."""
+    """Serves a station's state, results and methods over OPC UA.
+
+    A context manager: see ``ServerThread``. Create it before the station is started.
+
+    Args:
+        station: the station
+        config: address, port, users and certificate
+    """
 
     def __init__(self, station: Station, config: OpcUaConfig) -> None:
         super().__init__("OPC UA", config.address, config.port)
@@ -140,7 +146,7 @@ class OpcUaServer(ServerThread):
         self._told = True
         station.listen(on_status=self._on_status, on_result=self._on_result)
 
-    # From the station's threads
+    # Called from the station's threads
 
     def _on_status(self, status: Status) -> None:
         if self._told:
@@ -154,7 +160,7 @@ class OpcUaServer(ServerThread):
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._news.put_nowait, news)
 
-    # In the loop's thread
+    # In the event loop's thread
 
     async def _open(self) -> None:
         config = self._config
@@ -184,7 +190,7 @@ class OpcUaServer(ServerThread):
 
     @property
     def port(self) -> int:
-        """That is listened on; of use where the configuration says 0, any free one."""
+        """The TCP port that the server listens on, also if the configuration says 0."""
         listening: Any = self._server.bserver
         return listening._server.sockets[0].getsockname()[1]
 
@@ -192,7 +198,10 @@ class OpcUaServer(ServerThread):
         key, certificate = self._config.private_key, self._config.certificate
         if key.exists() != certificate.exists():
             missing = certificate if key.exists() else key
-            raise StationError(f"{missing} is missing, and its other half is there: give both")
+            raise StationError(
+                f"{missing} is missing: give both certificate and private key, or neither to have "
+                f"them created"
+            )
         if not key.exists():
             _make_certificate(key, certificate, uri)
         await self._server.load_certificate(certificate)
@@ -237,7 +246,7 @@ class OpcUaServer(ServerThread):
         self._events.event.SourceNode = system.nodeid
         self._events.event.SourceName = "VisionSystem"
 
-    # Methods: Error is 0, or a code of the register map's errors.
+    # Methods: Error is 0 or an ErrorCode.
 
     @uamethod
     def _start(self, _parent: Node, part_id: int, job: int, deadline_ms: int) -> tuple[int, int]:
@@ -285,7 +294,7 @@ class OpcUaServer(ServerThread):
             await self._write(str(node.nodeid), state, _Type.String, node)
 
     async def _write_result(self, record: InspectionRecord) -> None:
-        """The data, then that they are valid; and the event, which stays when they are gone."""
+        """Write the data, then ``Valid``; then send the event, which outlives the data."""
         await self._write("Valid", False, _Type.Boolean)
         await self._write_fields(record)
         status = self._station.status
@@ -311,7 +320,11 @@ class OpcUaServer(ServerThread):
 
 
 def states(status: Status) -> tuple[str, str]:
-    """The states of OPC 40100-1: of the system, and of its automatic mode."""
+    """Return the states of OPC 40100-1: of the system, and of its automatic mode.
+
+    Args:
+        status: the station's status
+    """
     if not status.online:
         return "Halted", "Initialized"
     system = "Operational" if status.error is ErrorCode.NONE else "Error"
@@ -321,7 +334,7 @@ def states(status: Status) -> tuple[str, str]:
 
 
 def _make_certificate(key: Path, certificate: Path, uri: str) -> None:
-    """A key, readable by its owner alone, and a certificate signed by itself, for ten years."""
+    """Create a key, readable by its owner only, and a self-signed certificate for ten years."""
     host = socket.gethostname()
     names = [x509.UniformResourceIdentifier(uri), x509.DNSName(host), x509.DNSName("localhost")]
     made = generate_private_key()

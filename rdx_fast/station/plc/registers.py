@@ -1,4 +1,4 @@
-"""The register map: one table, from which registers are written and read, and the pages printed."""
+"""The Modbus register map: one table for reading, writing and documentation."""
 
 from __future__ import annotations
 
@@ -31,8 +31,16 @@ STATUS_BITS = (
 
 @dataclass(frozen=True, slots=True)
 class Register:
-    """``address``: of the holding register, counted from 0 as in the protocol; ``words``: the value
-    of a status, unsigned, most significant word first."""
+    """One value in the register map.
+
+    Attributes:
+        address: address of the first holding register, counted from 0 as in the protocol
+        name: name of the value
+        type: "bits", "uint16", "uint32" or "float32"
+        meaning: description
+        words: returns the registers for a status, unsigned, most significant word first; None for
+            values that the PLC writes
+    """
 
     address: int
     name: str
@@ -42,11 +50,12 @@ class Register:
 
     @property
     def writer(self) -> str:
+        """Who writes it: "PLC" or "station"."""
         return "PLC" if self.words is None else "station"
 
 
 def _float32(value: float) -> tuple[int, int]:
-    # A float64 beyond float32's range would not pack.
+    # struct cannot pack a float64 beyond float32's range.
     high, low = struct.unpack(">HH", struct.pack(">f", min(value, 3.4e38)))
     return high, low
 
@@ -67,16 +76,16 @@ _RESULTS = ", ".join(f"{code.value} {code.name}" for code in ResultCode)
 
 MAP: tuple[Register, ...] = (
     Register(0, "control", "bits", _named(CONTROL_BITS)),
-    Register(1, "part_id", "uint16", "id of the part to inspect, returned with its result"),
-    Register(2, "job", "uint16", "job to inspect with; 0 keeps the current one"),
-    Register(3, "heartbeat", "uint16", "must change more often than watchdog_ms"),
-    Register(4, "deadline", "uint16", "ms from trigger to result; 0: deadline_ms"),
+    Register(1, "part_id", "uint16", "id of the part to inspect, repeated in its result"),
+    Register(2, "job", "uint16", "job to inspect with; 0 leaves the job unchanged"),
+    Register(3, "heartbeat", "uint16", "counter; change it at shorter intervals than watchdog_ms"),
+    Register(4, "deadline", "uint16", "ms allowed from trigger to result; 0 for the default"),
     Register(16, "status", "bits", _named(STATUS_BITS), lambda s: (_bits(s),)),
     Register(
         17,
         "part_id",
         "uint16",
-        "id of the part that the result is of",
+        "id of the inspected part",
         lambda s: (s.result.part_id if s.result else 0,),
     ),
     Register(18, "result", "uint16", _RESULTS, lambda s: (s.outcome.code if s.outcome else 0,)),
@@ -91,31 +100,31 @@ MAP: tuple[Register, ...] = (
         21,
         "defect_area",
         "uint16",
-        "map pixels above the threshold; 65535 at most",
+        "map pixels above the threshold; 65535 means 65535 or more",
         lambda s: (min(s.outcome.area_px, WORD) if s.outcome else 0,),
     ),
     Register(
         22,
         "latency",
         "uint16",
-        "from trigger to valid, in units of 10 microseconds; 65535: 0.65 s or more",
+        "time from trigger to valid in units of 10 microseconds; 65535 means 0.65 s or more",
         lambda s: (min(round(s.latency_s * 1e5), WORD) if s.result else 0,),
     ),
     Register(
         23,
         "error",
         "uint16",
-        "why the part was not inspected",
+        "error code of the result; 0 for OK and NG",
         lambda s: (s.outcome.error if s.outcome else 0,),
     ),
     Register(24, "heartbeat", "uint16", "changes while the station runs", lambda s: (s.heartbeat,)),
-    Register(25, "active_job", "uint16", "job in use", lambda s: (s.active_job & WORD,)),
-    Register(26, "alarm", "uint16", "last error of the station, until reset", lambda s: (s.error,)),
+    Register(25, "active_job", "uint16", "id of the active job", lambda s: (s.active_job & WORD,)),
+    Register(26, "alarm", "uint16", "last error code, until reset", lambda s: (s.error,)),
     Register(
         27,
         "missed",
         "uint16",
-        "triggers that came too early; 65535 wraps to 0, as in the counters below",
+        "triggers that came too early; counts wrap from 65535 to 0, also in 30 and 31",
         lambda s: (s.counts.missed & WORD,),
     ),
     Register(
@@ -126,32 +135,38 @@ MAP: tuple[Register, ...] = (
         lambda s: _double_word(s.result.inspection_id if s.result else 0),
     ),
     Register(30, "passed", "uint16", "results that were OK", lambda s: (s.counts.passed & WORD,)),
-    Register(31, "rejected", "uint16", "all other results", lambda s: (s.counts.rejected & WORD,)),
+    Register(
+        31, "rejected", "uint16", "results that were not OK", lambda s: (s.counts.rejected & WORD,)
+    ),
 )
 ERRORS: tuple[tuple[int, str, str], ...] = tuple(
     (code.value, code.name, meaning)
     for code, meaning in {
         ErrorCode.ENGINE: "the engine failed, or gave a score that is not finite",
-        ErrorCode.ENGINE_HUNG: "an inspection did not end; the engine was opened again",
+        ErrorCode.ENGINE_HUNG: "an inspection did not finish in time; the engine was reopened",
         ErrorCode.CAMERA: "the camera failed",
-        ErrorCode.CAMERA_TIMEOUT: "no frame in time",
-        ErrorCode.FRAME_BAD: "a frame that cannot be read",
-        ErrorCode.FRAME_SIZE: "a frame of another size than configured",
-        ErrorCode.FRAME_DROPPED: "frames were lost: this one may be of another part",
+        ErrorCode.CAMERA_TIMEOUT: "no frame arrived in time",
+        ErrorCode.FRAME_BAD: "the frame is incomplete or unreadable",
+        ErrorCode.FRAME_SIZE: "the frame does not have the expected size",
+        ErrorCode.FRAME_DROPPED: "frames were lost: this frame may show another part",
         ErrorCode.JOB_UNKNOWN: "the job is not in the configuration",
         ErrorCode.JOB_BROKEN: "the job's bundle is missing or broken",
         ErrorCode.LINK_LOST: "the PLC's heartbeat stopped",
-        ErrorCode.MISSED_TRIGGER: "a trigger while the part before was being inspected",
-        ErrorCode.OVERRUN: "a trigger with no room for its result; it has none",
+        ErrorCode.MISSED_TRIGGER: "trigger while the previous part was being inspected",
+        ErrorCode.OVERRUN: "trigger while the result queue was full; the part has no result",
         ErrorCode.OFFLINE: "the station is offline, or the PLC has not set enable",
-        ErrorCode.DEADLINE: "the deadline has passed (result 4)",
-        ErrorCode.RECORD: "a record or picture could not be written (alarm; the verdict stands)",
+        ErrorCode.DEADLINE: "the result missed its deadline (result 4)",
+        ErrorCode.RECORD: "a record or picture could not be written (alarm; the result is valid)",
     }.items()
 )
 
 
 def read_controls(words: Sequence[int]) -> Controls:
-    """What the PLC has written. ``words``: registers 0 to 4 at least, 16 bits each."""
+    """Decode the controls that the PLC has written.
+
+    Args:
+        words: registers 0 to 4 at least, 16 bits each
+    """
     bits = {name: bool(words[0] >> bit & 1) for bit, name in enumerate(CONTROL_BITS)}
     return Controls(
         **bits, part_id=words[1], job=words[2], heartbeat=words[3], deadline_ms=words[4]
@@ -159,13 +174,27 @@ def read_controls(words: Sequence[int]) -> Controls:
 
 
 def write_controls(controls: Controls) -> list[int]:
-    """The other way round, for a PLC written in Python: registers 0 to 4."""
+    """Encode controls, for a PLC written in Python.
+
+    Args:
+        controls: the controls to write
+
+    Returns:
+        Registers 0 to 4, 16 bits each.
+    """
     control = sum(getattr(controls, name) << bit for bit, name in enumerate(CONTROL_BITS))
     return [control, controls.part_id, controls.job, controls.heartbeat, controls.deadline_ms]
 
 
 def write_status(status: Status) -> list[int]:
-    """Registers 16 to 31; those that have no meaning are 0."""
+    """Encode a status.
+
+    Args:
+        status: the station's status
+
+    Returns:
+        Registers 16 to 31, 16 bits each; unused ones are 0.
+    """
     words = [0] * STATION_COUNT
     for register in MAP:
         if register.words is not None:
@@ -176,7 +205,12 @@ def write_status(status: Status) -> list[int]:
 
 
 def value(words: Sequence[int], name: str) -> int | float:
-    """A station's register by name, out of registers 16 to 31."""
+    """Decode a value that the station writes.
+
+    Args:
+        words: registers 16 to 31, 16 bits each
+        name: name of the value
+    """
     register = next(r for r in MAP if r.name == name and r.words is not None)
     start = register.address - STATION_START
     if register.type == "float32":
@@ -187,5 +221,10 @@ def value(words: Sequence[int], name: str) -> int | float:
 
 
 def is_set(words: Sequence[int], bit: str) -> bool:
-    """A bit of the status by name, out of registers 16 to 31."""
+    """Decode a bit of the status.
+
+    Args:
+        words: registers 16 to 31, 16 bits each
+        bit: name of the bit, one of ``STATUS_BITS``
+    """
     return bool(words[0] >> STATUS_BITS.index(bit) & 1)

@@ -1,4 +1,4 @@
-"""A server with an event loop in a thread of its own, beside a station that has no loop."""
+"""A server whose asyncio event loop runs in a separate thread."""
 
 from __future__ import annotations
 
@@ -11,8 +11,18 @@ from rdx_fast.station.station import StationError
 
 
 class ServerThread(ABC):
-    """A context manager: listens inside, is closed after. ``name``: of the protocol; ``address``
-    and ``port``: where it is to listen. Raises ``StationError`` if it cannot."""
+    """A server with an event loop in its own thread; the station itself has none.
+
+    A context manager: the server listens inside the ``with``.
+
+    Args:
+        name: name of the protocol, for messages
+        address: IP address to listen on
+        port: TCP port to listen on
+
+    Raises:
+        StationError: on entry, if the server cannot listen
+    """
 
     def __init__(self, name: str, address: str, port: int) -> None:
         self._name, self._where = name, f"{address}:{port}"
@@ -23,11 +33,11 @@ class ServerThread(ABC):
 
     @abstractmethod
     async def _open(self) -> None:
-        """Listen."""
+        """Start listening."""
 
     @abstractmethod
     async def _close(self) -> None:
-        """Stop listening, and close connections."""
+        """Stop listening and close all connections."""
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -49,7 +59,7 @@ class ServerThread(ABC):
         asyncio.set_event_loop(self._loop)
         try:
             self._loop.run_until_complete(self._open())
-        except Exception as error:  # told to the thread that waits
+        except Exception as error:  # raised in the thread that waits
             self._failure = error
         self._opened.set()
         if self._failure is None:

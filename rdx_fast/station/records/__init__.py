@@ -1,1 +1,1 @@
-"""What is kept of inspections: rows on disk, pictures of rejected parts."""
+"""Records of inspections: rows in SQLite and pictures of rejected parts."""

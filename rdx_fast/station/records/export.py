@@ -1,4 +1,4 @@
-"""Records as files for other programs; the one file that imports pyarrow."""
+"""Exports records to CSV and Parquet files. The only file that imports pyarrow."""
 
 from __future__ import annotations
 
@@ -15,8 +15,20 @@ _ROWS_AT_ONCE = 10_000
 
 
 def write_records(found: Iterator[InspectionRecord], output: Path) -> int:
-    """As CSV or Parquet, by the file's name. Returns how many. Raises ``RecordError`` for another
-    name, ``MissingDependencyError``."""
+    """Write records to a CSV or Parquet file.
+
+    Args:
+        found: the records
+        output: the file, whose suffix .csv or .parquet chooses the format; its folder is created
+
+    Returns:
+        The number of records written.
+
+    Raises:
+        RecordError: the suffix is another one, or the records cannot be read
+        MissingDependencyError: pyarrow is needed and not installed
+        OSError: the file cannot be written
+    """
     output.parent.mkdir(parents=True, exist_ok=True)
     if output.suffix == ".csv":
         count = 0
@@ -28,7 +40,7 @@ def write_records(found: Iterator[InspectionRecord], output: Path) -> int:
         return count
     if output.suffix == ".parquet":
         return _write_parquet(found, output)
-    raise RecordError(f"{output}: inspections are written as .csv or .parquet")
+    raise RecordError(f"{output}: unknown suffix: inspections are written as .csv or .parquet")
 
 
 def _write_parquet(found: Iterator[InspectionRecord], output: Path) -> int:

@@ -1,4 +1,4 @@
-"""Pictures of rejected parts, within a budget of disk space."""
+"""Pictures of rejected parts, kept within a limit of disk space."""
 
 from __future__ import annotations
 
@@ -11,20 +11,27 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-# A map's grey levels, 16 bits: the threshold lies at a quarter of the range.
+# 16-bit grey level of the threshold in a stored map: a quarter of the range.
 LEVELS_AT_THRESHOLD = 16384
 
 
 class PictureStore:
-    """A folder of a day each; a frame and its anomaly map as PNG; the oldest go when the budget is
-    spent. ``budget_mb``: of both together, in 10^6 bytes. Used by one thread.
+    """Stores frames and anomaly maps as PNG files, in one folder for each day.
 
-    The map is 16-bit grey, ``value / threshold * 16384``, at its own size.
+    The oldest files are deleted when the limit is reached. Maps are 16-bit grey,
+    ``value / threshold * 16384``, at the map's own size. Used by one thread.
+
+    Args:
+        folder: folder of the pictures, created if it is missing
+        budget_mb: most disk space for frames and maps together, in units of 10^6 bytes
+
+    Raises:
+        ValueError: ``budget_mb`` is not above 0
     """
 
     def __init__(self, folder: Path, budget_mb: float) -> None:
         if budget_mb <= 0:
-            raise ValueError(f"the budget is {budget_mb} MB, wanted more than 0")
+            raise ValueError(f"the disk space budget is {budget_mb} MB, wanted more than 0")
         self._folder = folder
         self._budget = budget_mb * 1e6
         folder.mkdir(parents=True, exist_ok=True)
@@ -42,8 +49,21 @@ class PictureStore:
         anomaly_map: NDArray[np.float32] | None,
         threshold: float,
     ) -> str:
-        """Write both and make room. Returns the name in the folder, without suffix. Raises
-        ``OSError`` (disk full)."""
+        """Write a frame and its map, and delete the oldest files to make room.
+
+        Args:
+            inspection_id: id of the inspection, part of the file names
+            taken: time of the picture, whose date names the day's folder
+            frame: uint8 [H, W, 3] RGB or [H, W]
+            anomaly_map: float32 [h, w]; None to write no map
+            threshold: the threshold that the map is scaled by
+
+        Returns:
+            The pictures' path in the folder, without ``_frame.png`` and ``_map.png``.
+
+        Raises:
+            OSError: the files cannot be written, for example because the disk is full
+        """
         name = f"{taken:%Y-%m-%d}/{inspection_id:010d}"
         self._write(self._folder / f"{name}_frame.png", frame)
         if anomaly_map is not None:
@@ -57,7 +77,7 @@ class PictureStore:
         path.parent.mkdir(exist_ok=True)
         partial = path.with_suffix(".partial")
         try:
-            # Quick rather than small: the line waits for no picture, but the next one does.
+            # Fast rather than small: no part waits for a picture, but the next picture does.
             Image.fromarray(pixels).save(partial, format="PNG", compress_level=1)
             size = partial.stat().st_size
             self._make_room(size)

@@ -1,4 +1,4 @@
-"""Rows and pictures of inspections on disk, each by a thread of its own."""
+"""Writes rows and pictures of inspections to disk, in two threads."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from rdx_fast.station.worker import Worker
 
 log = logging.getLogger(__name__)
 
-# Inspections whose captures are remembered: more than can be on their way to the PLC.
+# Inspections whose captures are remembered: more than can be waiting for the PLC.
 _REMEMBERED = 256
 _PICTURES_WAITING = 32
 _AGAIN_S = 1.0
@@ -37,9 +37,22 @@ class _Kept:
 
 
 class Recorder:
-    """``config`` None records nothing, and says at once that it did. ``recorded``: told of each
-    row, with whether all rows and pictures could be kept so far; ``failing``: told between rows
-    whether any cannot be now. Raises ``RecordError`` if the file cannot be opened."""
+    """Writes the records and the pictures of rejected parts.
+
+    Args:
+        config: where records and pictures are kept; None records nothing and confirms each row at
+            once
+        wall_clock: returns seconds since 1970
+        recorded: called for each row with the inspection and whether rows and pictures can
+            currently be written
+        failing: called between rows with whether rows or pictures currently cannot be written
+
+    Raises:
+        RecordError: the SQLite file cannot be opened
+
+    Attributes:
+        next_id: id for the first inspection, one above the last recorded one
+    """
 
     def __init__(
         self,
@@ -55,17 +68,18 @@ class Recorder:
             self._pictures = PictureStore(config.pictures, config.pictures_mb)
         self.next_id = 1 if self._writer is None else self._writer.next_id
         self._captures: OrderedDict[int, Capture] = OrderedDict()
-        self._failing: set[str] = set()  # of rows and pictures
+        self._failing: set[str] = set()  # which of "records" and "pictures" fail
         self._stopping = threading.Event()
 
     def start(self) -> None:
+        """Start the threads."""
         self._rows = Worker[WriteRecord | Taken | _Kept]("records", self._handle, self._idle)
         self._photos = Worker[tuple[Inspection, Capture]](
             "pictures", self._keep, max_waiting=_PICTURES_WAITING
         )
 
     def stop(self) -> None:
-        """Write what there is, and close."""
+        """Write what is queued, end the threads and close the file."""
         self._stopping.set()
         self._photos.stop()
         self._rows.stop()
@@ -74,22 +88,35 @@ class Recorder:
             self._writer.close()
 
     def put(self, command: WriteRecord | Taken) -> None:
-        """Write a row, or that its result was acknowledged."""
+        """Queue a command of the handshake.
+
+        Args:
+            command: write a row, or note that the PLC acknowledged its result
+        """
         self._rows.put(command)
 
     def remember(self, inspection_id: int, capture: Capture) -> None:
-        """What was captured for an inspection, before its outcome is recorded."""
+        """Keep the capture of an inspection. Call this before its outcome is recorded.
+
+        Args:
+            inspection_id: id of the inspection
+            capture: what the camera and the engine delivered
+        """
         self._captures[inspection_id] = capture
         if len(self._captures) > _REMEMBERED:
             self._captures.popitem(last=False)
 
     def record_of(self, inspection: Inspection) -> InspectionRecord:
-        """The row of a decided inspection."""
+        """Return the row of a decided inspection.
+
+        Args:
+            inspection: an inspection with an outcome
+        """
         outcome = inspection.outcome
         assert outcome is not None
         capture = self._captures.get(inspection.inspection_id) or Capture()
         job, stages, scored = capture.job, capture.stages_ms, capture.scored
-        # The wall clock may be set at any time: only the present is asked of it.
+        # The wall clock may be set at any time: use it for the present time only.
         triggered = self._wall_clock() - (time.monotonic() - inspection.triggered)
         return InspectionRecord(
             inspection_id=inspection.inspection_id,
@@ -115,7 +142,7 @@ class Recorder:
             executed=job.detector.engine.execution.executed if job else None,
         )
 
-    # In the thread of the rows
+    # In the thread that writes rows
 
     def _handle(self, command: WriteRecord | Taken | _Kept) -> None:
         match command:
@@ -162,10 +189,10 @@ class Recorder:
         except RecordError as error:
             self._report("records", str(error))
         else:
-            self._report("records", "rows still wait" if self._writer.waiting else None)
+            self._report("records", "rows are still waiting" if self._writer.waiting else None)
 
     def _report(self, what: str, trouble: str | None) -> None:
-        """Once when it begins, once when it is over."""
+        """Log a failure once when it begins and once when it is over."""
         if trouble is not None and what not in self._failing:
             self._failing.add(what)
             log.error("%s fail", what, extra={"detail": trouble})
@@ -176,7 +203,7 @@ class Recorder:
     def _lose(self, inspection: Inspection) -> None:
         log.warning("picture lost", extra={"inspection_id": inspection.inspection_id})
 
-    # In the thread of the pictures
+    # In the thread that writes pictures
 
     def _keep(self, rejected: tuple[Inspection, Capture]) -> None:
         inspection, capture = rejected
@@ -190,7 +217,7 @@ class Recorder:
             try:
                 name = self._pictures.keep(*picture)
                 break
-            except OSError as error:  # the disk is full: others wait meanwhile
+            except OSError as error:  # such as a full disk: later pictures wait meanwhile
                 self._report("pictures", str(error))
                 self._tell(True)
                 if self._stopping.wait(_AGAIN_S):

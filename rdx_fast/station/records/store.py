@@ -1,4 +1,4 @@
-"""Records of inspections in SQLite: what the PLC was told is on disk before it is told."""
+"""Records of inspections in SQLite. A result is on disk before the PLC is shown it."""
 
 from __future__ import annotations
 
@@ -49,11 +49,35 @@ class RecordError(RdxError):
 
 @dataclass(frozen=True, slots=True)
 class InspectionRecord:
-    """One inspection. ``triggered_at``: wall time, UTC, ISO 8601. ``start_ms`` (engine free),
-    ``decided_ms``, ``recorded_ms`` (on disk) and ``taken_ms`` (acknowledged by the PLC) count from
-    the trigger; ``grab_ms``, ``score_ms`` and the stages in it are lengths. What was not reached is
-    None. ``picture``: name of the kept frame, without suffix; ``executed``: the precision of the
-    verdict, such as "int8"."""
+    """The record of one inspection. A field is None if its step was not reached.
+
+    Attributes:
+        inspection_id: id of the inspection, counted up; key of the record
+        part_id: the PLC's id of the part, 16 bits
+        job: id of the requested job
+        bundle: name of the job's bundle
+        bundle_sha256: SHA-256 of the bundle's manifest
+        triggered_at: wall time of the trigger, UTC, ISO 8601
+        deadline_ms: time allowed from trigger to result, in ms
+        result: "OK", "NG", "ERROR" or "LATE"
+        error: name of the ``ErrorCode``; None for OK and NG
+        detail: the error in words
+        score: anomaly score
+        threshold: the threshold that the score was compared with
+        area_px: map pixels above the threshold
+        start_ms: from the trigger until the engine was free, in ms
+        grab_ms: duration of the camera's grab, in ms
+        preprocess_ms: duration of preprocessing, in ms, part of ``score_ms``
+        network_ms: duration of the network, in ms, part of ``score_ms``
+        postprocess_ms: duration of postprocessing, in ms, part of ``score_ms``
+        score_ms: duration of ``Detector.score``, in ms
+        decided_ms: from the trigger until the outcome was decided, in ms
+        recorded_ms: from the trigger until the row was on disk, in ms
+        taken_ms: from the trigger until the PLC acknowledged the result, in ms
+        picture: path of the stored pictures in their folder, without ``_frame.png`` and
+            ``_map.png``
+        executed: precision of the verdict, such as "int8"
+    """
 
     inspection_id: int
     part_id: int
@@ -81,24 +105,32 @@ class InspectionRecord:
     executed: str | None = None
 
 
-# What files of earlier versions lack.
+# Columns that files of earlier versions lack.
 _ADDED = ("executed",)
-# Rows kept in memory while the disk takes none: hours of a line.
+# Rows kept in memory while the disk cannot be written: hours of production.
 MAX_WAITING = 100_000
 COLUMNS = tuple(f.name for f in fields(InspectionRecord))
 _INSERT = (
     f"INSERT OR REPLACE INTO inspections ({', '.join(COLUMNS)}) "
     f"VALUES ({', '.join(':' + name for name in COLUMNS)})"
 )
-# Facts that come after the row, and may wait for the next one.
+# Columns that are known after the row was written; they may wait for the next row.
 _LATER = frozenset({"recorded_ms", "taken_ms", "picture"})
 
 
 class RecordWriter:
-    """The station's side: one thread, one transaction for each verdict.
+    """Writes records, one transaction for each verdict. Used by one thread.
 
-    ``sync``: also against a power failure (the disk is waited for); without, rows survive the
-    process being killed but not the machine. Raises ``RecordError`` if the file cannot be opened.
+    Args:
+        path: the SQLite file; it and its folder are created if missing
+        sync: whether rows also survive a power failure, by waiting for the disk; without it they
+            survive if the process is killed, but not if the machine fails
+
+    Raises:
+        RecordError: the file cannot be opened
+
+    Attributes:
+        next_id: id for the next inspection, one above the last recorded one
     """
 
     def __init__(self, path: Path, sync: bool = True) -> None:
@@ -116,22 +148,27 @@ class RecordWriter:
             self.next_id: int = (found.fetchone()[0] or 0) + 1
         except (sqlite3.Error, OSError) as error:
             raise RecordError(
-                f"{path}: the records cannot be opened: {error}: name a file that may be written, "
-                f"on a disk with room"
+                f"{path}: the records cannot be opened: {error}: choose a writable file on a disk "
+                f"with free space"
             ) from error
-        # What could not be written yet; in memory until the disk takes it.
+        # Rows and values that could not be written yet, kept in memory until they can.
         self._waiting: dict[int, InspectionRecord] = {}
         self._notes: list[tuple[str, float | str, int]] = []
 
     @property
     def waiting(self) -> int:
-        """Rows that the disk has not taken."""
+        """Number of rows that could not be written yet."""
         return len(self._waiting)
 
     def write(self, record: InspectionRecord) -> None:
-        """Put a row on disk, in place of an earlier one of its id, and with it some that wait.
+        """Write a row to disk, and with it some of the waiting rows.
 
-        Raises ``RecordError``; the row is then kept in memory and written with a later one.
+        Args:
+            record: the row; it replaces an earlier row with the same id
+
+        Raises:
+            RecordError: the disk cannot be written; the row is kept in memory and written with a
+                later one
         """
         try:
             self._commit([*self._some_waiting(), record])
@@ -142,7 +179,15 @@ class RecordWriter:
             raise
 
     def note(self, inspection_id: int, column: str, value: float | str) -> None:
-        """Add a later fact to a row; it is written with the next row, or by ``flush``."""
+        """Set a value that became known after the row was written.
+
+        It is written with the next row, or by ``flush``.
+
+        Args:
+            inspection_id: id of the row
+            column: "recorded_ms", "taken_ms" or "picture"
+            value: the value
+        """
         assert column in _LATER
         if inspection_id in self._waiting:
             changed = asdict(self._waiting[inspection_id]) | {column: value}
@@ -151,12 +196,16 @@ class RecordWriter:
             self._notes.append((column, value, inspection_id))
 
     def flush(self) -> None:
-        """Write what waits. Raises ``RecordError``."""
+        """Write all waiting rows and values.
+
+        Raises:
+            RecordError: the disk cannot be written
+        """
         while self._waiting or self._notes:
             self._commit(self._some_waiting())
 
     def _some_waiting(self) -> list[InspectionRecord]:
-        # Few at a time, so that a long failure does not make each later part wait.
+        # Few at a time, so that no later part waits long after a long failure.
         return list(islice(self._waiting.values(), 100))
 
     def _commit(self, rows: list[InspectionRecord]) -> None:
@@ -181,13 +230,22 @@ class RecordWriter:
         self._notes.clear()
 
     def close(self) -> None:
+        """Close the file."""
         self._connection.close()
 
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which inspections are wanted; what is None or empty does not filter. ``since`` and ``until``:
-    ISO 8601, UTC, as in the records, from and before."""
+    """Selects records. A field that is None or empty does not filter.
+
+    Attributes:
+        part_id: only this part
+        job: only this job
+        results: only these results, such as ``("NG", "LATE")``
+        since: only inspections triggered at or after this time, UTC, ISO 8601 as in the records
+        until: only inspections triggered before this time, likewise
+        last: only the newest so many of those
+    """
 
     part_id: int | None = None
     job: int | None = None
@@ -198,9 +256,20 @@ class Filter:
 
 
 def read_records(path: Path, wanted: Filter | None = None) -> Iterator[InspectionRecord]:
-    """Inspections in order, also while a station writes them. Raises ``RecordError``."""
+    """Read records in the order of their ids. A station may be writing to the file meanwhile.
+
+    Args:
+        path: the SQLite file
+        wanted: which records; None for all
+
+    Yields:
+        The selected records.
+
+    Raises:
+        RecordError: the file is missing or is not a records file
+    """
     if not path.is_file():
-        raise RecordError(f"{path}: no such file: give the records' file of a station")
+        raise RecordError(f"{path}: no such file: give the records file of a station")
     wanted = wanted or Filter()
     conditions: list[tuple[str, Iterable[object]]] = []
     for column, test in (("part_id", wanted.part_id), ("job", wanted.job)):
@@ -214,7 +283,7 @@ def read_records(path: Path, wanted: Filter | None = None) -> Iterator[Inspectio
         conditions.append(("triggered_at < ?", [wanted.until]))
     where = " AND ".join(text for text, _ in conditions) or "TRUE"
     values = [value for _, given in conditions for value in given]
-    # The newest are chosen first, and turned round.
+    # Select the newest first, then restore the order.
     try:
         connection = _connect(path)
         try:
@@ -229,11 +298,11 @@ def read_records(path: Path, wanted: Filter | None = None) -> Iterator[Inspectio
         finally:
             connection.close()
     except sqlite3.Error as error:
-        raise RecordError(f"{path}: these are no records of a station: {error}") from error
+        raise RecordError(f"{path} is not a station's records file: {error}") from error
 
 
 def _lacking(connection: sqlite3.Connection) -> list[str]:
-    """Columns that the file of an earlier version has not."""
+    """Columns that a file of an earlier version lacks."""
     there = {row[1] for row in connection.execute("PRAGMA table_info(inspections)")}
     return [name for name in _ADDED if name not in there] if there else []
 
