@@ -29,7 +29,7 @@ from rdx_fast.kernels.gpu.launch import (
     configuration,
 )
 from rdx_fast.kernels.gpu.library import BUILT, FORMAT, MANIFEST
-from rdx_fast.kernels.gpu.operations import variants
+from rdx_fast.kernels.gpu.operations import source_hash, variants
 
 # Bytes of stack a thread, where ptxas puts what does not fit into registers.
 MAX_SPILLED = 0
@@ -45,7 +45,12 @@ def build(folder: Path, architectures: tuple[int, ...] = ARCHITECTURES, jobs: in
     with ProcessPoolExecutor(jobs) as pool:
         kernels = list(pool.map(compile_one, variants()))
     refuse_spills(kernels)
-    manifest = {"format": FORMAT, "triton": version("triton"), "kernels": kernels}
+    manifest = {
+        "format": FORMAT,
+        "triton": version("triton"),
+        "source_sha256": source_hash(),
+        "kernels": kernels,
+    }
     path = folder / MANIFEST
     path.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
     return path

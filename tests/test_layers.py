@@ -1,4 +1,4 @@
-"""The house: who may import whom, what never comes along at run time, and how fast it opens."""
+"""Who may import whom, what is not imported at run time, and how fast the package opens."""
 
 from __future__ import annotations
 
@@ -10,18 +10,24 @@ from importlib import import_module
 import pytest
 
 from support.checkout import ROOT
-from support.layers import FLOORS, MAY_IMPORT_TORCH, OWNED, SOURCES, imports, room
+from support.layers import BASE, LAYERS, OWNED, SOURCES, imports, package
 
 
 @pytest.mark.parametrize("module", sorted(SOURCES))
 def test_imports_go_down(module: str) -> None:
-    floor = FLOORS[room(module)]
+    layer = LAYERS[package(module)]
     for name in imports(SOURCES[module]):
         if name.partition(".")[0] == "rdx_fast":
-            assert FLOORS[room(name)] <= floor, f"{module} imports {name} from a floor above"
-        if name.partition(".")[0] == "torch":
-            assert {module, room(module)} & MAY_IMPORT_TORCH, f"{module} imports torch"
-        assert module in OWNED.get(name.partition(".")[0], {module}), f"{module} imports {name}"
+            assert LAYERS[package(name)] <= layer, f"{module} imports {name} from a higher layer"
+
+
+@pytest.mark.parametrize("module", sorted(SOURCES))
+def test_optional_dependencies_have_owners(module: str) -> None:
+    for name in {name.partition(".")[0] for name in imports(SOURCES[module])}:
+        if name in sys.stdlib_module_names or name in BASE or name == "rdx_fast":
+            continue
+        assert name in OWNED, f"{module} imports {name}, which nobody owns: see OWNED"
+        assert {module, package(module)} & OWNED[name], f"{module} imports {name}: see OWNED"
 
 
 def test_no_import_in_a_circle() -> None:
@@ -34,7 +40,7 @@ def test_no_import_in_a_circle() -> None:
 
 def test_methods_are_told_apart_where_they_differ_alone() -> None:
     for module, path in SOURCES.items():
-        if room(module) in ("rdx_fast.models", "rdx_fast.training", "rdx_fast.manifest"):
+        if package(module) in ("rdx_fast.models", "rdx_fast.training", "rdx_fast.manifest"):
             continue
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Compare):

@@ -20,12 +20,13 @@ import numpy as np
 from rdx_fast.errors import EngineError
 from rdx_fast.kernels.gpu.driver import bindings, call
 from rdx_fast.kernels.gpu.launch import ALIGNMENT, BASELINE, ELEMENTS, Launch, dtype_name
+from rdx_fast.kernels.gpu.operations import source_hash
 
 _TYPES = {"i32": ctypes.c_int32, "i64": ctypes.c_int64, "fp32": ctypes.c_float}
 _LARGE_SHARED = 48 * 1024  # more than this is asked of the driver first
 THREADS_A_WARP = 32
 MANIFEST = "kernels.json"  # of a folder of built kernels
-FORMAT = 1
+FORMAT = 2
 KERNELS = "kernels"  # a folder inside the bundle
 BUILT = Path(__file__).parents[1] / "built"
 
@@ -153,15 +154,23 @@ class KernelLibrary:
 def find_kernels(bundle: Path) -> Path:
     """The folder of built kernels: the bundle's own, else the installation's.
 
-    Raises ``EngineError`` if there is neither.
+    Raises ``EngineError`` if neither holds the kernels of this version of rdx_fast.
     """
+    refused = []
     for folder in (bundle / KERNELS, BUILT):
         if (folder / MANIFEST).is_file():
-            return folder
+            try:
+                _read_manifest(folder)
+            except EngineError as error:
+                refused.append(str(error))
+            else:
+                return folder
+    why = "; ".join(refused) or (
+        f"{bundle} has no folder '{KERNELS}' and this installation holds no built kernels"
+    )
     raise EngineError(
-        f"{bundle} has no folder '{KERNELS}' and this installation holds no built kernels, which "
-        f"a GPU needs: on a machine with Triton run  rdx-fast plan {bundle}  or  python -m "
-        f"rdx_fast.kernels.aot {bundle / KERNELS}"
+        f"{why}. A GPU needs them: on a machine with Triton run  rdx-fast plan {bundle}  or  "
+        f"python -m rdx_fast.kernels.aot {bundle / KERNELS}"
     )
 
 
@@ -221,5 +230,10 @@ def _read_manifest(folder: Path) -> list[dict[str, Any]]:
         raise EngineError(
             f"{path} has format {manifest.get('format')}, this rdx_fast reads {FORMAT}: build the "
             f"kernels again"
+        )
+    if manifest["source_sha256"] != source_hash():
+        raise EngineError(
+            f"{path}: these kernels were built from sources other than those of this rdx_fast: "
+            f"build them again"
         )
     return manifest["kernels"]

@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_never
 
 from rdx_fast.detector import Detector
 from rdx_fast.station.cameras.source import FolderReplay, FrameSource, StillImage
@@ -60,7 +60,9 @@ def open_source(camera: CameraConfig) -> FrameSource:
     assert camera.path is not None
     if camera.kind == "folder":
         return FolderReplay(camera.path, camera.rate)
-    return StillImage(camera.path)
+    if camera.kind == "still":
+        return StillImage(camera.path)
+    assert_never(camera.kind)
 
 
 @contextmanager

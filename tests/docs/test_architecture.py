@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from support.checkout import ROOT
-from support.layers import FLOORS
+from support.layers import LAYERS
 
 
 def test_places_in_the_architecture_exist() -> None:
@@ -15,20 +15,20 @@ def test_places_in_the_architecture_exist() -> None:
     assert [name for name in named if not (ROOT / name).exists()] == []
 
 
-def test_floors_of_the_architecture_are_those_checked() -> None:
+def test_layers_of_the_architecture_are_those_checked() -> None:
     text = (ROOT / "ARCHITECTURE.md").read_text()
     drawing = text.split("```")[1]
-    floor = 0
+    layer = 0
     found = {}
     for line in drawing.splitlines():
         if line[:1].isdecimal():
-            floor = int(line[0])
+            layer = int(line[0])
         for path in re.findall(r"rdx_fast/\w+(?:\.py)?|\b(?:kernels|export|bench)\b", line):
             module = path.removesuffix(".py").replace("/", ".")
             module = module if module.startswith("rdx_fast") else f"rdx_fast.{module}"
-            found[module] = floor
+            found[module] = layer
     assert len(found) > 15
-    assert found == {module: FLOORS[module] for module in found}
+    assert found == {module: LAYERS[module] for module in found}
 
 
 def test_files_of_the_main_path_are_short() -> None:

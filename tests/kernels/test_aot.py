@@ -21,8 +21,8 @@ from rdx_fast.errors import EngineError
 from rdx_fast.kernels.aot import refuse_spills
 from rdx_fast.kernels.gpu import cosine_map, fuse_mul, resize_normalize, smooth_map
 from rdx_fast.kernels.gpu.launch import ARCHITECTURES, Launch, configuration, dtype_name
-from rdx_fast.kernels.gpu.library import DeviceArray, KernelLibrary, Packed
-from rdx_fast.kernels.gpu.operations import variants
+from rdx_fast.kernels.gpu.library import DeviceArray, KernelLibrary, Packed, find_kernels
+from rdx_fast.kernels.gpu.operations import source_hash, variants
 
 MAX_REGISTERS = 255  # of a thread, on every architecture
 
@@ -191,7 +191,7 @@ def test_what_is_refused(kernels: Path, tmp_path: Path) -> None:
     with pytest.raises(EngineError, match=r"cannot be read .*python -m rdx_fast\.kernels\.aot"):
         KernelLibrary(tmp_path, 90)
     (tmp_path / "kernels.json").write_text('{"format": 99, "kernels": []}')
-    with pytest.raises(EngineError, match="has format 99, this rdx_fast reads 1"):
+    with pytest.raises(EngineError, match="has format 99, this rdx_fast reads 2"):
         KernelLibrary(tmp_path, 90)
     library = KernelLibrary(kernels, 90)
     launch = cosine_launch("float64", last=False)
@@ -206,6 +206,31 @@ def test_what_is_refused(kernels: Path, tmp_path: Path) -> None:
     frames = LAUNCHES["resize_normalize_fp16_format0"]
     kernel = library.choose(frames)
     assert Packed(kernel, (array((2, 40, 40, 3), "uint8", 0x1007), *frames.arguments[1:])).values
+
+
+def test_kernels_of_other_sources_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bundle keeps the kernels of the version that built them; those must not run for another."""
+    monkeypatch.setattr("rdx_fast.kernels.gpu.library.BUILT", tmp_path / "built")
+    with pytest.raises(EngineError, match=r"no folder 'kernels' and this installation holds no"):
+        find_kernels(tmp_path)
+
+    def write(name: str, source: str) -> Path:
+        (tmp_path / name).mkdir(exist_ok=True)
+        content = {"format": 2, "source_sha256": source, "kernels": []}
+        (tmp_path / name / "kernels.json").write_text(json.dumps(content))
+        return tmp_path / name
+
+    stale = write("kernels", "0" * 64)
+    with pytest.raises(EngineError, match=r"built from sources other than .*rdx-fast plan"):
+        find_kernels(tmp_path)
+    with pytest.raises(EngineError, match="built from sources other than"):
+        KernelLibrary(stale, 90)
+    built = write("built", source_hash())
+    assert find_kernels(tmp_path) == built
+    own = write("kernels", source_hash())
+    assert find_kernels(tmp_path) == own
 
 
 @pytest.mark.slow

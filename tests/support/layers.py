@@ -1,6 +1,6 @@
-"""The package's imports: which floor a room has, and who may import what.
+"""The package's imports: the layer of each package, and who may import what.
 
-``python tests/support/layers.py [CHECKOUT]`` counts modules, folders, rooms, floors and arrows.
+``python tests/support/layers.py [CHECKOUT]`` counts modules, packages and the imports between them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 
-FLOORS = {
+LAYERS = {
     "rdx_fast": 5,  # the package's front: what users import
     "rdx_fast.cli": 7,
     "rdx_fast.doctor": 6,
@@ -47,32 +47,40 @@ FLOORS = {
     "rdx_fast.reading": 1,
     "rdx_fast._C": 1,
 }
-MAY_IMPORT_TORCH = {
-    "rdx_fast.models",
-    "rdx_fast.training",
-    "rdx_fast.export",
-    "rdx_fast.bench",
-    "rdx_fast.kernels.on_triton",
-    "rdx_fast.devices.torch_device",
-    "rdx_fast.engines.torch_engine",
-    "rdx_fast.engines.torch_graph",
-}
-# Optional packages, and the modules that need them.
+# What every installation has, under the names that are imported.
+BASE = {"dacite", "numpy", "openvino", "PIL", "rich", "scipy", "typer"}
+# Optional dependencies, and the modules or packages that may import each.
 OWNED = {
-    "triton": {"rdx_fast.kernels.triton_kernels", "rdx_fast.kernels.aot"},
-    "cuda": {"rdx_fast.kernels.gpu.driver", "rdx_fast.devices.cuda"},
+    "anomalib": {"rdx_fast.bench"},
     "asyncua": {"rdx_fast.station.plc.opcua"},
     "cryptography": {"rdx_fast.station.plc.opcua"},
+    "cuda": {"rdx_fast.kernels.gpu.driver", "rdx_fast.devices.cuda"},
     "cv2": {"rdx_fast.station.cameras.opencv"},
+    "executed": {"rdx_fast.bench"},  # of its peers, which run as scripts
     "matplotlib": {"rdx_fast.bench.charts"},
+    "nncf": {"rdx_fast.export"},
+    "onnx": {"rdx_fast.export", "rdx_fast.engines.torch_graph"},
+    "onnxruntime": {"rdx_fast.export", "rdx_fast.bench"},
     "prometheus_client": {"rdx_fast.station.prometheus"},
     "psutil": {"rdx_fast.bench.memory"},
     "pyarrow": {"rdx_fast.station.records.export"},
     "pymodbus": {"rdx_fast.station.plc.modbus"},
-    "support": {"rdx_fast.bench.line"},  # of the tests: not installed
+    "pytest": {"rdx_fast.bench.suite"},
+    "safetensors": {"rdx_fast.models", "rdx_fast.bench"},
+    "sklearn": {"rdx_fast.evaluation"},
     "structlog": {"rdx_fast.station.logs"},
-    "tensorrt": set(),  # imported by name, in rdx_fast.engines.tensorrt.api
-    "tensorrt_rtx": set(),
+    "support": {"rdx_fast.bench.line"},  # of the tests: not installed
+    "torch": {
+        "rdx_fast.models",
+        "rdx_fast.training",
+        "rdx_fast.export",
+        "rdx_fast.bench",
+        "rdx_fast.kernels.on_triton",
+        "rdx_fast.devices.torch_device",
+        "rdx_fast.engines.torch_engine",
+        "rdx_fast.engines.torch_graph",
+    },
+    "triton": {"rdx_fast.kernels.triton_kernels", "rdx_fast.kernels.aot"},
 }
 
 
@@ -92,7 +100,7 @@ def sources(root: Path) -> dict[str, Path]:
 SOURCES = sources(ROOT)
 
 
-def room(module: str) -> str:
+def package(module: str) -> str:
     """The folder that a module belongs to, or the module itself where it is beside the folders."""
     return ".".join(module.split(".")[:2])
 
@@ -110,33 +118,33 @@ def imports(path: Path, modules: dict[str, Path] = SOURCES) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path} uses a relative import"
             full = [f"{node.module}.{alias.name}" for alias in node.names]
-            found.update(n if n in modules or n in FLOORS else str(node.module) for n in full)
+            found.update(n if n in modules or n in LAYERS else str(node.module) for n in full)
         nodes.extend(ast.iter_child_nodes(node))
     return found
 
 
 def count(root: Path) -> dict[str, int]:
-    """Of a checkout: modules, folders with modules, rooms, arrows (one room imports another),
-    floors (rooms in the longest chain of arrows), most modules in one folder."""
+    """Of a checkout: modules, folders, packages, imports of one package by another,
+    the longest chain of such imports, most modules in one folder."""
     modules = sources(root)
-    arrows = {
-        (room(module), room(name))
+    edges = {
+        (package(module), package(name))
         for module, path in modules.items()
         for name in imports(path, modules)
-        if name in modules and room(name) != room(module) and room(module) != "rdx_fast"
+        if name in modules and package(name) != package(module) and package(module) != "rdx_fast"
     }
-    rooms = {room(module) for module in modules} - {"rdx_fast"}
+    packages = {package(module) for module in modules} - {"rdx_fast"}
 
     def height(of: str) -> int:
-        return 1 + max((height(below) for above, below in arrows if above == of), default=0)
+        return 1 + max((height(below) for above, below in edges if above == of), default=0)
 
     folders = Counter(path.resolve().parent for path in modules.values())
     return {
         "modules": len(modules),
         "folders": len(folders),
-        "rooms": len(rooms),
-        "arrows": len(arrows),
-        "floors": max(map(height, rooms)),
+        "packages": len(packages),
+        "imports between packages": len(edges),
+        "longest chain of packages": max(map(height, packages)),
         "most modules in a folder": max(folders.values()),
     }
 

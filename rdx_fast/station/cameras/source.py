@@ -35,9 +35,12 @@ class CameraFrame:
     """One frame of a camera.
 
     Attributes:
-        pixels: uint8 [H, W, 3] RGB or [H, W]
-        number: the camera's own frame count, one more for each frame; a gap shows that frames were
-            lost between two that were fetched
+        pixels: uint8 [H, W, 3] or [H, W], of the station's ``pixel_format``. The source must not
+            write to the array afterwards: the frame of a rejected part is stored later, so copy a
+            driver's buffer before it is queued again
+        number: the camera's own frame count, one more for each frame. A gap shows that frames were
+            lost between two that were fetched. A source unwraps counters that start again, such as
+            the 16-bit block ids of GigE Vision
     """
 
     pixels: NDArray[np.uint8]
@@ -49,7 +52,7 @@ class FrameSource(Protocol):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of every frame: ``(H, W)`` or ``(H, W, 3)``."""
+        """Shape of every frame: ``(H, W)`` or ``(H, W, 3)``. Asked for once, before ``grab``."""
 
     def grab(self, timeout_s: float) -> CameraFrame:
         """Take or wait for the frame of the part that is in front of the camera now.
