@@ -1,4 +1,6 @@
-"""Rows of accuracy for ``bench/results``: ``python -m rdx_fast.bench.accuracy --help``."""
+"""Accuracy of bundles, as rows for ``bench/results``:
+``python -m rdx_fast.bench.accuracy --help``.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +18,13 @@ from rdx_fast.evaluation import compare, evaluate_scored, score_set
 
 
 def main(
-    bundles: Annotated[list[Path], typer.Argument(help="Each is compared with the first.")],
+    bundles: Annotated[
+        list[Path], typer.Argument(help="Engine bundles; each is compared with the first.")
+    ],
     dataset: Annotated[Path, typer.Argument(help="Category folder with a test set.")],
     output: Annotated[Path, typer.Option(help="JSON lines to append to.")],
 ) -> None:
-    """Append what ``rdx-fast evaluate --compare`` prints, and how the bundles were trained."""
+    """Append the figures of ``rdx-fast evaluate --compare``, and how the bundles were trained."""
     images = find_dataset(dataset).test()
     common = facts("accuracy", ("openvino", "numpy", "scikit-learn"))
     rows: list[dict[str, Any]] = []

@@ -1,4 +1,4 @@
-"""Where plots are drawn."""
+"""Figures of Matplotlib, which is optional."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from rdx_fast.errors import MissingDependencyError
 
 
 def new_figure(width: float, height: float) -> Any:
-    """An empty figure of so many inches. Raises ``MissingDependencyError`` without Matplotlib."""
+    """An empty figure, sizes in inches. Raises ``MissingDependencyError`` without Matplotlib."""
     try:
         from matplotlib.figure import Figure
     except ModuleNotFoundError as error:

@@ -1,7 +1,9 @@
-"""Two runs of ``bench/suite.py`` side by side: ``python -m rdx_fast.bench.compare_suites OLD NEW``.
+"""Comparison of two runs of ``bench/suite.py``:
+``python -m rdx_fast.bench.compare_suites OLD NEW``.
 
-Absolute times of different days say little. Each round is divided by the yardstick that ran just
-before it; shown is the ratio of the medians, new to old, and how far resampling rounds moves it.
+Absolute times measured on different days are hardly comparable. Each round is divided by the time
+of a reference operation, the yardstick, that ran directly before it. The table shows the ratio of
+the medians, new to old, and its spread when rounds are resampled.
 """
 
 from __future__ import annotations
@@ -22,7 +24,13 @@ RESAMPLES = 2000
 
 
 class Change(NamedTuple):
-    """``ratio``: 10th, 50th and 90th percentile, new to old; ``raw``: without the yardstick."""
+    """Change of one benchmark.
+
+    Attributes:
+        name: of the benchmark
+        ratio: of the medians, new to old: 10th, 50th and 90th percentile
+        raw: ratio without the yardstick
+    """
 
     name: str
     ratio: list[float]
@@ -37,7 +45,16 @@ class Change(NamedTuple):
 
 
 def changes(old: dict[str, Any], new: dict[str, Any], seed: int = 0) -> list[Change]:
-    """Of the benchmarks that both runs have. Raises ``ValueError`` if there are none."""
+    """Compare the benchmarks that both runs contain.
+
+    Args:
+        old: JSON of pytest-benchmark
+        new: likewise
+        seed: of the resampling
+
+    Raises:
+        ValueError: the runs have no benchmark in common
+    """
     before, after = _rounds(old), _rounds(new)
     rng = np.random.default_rng(seed)
     found = []
@@ -68,12 +85,13 @@ def _medians(rounds: NDArray[np.float64], rng: np.random.Generator) -> NDArray[n
 
 def main(
     old: Annotated[Path, typer.Argument(help="JSON of pytest-benchmark, such as the baseline.")],
-    new: Annotated[Path, typer.Argument(help="The same of what is to be compared.")],
+    new: Annotated[Path, typer.Argument(help="JSON of the run to compare with it.")],
     fail_above: Annotated[
-        float | None, typer.Option(help="Exit code 1 if the low end of a ratio is above this.")
+        float | None,
+        typer.Option(help="Exit with code 1 if the 10th percentile of a ratio is above this."),
     ] = None,
 ) -> None:
-    """Compare two runs by ratios and their spread."""
+    """Compare two runs by their ratios and the spread of these."""
     runs = [json.loads(file.read_text(encoding="utf-8")) for file in (old, new)]
     found = changes(*runs)
     cpus = [run["machine_info"]["cpu"].get("brand_raw", "unknown CPU") for run in runs]

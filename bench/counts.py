@@ -1,4 +1,4 @@
-"""Work of a network that no clock is needed for: its operators and floating-point operations."""
+"""Operators and floating-point operations of a network."""
 
 from __future__ import annotations
 
@@ -11,8 +11,17 @@ from rdx_fast.engines.openvino.compilation import CORE
 
 
 def operators(network: Path, height: int, width: int) -> tuple[dict[str, int], int]:
-    """How many operators of each kind, and the floating-point operations of one image (a
-    multiply-add is two; what is not a convolution or matrix product is left out)."""
+    """Count the work of a network for one image.
+
+    Args:
+        network: an ONNX file
+        height: of the input in pixels
+        width: of the input in pixels
+
+    Returns:
+        the number of operators of each kind, and the floating-point operations; a multiply-add
+        counts as two, and only convolutions and matrix products are counted
+    """
     model = CORE.read_model(network)
     model.reshape([1, 3, height, width])
     kinds: Counter[str] = Counter()

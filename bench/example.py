@@ -1,9 +1,9 @@
-"""The picture in the README: frames, heat maps and verdicts of drawn parts.
+"""The picture in the README, with frames, heat maps and verdicts of drawn parts:
 ``python -m rdx_fast.bench.example docs/images/example.png``.
 
-The parts are drawn here, so that the picture may be shipped: brackets of brushed metal, of which
-the good ones train a network that is exported and run as a user would. Takes some minutes on two
-cores.
+The parts, brackets of brushed metal, are drawn here, so that the picture may be distributed. A
+network is trained on good ones, exported and run in the same way as by a user. Takes some minutes
+on two cores.
 """
 
 from __future__ import annotations
@@ -35,8 +35,15 @@ _GREEN, _RED = (20, 120, 60), (190, 30, 30)
 
 
 def draw_part(rng: np.random.Generator, defect: str | None = None) -> NDArray[np.uint8]:
-    """A bracket with four holes and a slot on a dark belt, never twice at the same place.
-    ``defect``: None or one of ``DEFECTS``. Returns ``[SIZE, SIZE, 3]``."""
+    """Draw a bracket with four holes and a slot on a dark belt, at a random place.
+
+    Args:
+        rng: source of place and noise
+        defect: one of ``DEFECTS``, None for a good part
+
+    Returns:
+        ``[SIZE, SIZE, 3]`` uint8
+    """
     v, u = (np.mgrid[:SIZE, :SIZE] + 0.5) / SIZE - 0.5
     angle = rng.normal(0, 0.02)
     x = np.cos(angle) * u + np.sin(angle) * v - rng.normal(0, 0.006)
@@ -79,7 +86,7 @@ def _inside(distance: Plane) -> Plane:
 
 
 def _side(distance: Plane) -> Plane:
-    """How far an edge faces the light at the top left, from -1 to 1."""
+    """How much an edge faces the light at the top left, from -1 to 1."""
     down, right = np.gradient(distance * SIZE)
     return -(down + right) / np.sqrt(2)
 
@@ -103,7 +110,7 @@ def _stained(metal: Plane, x: Plane, y: Plane, rng: np.random.Generator) -> Plan
 
 
 def write_parts(folder: Path, count: int, rng: np.random.Generator) -> list[Path]:
-    """``count`` good ones."""
+    """Write ``count`` images of good parts and return their paths."""
     files = [folder / f"{i:03}.png" for i in range(count)]
     for file in files:
         Image.fromarray(draw_part(rng)).save(file)
@@ -111,7 +118,7 @@ def write_parts(folder: Path, count: int, rng: np.random.Generator) -> list[Path
 
 
 def trained_bundle(folder: Path, epochs: int, rng: np.random.Generator) -> Path:
-    """Train on good parts, export, set the threshold from others."""
+    """Train on good parts and export; other good parts give the threshold."""
     from rdx_fast.export import export_bundle
     from rdx_fast.training import Recipe, train
 
@@ -124,7 +131,7 @@ def trained_bundle(folder: Path, epochs: int, rng: np.random.Generator) -> Path:
 def columns(
     frames: dict[str, NDArray[np.uint8]], result: Result
 ) -> Iterator[tuple[str, str, NDArray[np.uint8], NDArray[np.uint8]]]:
-    """Name, verdict, frame and heat map of each."""
+    """Name, verdict, frame and heat map of each frame."""
     assert result.anomaly_maps is not None
     for i, (name, frame) in enumerate(frames.items()):
         verdict = "NG" if result.is_anomalous[i] else "OK"

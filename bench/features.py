@@ -1,4 +1,4 @@
-"""Features as networks make them, and the published post-processing to compare with."""
+"""Features like those of networks, and the published postprocessing to compare with."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def map_spec(fusion: str) -> MapSpec:
 
 
 def features(batch: int, channels_last: bool = False) -> tuple[list[Tensor], list[Tensor]]:
-    """Teacher and student maps, float32, alike here and unlike there."""
+    """Teacher and student maps, float32, whose difference grows along the width."""
     generator = torch.Generator().manual_seed(0)
     teacher, student = [], []
     for scale in SCALES:
@@ -52,6 +52,6 @@ def published_blur(maps: Tensor) -> NDArray[np.float32]:
 
 
 def published_scores(teacher: Sequence[Tensor], student: Sequence[Tensor]) -> NDArray[np.float32]:
-    """The chain of the published code: torch up to the sum, scipy's blur, the maximum."""
+    """Scores as in the published code: torch up to the sum, scipy's Gaussian, the maximum."""
     upsampled = published_upsampled(published_distances(teacher, student))
     return published_blur(torch.stack(upsampled).sum(0)).max(axis=(1, 2))

@@ -1,6 +1,6 @@
-"""A bundle's first moments, in a process that has done nothing else.
+"""Start-up times of a bundle, measured in a fresh process.
 
-This file is that process too, and prints JSON:
+That process runs this file as a script, which prints JSON:
 ``fresh.py BUNDLE HEIGHT WIDTH PRECISION BACKEND THREADS``.
 """
 
@@ -18,18 +18,34 @@ from time import perf_counter
 def start(
     bundle: Path, height: int, width: int, precision: str, backend: str, threads: int | None
 ) -> dict[str, float]:
-    """Seconds to import and open, milliseconds of the first and the second call, MB at most."""
+    """Measure the start of a bundle in a fresh process.
+
+    Args:
+        bundle: folder of the bundle
+        height: of the frame in pixels
+        width: of the frame in pixels
+        precision: executed precision
+        backend: see ``open_engine``
+        threads: CPU threads, None for the engine's choice
+
+    Returns:
+        ``import_s`` and ``open_s`` in seconds, ``first_call_ms`` and ``second_call_ms`` in
+        milliseconds, and ``peak_mb``, the peak memory in MB
+
+    Raises:
+        RuntimeError: the process failed
+    """
     import rdx_fast
 
     arguments = [bundle, height, width, precision, backend, threads or 0]
-    # By path, so that nothing of the package is there before it is timed.
+    # By path, so that nothing of the package is imported before the timing starts.
     command = [sys.executable, "-P", __file__, *map(str, arguments)]
     found_in = str(Path(rdx_fast.__file__).parent.parent)
     paths = os.pathsep.join(p for p in (found_in, os.environ.get("PYTHONPATH")) if p)
     environment = {**os.environ, "PYTHONPATH": paths}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
-        raise RuntimeError(f"opening {bundle} in a process of its own failed:\n{done.stderr}")
+        raise RuntimeError(f"opening {bundle} in a fresh process failed:\n{done.stderr}")
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 

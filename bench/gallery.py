@@ -1,9 +1,10 @@
-"""Synthetic anomalies to look at:
+"""A picture of synthetic anomalies:
 ``python -m rdx_fast.bench.gallery docs/images/synthetic_anomalies.png``.
 
-Parts and textures are drawn here, so that the picture may be shipped; ``rdx-fast preview`` shows
-the same of your own photographs. Three bands, each of a good part, its anomalous twin and the
-mask: textures of other pictures; textures cut from the parts; the latter kept to a foreground.
+Parts and textures are drawn here, so that the picture may be distributed; ``rdx-fast preview``
+shows the same for your own images. There are three bands, each with a good part, its synthetic
+anomaly and the mask in every column: textures from other images; textures cut from the parts; the
+latter restricted to a foreground.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ _Y, _X = np.mgrid[:SIZE, :SIZE].astype(np.float32)
 
 
 def draw_part(rng: np.random.Generator) -> NDArray[np.uint8]:
-    """A gasket with four holes on brushed metal, never twice at the same place."""
+    """A gasket with four holes on brushed metal, at a random place."""
     brushed = 120 + 10 * rng.normal(size=(SIZE, 1)) + 3 * rng.normal(size=(SIZE, SIZE))
     picture = np.repeat(brushed[..., None], 3, axis=2)
     y, x = _Y - 64 - 2 * rng.normal(), _X - 64 - 2 * rng.normal()
@@ -39,7 +40,7 @@ def draw_part(rng: np.random.Generator) -> NDArray[np.uint8]:
 
 
 def draw_texture(rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Clouds, stripes or checks in two colours."""
+    """Clouds, stripes or a checkerboard in two colours."""
     period = rng.uniform(4, 20)
     kind = rng.integers(3)
     if kind == 0:

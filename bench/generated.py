@@ -1,5 +1,6 @@
-"""Bundles of untrained networks, whose speed is that of trained ones:
-``python -m rdx_fast.bench.generated --help``."""
+"""Bundles of untrained networks, which are as fast as trained ones:
+``python -m rdx_fast.bench.generated --help``.
+"""
 
 from __future__ import annotations
 
@@ -19,13 +20,13 @@ from rdx_fast.export.check import CONTENTS, TOLERANCE
 from rdx_fast.models import make_network
 from rdx_fast.training import Checkpoint, Recipe
 
-# Of networks that are only timed. What quantisation makes of a network that has learnt nothing says
-# nothing; float32 must be the same network all the same. Finite, since JSON has no infinity.
+# For networks that are only timed. Quantisation errors of an untrained network mean nothing, but
+# float32 must still match the network. Finite, since JSON has no infinity.
 TIMED_ONLY = TOLERANCE | dict.fromkeys(("fp16", "bf16", "int8"), (1e3, 1e3))
 
 
 def generated_checkpoint(backbone: str, size: int = 256, method: str = "rd4ad") -> Checkpoint:
-    """An untrained network whose batch norms have seen noise, so that nothing overflows."""
+    """An untrained network with batch statistics measured on noise, so that nothing overflows."""
     torch.manual_seed(0)
     network = make_network(method, backbone)
     norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
@@ -41,7 +42,7 @@ def generated_checkpoint(backbone: str, size: int = 256, method: str = "rd4ad") 
 def generated_bundle(
     backbone: str, precision: str, folder: Path, size: int = 256, method: str = "rd4ad"
 ) -> Bundle:
-    """Export such a network; ``precision``: as of ``export_bundle``."""
+    """Export the bundle of an untrained network; ``precision`` as for ``export_bundle``."""
     checkpoint = generated_checkpoint(backbone, size, method)
     with tempfile.TemporaryDirectory() as images:
         paths = [Path(images) / f"{i}.png" for i in range(4)]
@@ -59,11 +60,11 @@ def generated_bundle(
 def main(
     folder: Path,
     backbone: Annotated[str, typer.Option()] = "wide_resnet50_2",
-    precision: Annotated[str, typer.Option(help=f"Of {', '.join(CONTENTS)}.")] = "fp32",
+    precision: Annotated[str, typer.Option(help=f"One of {', '.join(CONTENTS)}.")] = "fp32",
     method: Annotated[str, typer.Option()] = "rd4ad",
     size: Annotated[int, typer.Option(min=64, help="Height and width of the input.")] = 256,
 ) -> None:
-    """Export a bundle of an untrained network into a folder, to time it."""
+    """Export the bundle of an untrained network into a folder, for timing."""
     folder.mkdir(parents=True, exist_ok=True)
     print(generated_bundle(backbone, precision, folder, size, method).path)
 

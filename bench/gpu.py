@@ -1,7 +1,7 @@
-"""Everything that takes a GPU, in one run: ``python -m rdx_fast.bench.gpu --help``.
+"""All tests and measurements that need a GPU, in one run: ``python -m rdx_fast.bench.gpu --help``.
 
-First the tests that a GPU makes a difference to, then the kernels, then the engines; nothing is
-timed before it agrees with the CPU. Under eight minutes.
+First the tests that depend on a GPU, then the kernels, then the engines. Nothing is timed before
+its results agree with the CPU's. Takes less than eight minutes.
 """
 
 from __future__ import annotations
@@ -44,21 +44,28 @@ TESTS = (
 
 
 def main(
-    bundle: Annotated[Path | None, typer.Argument(help="Else an untrained one is made.")] = None,
-    backbone: Annotated[str, typer.Option(help="Of the untrained one.")] = "wide_resnet50_2",
-    dataset: Annotated[Path | None, typer.Option(help="Real frames for the comparison.")] = None,
-    tests: Annotated[Path, typer.Option(help="Folder of the tests, run first.")] = Path("tests"),
+    bundle: Annotated[
+        Path | None, typer.Argument(help="Engine bundle; by default, an untrained one is exported.")
+    ] = None,
+    backbone: Annotated[str, typer.Option(help="Of the untrained bundle.")] = "wide_resnet50_2",
+    dataset: Annotated[
+        Path | None, typer.Option(help="Data set with frames for the comparison.")
+    ] = None,
+    tests: Annotated[Path, typer.Option(help="Folder of the tests to run first.")] = Path("tests"),
     skip_tests: Annotated[bool, typer.Option("--skip-tests")] = False,
     calls: Annotated[int, typer.Option(min=10, help="Calls for each latency.")] = 2000,
-    seconds: Annotated[float, typer.Option(help="For each throughput.")] = 2.0,
+    seconds: Annotated[float, typer.Option(help="Seconds for each throughput.")] = 2.0,
     output: Annotated[Path | None, typer.Option(help="JSON lines to append to.")] = None,
 ) -> None:
     """Test, check and time on this machine's GPU."""
     if not torch.cuda.is_available():
-        raise typer.BadParameter("torch finds no CUDA GPU here, and this measures nothing else")
+        raise typer.BadParameter(
+            "torch finds no CUDA GPU, which this command needs: run it on a machine with a GPU and "
+            "a CUDA build of torch"
+        )
     if not skip_tests:
         files = [str(next(tests.rglob(f"test_{name}.py"))) for name in TESTS]
-        options = ("-q", "-n0", "-m", "")  # in one process, for there is one GPU; the slow ones too
+        options = ("-q", "-n0", "-m", "")  # in one process, since there is one GPU; slow tests too
         done = subprocess.run([sys.executable, "-m", "pytest", *options, *files], check=False)
         if done.returncode:
             raise SystemExit("the tests fail on this GPU: nothing is timed")
@@ -77,15 +84,15 @@ def main(
             opened = open_bundle(bundle)
         if not any(e.executed == "fp32" for e in opened.manifest.executions):
             raise typer.BadParameter(
-                f"{opened.path} holds nothing to execute in float32 on the CPU, which scores are "
-                f"compared with: export it with --precision auto or fp16"
+                f"{opened.path} has no network to execute in float32 on the CPU, with which scores "
+                f"are compared: export it with --precision auto or fp16"
             )
         frames = real_frames(dataset) if dataset is not None else drawn_frames(opened)
         for row in (
             *measure_kernels(),
             *measure_engines(opened, frames, "cuda", calls, seconds),
         ):
-            # As they come: what was measured before a failure is kept.
+            # Written one by one, so that what was measured before a failure is kept.
             print(row, flush=True)
             if output is not None:
                 append(output, [common | row])
@@ -94,7 +101,7 @@ def main(
 def measure_engines(
     bundle: Bundle, frames: list[NDArray[np.uint8]], device: str, calls: int, seconds: float
 ) -> Iterator[dict[str, Any]]:
-    """Rows about every engine of a GPU, one after the other."""
+    """Rows about every engine on a GPU, one engine after the other."""
     manifest = bundle.manifest
     about: dict[str, Any] = {
         "method": manifest.method,
@@ -128,12 +135,12 @@ def measure_engines(
 
 
 def real_frames(dataset: Path) -> list[NDArray[np.uint8]]:
-    """The pictures of a test set."""
+    """The images of a test set."""
     return [read_image(image.path) for image in find_dataset(dataset).test()]
 
 
 def drawn_frames(bundle: Bundle) -> list[NDArray[np.uint8]]:
-    """Noise of the input's size, where there are no pictures."""
+    """Noise of the input's size, used without a data set."""
     spec = bundle.manifest.input
     rng = np.random.default_rng(0)
     return [rng.integers(0, 256, (spec.height, spec.width, 3), dtype=np.uint8) for _ in range(16)]

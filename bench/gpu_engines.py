@@ -1,5 +1,7 @@
-"""Detectors on a GPU, and what they replace, timed from host memory to host memory; part of
-``rdx_fast.bench.gpu``."""
+"""Timing of Detectors on a GPU and of what they replace, from host memory to host memory.
+
+Part of ``rdx_fast.bench.gpu``.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,8 @@ Frames = NDArray[np.uint8]
 
 
 def open_all(bundle: Bundle) -> tuple[dict[str, Engine], list[dict[str, Any]]]:
-    """Every engine that runs on this machine's GPU, and what the others say."""
+    """Every engine that runs on this machine's GPU, and a row each with the seconds to open it or
+    why it does not run."""
     engines: dict[str, Engine] = {}
     refused: list[dict[str, Any]] = []
     for backend, options in (
@@ -53,12 +56,12 @@ def open_all(bundle: Bundle) -> tuple[dict[str, Engine], list[dict[str, Any]]]:
 
 
 def parity(detector: Detector, cpu: Detector, frames: Sequence[Frames]) -> dict[str, Any]:
-    """Scores beside the CPU's; raises ``RuntimeError`` if they differ too much to be timed."""
+    """Compare scores with the CPU's. Raises ``RuntimeError`` if they differ too much."""
     scores = np.concatenate([r.scores for r in detector.stream(frames, batch=8)])
     wanted = np.concatenate([r.scores for r in cpu.stream(frames, batch=8)])
     difference = float(np.abs(scores / wanted - 1).max())
     threshold = cpu.threshold.value
-    # Where rounding may decide: within it, and between the two thresholds.
+    # Where rounding may decide the verdict: near a threshold, and between the two thresholds.
     near = np.abs(wanted / threshold - 1) < 0.01 + abs(detector.threshold.value / threshold - 1)
     verdicts = (scores > detector.threshold.value) != (wanted > threshold)
     row = {
@@ -68,7 +71,7 @@ def parity(detector: Detector, cpu: Detector, frames: Sequence[Frames]) -> dict[
         "near_threshold": int(near.sum()),
     }
     if not difference <= 1e-2 or row["verdicts_that_differ"]:
-        raise RuntimeError(f"scores differ from the CPU's: {row}; nothing is timed")
+        raise RuntimeError(f"scores differ too much from the CPU's: {row}; nothing is timed")
     return row
 
 
@@ -85,7 +88,7 @@ def latency(detector: Detector, frames: Frames, calls: int, maps: bool = False) 
 
 
 def throughput(detector: Detector, frames: Frames, batch: int, seconds: float) -> float:
-    """Images a second of a stream that never waits for its source."""
+    """Images per second of a stream that never waits for its source."""
 
     def endless() -> Iterator[Frames]:
         for frame in itertools.cycle(frames):
@@ -104,7 +107,7 @@ def throughput(detector: Detector, frames: Frames, batch: int, seconds: float) -
 
 
 def image_flops(bundle: Bundle) -> float:
-    """Floating-point operations that the network needs for an image (a multiply-add is two)."""
+    """Floating-point operations of the network for one image; a multiply-add counts as two."""
     stored = next(s for s in ("fp32", "fp16") if s in bundle.manifest.networks)
     network, dtype = read_network(bundle.network(stored))
     spec = bundle.manifest.input
@@ -114,7 +117,8 @@ def image_flops(bundle: Bundle) -> float:
 
 
 def matrix_rate(device: str, size: int = 8192) -> float:
-    """Half-precision multiply-adds, counted twice, that a matrix product gets a second."""
+    """Floating-point operations per second of a half-precision matrix product; a multiply-add
+    counts as two."""
     a, b = (torch.randn(size, size, device=device, dtype=torch.float16) for _ in range(2))
     times = []
     for _ in range(12):
@@ -128,7 +132,7 @@ def matrix_rate(device: str, size: int = 8192) -> float:
 
 
 def rivals(network: nn.Module, manifest: Manifest, device: str) -> dict[str, Callable[..., Any]]:
-    """What else scores a frame ``[H, W, 3]``: the published pipeline, and torch at its best."""
+    """Other ways to score a frame ``[H, W, 3]``: the published pipeline, and optimised torch."""
     spec = manifest.input
     mean, std = (torch.tensor(v).reshape(3, 1, 1) for v in (spec.mean, spec.std))
     plain = network.eval().to(device)
@@ -165,7 +169,7 @@ def rivals(network: nn.Module, manifest: Manifest, device: str) -> dict[str, Cal
 def against(
     ours: Callable[[Frames], Any], others: dict[str, Callable[..., Any]], frame: Frames, calls: int
 ) -> list[dict[str, Any]]:
-    """Milliseconds of each, called in turn, and how many times longer than ours."""
+    """Milliseconds of each, called in turn, and the ratio to ours."""
     runs = {"ours": ours, **others}
     times: dict[str, list[float]] = {name: [] for name in runs}
     for run in runs.values():

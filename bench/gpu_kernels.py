@@ -1,8 +1,8 @@
-"""The GPU's kernels, checked and timed; part of ``rdx_fast.bench.gpu``.
+"""Check and timing of the GPU kernels; part of ``rdx_fast.bench.gpu``.
 
-Times are medians of CUDA events: of ours in a CUDA graph that goes over several inputs, so that no
-cache holds them; of torch's as it runs them, the same inputs in turn. Nothing is timed before it
-agrees with the CPU's kernels.
+Times are medians of CUDA events. Our kernels run in a CUDA graph over several inputs, so that no
+cache holds them; torch runs its own eagerly on the same inputs in turn. Nothing is timed before its
+results agree with those of the CPU kernels.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ CALLS = 200
 def ours(
     teacher: Sequence[Tensor], student: Sequence[Tensor], operators: Operators
 ) -> tuple[Callable[[], Tensor], Callable[[], None]]:
-    """Score-only post-processing into buffers that are made once, two launches; and the first of
-    them, ``cosine_map``, alone."""
+    """Postprocessing to scores only, two launches into buffers that are allocated once; and the
+    first of them, ``cosine_map``, alone."""
     architecture = on_triton.architecture_of(teacher[0])
     distances = [t.new_empty((t.shape[0], *t.shape[2:]), dtype=torch.float32) for t in teacher]
     held = buffers(distances[0], operators.size)
@@ -52,7 +52,7 @@ def ours(
 
 
 def eager(teacher: Sequence[Tensor], student: Sequence[Tensor]) -> Callable[[], Tensor]:
-    """What torch offers: cosine, interpolate, sum, and the Gaussian as two convolutions."""
+    """The same with torch operators: cosine, interpolate, sum, the Gaussian as two convolutions."""
     offsets = torch.arange(-16, 17, device="cuda")
     weights = torch.exp(-0.5 * (offsets / 4) ** 2)
     weights = (weights / weights.sum())[None, None, None]
@@ -71,7 +71,7 @@ def event() -> Any:
 
 
 def median_us(runs: Sequence[Callable[[], object]]) -> float:
-    """Median microseconds of a call, the given ones in turn."""
+    """Median microseconds of a call; ``runs`` are called in turn."""
     for run in runs:
         run()
     pairs = []
@@ -86,7 +86,7 @@ def median_us(runs: Sequence[Callable[[], object]]) -> float:
 
 
 def in_graph(runs: Sequence[Callable[[], object]]) -> float:
-    """Microseconds of a call in a CUDA graph that holds all of the given ones, one by one."""
+    """Median microseconds of a call in a CUDA graph that contains all ``runs`` in sequence."""
     for run in runs:
         run()
     torch.cuda.synchronize()
@@ -107,7 +107,7 @@ def inputs(batch: int) -> list[tuple[list[Tensor], list[Tensor]]]:
 def check(
     mapper: AnomalyMapper, teacher: Sequence[Tensor], student: Sequence[Tensor], scores: Tensor
 ) -> float:
-    """Largest difference from the CPU's scores; raises ``RuntimeError`` if it is too large."""
+    """Largest difference from the CPU's scores. Raises ``RuntimeError`` if it is too large."""
     t, s = ([x.cpu().numpy() for x in maps] for maps in (teacher, student))
     expected = mapper(t, s).maxima
     difference = float(np.abs(scores.cpu().numpy() - expected).max())

@@ -1,8 +1,9 @@
-"""How cost grows, and with what: ``python -m rdx_fast.bench.growth --help``.
+"""Growth of time and memory: ``python -m rdx_fast.bench.growth --help``.
 
-With the batch, the size of the network's input (the frame's too, so that every stage has the same
-share of work), and the number of Detectors side by side, in one process and in several. A slope is
-the exponent of growth; a step whose slope is above that of its work is named.
+Measured against the batch size, the size of the network's input (with frames of the same size, so
+that every stage keeps its share of the work), and the number of Detectors in parallel, in one
+process and in several. A slope is the exponent of growth; steps that grow faster than their work
+are reported.
 """
 
 from __future__ import annotations
@@ -32,12 +33,13 @@ SIZES = (128, 256, 512, 1024)
 BATCHES = (1, 2, 4, 8, 16, 32)
 PARALLEL = (1, 2, 3, 4)
 STEPS = ("preprocess", "network", "map")
-# A step may grow this much faster than its work before it is called out: caches end somewhere.
+# A step is reported if its slope exceeds that of its work by more than this; caches are limited, so
+# some excess is expected.
 ALLOWED = 0.15
 
 
 def by_size(backbone: str, folder: Path, seconds: float) -> Iterator[dict[str, Any]]:
-    """Stages of one image, sizes visited in turn."""
+    """Milliseconds of the stages for one image of each size, measured in turn."""
     detectors = {}
     for size in SIZES:
         own = folder / str(size)
@@ -60,7 +62,7 @@ def by_size(backbone: str, folder: Path, seconds: float) -> Iterator[dict[str, A
 
 
 def by_batch(path: Path, seconds: float) -> Iterator[dict[str, Any]]:
-    """Milliseconds an image takes in batches, visited in turn."""
+    """Milliseconds of a batch of each size, measured in turn."""
     frame = drawn_frame(256, 256)
     taken: dict[int, list[float]] = {batch: [] for batch in BATCHES}
     with Detector(path, threads=2) as detector:
@@ -76,8 +78,11 @@ def by_batch(path: Path, seconds: float) -> Iterator[dict[str, Any]]:
 
 
 def side_by_side(path: Path, processes: int, each: int, seconds: float) -> dict[str, Any]:
-    """Fresh processes with ``each`` Detectors in threads, all scoring at once with one CPU thread
-    each; memory is what the Detectors added to their processes."""
+    """Throughput and memory of several fresh processes with ``each`` Detectors in threads.
+
+    All score at the same time with one CPU thread each. Memory is what the Detectors add to their
+    processes.
+    """
     context = multiprocessing.get_context("spawn")
     with context.Manager() as manager, ProcessPoolExecutor(processes, context) as pool:
         ready: Any = manager.Barrier(processes)
@@ -92,7 +97,7 @@ def side_by_side(path: Path, processes: int, each: int, seconds: float) -> dict[
 
 
 def _detectors(path: Path, count: int, seconds: float, ready: Any) -> tuple[float, float]:
-    """Frames a second and MB of ``count`` Detectors, from when all processes are ready."""
+    """Frames per second and MB of ``count`` Detectors, measured once all processes are ready."""
     begin = memory_mb()
     detectors = [Detector(path, threads=1) for _ in range(count)]
     for detector in detectors:
@@ -114,7 +119,7 @@ def _detectors(path: Path, count: int, seconds: float, ready: Any) -> tuple[floa
 
 
 def slopes(row: dict[str, Any]) -> dict[str, float]:
-    """Exponents of growth, by the work: image area for steps, images for the batch."""
+    """Exponents of growth: of each step with the image area, of a batch with its images."""
     area = np.array([r["size"] ** 2 for r in row["by_size"]], np.float64)
     batch = np.array([r["batch"] for r in row["by_batch"]], np.float64)
     found = {
@@ -126,7 +131,7 @@ def slopes(row: dict[str, Any]) -> dict[str, float]:
 
 
 def plot(rows: Sequence[dict[str, Any]], file: Path) -> None:
-    """Log-log: steps over the image's area, a batch, Detectors side by side and their memory."""
+    """Plot on log-log axes: steps by image area, a batch by its images, Detectors in parallel."""
     figure = new_figure(4.2 * (len(rows) + 2), 4.2)
     axes = figure.subplots(1, len(rows) + 2)
     for ax in axes:
@@ -168,12 +173,14 @@ def plot(rows: Sequence[dict[str, Any]], file: Path) -> None:
 
 
 def main(
-    backbone: Annotated[list[str] | None, typer.Option(help="Untrained networks of these.")] = None,
-    seconds: Annotated[float, typer.Option(min=0.1, help="Of each measurement.")] = 20.0,
+    backbone: Annotated[
+        list[str] | None, typer.Option(help="Backbones of the untrained networks.")
+    ] = None,
+    seconds: Annotated[float, typer.Option(min=0.1, help="Seconds of each measurement.")] = 20.0,
     output: Annotated[Path | None, typer.Option(help="JSON lines to append to.")] = None,
     picture: Annotated[Path | None, typer.Option("--plot", help="Picture to write.")] = None,
 ) -> None:
-    """Measure how the cost of a Detector grows."""
+    """Measure how time and memory of a Detector grow."""
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as name:
         for network in backbone or ["efficientnet_lite0", "wide_resnet50_2"]:

@@ -1,8 +1,8 @@
-"""How fast a bundle's networks are with fewer of the CPU's instructions:
+"""Speed of a bundle's networks with fewer of the CPU's instruction sets:
 ``python -m rdx_fast.bench.instructions --help``.
 
-OpenVINO's kernels keep to the instruction set that ONEDNN_MAX_CPU_ISA names. That says what each
-set is worth on this CPU, not how fast a CPU is that has no more.
+OpenVINO's kernels use no more than the instruction set in ONEDNN_MAX_CPU_ISA. This shows what each
+set gains on this CPU, not how fast another CPU without it is.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from rdx_fast.bundle import open_bundle
 from rdx_fast.cpu import cpu_features
 from rdx_fast.engines.openvino.network import OpenVINONetwork
 
-# As oneDNN names them, and what of ``cpu_features`` each adds to the one before.
+# oneDNN's names, and the one of ``cpu_features`` that each adds to the set before.
 SETS = {
     "AVX2": "AVX2",
     "AVX512_CORE": "AVX-512",
@@ -43,7 +43,7 @@ VISIT = 4
 def time_networks(
     path: Path, threads: int, rounds: int, precisions: Sequence[str]
 ) -> dict[str, list[float]]:
-    """Milliseconds of the network alone, a median for each visit, by what is executed."""
+    """Milliseconds of the network alone by executed precision, a median for each visit."""
     bundle = open_bundle(path)
     spec = bundle.manifest.input
     shape = (1, 3, spec.height, spec.width)
@@ -67,8 +67,10 @@ def time_networks(
 
 
 def measure(path: Path, threads: int, rounds: int) -> list[dict[str, Any]]:
-    """A row for each instruction set that this CPU has, and precision that it executes natively
-    (otherwise OpenVINO simulates half precision)."""
+    """Rows for each instruction set of this CPU and each precision that it executes natively.
+
+    Other half precisions are left out, since OpenVINO would emulate them.
+    """
     manifest = open_bundle(path).manifest
     script = (
         "import json, sys; from pathlib import Path; "
@@ -102,12 +104,14 @@ def measure(path: Path, threads: int, rounds: int) -> list[dict[str, Any]]:
 
 
 def main(
-    bundles: Annotated[list[Path], typer.Argument(help="Engine bundles with fp32 and int8.")],
+    bundles: Annotated[
+        list[Path], typer.Argument(help="Engine bundles that contain fp32 and int8.")
+    ],
     threads: Annotated[int, typer.Option(min=1)] = 2,
     rounds: Annotated[int, typer.Option(min=3)] = 40,
     output: Annotated[Path | None, typer.Option(help="JSON lines to append to.")] = None,
 ) -> None:
-    """Time networks with all of this CPU's instructions, and with fewer."""
+    """Time networks with all of this CPU's instruction sets, and with fewer."""
     common = facts("instructions", ("openvino",)) | {"threads": threads, "rounds": rounds}
     rows = [common | row for path in bundles for row in measure(path, threads, rounds)]
     table = Table("backbone", "instructions up to", "executed", "ms", "time relative to fp32")

@@ -1,7 +1,7 @@
-"""The CPU's kernels against what they replace: ``python -m rdx_fast.bench.kernels --help``.
+"""Timing of the CPU kernels and of what they replace: ``python -m rdx_fast.bench.kernels --help``.
 
-Ours and the other are called in turn, so that a drifting machine hurts both alike; ratios are of
-calls that followed each other. All on one thread unless ``--threads`` says otherwise.
+Both are called in turn, so that a drift of the machine's speed affects both alike; ratios are of
+consecutive calls. Everything runs on one thread unless ``--threads`` is given.
 """
 
 from __future__ import annotations
@@ -39,7 +39,14 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class Pair(NamedTuple):
-    """Ours, and what it replaces or is measured by."""
+    """A kernel and what it is compared with.
+
+    Attributes:
+        operation: name of the kernel's operation
+        against: name of what it is compared with
+        ours: calls the kernel
+        other: calls what it is compared with
+    """
 
     operation: str
     against: str
@@ -48,8 +55,10 @@ class Pair(NamedTuple):
 
 
 def pairs(threads: int) -> Iterator[Pair]:
-    """Every operation once, on the features of ``wide_resnet50_2`` at batch 1: ours laid out as
-    OpenVINO delivers them, the published chain's as torch does."""
+    """Every operation once, on features of ``wide_resnet50_2`` at batch 1.
+
+    Our kernels get the memory layout of OpenVINO, the published chain that of torch.
+    """
     teacher, student = features(1)
     ours = features(1, channels_last=True)
     t, s = ([x.numpy() for x in maps] for maps in ours)
@@ -117,7 +126,7 @@ def pairs(threads: int) -> Iterator[Pair]:
 
 
 def measure(pair: Pair, calls: int) -> dict[str, Any]:
-    """Milliseconds and ratios of calls that followed each other."""
+    """Median milliseconds, and ratios of consecutive calls."""
     times = np.empty((calls, 2))
     for _ in range(3):
         pair.ours()
@@ -138,10 +147,10 @@ def measure(pair: Pair, calls: int) -> dict[str, Any]:
 
 def main(
     calls: Annotated[int, typer.Option(min=5)] = 200,
-    threads: Annotated[int, typer.Option(min=1, help="Of ours and of torch's.")] = 1,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of our kernels and of torch.")] = 1,
     output: Annotated[Path | None, typer.Option(help="JSON lines to append to.")] = None,
 ) -> None:
-    """Time each kernel of the CPU against what it replaces."""
+    """Time each CPU kernel and what it replaces."""
     torch.set_num_threads(threads)
     common = facts("kernels", ("numpy", "torch", "scipy", "pillow"))
     common |= {"kernels": IMPLEMENTATION, "threads": threads, "calls": calls}

@@ -1,4 +1,4 @@
-"""What this machine can do at most, measured: a matrix product and a copy."""
+"""Upper limits of this machine, measured with a matrix product and a copy."""
 
 from __future__ import annotations
 
@@ -17,11 +17,19 @@ COPY_BYTES = 128 * 2**20  # far beyond any cache
 
 
 def matrix_gflops(threads: int, size: int = 1024, seconds: float = 1.0) -> float:
-    """10^9 float32 operations a second (a multiply-add is two) of a matrix product on ``threads``
-    threads, by the library that also runs the network."""
+    """Speed of a float32 matrix product in OpenVINO, which also runs the network.
+
+    Args:
+        threads: CPU threads
+        size: of the square matrices
+        seconds: duration of the measurement
+
+    Returns:
+        10^9 operations per second, where a multiply-add counts as two
+    """
     left, right = (ops.parameter([size, size], np.float32) for _ in range(2))
     model = ov.Model([ops.matmul(left, right, False, False)], [left, right])
-    # Told the precision, since left to itself OpenVINO takes bfloat16 where the CPU has it.
+    # With the precision set, since OpenVINO's default is bfloat16 on CPUs that have it.
     config = {inference_num_threads(): threads, hint.inference_precision(): ov.Type.f32}
     compiled = CORE.compile_model(model, "CPU", config)
     request = compiled.create_infer_request()
@@ -36,7 +44,7 @@ def matrix_gflops(threads: int, size: int = 1024, seconds: float = 1.0) -> float
 
 
 def copy_gb_s(threads: int, seconds: float = 1.0) -> float:
-    """10^9 bytes a second, read and written, of copies on ``threads`` threads."""
+    """Speed of copies on ``threads`` threads in 10^9 bytes per second, read and written."""
     source = np.zeros(COPY_BYTES, np.uint8)
     target = np.ones_like(source)
     parts = [slice(*ends) for ends in _ends(COPY_BYTES, threads)]

@@ -1,5 +1,6 @@
-"""A simulated PLC drives a station, from a checkout:
-``PYTHONPATH=tests python -m rdx_fast.bench.line --help``."""
+"""Measurement of a station driven by a simulated PLC, from a checkout:
+``PYTHONPATH=tests python -m rdx_fast.bench.line --help``.
+"""
 
 from __future__ import annotations
 
@@ -40,8 +41,11 @@ def check(answers: list[Answer], records: dict[int, InspectionRecord], count: in
 
 
 def stages(answers: list[Answer], records: dict[int, InspectionRecord]) -> dict[str, Any]:
-    """Where the time from trigger to result goes, in ms; what the PLC saw beyond the station's own
-    time is the fieldbus, its cycle among it."""
+    """Percentiles in ms of the time from trigger to result and of its stages.
+
+    The fieldbus is the difference between the time seen by the PLC and the station's own time,
+    including the cycle.
+    """
     rows = [records[a.inspection_id] for a in answers]
     total = np.array([1e3 * (a.answered - a.triggered) for a in answers])
     station = np.array([r.recorded_ms for r in rows], float)
@@ -60,7 +64,16 @@ def stages(answers: list[Answer], records: dict[int, InspectionRecord]) -> dict[
 def drive(
     folder: Path, bundle: Path, frames: Path, count: int, rate: float | None, protocol: str
 ) -> dict[str, Any]:
-    """One run. ``protocol``: "modbus", "opcua", or "modbus+opcua" (an OPC UA client listens)."""
+    """Run a station and a PLC, and check and measure the answers.
+
+    Args:
+        folder: for configuration, records and logs
+        bundle: engine bundle
+        frames: folder of images
+        count: number of parts
+        rate: parts per second, None for as fast as possible
+        protocol: "modbus", "opcua", or "modbus+opcua" (Modbus with an OPC UA client listening)
+    """
     rules = {"deadline_ms": 5000}
     with_opcua = "opcua" in protocol
     configuration, ports = configure(folder, {1: bundle}, frames, rules, with_opcua)
@@ -124,7 +137,7 @@ def _wait_for_port(station: LineProcess, ports: list[int]) -> None:
 
 
 def demo_frames(folder: Path) -> Path:
-    """The demo's test cells, as links in a folder."""
+    """The demo's test cells as links in a folder, 1 in 20 defective."""
     cells = solar_cells(seed=0)
     frames = folder / "frames"
     frames.mkdir()
@@ -136,14 +149,17 @@ def demo_frames(folder: Path) -> Path:
 def main(
     bundle: Path,
     frames: Annotated[
-        Path | None, typer.Option(help="Folder of photographs; the demo's, 1 in 20 defective.")
+        Path | None,
+        typer.Option(help="Folder of images; by default the demo's, 1 in 20 defective."),
     ] = None,
     count: Annotated[int, typer.Option(min=1)] = 20_000,
-    rate: Annotated[float | None, typer.Option(help="Parts a second; as fast as it goes.")] = None,
+    rate: Annotated[
+        float | None, typer.Option(help="Parts per second; by default as fast as possible.")
+    ] = None,
     protocol: Annotated[str, typer.Option(help="modbus, opcua or modbus+opcua.")] = "modbus",
     output: Annotated[Path | None, typer.Option(help="File of JSON lines to append to.")] = None,
 ) -> None:
-    """Check that every part is answered once, with its own result, and measure how soon."""
+    """Check that every part is answered once, with its own result, and measure the latency."""
     with tempfile.TemporaryDirectory() as folder:
         frames = frames or demo_frames(Path(folder))
         row = drive(Path(folder), bundle, frames, count, rate, protocol)

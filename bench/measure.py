@@ -1,4 +1,4 @@
-"""What ``rdx-fast bench`` measures of bundles on this machine."""
+"""The measurements of ``rdx-fast bench``."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from rdx_fast.engines import open_engine
 from rdx_fast.engines.openvino.engine import OpenVINOEngine
 from rdx_fast.images import list_images, read_image
 
-# In the order that a frame meets them; "copy" is to a GPU, which is then one "network" to the map.
+# In the order of a frame's path; "copy" is the transfer to a GPU, where "network" includes the map.
 STAGES = ("decode", "preprocess", "copy", "network", "map", "verdict", "total")
 _OURS = {"preprocess": "preprocess", "staging": "copy", "network": "network", "device": "network"}
 MIN_CALLS, MAX_CALLS = 20, 10_000
@@ -38,9 +38,17 @@ OnStep = Callable[[str], object]
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """``frame``: height and width of drawn frames, or ``images``: a folder of real ones;
-    ``seconds``: of single calls, and a tenth of it for each entry of the table of ``batches``;
-    ``precision``: what is executed, None for the fastest."""
+    """Options of a measurement.
+
+    Attributes:
+        frame: height and width of drawn frames in pixels
+        images: folder of images to use instead of drawn frames
+        backend: see ``open_engine``
+        threads: CPU threads, None for all
+        batches: batch sizes of the throughput table
+        seconds: duration of the single calls; each entry of the throughput table takes a tenth
+        precision: executed precision, None for the fastest
+    """
 
     frame: tuple[int, int] = (1024, 1024)
     images: Path | None = None
@@ -56,10 +64,20 @@ class Setting:
 
 
 def measure(paths: Sequence[Path], setting: Setting, on_step: OnStep) -> list[dict[str, Any]]:
-    """One row a bundle, as JSON has it; bundles are called in turn where calls are timed.
+    """Measure bundles; calls that are timed go to the bundles in turn.
 
-    ``on_step``: told what is being measured. Raises as ``open_bundle`` and ``Detector`` do,
-    ``ImageError`` for images that cannot be read.
+    Args:
+        paths: folders of the bundles
+        setting: options of the measurement
+        on_step: called with the name of each step
+
+    Returns:
+        one row for each bundle, JSON-compatible
+
+    Raises:
+        BundleError: a bundle cannot be opened
+        EngineError: an engine cannot be opened or fails
+        ImageError: an image cannot be read
     """
     bundles = [open_bundle(path) for path in paths]
     with ExitStack() as stack:
@@ -90,7 +108,7 @@ def measure(paths: Sequence[Path], setting: Setting, on_step: OnStep) -> list[di
 
 
 def drawn_frame(height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:
-    """A smooth picture, uint8 ``[H, W, 3]``: noise would be as hard to decode as nothing real."""
+    """A smooth image, uint8 ``[H, W, 3]``; noise would take longer to decode than real images."""
     coarse = np.random.default_rng(seed).integers(0, 256, (16, 16, 3), dtype=np.uint8)
     return np.asarray(
         Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
@@ -128,8 +146,11 @@ def _latencies(
 
 
 def stages(timings_ms: dict[str, float]) -> dict[str, float]:
-    """``Result.timings_ms`` under the names of ``STAGES``. On a CPU nothing is copied; on a GPU the
-    map is part of the one graph. What is left of the total is the verdict."""
+    """``Result.timings_ms`` under the names of ``STAGES``.
+
+    On a CPU nothing is copied; on a GPU the map is part of the CUDA graph. The rest of the total is
+    the verdict.
+    """
     found = {_OURS[name]: ms for name, ms in timings_ms.items() if name in _OURS}
     found["map"] = timings_ms.get("postprocess", 0.0)
     found["verdict"] = timings_ms["total"] - sum(found.values())
@@ -170,7 +191,7 @@ def _limits(threads: int) -> dict[str, Any]:
 
 
 def _rates(bundle: Bundle, row: dict[str, Any], frame: NDArray[np.uint8]) -> dict[str, Any]:
-    """What the stages do a second, by what one frame needs."""
+    """Operations and bytes per second of the stages, from the work for one frame."""
     spec = bundle.manifest.input
     _, flops = operators(bundle.network(row["stored"]), spec.height, spec.width)
     maps = sum(s.channels * s.height * s.width for s in bundle.manifest.scales)
@@ -181,7 +202,7 @@ def _rates(bundle: Bundle, row: dict[str, Any], frame: NDArray[np.uint8]) -> dic
     }
     for stage, values in (("preprocess", frame.nbytes), ("map", 2 * 4 * maps)):
         taken = row["latency_ms"][stage]["p50"]
-        if taken > 0:  # a stage that is not told apart on a GPU
+        if taken > 0:  # 0 for a stage that is not timed separately on a GPU
             rates[f"{stage}_reads_gb_s"] = round(values / taken / 1e6, 2)
     return rates
 
@@ -189,7 +210,7 @@ def _rates(bundle: Bundle, row: dict[str, Any], frame: NDArray[np.uint8]) -> dic
 def _throughput(
     bundle: Bundle, frames: list[NDArray[np.uint8]], setting: Setting, on_cpu: bool
 ) -> Iterator[dict[str, Any]]:
-    """Frames a second of calls one after the other, by threads, mode and batch."""
+    """Frames per second of consecutive calls, by threads, mode and batch."""
     ways: list[tuple[int | None, str]] = [(None, "latency")]
     if on_cpu:
         counts = [*range(1, 3), *range(4, CORES + 1, 4)] if setting.threads is None else []

@@ -1,4 +1,4 @@
-"""What a process holds."""
+"""Memory of this process."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ import psutil
 
 
 def memory_mb() -> float:
-    """Resident memory of this process, 2^20 bytes."""
+    """Resident memory of this process in units of 2^20 bytes."""
     return float(psutil.Process().memory_info().rss / 2**20)

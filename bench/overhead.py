@@ -1,7 +1,7 @@
-"""What the Detector adds to the network: ``python -m rdx_fast.bench.overhead --help``.
+"""Time that the Detector adds to the network: ``python -m rdx_fast.bench.overhead --help``.
 
-``Detector.score`` of a camera frame, and the bare network on an input that is ready (the same
-compiled network, its own request, outputs left where they are), one after the other in one run.
+``Detector.score`` of a camera frame and the bare network on a prepared input (the same compiled
+network, its own request, outputs not copied) are timed in turn in one run.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ VISIT = 5
 
 
 def overhead(path: Path, size: int, threads: int, rounds: int) -> dict[str, Any]:
-    """Visits of both in turn; of each visit the median counts."""
+    """Time the Detector and the bare network in turn, with the median of each visit."""
     bundle = open_bundle(path)
     spec = bundle.manifest.input
     engine = OpenVINOEngine(bundle, threads)
@@ -66,14 +66,18 @@ def overhead(path: Path, size: int, threads: int, rounds: int) -> dict[str, Any]
 
 def main(
     bundles: Annotated[list[Path] | None, typer.Argument(help="Engine bundles.")] = None,
-    backbone: Annotated[list[str] | None, typer.Option(help="Untrained networks.")] = None,
-    precision: Annotated[list[str] | None, typer.Option(help="Their precisions.")] = None,
+    backbone: Annotated[
+        list[str] | None, typer.Option(help="Backbones of untrained networks.")
+    ] = None,
+    precision: Annotated[
+        list[str] | None, typer.Option(help="Precisions of the untrained networks.")
+    ] = None,
     size: Annotated[int, typer.Option(min=32, help="Height and width of the frame.")] = 1024,
     threads: Annotated[int, typer.Option(min=1)] = 2,
     rounds: Annotated[int, typer.Option(min=5)] = 40,
     output: Annotated[Path | None, typer.Option(help="JSON lines to append to.")] = None,
 ) -> None:
-    """Time ``Detector.score`` beside the bare network."""
+    """Time ``Detector.score`` and the bare network."""
     with tempfile.TemporaryDirectory() as name:
         paths = list(bundles or [])
         for network in backbone or ([] if paths else ["efficientnet_lite0", "wide_resnet50_2"]):

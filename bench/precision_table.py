@@ -1,4 +1,4 @@
-"""The table that ``bench.precisions`` prints and docs/measured/precision.md shows."""
+"""The table printed by ``bench.precisions`` and shown in docs/measured/precision.md."""
 
 from __future__ import annotations
 
@@ -43,5 +43,5 @@ def precision_lines(rows: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
 
 
 def _percent(rate: float | None) -> str:
-    """Without the sign; "-" for what a set without masks does not give."""
+    """A rate in percent without the sign; "-" for figures that need masks, in a set without."""
     return "-" if rate is None else f"{100 * rate:.2f}"

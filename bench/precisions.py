@@ -1,9 +1,10 @@
-"""What each precision costs in accuracy and gains in time:
+"""Accuracy and speed of each precision:
 ``python -m rdx_fast.bench.precisions --help``.
 
-Every execution of a bundle scores a test set, run as at export: natively where this CPU has the
-precision, else emulated. Those that the Detector runs on this CPU are then timed in turn, round
-after round, so that a drifting machine hurts all alike; ratios are of visits of one round.
+Every execution of a bundle scores a test set in the same way as at export: natively if this CPU has
+the precision, otherwise emulated. Those that the Detector runs on this CPU are then timed in turn,
+round after round, so that a drift of the machine's speed affects all alike; ratios are of visits in
+the same round.
 """
 
 from __future__ import annotations
@@ -43,7 +44,13 @@ VISIT = 3
 
 
 class Checked(NamedTuple):
-    """An execution, what ran it here, and the test set as it scores it."""
+    """Scores of a test set from one execution.
+
+    Attributes:
+        execution: of the bundle
+        checked_by: what ran it on this machine
+        scored: the test set with its scores
+    """
 
     execution: ExecutionSpec
     checked_by: str
@@ -55,8 +62,14 @@ def precisions(
 ) -> list[dict[str, Any]]:
     """A row for each of the bundle's executions, float32 first.
 
-    ``images``: the test set; ``threads``: of the timed engine. Raises ``ValueError`` if the bundle
-    does not execute its float32 network, against which all are held.
+    Args:
+        bundle: an opened bundle
+        images: the test set
+        threads: CPU threads of the timed engine
+        rounds: number of timing rounds
+
+    Raises:
+        ValueError: the bundle has no float32 network, with which all are compared
     """
     executions = _float32_first(bundle)
     masks = _masks(bundle, images)
@@ -84,13 +97,13 @@ def _float32_first(bundle: Bundle) -> list[ExecutionSpec]:
     executions = sorted(bundle.manifest.executions, key=lambda e: (e.stored, e.executed) != FP32)
     if (executions[0].stored, executions[0].executed) != FP32:
         raise ValueError(
-            f"{bundle.path} holds no float32 to compare with: export it with --precision auto"
+            f"{bundle.path} has no float32 network to compare with: export it with --precision auto"
         )
     return executions
 
 
 def _masks(bundle: Bundle, images: list[LabelledImage]) -> list[NDArray[np.bool_]]:
-    """``[H, W]`` of each image at the map's size; none for a set without masks."""
+    """Masks ``[H, W]`` of the images at the map's size; empty for a set without masks."""
     spec = bundle.manifest.map
     if not has_masks(images):
         return []
@@ -124,7 +137,10 @@ def _checked(
 
 
 def _accuracy(bundle: Bundle, found: Checked, fp32: ScoredSet) -> dict[str, Any]:
-    """Shifts are shares of float32's threshold; each is judged by the threshold of its own."""
+    """Accuracy compared with float32.
+
+    Score shifts are shares of float32's threshold; each execution is judged by its own threshold.
+    """
     manifest, execution, scored = bundle.manifest, found.execution, found.scored
     shift = np.abs(scored.scores - fp32.scores) / fp32.threshold
     differ = (scored.scores > scored.threshold) != (fp32.scores > fp32.threshold)
@@ -148,7 +164,7 @@ def _accuracy(bundle: Bundle, found: Checked, fp32: ScoredSet) -> dict[str, Any]
 
 
 def _runs_here(bundle: Bundle, execution: ExecutionSpec) -> bool:
-    """Whether it is what the Detector runs on this CPU when asked for the precision."""
+    """Whether the Detector runs this execution on this CPU when the precision is requested."""
     try:
         chosen = choose(bundle.manifest, "openvino", capabilities(), execution.executed)
     except EngineError:
@@ -159,8 +175,8 @@ def _runs_here(bundle: Bundle, execution: ExecutionSpec) -> bool:
 def _interleave(
     bundle: Bundle, executions: list[ExecutionSpec], threads: int, rounds: int
 ) -> NDArray[np.float64]:
-    """Milliseconds of ``Detector.score`` ``[execution, round, call of a visit]``, of a frame of the
-    network's input size."""
+    """Milliseconds of ``Detector.score`` for a frame of the network's input size, as an array
+    ``[execution, round, call of a visit]``."""
     spec = bundle.manifest.input
     frame = drawn_frame(spec.height, spec.width)
     times = np.empty((len(executions), rounds, VISIT))
@@ -176,7 +192,7 @@ def _interleave(
         for number in track(range(rounds), f"{bundle.path.name}: time", transient=True):
             for step in range(len(detectors)):
                 i = (step + number) % len(detectors)
-                detectors[i].score(frame)  # finds the caches full of others' data
+                detectors[i].score(frame)  # not timed: the caches contain other data
                 for call in range(VISIT):
                     begin = perf_counter()
                     detectors[i].score(frame)
@@ -186,7 +202,8 @@ def _interleave(
 
 def main(
     paths: Annotated[
-        list[Path], typer.Argument(metavar="BUNDLE... DATASET", help="The data set comes last.")
+        list[Path],
+        typer.Argument(metavar="BUNDLE... DATASET", help="Engine bundles, then the data set."),
     ],
     threads: Annotated[int, typer.Option(min=1)] = 2,
     rounds: Annotated[int, typer.Option(min=3)] = 40,
@@ -195,10 +212,10 @@ def main(
     """Compare the precisions of engine bundles on a data set's test images."""
     *bundles, dataset = paths
     if not bundles:
-        raise typer.BadParameter("give at least one bundle, and the data set after it")
+        raise typer.BadParameter("give at least one bundle, followed by the data set")
     opened = [open_bundle(path) for path in bundles]
     try:
-        for bundle in opened:  # all of them before minutes are spent on the first
+        for bundle in opened:  # check all before spending minutes on the first
             _float32_first(bundle)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error

@@ -1,4 +1,4 @@
-"""Rows of ``measure`` for people: tables and a picture."""
+"""Tables and plots of the rows of ``measure``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _COLUMNS = ("p50", "p90", "p99", "p99.9", "worst", "jitter")
 
 
 def tables(row: dict[str, Any]) -> Iterator[Table | str]:
-    """What was measured, then latency by stage, frames a second, start and limits."""
+    """A heading, then tables of latency by stage, frames per second, and start and limits."""
     height, width = row["frame"][:2]
     yield f"\n{row['bundle']}: {row['method']}, {row['backbone']}, {row['precision']}"
     yield f"{row['cpu']}; {row['engine']}"
@@ -86,8 +86,11 @@ def _facts(row: dict[str, Any]) -> Table:
 
 
 def plot(rows: Sequence[dict[str, Any]], file: Path) -> None:
-    """Latency by stage, and frames a second by batch. Raises ``MissingDependencyError`` without
-    Matplotlib."""
+    """Plot latency by stage and frames per second by batch.
+
+    Raises:
+        MissingDependencyError: Matplotlib is not installed
+    """
     figure = new_figure(11, 1.2 * len(rows) + 3.4)
     bars, lines = figure.subplots(1, 2)
     names = [f"{row['bundle']}\n{row['precision']}" for row in rows]

@@ -1,4 +1,4 @@
-"""What every measured row says of where and of what it was measured."""
+"""Rows of measurements: the facts that all have in common, and writing them."""
 
 from __future__ import annotations
 
@@ -20,8 +20,15 @@ from rdx_fast.doctor import describe_cpu
 
 
 def facts(bench: str, packages: Iterable[str]) -> dict[str, Any]:
-    """Time, commit, CPU, what it has that decides speed, and versions. ``max_cpu_isa``: what the
-    instructions of oneDNN, in OpenVINO and torch, were restricted to, if they were."""
+    """Facts about a measurement: time, commit, CPU, its instruction sets, and versions.
+
+    ``max_cpu_isa`` is the instruction set to which oneDNN, in OpenVINO and torch, is restricted, if
+    it is.
+
+    Args:
+        bench: name of the benchmark
+        packages: whose versions to include
+    """
     restricted = os.environ.get("ONEDNN_MAX_CPU_ISA")
     command = ["git", "describe", "--always", "--dirty"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -37,7 +44,7 @@ def facts(bench: str, packages: Iterable[str]) -> dict[str, Any]:
 
 
 def network_facts(detector: Detector) -> dict[str, Any]:
-    """Which of a bundle's networks a Detector runs, and in what precision."""
+    """The network that a Detector runs, and its precision."""
     manifest, execution = detector.manifest, detector.engine.execution
     file = manifest.networks[execution.stored]
     return {
@@ -55,13 +62,13 @@ def spread(ratios: NDArray[np.float64], digits: int) -> list[float]:
 
 
 def spread_text(percentiles: Sequence[float]) -> str:
-    """What :func:`spread` gives, for a table."""
+    """The result of ``spread`` as text for a table."""
     low, middle, high = percentiles
     return f"{middle} ({low} to {high})"
 
 
 def append(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Add rows to a file of JSON lines."""
+    """Append rows to a file of JSON lines."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as stream:
         stream.writelines(json.dumps(row) + "\n" for row in rows)

@@ -1,6 +1,6 @@
 """Scoring at a fixed rate for a long time: ``python -m rdx_fast.bench.soak --help``.
 
-Latency and memory must neither grow nor drift: the first tenth of the run is held against the last.
+Latency and memory must not drift: the first tenth of the run is compared with the last.
 """
 
 from __future__ import annotations
@@ -33,8 +33,18 @@ PARTS = 10
 def soak(
     detector: Detector, frames: list[NDArray[np.uint8]], rate: float, minutes: float
 ) -> NDArray[np.float64]:
-    """``[calls, 4]`` float64: seconds since the start when the frame was due, milliseconds from
-    then to the result, milliseconds that the call itself took, MB that the process had after it."""
+    """Score frames at a fixed rate.
+
+    Args:
+        detector: to measure
+        frames: used in turn
+        rate: frames per second
+        minutes: duration
+
+    Returns:
+        ``[calls, 4]`` float64: seconds from the start to when the frame was due, milliseconds from
+        then to the result, milliseconds of the call itself, MB of the process after it
+    """
     count = round(60 * minutes * rate)
     kept = np.empty((count, 4))
     detector.warmup(10)
@@ -54,7 +64,7 @@ def soak(
 
 
 def parts(kept: NDArray[np.float64]) -> list[dict[str, Any]]:
-    """The run in ten parts."""
+    """Summary of each tenth of the run."""
     return [
         {
             "from_s": round(float(part[0, 0]), 1),
@@ -70,9 +80,9 @@ def parts(kept: NDArray[np.float64]) -> list[dict[str, Any]]:
 def main(
     bundle: Annotated[Path, typer.Argument(help="Engine bundle.")],
     images: Annotated[
-        Path | None, typer.Option(help="Folder of frames; drawn if left out.")
+        Path | None, typer.Option(help="Folder of images; drawn frames if left out.")
     ] = None,
-    rate: Annotated[float, typer.Option(min=0.1, help="Frames a second.")] = 20.0,
+    rate: Annotated[float, typer.Option(min=0.1, help="Frames per second.")] = 20.0,
     minutes: Annotated[float, typer.Option(min=0.01)] = 20.0,
     threads: Annotated[int | None, typer.Option(min=1)] = None,
     output: Annotated[Path | None, typer.Option(help="JSON lines to append to.")] = None,

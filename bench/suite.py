@@ -1,9 +1,9 @@
-"""Kernels and Detector under pytest-benchmark:
+"""Benchmarks of kernels and Detector with pytest-benchmark:
 ``python -m pytest -n0 bench/suite.py --benchmark-json=new.json``, then
 ``python -m rdx_fast.bench.compare_suites bench/results/baseline.json new.json``.
 
-A yardstick that is none of our code runs before every round, so that two runs can be held against
-each other although the machine was in another mood.
+A reference operation outside our code, the yardstick, is timed before every round, so that two runs
+can be compared even if the machine's speed has changed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is said of a series of times."""
+"""Statistics of series of times."""
 
 from __future__ import annotations
 
@@ -8,15 +8,18 @@ from time import perf_counter
 import numpy as np
 from numpy.typing import NDArray
 
-# A percentile is told if so many calls were made that some lie beyond it.
+# A percentile is given only if there are enough calls for some to lie beyond it.
 _PERCENTILES = {"p50": 50.0, "p90": 90.0, "p99": 99.0, "p99.9": 99.9}
 
 
 def summary(ms: NDArray[np.float64]) -> dict[str, float]:
-    """Percentiles, worst and jitter of calls in the order they were made, milliseconds.
+    """Percentiles, worst and jitter of calls, in milliseconds.
 
-    ``p99`` needs 100 calls and ``p99.9`` 1000, else they are left out. Jitter is the mean
-    difference between one call and the next.
+    ``p99`` needs 100 calls and ``p99.9`` 1000, otherwise they are left out. Jitter is the mean
+    absolute difference between consecutive calls; a single call has none.
+
+    Args:
+        ms: milliseconds of the calls, in the order they were made
     """
     found = {
         name: float(np.percentile(ms, percent))
@@ -30,12 +33,13 @@ def summary(ms: NDArray[np.float64]) -> dict[str, float]:
 
 
 def slope(sizes: NDArray[np.float64], values: NDArray[np.float64]) -> float:
-    """Exponent of growth: of a line through the points on log-log axes."""
+    """Exponent of growth: slope of a line fitted to the points on log-log axes."""
     return float(np.polyfit(np.log(sizes), np.log(values), 1)[0])
 
 
 def repeat(call: Callable[[], object], seconds: float, least: int, most: int) -> int:
-    """Call until ``seconds`` have gone by, between ``least`` and ``most`` times; how often."""
+    """Call for ``seconds``, but between ``least`` and ``most`` times. Returns the number of
+    calls."""
     end = perf_counter() + seconds
     done = 0
     while done < least or (done < most and perf_counter() < end):

@@ -1,7 +1,7 @@
-"""The operations on torch tensors, run by Triton: the same contracts as their namesakes for CPUs.
+"""The operations on torch tensors, run by Triton, with the same contracts as those for CPUs.
 
-For tests and benchmarks; the product queues the same launches through a device. See
-``kernels.on_triton`` for what they need.
+For tests and benchmarks; pipelines queue the same launches through a device. See
+``kernels.on_triton`` for their requirements.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Operators(NamedTuple):
     size: tuple[int, int]
 
     def check(self, distances: Sequence[Tensor]) -> None:
-        """Raises ``ValueError`` unless each distance map fits."""
+        """Raises ``ValueError`` unless the distance maps fit the operators."""
         wanted = [(len(distances[0]), *size) for size in self.inputs]
         given = [tuple(d.shape) for d in distances]
         if given != wanted or {d.dtype for d in distances} != {torch.float32}:
@@ -101,8 +101,17 @@ def smooth_map(
     top_k: int = 0,
     out: Tensor | None = None,
 ) -> MapStats:
-    """``smooth_map.smooth_map``. ``mask: [H, W]`` bool; ``out: [B, H, W]`` float32 takes the maps;
-    without, none is written, but for device scratch if ``top_k`` asks for the largest values."""
+    """``smooth_map.smooth_map`` on the device.
+
+    Args:
+        distances: distance maps, finest first
+        operators: bands of all scales
+        mask: region of interest, ``[H, W]`` bool
+        threshold: areas count the pixels above it
+        top_k: number of largest values in the top mean, 0 for none
+        out: the maps are written to it, ``[B, H, W]`` float32. Without it no maps are written,
+            except to scratch memory on the device if ``top_k`` needs them
+    """
     operators.check(distances)
     held = buffers(distances[0], operators.size, mask, threshold, top_k, out)
     run(operators.launch([d.contiguous() for d in distances], held))
@@ -117,9 +126,13 @@ def buffers(
     top_k: int = 0,
     out: Tensor | None = None,
 ) -> gpu_smooth_map.Epilogues:
-    """What a launch of ``smooth_map`` writes to, beside ``like: [B, ...]`` float32; good for any
-    number of launches, one after the other. Raises ``ValueError`` for a mask or ``out`` that does
-    not fit, or a ``top_k`` larger than the region of interest."""
+    """Allocate the buffers that a launch of ``smooth_map`` writes to, on the device of ``like``.
+
+    They serve any number of consecutive launches for the batch of ``like``, ``[B, ...]`` float32.
+
+    Raises:
+        ValueError: mask or ``out`` do not fit, or ``top_k`` is larger than the region of interest
+    """
     batch = len(like)
     Epilogue(None if mask is None else mask.cpu().numpy(), threshold, top_k).check(*size)
     if out is not None and (
@@ -156,8 +169,8 @@ def fuse_mul(
     top_k: int = 0,
     out: Tensor | None = None,
 ) -> MapStats:
-    """``fuse_mul.fuse_mul``; ``blur``: the Gaussian alone, of one scale. Upsampling to the blur's
-    size is done on the way."""
+    """``fuse_mul.fuse_mul`` on the device; it also upsamples to the size of ``blur``, the operators
+    of the Gaussian only, of one scale."""
     if len({len(d) for d in distances}) > 1 or {d.dtype for d in distances} != {torch.float32}:
         raise ValueError(
             f"distance maps are {[tuple(d.shape) for d in distances]} of {distances[0].dtype}, "
@@ -177,8 +190,11 @@ def resize_normalize(
     pixel_format: str | None = None,
     crop: Crop | None = None,
 ) -> None:
-    """``resize_normalize.resize_normalize`` of a batch of frames of one size: ``[B, H, W, 3]`` or
-    ``[B, H, W]`` uint8, rows of any pitch, to ``out: [B, 3, h, w]`` float32 or float16."""
+    """``resize_normalize.resize_normalize`` of a batch of frames of one size on the device.
+
+    Frames are ``[B, H, W, 3]`` or ``[B, H, W]`` uint8 with rows of any pitch; ``out`` is ``[B, 3,
+    h, w]`` float32 or float16.
+    """
     shape = tuple(frames.shape[1:])
     if frames.dtype != torch.uint8 or frames.ndim not in (3, 4) or shape[2:] not in ((), (3,)):
         raise ValueError(
@@ -223,5 +239,5 @@ def _device_affine(
 
 
 def _buffer(like: Tensor, shape: tuple[int, ...], dtype: torch.dtype | None = None) -> Tensor:
-    """Memory beside ``like``, not yet written."""
+    """An uninitialised tensor on the device of ``like``."""
     return like.new_empty(shape, dtype=dtype or like.dtype)

@@ -1,4 +1,7 @@
-"""From a trained checkpoint to an engine bundle; installed as ``rdx_fast.export``. Needs torch."""
+"""Export of a trained checkpoint to an engine bundle; installed as ``rdx_fast.export``.
+
+Needs torch.
+"""
 
 from rdx_fast.export.exporter import export_bundle
 

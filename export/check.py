@@ -1,4 +1,4 @@
-"""What runs an exported network at export, and how far it is from the trained one."""
+"""Running an exported network at export, and comparing it with the trained one."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from rdx_fast.manifest import EXECUTIONS, ExportCheck, ThresholdSpec
 from rdx_fast.models import ReverseDistillation
 from rdx_fast.postprocess import AnomalyMapper
 
-# What each choice of --precision writes, as (stored, executed). "auto": all that some machine runs
-# fastest.
+# What each ``precision`` of ``export_bundle`` writes, as (stored, executed). "auto" writes every
+# execution that is the fastest on some machine.
 CONTENTS = {
     "auto": (
         ("fp32", "fp32"),
@@ -33,9 +33,8 @@ CONTENTS = {
     ),
     **EXECUTIONS,
 }
-# Largest difference allowed from the trained network, of a score and of a pixel of the map, as a
-# share of the threshold; by what is executed. What trained networks showed is in
-# docs/measured/precision.md.
+# Largest allowed differences from the trained network, of a score and of a map pixel, as shares of
+# the threshold, by executed precision. docs/measured/precision.md shows those of trained networks.
 TOLERANCE = {
     "fp32": (1e-3, 1e-3),
     "fp16": (2e-2, 2e-2),
@@ -47,18 +46,20 @@ TOLERANCE = {
 def allowed(
     tolerance: Mapping[str, tuple[float, float]], stored: str, executed: str
 ) -> tuple[float, float]:
-    """Of what is executed, or of what is stored if that rounds more: weights of a float16 network
-    stay rounded in float32."""
+    """The tolerance for an execution: that of the executed precision, or of the stored one if that
+    rounds more, since weights of a float16 network stay rounded when executed in float32."""
     return max(tolerance[executed], tolerance[stored.partition("_")[0]])
 
 
 class Runner(Protocol):
+    """Executes a network."""
+
     def run(self, inputs: NDArray[np.float32]) -> Iterator[Chunk]:
-        """Features of ``inputs: [B, 3, H, W] float32``."""
+        """Features of ``inputs``, ``[B, 3, H, W]`` float32 normalised."""
 
 
 class TrainedMaps:
-    """The trained network itself, in torch."""
+    """A ``Runner`` of the trained network itself, in torch."""
 
     def __init__(self, network: ReverseDistillation) -> None:
         self._network = network.eval()
@@ -71,7 +72,12 @@ class TrainedMaps:
 
 
 class NetworkMaps(NamedTuple):
-    """``scores: [n]`` of all images, ``maps`` of those whose maps are compared."""
+    """Scores and maps that a network gives for the good images.
+
+    Attributes:
+        scores: ``[n]`` float32, of all images
+        maps: ``[1, H, W]`` float32, of the images whose maps are compared
+    """
 
     scores: NDArray[np.float32]
     maps: list[NDArray[np.float32]]
@@ -96,11 +102,23 @@ class NetworkMaps(NamedTuple):
 
 
 def open_execution(file: Path, stored: str, executed: str) -> tuple[Runner, str]:
-    """What executes a network file in a precision on this machine, and its name.
+    """Choose how to execute a network file in a precision on this machine.
 
-    On the engine itself where this CPU has the precision. bfloat16 that it has not, and float16
-    always, since that is meant for GPUs, by torch: sums in float32, each result rounded.
-    int8_symmetric, likewise for GPUs, by ONNX Runtime.
+    The OpenVINO engine executes it if this CPU has the precision. torch emulates bfloat16 on other
+    CPUs, and always float16, which is for GPUs: sums in float32, each result rounded. ONNX Runtime
+    executes int8_symmetric, which is for GPUs too.
+
+    Args:
+        file: the ONNX file
+        stored: precision in which it is stored
+        executed: precision in which to execute it
+
+    Returns:
+        the runner and its name
+
+    Raises:
+        EngineError: OpenVINO rejects the network
+        MissingDependencyError: ONNX Runtime is needed and not installed
     """
     if stored == "int8_symmetric":
         return OnnxNetwork(file), f"onnxruntime {version('onnxruntime')}, exact int8"
@@ -124,8 +142,21 @@ def check_execution(
     trained_threshold: ThresholdSpec,
     threshold: ThresholdSpec,
 ) -> ExportCheck:
-    """Compare an execution with the trained network. Raises ``ExportError`` if they differ by more
-    than ``tolerance``, of a score and of a pixel, as a share of the threshold."""
+    """Compare an execution with the trained network.
+
+    Args:
+        label: name of the execution, for the error message
+        tolerance: largest allowed differences of a score and of a map pixel, as shares of the
+            trained network's threshold
+        checked_by: what executed the exported network
+        trained: what the trained network gives
+        found: what the execution gives
+        trained_threshold: calibrated on the trained network's scores
+        threshold: calibrated on the scores of the execution
+
+    Raises:
+        ExportError: the differences exceed ``tolerance``
+    """
     scale = trained_threshold.value
     largest = float(np.abs(found.scores - trained.scores).max())
     pixels = zip(found.maps, trained.maps, strict=True)
@@ -138,7 +169,7 @@ def check_execution(
             f"{label} does not score as the trained network: over {len(trained.scores)} images "
             f"scores differ by up to {score_difference:.2%} of the threshold (allowed "
             f"{score_tolerance:.2%}), over {len(trained.maps)} images maps by {map_difference:.2%} "
-            f"(allowed {map_tolerance:.2%}). Choose a higher precision (fp32 is exact)"
+            f"(allowed {map_tolerance:.2%}). Choose a higher precision, such as fp32"
         )
     spread = float(trained.scores.std())
     return ExportCheck(
@@ -155,8 +186,11 @@ def check_execution(
 
 
 def _verdicts_that_differ(trained: NetworkMaps, found: NetworkMaps, rate: float) -> int | None:
-    """Each image is judged by thresholds from the others: a threshold rejects as many of the scores
-    that it was made of, whatever they are."""
+    """Number of images with another verdict; None for a single image.
+
+    Each image is judged by thresholds from the other images: a threshold always rejects the same
+    number of the scores that it was calibrated on, whatever they are.
+    """
     count = len(trained.scores)
     if count < 2:
         return None

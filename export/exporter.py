@@ -1,4 +1,4 @@
-"""Export: networks, thresholds and the checks against the trained network, as one bundle."""
+"""Export: writes networks, thresholds and checks against the trained network as one bundle."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ _RANGE_IMAGES = 16
 
 
 def network_file(stored: str) -> str:
-    """The name of a stored network's file."""
+    """File name of a network stored in a precision."""
     return f"network_{stored}.onnx"
 
 
@@ -68,24 +68,41 @@ def export_bundle(
     overwrite: bool = False,
     on_stage: Callable[[str], None] = lambda stage: None,
 ) -> Bundle:
-    """Write ``output`` (``part.rdx``) from a checkpoint and return it opened.
+    """Write an engine bundle from a checkpoint and return it opened.
 
-    ``good``: images of good parts that were not trained on; they give a threshold for each executed
-    precision (see ``calibrate_threshold``), the ranges of int8, and the checks against the trained
-    network. ``precision``: a key of ``CONTENTS``; "auto" writes every network that some machine
-    runs fastest and leaves out, with the reason in the manifest, what fails its check; of a single
-    precision, a failed check is an error. ``check_images``: how many images' maps are compared.
-    ``tolerance``: largest differences from the trained network, see ``TOLERANCE``.
-    ``sigma``: of the Gaussian, in pixels of the map (4, as published).
+    Args:
+        checkpoint: of a finished or interrupted run, or imported
+        good: images of good parts that were not trained on. They are used to calibrate a threshold
+            for each executed precision (see ``calibrate_threshold``), to measure the ranges of
+            int8, and to check the exported networks against the trained one
+        output: folder of the bundle, such as ``part.rdx``
+        precision: a key of ``CONTENTS``. "auto" writes every network that is the fastest on some
+            machine; those that fail their check are left out, with the reason in the manifest. For
+            a single precision, a failed check is an error
+        fusion: "add" or "mul", how the scales are combined
+        sigma: of the Gaussian, in map pixels; 4 as published
+        false_reject_rate: share of good parts that may be rejected, in (0, 1)
+        check_images: number of images whose maps are compared
+        tolerance: largest differences from the trained network, see ``TOLERANCE``
+        name: of the bundle, None for the name of ``output`` without suffix
+        overwrite: replace ``output`` if it is a bundle
+        on_stage: called with the name of each stage as it starts
 
-    Raises ``ExportError`` if scores or maps differ by more than ``tolerance``, ``EngineError`` if
-    what executes a network refuses it or fails, ``ImageError`` for an unreadable image,
-    ``BundleError`` if ``output`` exists, ``ValueError`` for arguments out of range.
+    Raises:
+        ExportError: scores or maps differ by more than ``tolerance``
+        EngineError: a network is rejected by what executes it, or its execution fails
+        ImageError: an image cannot be read
+        BundleError: ``output`` exists, and is not a bundle or ``overwrite`` is false
+        MissingDependencyError: a package for int8 is not installed
+        ValueError: an argument is out of range
     """
     if precision not in CONTENTS:
         raise ValueError(f"precision is {precision!r}, wanted one of {', '.join(CONTENTS)}")
     if not good:
-        raise ValueError("no good images were given: the threshold and the check need some")
+        raise ValueError(
+            "no good images were given: the threshold and the check need at least one (good=..., "
+            "--good FOLDER)"
+        )
     spec = input_spec(checkpoint.recipe)
     network = checkpoint.build()
 
@@ -114,8 +131,8 @@ def export_bundle(
                 found = NetworkMaps.of(runner, mapper, good, load, compared)
                 if not np.isfinite(found.scores).all():
                     raise ExportError(
-                        f"scores of {label} are not finite: the network leaves the range of "
-                        f"{which[1]}; choose another precision (fp32 is exact)"
+                        f"scores of {label} are not finite: values of the network exceed the range "
+                        f"of {which[1]}; choose another precision, such as fp32"
                     )
                 threshold = calibrate_threshold(found.scores, false_reject_rate)
                 check = check_execution(
@@ -130,7 +147,7 @@ def export_bundle(
             except (ExportError, EngineError) as error:
                 if precision != "auto" or which == ("fp32", "fp32"):
                     raise
-                reason = str(error).replace(f"{folder}/", "")  # which is gone when it is read
+                reason = str(error).replace(f"{folder}/", "")  # the folder is temporary
                 left_out.append(LeftOut(*which, reason))
                 continue
             executions.append(ExecutionSpec(*which, threshold, check))
@@ -168,7 +185,7 @@ def _write_networks(
     load: Callable[[Path], NDArray[np.float32]],
     on_stage: Callable[[str], None],
 ) -> None:
-    """Each network in a file of its own."""
+    """Write each network to its own file."""
     on_stage("network")
     graphs: dict[str, onnx.ModelProto] = {}
     if "fp16" in stored:
@@ -189,7 +206,7 @@ def _write_networks(
 
 
 def _spread(paths: Sequence[Path], most: int) -> list[Path]:
-    """At most that many of the paths, evenly spread over them."""
+    """At most ``most`` of the paths, evenly spread over them."""
     count = min(most, len(paths))
     return [paths[i] for i in np.linspace(0, len(paths) - 1, count).round().astype(int)]
 

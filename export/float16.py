@@ -1,4 +1,4 @@
-"""Half precision where it holds: what leaves float16's range on good parts stays in float32."""
+"""Conversion to half precision; what exceeds float16's range on good parts stays in float32."""
 
 from __future__ import annotations
 
@@ -7,17 +7,23 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, fx
 
-# float16 ends at 65504. A defect may excite a layer several times as much as good parts do.
+# float16 ends at 65504. A defect may cause activations several times as large as good parts do.
 LIMIT = 2.0**13
 
 
 def to_half(network: fx.GraphModule, images: Iterable[Tensor]) -> fx.GraphModule:
-    """Convert ``network`` to float16, in place, but for what is too large for it on ``images``:
-    ``[B, 3, H, W] float32``, normalised good parts.
+    """Convert a network to float16, in place, except where values are too large for it.
 
-    A step runs in float32 if an input, its output or a weight of it exceeds ``LIMIT``; its result
-    is float16 again as soon as it fits. The network's outputs are float32, all of them, if one of
-    them has to be.
+    A step runs in float32 if an input, its output or one of its weights exceeds ``LIMIT``; its
+    result is converted back to float16 as soon as it fits. If one output of the network must be
+    float32, all of them are.
+
+    Args:
+        network: traced, without batch normalisation
+        images: good parts on which magnitudes are measured, ``[B, 3, H, W]`` float32 normalised
+
+    Returns:
+        ``network``
     """
     measured = _Ranges(network)
     for image in images:
@@ -46,7 +52,7 @@ def to_half(network: fx.GraphModule, images: Iterable[Tensor]) -> fx.GraphModule
 
 
 class _Ranges(fx.Interpreter):
-    """Runs a network and keeps the largest magnitude that each step gave."""
+    """Runs a network and records the largest magnitude of each step's output."""
 
     def __init__(self, network: fx.GraphModule) -> None:
         super().__init__(network)
@@ -81,7 +87,7 @@ def _cast_inputs(node: fx.Node, tensors: dict[str, float]) -> None:
 
 
 def _collector(graph: fx.Graph, tensors: dict[str, float]) -> fx.Node:
-    """The step that gathers the maps, or the output itself."""
+    """The step that collects the maps, or the output itself."""
     (output,) = (node for node in graph.nodes if node.op == "output")
     (first, *_) = output.all_input_nodes
     return output if first.name in tensors else first

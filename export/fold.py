@@ -1,4 +1,4 @@
-"""Batch normalisation folded into the convolutions before it."""
+"""Folding of batch normalisation into the preceding convolutions."""
 
 from __future__ import annotations
 
@@ -10,9 +10,14 @@ from rdx_fast.errors import ExportError
 
 
 def fold_batch_norm(network: nn.Module) -> fx.GraphModule:
-    """Return a copy of ``network`` (in evaluation mode) without batch normalisation.
+    """Trace a network with its batch normalisation folded into the convolutions.
 
-    Raises ``ExportError`` if a batch norm follows anything but a convolution of its own.
+    The modules are not copied: the convolutions of ``network`` change, and it is set to evaluation
+    mode.
+
+    Raises:
+        ExportError: a batch norm does not directly follow a convolution whose output nothing else
+            uses
     """
     traced = fx.symbolic_trace(network.eval())
     modules = dict(traced.named_modules())
@@ -24,7 +29,8 @@ def fold_batch_norm(network: nn.Module) -> fx.GraphModule:
         conv = modules.get(str(before.target))
         if not isinstance(conv, nn.Conv2d | nn.ConvTranspose2d) or len(before.users) != 1:
             raise ExportError(
-                f"batch normalisation {node.target} follows no convolution of its own"
+                f"batch normalisation {node.target} cannot be folded: it must directly follow a "
+                f"convolution whose output nothing else uses"
             )
         assert norm.running_mean is not None
         assert norm.running_var is not None

@@ -1,4 +1,4 @@
-"""The network as an ONNX graph: input ``image``, outputs ``teacher_s`` and ``student_s``."""
+"""Export of the network as an ONNX graph: input ``image``, outputs ``teacher_s``, ``student_s``."""
 
 from __future__ import annotations
 
@@ -41,11 +41,19 @@ def to_onnx(
     scales: int,
     images: Iterable[NDArray[np.float32]] = (),
 ) -> onnx.ModelProto:
-    """Export with batch normalisation folded and the batch left open.
+    """Export a network with batch normalisation folded and a dynamic batch size.
 
-    ``precision`` "fp16" gives float16 weights, activations, inputs and outputs, but for what is too
-    large for them on ``images``, normalised good parts ``[1, 3, H, W]``; every other precision
-    gives float32 (bf16 is the engine's to execute, int8 is quantised afterwards).
+    Args:
+        network: it is copied, and stays as it is
+        spec: the network's input
+        precision: "fp16" for float16 weights, activations, inputs and outputs, except where values
+            are too large for it on ``images``; any other for float32 (bf16 is executed by the
+            engine, int8 is quantised afterwards)
+        scales: number of scales
+        images: good parts ``[1, 3, H, W]`` float32 normalised, for "fp16" only
+
+    Raises:
+        ExportError: batch normalisation cannot be folded
     """
     folded = fold_batch_norm(copy.deepcopy(network).cpu())
     example = torch.zeros(2, 3, spec.height, spec.width)
@@ -59,7 +67,7 @@ def to_onnx(
             module.inplace = False  # the exporter traces it in half the time
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # torch's exporter warns of its own internals
+        warnings.simplefilter("ignore")  # torch's exporter warns about its own internals
         program = torch.onnx.export(
             flat,
             (example,),

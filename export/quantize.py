@@ -14,18 +14,24 @@ from onnx import numpy_helper
 
 from rdx_fast.errors import MissingDependencyError
 
-_WIDE = 64  # channels from which on a layer near the pixels is quantised as well
+_WIDE = 64  # channels; layers near the pixels with at least as many are quantised as well
 
 
 def quantize(
     model: onnx.ModelProto, inputs: Iterable[NDArray[np.float32]], correct_bias: bool = True
 ) -> onnx.ModelProto:
-    """Quantise weights (per channel) and activations to 8 bits, but for the layers of few channels
-    that run at half the input's size or larger.
+    """Quantise weights (per channel) and activations to 8 bits.
 
-    ``inputs``: normalised images ``[1, 3, H, W]`` float32 of good parts, over which the ranges of
-    the activations are measured; ``correct_bias``: shift each layer's mean back to where it was,
-    which takes most of the time.
+    Layers with few channels that run at half the input's size or larger stay in float32.
+
+    Args:
+        model: the float32 network
+        inputs: good parts ``[1, 3, H, W]`` float32 normalised, on which the ranges of the
+            activations are measured
+        correct_bias: correct the shift of each layer's mean, which takes most of the time
+
+    Raises:
+        MissingDependencyError: the package nncf is not installed
     """
     try:
         import nncf
@@ -38,8 +44,9 @@ def quantize(
     height = calibration[0].shape[2]
     values = (*model.graph.value_info, *model.graph.output)
     shapes = {v.name: v.type.tensor_type.shape.dim for v in values}
-    # What the layers nearest the pixels round off reaches every scale, most of all where channels
-    # are few; there 8 bits hardly save time either. Wider ones are bound by what they write.
+    # Rounding errors of the layers nearest the pixels reach every scale, and are largest in layers
+    # of few channels, where 8 bits hardly save time either. Wider layers are limited by the memory
+    # bandwidth that their outputs need.
     near_pixels = [
         node.name
         for node in model.graph.node
@@ -57,8 +64,8 @@ def quantize(
             ignored_scope=nncf.IgnoredScope(names=near_pixels),
             advanced_parameters=nncf.AdvancedQuantizationParameters(
                 disable_bias_correction=not correct_bias,
-                # CPUs without VNNI add products of bytes in 16 bits. Weights of seven bits keep
-                # within them, so that no sum overflows on any CPU.
+                # CPUs without VNNI add products of bytes in 16 bits. With weights of seven bits the
+                # sums fit, so that none overflows on any CPU.
                 overflow_fix=nncf.OverflowFix.ENABLE,
             ),
         )
@@ -67,12 +74,12 @@ def quantize(
 
 
 def _make_unsigned(model: onnx.ModelProto) -> None:
-    """Store all activations in unsigned bytes, in place. Steps and ranges stay as they are.
+    """Store all activations as unsigned bytes, in place. Steps and ranges stay as they are.
 
-    OpenVINO computes in 8 bits where activations are unsigned, whatever their zero point. With
-    signed ones whose zero point is not 0 it converts them back and computes in float32.
+    OpenVINO computes in 8 bits if activations are unsigned, whatever their zero point. Signed ones
+    with a zero point other than 0 it converts back and computes in float32.
     """
-    del model.graph.value_info[:]  # of the types as they were
+    del model.graph.value_info[:]  # it describes the previous types
     constants = {c.name: c for c in model.graph.initializer}
     for node in model.graph.node:
         if node.op_type.lower().endswith("quantizelinear") and node.input[0] not in constants:
@@ -90,7 +97,7 @@ def _make_unsigned(model: onnx.ModelProto) -> None:
 
 
 def _drop_unused(model: onnx.ModelProto) -> None:
-    """Remove the constants that no node takes."""
+    """Remove the constants that no node uses."""
     used = {name for node in model.graph.node for name in node.input}
     kept = [c for c in model.graph.initializer if c.name in used]
     del model.graph.initializer[:]
@@ -98,14 +105,14 @@ def _drop_unused(model: onnx.ModelProto) -> None:
 
 
 def symmetric(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy whose activations are quantised symmetrically in signed bytes, as TensorRT wants it.
+    """A copy with activations quantised symmetrically to signed bytes, as TensorRT requires.
 
-    CPUs multiply unsigned activations faster and with half the rounding, so the other graph stays
-    theirs. Ranges are kept: a scale grows to what its larger end asks of 127 steps.
+    CPUs keep the other graph, since they multiply unsigned activations faster and with half the
+    rounding error. Ranges are kept: a scale grows so that 127 steps cover its larger end.
     """
     twin = onnx.ModelProto()
     twin.CopyFrom(model)
-    del twin.graph.value_info[:]  # of the types as they were
+    del twin.graph.value_info[:]  # it describes the previous types
     constants = {c.name: c for c in twin.graph.initializer}
     quantised: dict[str, str] = {}  # scale to zero point
     for node in twin.graph.node:
@@ -116,7 +123,7 @@ def symmetric(model: onnx.ModelProto) -> onnx.ModelProto:
     for scale, zero in quantised.items():
         step, shift = (numpy_helper.to_array(constants[name]) for name in (scale, zero))
         steps = np.iinfo(shift.dtype)
-        # One step of the smaller end is given up, so that a symmetric range stays as it is.
+        # The lowest step is not used, so that a range that is already symmetric stays as it is.
         ends = (abs(end - shift.astype(np.float32)) for end in (steps.min + 1, steps.max))
         wider = np.asarray(step * np.maximum(*ends) / 127, np.float32)
         constants[scale].CopyFrom(numpy_helper.from_array(wider, scale))

@@ -1,4 +1,4 @@
-"""Networks run by their own arithmetic, whatever the CPU has: for the checks at export."""
+"""Reference execution of networks in their own precision on any CPU, for the checks at export."""
 
 from __future__ import annotations
 
@@ -17,7 +17,14 @@ from rdx_fast.errors import MissingDependencyError
 
 
 class OnnxNetwork:
-    """The ONNX file of a bundle; slow, and right about quantised graphs on every CPU."""
+    """Runs a bundle's ONNX file in ONNX Runtime; slow, but exact for quantised graphs on every CPU.
+
+    Args:
+        path: the ONNX file
+
+    Raises:
+        MissingDependencyError: the package onnxruntime is not installed
+    """
 
     def __init__(self, path: Path) -> None:
         try:
@@ -27,7 +34,7 @@ class OnnxNetwork:
                 raise
             raise MissingDependencyError("onnxruntime", "the check of int8", "train") from error
         options = onnxruntime.SessionOptions()
-        # Fused, its int8 sums saturate on CPUs without VNNI.
+        # With fused operators, int8 sums saturate on CPUs without VNNI.
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         providers = ["CPUExecutionProvider"]
         self._session = onnxruntime.InferenceSession(path, options, providers=providers)
@@ -42,11 +49,18 @@ class OnnxNetwork:
 
 
 class RoundedNetwork:
-    """A network in half precision on a CPU without it: sums in float32 as GPUs' tensor cores and
-    CPUs' bfloat16 units have them, every step's result and every weight rounded.
+    """Emulates half precision on a CPU without it.
 
-    ``executed``: "fp16" keeps the types of the graph, some of whose steps may be float32; "bf16"
-    rounds all.
+    Sums are in float32, as in tensor cores of GPUs and bfloat16 units of CPUs; the result of every
+    step and every weight is rounded.
+
+    Args:
+        path: the ONNX file
+        executed: "fp16" rounds to the types of the graph, some of whose steps may be float32;
+            "bf16" rounds everything to bfloat16
+
+    Raises:
+        EngineError: the graph has an operator that is not supported
     """
 
     def __init__(self, path: Path, executed: str) -> None:
@@ -65,7 +79,7 @@ class RoundedNetwork:
 
 
 class _Rounding(fx.Interpreter):
-    """Runs a graph in float32 and rounds what each step gives to its type in ``types``."""
+    """Runs a graph in float32 and rounds the result of each step to its type in ``types``."""
 
     def __init__(self, network: fx.GraphModule, types: dict[str, torch.dtype]) -> None:
         self._types = types
@@ -91,7 +105,7 @@ def _unchanged(x: Tensor) -> Tensor:
 
 
 def _result_types(network: fx.GraphModule, image: torch.dtype) -> dict[str, torch.dtype]:
-    """The type of each step's result: a cast's, or that of what it was made of."""
+    """The type of each step's result: that of a cast, or that of the step's first input."""
     types: dict[str, torch.dtype] = {}
     for node in network.graph.nodes:
         if node.op == "placeholder":

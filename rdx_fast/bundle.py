@@ -1,4 +1,4 @@
-"""Engine bundles on disk: opened only when whole and unaltered, written all at once."""
+"""Engine bundles on disk: verified when they are opened, written atomically."""
 
 from __future__ import annotations
 
@@ -20,25 +20,38 @@ MANIFEST = "manifest.json"
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """An opened bundle, every file of which has been checked against its SHA-256."""
+    """An opened bundle; every file has been checked against its SHA-256.
+
+    Attributes:
+        path: folder of the bundle
+        manifest: contents of its ``manifest.json``
+    """
 
     path: Path
     manifest: Manifest
 
     def network(self, stored: str) -> Path:
-        """The file of the network that is stored in a precision (see ``manifest.STORED``)."""
+        """The file of the network stored in a precision (see ``manifest.STORED``)."""
         return self.path / self.manifest.networks[stored]
 
 
 def open_bundle(path: str | Path) -> Bundle:
     """Read and verify a bundle.
 
-    Raises ``BundleError`` that says which: no such folder, no or faulty manifest, newer format,
-    unknown key, a file missing or altered, or a file name that leads outside the bundle.
+    Args:
+        path: folder of the bundle
+
+    Raises:
+        BundleError: there is no such folder, the manifest is missing or invalid, has a newer format
+            or an unknown key, a file is missing or altered, or a file name leads outside the
+            bundle; the message says which
     """
     folder = Path(path)
     if not folder.is_dir():
-        raise BundleError(f"{folder}: no such bundle; 'rdx-fast export' makes one")
+        raise BundleError(
+            f"{folder}: no such bundle: check the path, or export one (export_bundle, rdx-fast "
+            f"export)"
+        )
     manifest_file = folder / MANIFEST
     if not manifest_file.is_file():
         raise BundleError(f"{folder}: {MANIFEST} is missing: this is not an engine bundle")
@@ -55,18 +68,19 @@ def open_bundle(path: str | Path) -> Bundle:
                     f"{folder}: file {name} is missing: export or copy the bundle again"
                 )
             found = describe_file(file)
-        except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+        except (OSError, ValueError) as error:  # ValueError: an impossible file name
             raise BundleError(f"{folder}: file {name!r} cannot be read: {error}") from error
         if found != spec:
             raise BundleError(
-                f"{folder}: file {name} is not the one exported: {found.bytes} bytes with SHA-256 "
-                f"{found.sha256[:12]}..., the manifest says {spec.bytes} bytes with "
+                f"{folder}: file {name} is not the one exported: it has {found.bytes} bytes and "
+                f"SHA-256 {found.sha256[:12]}..., the manifest says {spec.bytes} bytes and "
                 f"{spec.sha256[:12]}...: export or copy the bundle again"
             )
     return Bundle(folder, manifest)
 
 
 def describe_file(file: Path) -> FileSpec:
+    """Size and SHA-256 of a file."""
     with file.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
     return FileSpec(sha256=digest, bytes=file.stat().st_size)
@@ -76,13 +90,22 @@ def describe_file(file: Path) -> FileSpec:
 def new_bundle(path: Path, overwrite: bool = False) -> Iterator[Path]:
     """Yield a temporary folder beside ``path``; renamed to it if the body succeeds, else deleted.
 
-    Raises ``BundleError`` if ``path`` exists and ``overwrite`` is false, or is no bundle.
+    Args:
+        path: folder of the new bundle
+        overwrite: replace ``path`` if it is a bundle
+
+    Raises:
+        BundleError: ``path`` exists, and is not a bundle or ``overwrite`` is false
     """
     if path.exists():
         if not overwrite:
-            raise BundleError(f"{path} exists: choose another name or pass --overwrite")
+            raise BundleError(
+                f"{path} exists: choose another name, or overwrite it (overwrite=True, --overwrite)"
+            )
         if not (path / MANIFEST).is_file():
-            raise BundleError(f"{path} exists and is no bundle: it is not overwritten")
+            raise BundleError(
+                f"{path} exists and is not a bundle, so it is not overwritten: choose another name"
+            )
     path.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
     try:
@@ -98,7 +121,8 @@ def new_bundle(path: Path, overwrite: bool = False) -> Iterator[Path]:
 
 
 def write_manifest(manifest: Manifest, folder: Path) -> None:
-    """Write ``manifest.json`` as the last file, durable before the bundle gets its name."""
+    """Write ``manifest.json``, as the last file; it is flushed to disk before the bundle gets its
+    name."""
     with (folder / MANIFEST).open("w", encoding="utf-8") as stream:
         stream.write(manifest.to_json())
         stream.flush()
@@ -106,7 +130,7 @@ def write_manifest(manifest: Manifest, folder: Path) -> None:
 
 
 def _inside(folder: Path, name: str) -> Path:
-    """The file's path, refused if it leads outside ``folder`` by name or by link."""
+    """The file's path. Raises ``BundleError`` if it leads outside ``folder`` by name or by link."""
     parts = PurePosixPath(name).parts
     file = folder / name
     plain = bool(parts) and not name.startswith("/") and ".." not in parts and "\\" not in name

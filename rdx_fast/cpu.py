@@ -1,11 +1,11 @@
-"""What this processor has that decides how fast a network runs."""
+"""Instruction sets of this processor that decide how fast a network runs."""
 
 from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
 
-# Name for people, and Linux' names of which one is enough.
+# Name to show, and Linux's names for it, of which one is enough.
 _FEATURES = (
     ("AVX2", {"avx2"}),
     ("AVX-512", {"avx512f"}),
@@ -17,14 +17,16 @@ _FEATURES = (
 
 
 def cpu_features() -> tuple[str, ...]:
-    """Such as ("AVX2", "AVX-512", "VNNI", "BF16"); empty where the system does not tell."""
+    """Instruction sets, such as ("AVX2", "AVX-512", "VNNI", "BF16"); empty if unknown."""
     flags = _told("flags")
     return tuple(name for name, either in _FEATURES if flags & either)
 
 
 def has_fast_bf16() -> bool:
-    """Whether bfloat16 is faster than float32: with AMX, and on AMD's CPUs that have AVX512_BF16.
-    On Intel's it is slower without AMX."""
+    """Whether bfloat16 is faster than float32: with AMX, and on AMD CPUs with AVX512_BF16.
+
+    On Intel CPUs without AMX it is slower.
+    """
     if "amx_bf16" in _told("flags"):
         return True
     return "avx512_bf16" in _told("flags") and "AuthenticAMD" in _told("vendor_id")
@@ -32,7 +34,7 @@ def has_fast_bf16() -> bool:
 
 @cache
 def _told(name: str) -> frozenset[str]:
-    """The words of a line of the first processor in /proc/cpuinfo."""
+    """The words of one line about the first processor in /proc/cpuinfo."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:

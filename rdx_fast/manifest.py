@@ -1,4 +1,4 @@
-"""``manifest.json`` of an engine bundle: every number that a score depends on."""
+"""``manifest.json`` of an engine bundle, with every number that a score depends on."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from typing import Any
 from rdx_fast.errors import BundleError
 
 FORMAT = 2
-# What a network is stored in. int8_symmetric has signed activations, which GPUs want.
+# Precisions in which a network is stored. int8_symmetric has signed activations, for GPUs.
 STORED = ("fp32", "fp16", "int8", "int8_symmetric")
-# What its arithmetic is done in. bfloat16 is executed of a network stored in float32.
+# Precisions in which a network is executed. bfloat16 executes a network stored in float32.
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
-# All that is known, as (stored, executed), by the precision that a user names. A network for half
-# precision may also be executed in float32, where a processor has no half.
+# All known executions, as (stored, executed), by the precision that a user names. A network for
+# half precision may also be executed in float32, on processors without half precision.
 EXECUTIONS = {
     "fp32": (("fp32", "fp32"),),
     "fp16": (("fp16", "fp16"), ("fp16", "fp32")),
@@ -26,18 +26,28 @@ EXECUTIONS = {
     "int8": (("int8", "int8"), ("int8_symmetric", "int8")),
 }
 FUSIONS = ("add", "mul")
-CHECKSUM = "sha256"  # the key of the manifest's own
-# The one way each that this version knows; stated in every manifest, so that none is implied.
+CHECKSUM = "sha256"  # key of the manifest's own checksum
+# The only value of each that this version knows; stated in every manifest, so that none is implied.
 RESIZE = "bilinear-antialiased"
 BORDER = "reflect"
-# Of pixel values in [0, 1]. Less is no image's.
+# Of pixel values in [0, 1]; no real data set has a smaller deviation.
 _MIN_STD = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
 class InputSpec:
-    """The network's input: size in pixels, RGB mean and deviation of values in [0, 1], and the
-    filter that frames are resized with (PIL's bilinear)."""
+    """The network's input.
+
+    Attributes:
+        height: in pixels
+        width: in pixels
+        mean: by channel, RGB, of pixel values in [0, 1]
+        std: standard deviation, likewise
+        resize: filter that frames are resized with, "bilinear-antialiased" (PIL's bilinear)
+
+    Raises:
+        ValueError: a value is out of range
+    """
 
     height: int
     width: int
@@ -53,12 +63,21 @@ class InputSpec:
         if not all(math.isfinite(m) for m in self.mean):
             raise ValueError(f"input mean {self.mean} is not finite")
         if not all(math.isfinite(s) and s >= _MIN_STD for s in self.std):
-            raise ValueError(f"input std is {self.std}, wanted at least {_MIN_STD} each")
+            raise ValueError(f"input std is {self.std}, each must be at least {_MIN_STD}")
 
 
 @dataclass(frozen=True, slots=True)
 class ScaleSpec:
-    """One scale of the features: ``[channels, height, width]``."""
+    """Size of one scale of the features, ``[channels, height, width]``.
+
+    Attributes:
+        channels: of teacher and student
+        height: in positions
+        width: in positions
+
+    Raises:
+        ValueError: a value is below 1
+    """
 
     channels: int
     height: int
@@ -71,8 +90,19 @@ class ScaleSpec:
 
 @dataclass(frozen=True, slots=True)
 class MapSpec:
-    """How distance maps become the anomaly map: fusion, and the Gaussian (sigma in map pixels,
-    cut off at ``truncate`` sigmas; border "reflect" repeats the edge sample, as scipy's does)."""
+    """How distance maps are combined to the anomaly map.
+
+    Attributes:
+        height: of the anomaly map, in pixels
+        width: of the anomaly map, in pixels
+        fusion: "add" or "mul", how the scales are combined
+        sigma: of the Gaussian, in map pixels
+        truncate: radius at which the Gaussian is cut off, in sigmas
+        border: "reflect", which repeats the edge sample, as scipy does
+
+    Raises:
+        ValueError: a value is out of range
+    """
 
     height: int
     width: int
@@ -100,8 +130,18 @@ class MapSpec:
 
 @dataclass(frozen=True, slots=True)
 class ThresholdSpec:
-    """Scores above ``value`` are anomalous. ``false_reject_rate`` was asked for,
-    ``expected_false_reject_rate`` is what that many good images can promise."""
+    """The threshold between OK and NG.
+
+    Attributes:
+        value: scores above it are anomalous
+        false_reject_rate: share of good parts that may be rejected, as requested
+        expected_false_reject_rate: share of good parts that is rejected on average, at most, as
+            ``good_images`` images can guarantee
+        good_images: number of good images that the threshold was calibrated on
+
+    Raises:
+        ValueError: a value is out of range
+    """
 
     value: float
     false_reject_rate: float
@@ -114,22 +154,34 @@ class ThresholdSpec:
             raise ValueError(f"threshold {self.value} is not a positive number")
         for name in ("false_reject_rate", "expected_false_reject_rate"):
             if not 0 < getattr(self, name) < 1:
-                raise ValueError(f"{name} of a threshold is {getattr(self, name)}, wanted a share")
+                raise ValueError(
+                    f"{name} of a threshold is {getattr(self, name)}, wanted between 0 and 1"
+                )
         if self.good_images < 1:
-            raise ValueError(f"a threshold is from {self.good_images} good images, wanted some")
+            raise ValueError(f"good_images of a threshold is {self.good_images}, wanted at least 1")
 
 
 @dataclass(frozen=True, slots=True)
 class ExportCheck:
-    """Trained network against the exported one, on good images not trained on.
+    """Comparison of the exported network with the trained one, on good images not trained on.
 
-    ``checked_by``: what executed the exported network. ``score_difference``: the largest over
-    ``images``, ``map_difference``: the largest of a pixel over ``map_images`` of them, both as a
-    share of the threshold; ``score_tolerance`` and ``map_tolerance`` are what was allowed.
-    ``score_difference_of_spread``: the largest as a share of the standard deviation of the trained
-    network's scores of good parts, None if those are all the same; ``verdicts_that_differ``: of
-    ``images``, each image judged by each network with its own threshold from all other images,
-    None for a single image. Both None where a bundle of format 1 does not say.
+    Attributes:
+        checked_by: what executed the exported network
+        images: number of images whose scores were compared
+        map_images: number of them whose maps were compared
+        score_difference: largest difference of a score, as a share of the threshold
+        score_tolerance: largest score difference that was allowed
+        map_difference: largest difference of a map pixel, as a share of the threshold
+        map_tolerance: largest map difference that was allowed
+        score_difference_of_spread: largest difference of a score, as a share of the standard
+            deviation of the trained network's scores of good parts; None if those are all the same,
+            or in a bundle of format 1
+        verdicts_that_differ: number of ``images`` with another verdict, where each network judges
+            each image by its own threshold from all other images; None for a single image, or in a
+            bundle of format 1
+
+    Raises:
+        ValueError: a value is out of range, or a difference exceeds its tolerance
     """
 
     checked_by: str
@@ -149,23 +201,39 @@ class ExportCheck:
             allowed = getattr(self, f"{what}_tolerance")
             if not 0 <= found <= allowed < math.inf:
                 raise ValueError(
-                    f"{what}_difference of a check is {found} with a tolerance of {allowed}: it "
-                    f"was not passed"
+                    f"{what}_difference of a check is {found} and its tolerance {allowed}: the "
+                    f"check did not pass"
                 )
         if not 1 <= self.map_images <= self.images:
-            raise ValueError(f"a check is of {self.images} images and {self.map_images} maps")
+            raise ValueError(
+                f"images of a check is {self.images} and map_images {self.map_images}, wanted at "
+                f"least 1 and no more maps than images"
+            )
         if not 0 <= (self.verdicts_that_differ or 0) <= self.images:
             raise ValueError(
-                f"verdicts_that_differ is {self.verdicts_that_differ} of {self.images} images"
+                f"verdicts_that_differ is {self.verdicts_that_differ} of {self.images} images, "
+                f"wanted between 0 and the number of images"
             )
         if not 0 <= (self.score_difference_of_spread or 0) < math.inf:
-            raise ValueError(f"score_difference_of_spread is {self.score_difference_of_spread}")
+            raise ValueError(
+                f"score_difference_of_spread is {self.score_difference_of_spread}, wanted at least "
+                f"0 and finite"
+            )
 
 
 @dataclass(frozen=True, slots=True)
 class ExecutionSpec:
-    """One way to run the bundle: which stored network, in what arithmetic, with the threshold
-    calibrated for it and what its check found."""
+    """One way to run the bundle.
+
+    Attributes:
+        stored: precision in which the network is stored, see ``STORED``
+        executed: precision in which it is executed, see ``PRECISIONS``
+        threshold: calibrated for this execution
+        check: comparison with the trained network
+
+    Raises:
+        ValueError: this version does not know the execution
+    """
 
     stored: str
     executed: str
@@ -181,12 +249,12 @@ class ExecutionSpec:
 
 
 def execution_label(stored: str, executed: str) -> str:
-    """ "bf16 of network fp32"; the precision alone where both are the same."""
+    """Name of an execution, such as "bf16 of network fp32"; one precision if both are the same."""
     return executed if stored == executed else f"{executed} of network {stored}"
 
 
 def check_execution_known(stored: str, executed: str) -> None:
-    """Raises ``ValueError`` unless this version knows a network stored and executed so."""
+    """Raises ``ValueError`` unless this version knows the execution."""
     if stored not in STORED:
         raise ValueError(f"stored precision is {stored!r}, wanted one of {', '.join(STORED)}")
     if executed not in PRECISIONS:
@@ -194,12 +262,21 @@ def check_execution_known(stored: str, executed: str) -> None:
             f"executed precision is {executed!r}, wanted one of {', '.join(PRECISIONS)}"
         )
     if not any((stored, executed) in known for known in EXECUTIONS.values()):
-        raise ValueError(f"a network stored as {stored} is not executed as {executed}")
+        raise ValueError(f"a network stored in {stored} cannot be executed in {executed}")
 
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """An execution that was wanted at export and failed its check, and why."""
+    """An execution that was requested at export and failed its check.
+
+    Attributes:
+        stored: precision in which the network would be stored
+        executed: precision in which it would be executed
+        reason: error message of the check
+
+    Raises:
+        ValueError: this version does not know the execution
+    """
 
     stored: str
     executed: str
@@ -215,15 +292,39 @@ class LeftOut:
 
 @dataclass(frozen=True, slots=True)
 class FileSpec:
+    """A file of the bundle.
+
+    Attributes:
+        sha256: of its contents, hexadecimal
+        bytes: its size
+    """
+
     sha256: str
     bytes: int
 
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """All of ``manifest.json`` but its own checksum.
+    """Contents of ``manifest.json`` without its own checksum.
 
-    ``networks``: stored precision to file name.
+    Attributes:
+        format: version of the format
+        name: of the bundle
+        created: time of the export, ISO 8601, UTC
+        method: see ``rdx_fast.models.METHODS``
+        backbone: see ``rdx_fast.models.BACKBONES``
+        input: the network's input
+        scales: of the features, finest first
+        map: how the anomaly map is computed
+        networks: file name by stored precision
+        executions: ways to run the bundle, at least one
+        left_out: executions that failed their check at export
+        files: every file of the bundle but the manifest, by name
+        training: facts about the training, for information only
+        versions: of Python and the packages that exported the bundle
+
+    Raises:
+        ValueError: a value is out of range, or values contradict each other
     """
 
     format: int
@@ -246,16 +347,20 @@ class Manifest:
             raise ValueError("scales is empty")
         if (self.map.height, self.map.width) != (self.input.height, self.input.width):
             raise ValueError(
-                f"the map is {self.map.height} x {self.map.width}, and the input "
-                f"{self.input.height} x {self.input.width}: they have the same size"
+                f"the map is {self.map.height} x {self.map.width} and the input "
+                f"{self.input.height} x {self.input.width}: they must have the same size"
             )
         if not self.executions:
             raise ValueError("executions is empty: the bundle has nothing to run")
         if unknown := set(self.networks) - set(STORED):
-            raise ValueError(f"networks are stored as {sorted(unknown)}, wanted of {STORED}")
+            raise ValueError(
+                f"networks are stored in {sorted(unknown)}, wanted among {', '.join(STORED)}"
+            )
         labels = [e.label for e in self.executions] + [e.label for e in self.left_out]
         if len(set(labels)) < len(labels):
-            raise ValueError(f"executions are {labels}: each may be there once, or be left out")
+            raise ValueError(
+                f"executions and left_out are {labels}: each execution may occur only once"
+            )
         executed = {e.stored for e in self.executions}
         if idle := set(self.networks) - executed:
             raise ValueError(f"networks {sorted(idle)} have no execution")
@@ -272,25 +377,33 @@ class Manifest:
         }
 
     def check_network(self, where: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
-        """Raises ``BundleError`` unless the network in ``where`` has inputs and outputs of
-        ``shapes``, for one image and by name, as the manifest says."""
+        """Check a network's inputs and outputs against the manifest.
+
+        Args:
+            where: the network's file, for the error message
+            shapes: shapes of inputs and outputs for one image, by name
+
+        Raises:
+            BundleError: they do not match the manifest
+        """
         wanted = {"image": (3, self.input.height, self.input.width), **self.output_shapes()}
         differ = sorted(n for n in {*shapes, *wanted} if shapes.get(n) != wanted.get(n))
         if differ:
             found, said = (_shape(d.get(differ[0])) for d in (shapes, wanted))
             raise BundleError(
-                f"{where}: the network is not the manifest's: {differ[0]} is {found} in the "
-                f"network and {said} in the manifest ({len(differ)} differ): export it again"
+                f"{where}: the network does not match the manifest: {differ[0]} is {found} in the "
+                f"network and {said} in the manifest ({len(differ)} differ): export the bundle "
+                f"again"
             )
 
     def to_json(self) -> str:
-        """The text of ``manifest.json``, with its own checksum as the last key."""
+        """The text of ``manifest.json``; its own checksum is the last key."""
         data = asdict(self)
         return json.dumps({**data, CHECKSUM: digest(data)}, indent=2) + "\n"
 
 
 def digest(data: dict[str, Any]) -> str:
-    """Of what a manifest's JSON holds but the checksum itself, however it is laid out."""
+    """SHA-256 of a manifest's contents without the checksum, whatever the layout of its JSON."""
     canonical = json.dumps(data, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
 

@@ -1,4 +1,4 @@
-"""Reading ``manifest.json``, of this format and the one before."""
+"""Reading ``manifest.json`` of the current format and of format 1."""
 
 from __future__ import annotations
 
@@ -18,14 +18,23 @@ _LARGEST = 2**53
 
 
 def parse_manifest(text: str, where: str) -> Manifest:
-    """Read a manifest. Raises ``BundleError`` for anything missing, unknown, out of range or
-    altered after the export; ``where`` names the bundle in it."""
+    """Read a manifest.
+
+    Args:
+        text: contents of ``manifest.json``
+        where: the bundle, for error messages
+
+    Raises:
+        BundleError: something is missing, unknown, out of range or altered after the export
+    """
     try:
         data = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise BundleError(f"{where}: manifest.json is not JSON: {error}") from error
     if not isinstance(data, dict) or type(data.get("format")) is not int:
-        raise BundleError(f"{where}: manifest.json names no format: it is not an engine bundle's")
+        raise BundleError(
+            f"{where}: manifest.json has no format number, so this is not an engine bundle"
+        )
     if not 1 <= data["format"] <= FORMAT:
         raise BundleError(
             f"{where}: the bundle has format {data['format']}, this rdx_fast reads 1 to {FORMAT}: "
@@ -39,7 +48,7 @@ def parse_manifest(text: str, where: str) -> Manifest:
         manifest = _from_json(Manifest, data)
         if checksum != digest(data):
             raise ValueError(
-                "is not the one exported: its contents do not have the checksum that it names"
+                "is not the one exported: its contents do not match the checksum in it"
             )
         return manifest
 
@@ -47,8 +56,8 @@ def parse_manifest(text: str, where: str) -> Manifest:
 
 
 def _from_json(kind: type[_T], data: dict[str, Any]) -> _T:
-    """A dataclass of what JSON holds, nothing converted but lists to tuples."""
-    # Facts for people alone, of any kind.
+    """A dataclass from JSON data; only lists are converted, to tuples."""
+    # For information only, so of any type.
     told = {k: _with_tuples(v) for k, v in data.items() if k == "training"}
     checked = _plain({k: v for k, v in data.items() if k != "training"})
     return dacite.from_dict(kind, checked | told, dacite.Config(strict=True))
@@ -64,8 +73,8 @@ def _checked(where: str, read: Callable[[], Manifest]) -> Manifest:
 
 
 def _plain(value: Any, at: str = "") -> Any:
-    """Lists as tuples. Raises ``ValueError`` for what is a number in Python and none in a manifest:
-    true and false, and numbers that no float holds."""
+    """Convert lists to tuples. Raises ``ValueError`` for numbers of Python that a manifest may not
+    have: booleans, and integers that a float does not represent exactly."""
     if isinstance(value, bool):
         raise ValueError(f"{at} is {str(value).lower()}, wanted a number or a text")
     if isinstance(value, int) and abs(value) > _LARGEST:

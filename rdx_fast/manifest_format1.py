@@ -1,4 +1,4 @@
-"""Manifests of format 1: one precision, one threshold."""
+"""Manifests of format 1, with one precision and one threshold."""
 
 from __future__ import annotations
 
@@ -33,7 +33,28 @@ class _Check:
 
 @dataclass(frozen=True, slots=True)
 class ManifestFormat1:
-    """All of ``manifest.json`` of format 1."""
+    """Contents of ``manifest.json`` of format 1.
+
+    Attributes:
+        format: 1
+        name: of the bundle
+        created: time of the export
+        method: of the network
+        backbone: of the network
+        precision: the only one, see ``manifest.PRECISIONS``
+        input: the network's input
+        scales: of the features, finest first
+        map: how the anomaly map is computed
+        threshold: for every execution
+        network: file name
+        files: every file of the bundle but the manifest, by name
+        check: comparison with the trained network
+        training: facts about the training
+        versions: of Python and the packages that exported the bundle
+
+    Raises:
+        ValueError: unknown precision
+    """
 
     format: int
     name: str
@@ -56,7 +77,7 @@ class ManifestFormat1:
             raise ValueError(f"precision is {self.precision!r}, wanted one of {PRECISIONS}")
 
     def upgraded(self) -> Manifest:
-        """The same in today's format: the one threshold stands for each execution."""
+        """Convert to the current format; every execution gets the one threshold."""
         executions: tuple[tuple[str, str], ...] = EXECUTIONS[self.precision]
         if _SYMMETRIC not in self.files:
             executions = tuple(e for e in executions if e[0] != "int8_symmetric")

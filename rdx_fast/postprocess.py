@@ -1,4 +1,4 @@
-"""Features to anomaly maps (RD4AD paper, section 3.3)."""
+"""Postprocessing: from features to anomaly maps (RD4AD paper, section 3.3)."""
 
 from __future__ import annotations
 
@@ -16,15 +16,29 @@ from rdx_fast.manifest import MapSpec, ScaleSpec
 
 
 class AnomalyMapper:
-    """Distance, upsampling, fusion and smoothing for one bundle; its operators are made once.
+    """Distance, upsampling, fusion and smoothing for one bundle; its operators are computed once.
 
-    ``epilogue``: what to read off each map; ``threads``: CPU threads of a call. ``rows``,
-    ``columns``: the operators by scale, and ``blur``, the Gaussian's two, as the kernels take them;
-    ``scales``: ``(C_s, h_s, w_s)``; ``multiplies``: whether scales are multiplied, not summed.
+    Called with teacher and student maps, each ``[B, C_s, h_s, w_s]`` float, finest first, it
+    returns the summary of the anomaly maps. The maps themselves are written to ``out``, ``[B, H,
+    W]`` float32, if it is given. A call raises ``ValueError`` for shapes that do not match
+    ``scales``.
 
-    Call: teacher and student maps, each ``[B, C_s, h_s, w_s]`` float, finest first, to the summary
-    of the anomaly maps. ``out: [B, H, W]`` float32 takes the maps themselves, if they are wanted.
-    Raises ``ValueError`` for maps of other shapes than the manifest's.
+    Args:
+        spec: how the anomaly map is computed
+        scales: of the features, finest first
+        epilogue: what to read off each map; None for the maximum and the area above the threshold
+        threads: CPU threads of a call
+
+    Attributes:
+        size: height and width of the anomaly map
+        scales: ``(C_s, h_s, w_s)`` of each scale
+        rows: operators along the height by scale, as the kernels take them
+        columns: operators along the width by scale, likewise
+        blur: operators of the Gaussian along the height and the width, likewise
+        multiplies: whether scales are multiplied instead of summed
+
+    Raises:
+        ValueError: the region of interest or ``top_k`` of the epilogue do not fit the map
     """
 
     def __init__(
@@ -58,7 +72,7 @@ class AnomalyMapper:
     ) -> MapStats:
         given = tuple(tuple(m.shape[1:]) for m in teacher)
         if given != self.scales:
-            raise ValueError(f"features are {given}, the manifest says {self.scales}")
+            raise ValueError(f"the features have shapes {given}, the manifest says {self.scales}")
         return self.fuse(cosine_maps(teacher, student, self._threads), out)
 
     def fuse(

@@ -1,4 +1,4 @@
-"""Which of a bundle's networks runs, and in what arithmetic: the fastest that the hardware has."""
+"""Choice of the network and precision to run: the fastest that the hardware supports."""
 
 from __future__ import annotations
 
@@ -10,20 +10,26 @@ from rdx_fast.manifest import PRECISIONS, ExecutionSpec, Manifest, execution_lab
 
 
 class Option(NamedTuple):
-    """A network stored in one precision, executed in another; ``needs``: what the processor must
-    have for it: one of OpenVINO's capabilities, or ``FAST_BF16``."""
+    """A network stored in one precision and executed in the same or another.
+
+    Attributes:
+        stored: see ``manifest.STORED``
+        executed: see ``manifest.PRECISIONS``
+        needs: capability that the processor must have, one of OpenVINO's or ``FAST_BF16``; None if
+            every processor runs it
+    """
 
     stored: str
     executed: str
     needs: str | None = None
 
 
-# bfloat16 faster than float32, see ``cpu.has_fast_bf16``.
+# Capability: bfloat16 is faster than float32, see ``cpu.has_fast_bf16``.
 FAST_BF16 = "FAST_BF16"
-# What each backend runs, fastest first. On CPUs it is measured: see docs/measured/precision.md.
-# float16 is not among it, since CPUs that have it take longer in it than in float32. On GPUs it is
-# what their arithmetic promises. A second option for the same is for processors without the first
-# one's needs.
+# What each backend runs, fastest first. On CPUs the order is measured: see
+# docs/measured/precision.md. float16 is left out there, since CPUs that have it are slower in
+# float16 than in float32. On GPUs the order follows from the throughput of their arithmetic. A
+# second option for the same execution is for processors that lack what the first one needs.
 FASTEST_FIRST = {
     "openvino": (
         Option("int8", "int8", "INT8"),
@@ -46,7 +52,12 @@ FASTEST_FIRST = {
 
 
 class Choice(NamedTuple):
-    """``execution``: what is run; ``reason``: why this one, for people."""
+    """A chosen execution.
+
+    Attributes:
+        execution: what is run
+        reason: why it was chosen, as text
+    """
 
     execution: ExecutionSpec
     reason: str
@@ -60,11 +71,17 @@ def choices(
 ) -> list[Choice]:
     """Executions of a bundle that a processor has the instructions for, fastest first.
 
-    ``backend``: a key of ``FASTEST_FIRST``; ``capabilities``: of the processor; ``precision``: the
-    executed precision that is wanted, None for any. Only what passed its check at export is in a
-    bundle, so only that is chosen.
+    Only executions that passed their check at export are in a bundle, so only those are chosen.
 
-    Raises ``ValueError`` for an unknown precision, ``EngineError`` if there is no such execution.
+    Args:
+        manifest: of the bundle
+        backend: a key of ``FASTEST_FIRST``
+        capabilities: of the processor
+        precision: requested executed precision, None for any
+
+    Raises:
+        ValueError: unknown precision
+        EngineError: there is no such execution
     """
     if precision is not None and precision not in PRECISIONS:
         raise ValueError(f"precision is {precision!r}, wanted one of {', '.join(PRECISIONS)}")
@@ -81,7 +98,7 @@ def choices(
     if len(here) == 1:
         return [Choice(found[0], "the only one that runs here")]
     if precision is not None:
-        return [Choice(execution, "as asked for") for execution in found]
+        return [Choice(execution, "as requested") for execution in found]
     return [
         Choice(execution, f"fastest here of {', '.join(e.label for e in here[rank:])}")
         for rank, execution in enumerate(found)
@@ -94,17 +111,17 @@ def choose(
     capabilities: Collection[str] = (),
     precision: str | None = None,
 ) -> Choice:
-    """The fastest of ``choices``."""
+    """The fastest of ``choices``, with the same arguments and errors."""
     return choices(manifest, backend, capabilities, precision)[0]
 
 
 def able_options(backend: str, capabilities: Collection[str] = ()) -> list[Option]:
-    """What a processor has the instructions for, fastest first."""
+    """Options of a backend that a processor has the instructions for, fastest first."""
     return [o for o in FASTEST_FIRST[backend] if o.needs is None or o.needs in capabilities]
 
 
 def not_on_cpu(manifest: Manifest, capabilities: Collection[str]) -> list[str]:
-    """Why a CPU does not run the bundle's other executions, in words."""
+    """Why a CPU does not run the bundle's other executions, one text for each reason."""
     able = able_options("openvino", capabilities)
     runs = {execution_label(o.stored, o.executed) for o in able}
     elsewhere = {e.label for e in manifest.executions} - runs
@@ -121,7 +138,7 @@ def not_on_cpu(manifest: Manifest, capabilities: Collection[str]) -> list[str]:
 def _why_not(
     manifest: Manifest, backend: str, able: Sequence[Option], precision: str | None
 ) -> str:
-    """Why nothing is run that executes ``precision``: a reason for each way to execute it."""
+    """Why ``precision`` cannot be executed: a reason for each way to execute it."""
     if precision is None:
         return f"it holds {', '.join(e.label for e in manifest.executions)}"
     options = [o for o in FASTEST_FIRST[backend] if o.executed == precision]
@@ -144,13 +161,16 @@ def _why_not(
 
 
 def _needs(options: Sequence[Option]) -> dict[str, str | None]:
-    """The least that each of them needs."""
+    """The least capability that each execution needs, which is that of its last option."""
     return {execution_label(o.stored, o.executed): o.needs for o in options}
 
 
 def _advice(here: Sequence[ExecutionSpec]) -> str:
-    other = "export the bundle with another --precision, or choose another backend"
+    other = (
+        "export the bundle with another precision (export_bundle(precision=...), rdx-fast export "
+        "--precision), or choose another backend"
+    )
     if not here:
-        return f"Nothing of the bundle runs here: {other}"
+        return f"No network of the bundle runs here: {other}"
     precisions = dict.fromkeys(e.executed for e in here)
-    return f"Choose precision {' or '.join(precisions)}, which it holds, {other}"
+    return f"Choose precision {' or '.join(precisions)}, which the bundle holds, {other}"

@@ -1,4 +1,4 @@
-"""Frames as cameras deliver them to the network's input batch."""
+"""Preprocessing: from camera frames to the network's input batch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rdx_fast.manifest import InputSpec
 Frame = NDArray[np.uint8]
 Batch = Frame | Sequence[Frame]
 
-WORTH_THREADS = 2**20  # bytes of a frame: starting a thread takes as long as resizing half of that
+WORTH_THREADS = 2**20  # bytes of a frame; starting a thread takes as long as resizing half of that
 
 _WANTED = (
     "wanted a uint8 array: one RGB image [H, W, 3], one mono image [H, W], a batch [B, H, W, 3], "
@@ -25,7 +25,8 @@ _WANTED = (
 def as_frames(batch: Batch) -> list[Frame]:
     """Split a batch into frames, each ``[H, W, 3]`` or ``[H, W]`` uint8, without copying.
 
-    Raises ``ValueError`` that says what was given and what is wanted.
+    Raises:
+        ValueError: another type, dtype or shape, or no pixels
     """
     if isinstance(batch, np.ndarray):
         _check_dtype(batch, "the batch")
@@ -50,7 +51,7 @@ def as_frames(batch: Batch) -> list[Frame]:
         raise ValueError(f"the batch is empty; {_WANTED}")
     for i, frame in enumerate(frames):
         if 0 in frame.shape:
-            raise ValueError(f"image {i} has shape {list(frame.shape)}: it holds no pixels")
+            raise ValueError(f"image {i} has shape {list(frame.shape)}: it has no pixels")
     return frames
 
 
@@ -61,10 +62,20 @@ def to_input(
     crop: Crop | None = None,
     threads: int = 1,
 ) -> NDArray[np.float32]:
-    """Resize and normalise frames to ``[B, 3, height, width]`` float32.
+    """Resize and normalise frames.
 
-    ``pixel_format``, ``crop``: see ``resize_normalize``; ``threads``: CPU threads, for frames large
-    enough to be worth it.
+    Args:
+        frames: uint8, ``[H, W, 3]`` or ``[H, W]`` of any sizes
+        spec: the network's input
+        pixel_format: see ``resize_normalize``
+        crop: see ``resize_normalize``
+        threads: CPU threads, used for frames of ``WORTH_THREADS`` bytes or more
+
+    Returns:
+        ``[B, 3, height, width]`` float32
+
+    Raises:
+        ValueError: pixel format or crop do not fit a frame
     """
     out = np.empty((len(frames), 3, spec.height, spec.width), np.float32)
     for frame, target in zip(frames, out, strict=True):
@@ -80,6 +91,6 @@ def _check_dtype(frame: Any, what: str) -> None:
         return
     nan = np.issubdtype(frame.dtype, np.floating) and bool(np.isnan(frame).any())
     raise ValueError(
-        f"{what} is {frame.dtype}{' with NaN' if nan else ''}; {_WANTED}. Values are never "
-        f"rescaled by guess"
+        f"{what} is {frame.dtype}{' with NaN' if nan else ''}; {_WANTED}. Convert it to uint8 "
+        f"first, since the range of other dtypes is unknown"
     )

@@ -1,4 +1,4 @@
-"""Errors in what a file holds, in the words of who wrote it."""
+"""Error messages about the contents of JSON and TOML files, for the author of the file."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 import dacite
 
-# What a user knows of the types of values: one, and several.
+# Names of types for users, singular and plural.
 _KINDS = {
     "Path": ("a path", "paths"),
     "bool": ("true or false", "true or false"),
@@ -20,7 +20,7 @@ _KINDS = {
 
 
 def in_words(error: Exception) -> str:
-    """An error of ``dacite.from_dict``, or of the dataclass that it made."""
+    """The message for an error of ``dacite.from_dict``, or of the dataclass that it created."""
     if isinstance(error, dacite.UnexpectedDataError):
         return f"unknown keys: {', '.join(sorted(map(str, error.keys)))}"
     if isinstance(error, dacite.MissingValueError):
@@ -31,7 +31,7 @@ def in_words(error: Exception) -> str:
 
 
 def shortened(value: object) -> str:
-    """A value as JSON writes it, cut if it is long."""
+    """A value as JSON, cut to 60 characters."""
     text = json.dumps(value, default=_plainly)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
@@ -43,7 +43,7 @@ def _plainly(value: object) -> object:
 
 
 def _kind(wanted: Any, count: int = 1) -> str:
-    """The name of a type; of ``count`` or more values of it."""
+    """The name of a type, in the plural if ``count`` is above 1."""
     origin, arguments = get_origin(wanted), get_args(wanted)
     if origin in (Union, UnionType):
         return " or ".join(_kind(a, count) for a in arguments if a is not type(None))

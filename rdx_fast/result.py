@@ -1,4 +1,4 @@
-"""What the Detector returns."""
+"""The results of the Detector."""
 
 from __future__ import annotations
 
@@ -10,16 +10,21 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """Verdicts of one batch.
+    """Scores and verdicts of one batch of B images.
 
-    ``scores: [B] float32``, the maximum of each anomaly map inside the region of interest;
-    ``anomaly_maps: [B, H, W] float32``, or None if not asked for; ``top_means: [B] float32``, the
-    mean of each map's ``top_k`` largest values, or None if not asked for; ``areas: [B] int64``, map
-    pixels above ``threshold``; ``is_anomalous: [B] bool``, scores above ``threshold``;
-    ``timings_ms``: wall time, ``total`` and by stage: ``preprocess``, ``network``, ``postprocess``
-    on a CPU; ``staging`` (until the GPU has all it needs), ``device`` (until it is done) on a GPU;
-    ``executed``: the precision, "fp32", "fp16", "bf16" or "int8"; ``engine``: what ran the network
-    and why so, and the kernels around it.
+    Attributes:
+        scores: ``[B]`` float32, the maximum of each anomaly map inside the region of interest
+        anomaly_maps: ``[B, H, W]`` float32, None if not requested
+        top_means: ``[B]`` float32, the mean of the ``top_k`` largest values of each map inside the
+            region of interest, None if not requested
+        areas: ``[B]`` int64, number of map pixels above ``threshold`` inside the region of interest
+        is_anomalous: ``[B]`` bool, whether the score is above ``threshold``
+        threshold: the threshold in force
+        timings_ms: wall time in ms, ``total`` and by stage: on a CPU ``preprocess``, ``network``
+            and ``postprocess``; on a GPU ``staging`` (until all work is queued) and ``device``
+            (until it is done)
+        executed: executed precision, "fp32", "fp16", "bf16" or "int8"
+        engine: description of the engine, why it was chosen, and the kernels around it
     """
 
     scores: NDArray[np.float32]

@@ -1,1 +1,1 @@
-"""What a device offers to the pipeline on a GPU: a queue of work, memory, graphs."""
+"""Devices of the GPU pipeline: a queue of work, memory and graphs."""

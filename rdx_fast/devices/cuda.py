@@ -1,4 +1,4 @@
-"""A CUDA device through the driver alone: memory, copies, graphs, and the kernels built ahead."""
+"""A CUDA device through the driver API only: memory, copies, graphs and precompiled kernels."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ _ON_A_GPU = (2, 13)  # DLPack's names for CUDA memory, plain and managed
 
 
 class CudaDevice:
-    """See ``device.Device``. To be made, used and closed inside ``gpu.current()``."""
+    """A ``device.Device`` through the CUDA driver API.
+
+    Create, use and close it inside ``gpu.current()``.
+    """
 
     def __init__(self, gpu: Gpu, kernels: KernelLibrary, stream: Stream | None = None) -> None:
         self.architecture = gpu.architecture
@@ -76,9 +79,10 @@ class CudaDevice:
         view = strided_view(array, int(self.stream))
         if view.device_id != self._gpu.ordinal:
             raise ValueError(
-                f"the batch lies on GPU {view.device_id}, the engine on GPU {self._gpu.ordinal}"
+                f"the batch is on GPU {view.device_id}, the engine on GPU {self._gpu.ordinal}: "
+                f"copy it to the engine's GPU, or open the engine there (GpuOptions.device)"
             )
-        self._borrowed.append(view)  # until the work on it is done
+        self._borrowed.append(view)  # kept until the work on it is done
         whole = DeviceArray.contiguous(view.ptr, view.shape, view.dtype)
         if view.strides is None:
             return whole
@@ -99,21 +103,26 @@ class CudaDevice:
 
 
 def strided_view(array: Any, stream: int) -> Any:
-    """cuda-python's view of an array of another library; work on ``stream`` waits for its owner's.
+    """A cuda-python view of another library's array; ``stream`` waits for the owner's work on it.
 
-    Raises ``MissingDependencyError`` without the package cuda-core, ``ValueError`` for an array
-    that does not describe itself as it should.
+    Args:
+        array: anything with DLPack or version 3 of the CUDA Array Interface
+        stream: handle of the CUDA stream that will use the array
+
+    Raises:
+        MissingDependencyError: the package cuda-core is not installed
+        ValueError: the array supports neither protocol as required
     """
     try:
         from cuda.core.utils import StridedMemoryView
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] != "cuda":
             raise
-        raise MissingDependencyError("cuda-core", "arrays that lie on the GPU", "gpu") from None
+        raise MissingDependencyError("cuda-core", "scoring arrays on the GPU", "gpu") from None
     try:
         return StridedMemoryView.from_any_interface(array, stream_ptr=stream)
     except BufferError as error:
         raise ValueError(
-            f"the {type(array).__name__} on the GPU cannot be taken ({error}): give one with "
-            f"DLPack or version 3 of the CUDA Array Interface"
+            f"the {type(array).__name__} on the GPU cannot be used ({error}): give an array that "
+            f"supports DLPack or version 3 of the CUDA Array Interface"
         ) from error

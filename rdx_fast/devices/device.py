@@ -1,7 +1,7 @@
-"""What the pipeline on a GPU asks of a device.
+"""The interface between the GPU pipeline and a device.
 
-The same of torch and of the driver itself: the pipeline is written once, and runs in tests on
-torch's CPU device as it does on a GPU.
+torch and the CUDA driver both implement it: the pipeline is written once, and tests run it on
+torch's CPU device in the same way as on a GPU.
 """
 
 from __future__ import annotations
@@ -16,27 +16,31 @@ from rdx_fast.kernels.gpu.launch import Array, Launch
 
 
 class Device(Protocol):
-    """A queue of work and the memory that belongs to it."""
+    """A queue of work and the memory that belongs to it.
+
+    Attributes:
+        architecture: compute capability for which kernels are chosen, such as 90 for 9.0
+    """
 
     architecture: int
 
     def current(self) -> AbstractContextManager[Any]:
-        """The calling thread works on this device inside."""
+        """A context manager that makes this device current in the calling thread."""
 
     def child(self) -> Device:
-        """The same queue with memory of its own, freed by its ``close``."""
+        """A device on the same queue with its own memory, which its ``close`` frees."""
 
     def empty(self, shape: Sequence[int], dtype: Any) -> Array:
-        """Contiguous memory on the device, not yet written; ``dtype`` is NumPy's."""
+        """Allocate a contiguous, uninitialised array on the device; ``dtype`` is a NumPy dtype."""
 
     def upload(self, values: NDArray[Any]) -> Array:
-        """A copy on the device, there when this returns."""
+        """Copy ``values`` to the device; the copy is complete on return."""
 
     def view(self, block: Any, offset: int, shape: Sequence[int], dtype: Any) -> Array:
-        """Part of a ``uint8`` array, from byte ``offset`` on, as another."""
+        """View part of a ``uint8`` array, from byte ``offset``, in another shape and dtype."""
 
     def pinned(self, shape: Sequence[int], dtype: Any) -> NDArray[Any]:
-        """Host memory that is copied from and to without the host's help."""
+        """Allocate page-locked host memory, which the device copies asynchronously."""
 
     def copy_in(self, target: Any, source: NDArray[Any]) -> None:
         """Queue a copy from pinned memory."""
@@ -45,32 +49,44 @@ class Device(Protocol):
         """Queue a copy to pinned memory."""
 
     def fill(self, block: Any, byte: int) -> None:
-        """Queue the writing of a ``uint8`` array."""
+        """Queue setting every byte of a ``uint8`` array to ``byte``."""
 
     def launch(self, launch: Launch) -> None:
         """Queue a kernel."""
 
     def holds(self, batch: Any) -> bool:
-        """Whether a batch is an array on a device, which can be borrowed."""
+        """Whether a batch is an array on a device that ``borrow`` accepts."""
 
     def borrow(self, array: Any) -> Array:
-        """Somebody's array on this device, without a copy; what is queued from now on waits for
-        what its owner has queued. Raises ``ValueError`` if it lies elsewhere."""
+        """Use another library's array on this device without a copy.
+
+        Work queued from now on waits for what the owner of the array has queued.
+
+        Raises:
+            ValueError: the array is on another device
+        """
 
     def record(self, steps: Callable[[], None]) -> Callable[[], None]:
-        """Run what ``steps`` queues once, then keep it as a graph; the returned function queues it
-        again."""
+        """Run ``steps`` once, then record what they queue as a graph.
+
+        Returns:
+            a function that queues the recorded work again
+        """
 
     def wait(self) -> None:
-        """Until everything queued is done."""
+        """Wait until all queued work is done."""
 
     def close(self, lost: bool = False) -> None:
-        """Free the memory; ``lost``: the device failed and is of no more use."""
+        """Free the memory; ``lost``: the device failed and can no longer be used."""
 
 
 class BoundNetwork(NamedTuple):
-    """A network on a device for one batch size: where it reads, and what queues it and returns
-    where teacher and student maps will be."""
+    """A network on a device, for one batch size.
+
+    Attributes:
+        image: the network's input array
+        run: queues the network and returns the arrays that teacher and student maps are written to
+    """
 
     image: Array
     run: Callable[[], tuple[Sequence[Array], Sequence[Array]]]

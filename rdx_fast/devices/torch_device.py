@@ -1,4 +1,4 @@
-"""A CUDA device through torch; or torch's CPU device, on which tests run the same pipeline."""
+"""A CUDA device through torch, or torch's CPU device, on which tests run the same pipeline."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rdx_fast.kernels.gpu.launch import Launch
 
 
 class TorchDevice:
-    """See ``device.Device``. Memory is torch's own, and freed when nobody holds it."""
+    """A ``device.Device`` through torch, which allocates the memory and frees it when unused."""
 
     def __init__(self, device: torch.device, stream: torch.cuda.Stream | None = None) -> None:
         self.torch_device = device
@@ -77,7 +77,8 @@ class TorchDevice:
         tensor = array if isinstance(array, Tensor) else torch.as_tensor(array, device="cuda")
         if tensor.device != self.torch_device:
             raise ValueError(
-                f"the batch lies on {tensor.device}, the engine on {self.torch_device}"
+                f"the batch is on {tensor.device}, the engine on {self.torch_device}: copy it to "
+                f"the engine's device, or open the engine there (GpuOptions.device)"
             )
         if self._stream is not None and self._caller is not None:
             self._stream.wait_stream(self._caller)
@@ -107,7 +108,7 @@ def torch_type(dtype: Any) -> torch.dtype:
 
 @contextmanager
 def named_errors() -> Iterator[None]:
-    """torch's errors as ours."""
+    """Raise torch's errors as the corresponding ``EngineError``."""
     try:
         yield
     except torch.OutOfMemoryError as error:
@@ -117,6 +118,6 @@ def named_errors() -> Iterator[None]:
     except RuntimeError as error:
         if "CUDA error" in str(error):
             raise DeviceLostError(
-                f"the GPU failed: {error}. torch cannot use it again in this process: start anew"
+                f"the GPU failed: {error}. torch cannot use it again in this process: restart it"
             ) from error
         raise EngineError(f"torch failed while running the network: {error}") from error

@@ -1,4 +1,4 @@
-"""What runs the network of a bundle on one kind of hardware."""
+"""Engines: each runs a bundle's network on one kind of hardware."""
 
 from __future__ import annotations
 
@@ -42,29 +42,40 @@ def open_engine(
 ) -> Engine:
     """Open a bundle's engine.
 
-    ``backend``: "openvino" on a CPU, "tensorrt" or "torch" on a GPU; "auto" takes TensorRT where it
-    is installed and there is a GPU (and options of the CPU are not given), else OpenVINO, and the
-    engine's description says which.
-    ``threads``, ``mode``: of the CPU, see ``OpenVINOEngine``; ``gpu``: see ``GpuOptions``;
-    ``on_progress``: follows the building of a TensorRT plan; ``precision``: what is executed
-    ("fp32", "fp16", "bf16", "int8"), None for the fastest that the bundle holds and the hardware
-    has (see ``rdx_fast.precision.choose``).
+    Args:
+        bundle: an opened bundle, see ``open_bundle``
+        backend: "openvino" on a CPU, "tensorrt" or "torch" on a GPU; "auto" takes TensorRT if it is
+            installed, there is a GPU and no CPU options are given, otherwise OpenVINO. The engine's
+            description says which
+        threads: CPU threads, see ``OpenVINOEngine``
+        mode: "latency" or "throughput", on the CPU only, see ``OpenVINOEngine``
+        gpu: see ``GpuOptions``; on a GPU only
+        on_progress: called with step, steps done and steps in all while a TensorRT plan is built
+        precision: executed precision ("fp32", "fp16", "bf16", "int8"), None for the fastest that
+            the bundle holds and the hardware supports (see ``rdx_fast.precision.choose``)
 
-    Raises ``ValueError`` for an unknown backend, mode or precision or an option of another kind of
-    hardware, ``EngineError`` if the engine cannot be opened, ``MissingDependencyError`` if its
-    packages are not installed.
+    Raises:
+        ValueError: unknown backend, mode or precision, or an option of another kind of hardware
+        EngineError: the engine cannot be opened
+        MissingDependencyError: packages of the backend are not installed
     """
     if backend not in BACKENDS:
         raise ValueError(f"backend is {backend!r}, wanted one of {', '.join(BACKENDS)}")
     on_cpu = threads is not None or mode != "latency"
     if backend == "openvino" and gpu is not None:
-        raise ValueError("gpu options are for GPUs, the backend is 'openvino'")
+        raise ValueError(
+            "gpu options are for GPUs, the backend is 'openvino': leave gpu out, or choose "
+            "backend 'tensorrt' or 'torch'"
+        )
     if backend in ("tensorrt", "torch") and on_cpu:
-        raise ValueError(f"threads and mode are for CPUs, the backend is {backend!r}")
+        raise ValueError(
+            f"threads and mode are for CPUs, the backend is {backend!r}: leave them out, or choose "
+            f"backend 'openvino'"
+        )
     if backend == "auto":
         ready = not on_cpu and _gpu_is_ready(bundle, gpu or GpuOptions(), precision)
         backend = "tensorrt" if ready else "openvino"
-    # Each takes longer to import than all the rest.
+    # Imported here, since each takes longer to import than everything else together.
     if backend == "tensorrt":
         from rdx_fast.engines.tensorrt.engine import TensorRTEngine
 
@@ -87,7 +98,7 @@ def _open_torch(bundle: Bundle, gpu: GpuOptions, precision: str | None) -> Engin
 
 
 def _gpu_is_ready(bundle: Bundle, gpu: GpuOptions, precision: str | None) -> bool:
-    """Whether all is there that TensorRT and our kernels need; warns of a GPU that is not used."""
+    """Whether TensorRT and our kernels can run here; warns if a GPU is present but not used."""
     if not any(map(find_spec, ("tensorrt", "tensorrt_rtx"))) or find_spec("cuda") is None:
         return False
     from rdx_fast.engines.tensorrt.api import load_api
@@ -102,6 +113,6 @@ def _gpu_is_ready(bundle: Bundle, gpu: GpuOptions, precision: str | None) -> boo
     except (NoDriverError, MissingDependencyError):
         return False
     except EngineError as error:
-        warnings.warn(f"the CPU is used, though there is a GPU: {error}", stacklevel=4)
+        warnings.warn(f"the CPU is used although there is a GPU: {error}", stacklevel=4)
         return False
     return True

@@ -1,4 +1,4 @@
-"""What every engine is to the Detector."""
+"""The interface of engines to the pipelines and the Detector."""
 
 from __future__ import annotations
 
@@ -16,14 +16,18 @@ from rdx_fast.manifest import ExecutionSpec, Manifest
 
 @dataclass(frozen=True, slots=True)
 class GpuOptions:
-    """What engines on a GPU are opened for.
+    """Options of engines on a GPU.
 
-    ``device``: which GPU, 0 is the first; ``batches``: smallest, usual and largest batch that
-    TensorRT plans for, the last also the most that torch takes at once (larger batches are scored
-    in parts); ``workspace_mb``: memory that TensorRT may use while it looks for the fastest plan;
-    ``compile``: let ``torch.compile`` have the network (torch alone).
+    Attributes:
+        device: index of the GPU, 0 is the first
+        batches: smallest, usual and largest batch that a TensorRT plan is built for; the largest is
+            also the most images that torch takes at once. Larger batches are scored in parts. The
+            smallest must be 1
+        workspace_mb: MB of GPU memory that TensorRT may use while it searches for the fastest plan
+        compile: compile the network with ``torch.compile`` (backend "torch" only)
 
-    Raises ``ValueError`` for anything out of range.
+    Raises:
+        ValueError: a value is out of range
     """
 
     device: int = 0
@@ -35,8 +39,8 @@ class GpuOptions:
         smallest, usual, largest = self.batches
         if not 1 == smallest <= usual <= largest:
             raise ValueError(
-                f"batches are {self.batches}, wanted smallest, usual and largest; the smallest is "
-                f"1, since what a batch leaves over is scored too"
+                f"batches are {self.batches}, wanted smallest, usual and largest, in this order; "
+                f"the smallest must be 1, since the remainder of a split batch is scored too"
             )
         if self.device < 0:
             raise ValueError(f"device is {self.device}, wanted 0 or more")
@@ -45,13 +49,18 @@ class GpuOptions:
 
 
 Progress = Callable[[str, int, int], None]
-"""Called with what is being built, and steps done of how many."""
+"""Called with the name of what is being built, the steps done and the steps in all."""
 
 
 class Chunk(NamedTuple):
-    """Features of images ``start`` to ``start + n`` of a batch: maps ``[n, C_s, h_s, w_s]``.
+    """Features of ``n`` consecutive images of a batch.
 
-    The arrays may be the engine's own buffers: use them before asking for the next chunk.
+    The arrays may be the engine's own buffers: use them before requesting the next chunk.
+
+    Attributes:
+        start: index of the first of these images in the batch
+        teacher: maps ``[n, C_s, h_s, w_s]``, one for each scale, finest first
+        student: the same from the student
     """
 
     start: int
@@ -60,51 +69,57 @@ class Chunk(NamedTuple):
 
 
 class Engine(Protocol):
-    """A network ready to run."""
+    """A network ready to run.
+
+    Attributes:
+        manifest: of the bundle
+        execution: which of the bundle's networks runs, in which precision, and its threshold
+    """
 
     manifest: Manifest
     execution: ExecutionSpec
-    """Which of the bundle's networks runs, in what arithmetic, and its threshold."""
 
     @property
     def description(self) -> str:
-        """What runs and why, for people: backend, device, the precision really executed and the
-        network it is stored as, threads."""
+        """What runs and why, as text: backend, device, the precision actually executed, the stored
+        network, threads."""
 
     @property
     def on_device(self) -> bool:
-        """Whether features stay on a device (``DeviceEngine``), or arrive in host memory
+        """Whether features stay on a device (``DeviceEngine``) or are returned in host memory
         (``HostEngine``)."""
 
     def close(self) -> None:
-        """Free the engine; pipelines of it raise ``EngineError`` afterwards."""
+        """Free the engine; its pipelines raise ``EngineError`` afterwards."""
 
 
 class HostEngine(Engine, Protocol):
-    """An engine whose features arrive in host memory. ``run`` may be called from several threads
-    at once."""
+    """An engine that returns features in host memory.
+
+    ``run`` may be called from several threads at once.
+    """
 
     @property
     def frame_threads(self) -> int:
-        """CPU threads that wait while the network does not run: they resize large frames."""
+        """CPU threads that are idle while the network does not run; they resize large frames."""
 
     def run(self, inputs: NDArray[np.float32]) -> Iterator[Chunk]:
-        """Features of ``inputs: [B, 3, H, W] float32, normalised``, chunk by chunk, in order."""
+        """Features of ``inputs``, ``[B, 3, H, W]`` float32 normalised, in chunks, in order."""
 
 
 class DeviceEngine(Engine, Protocol):
-    """An engine that works on a device's queue and memory."""
+    """An engine that works with a device's queue and memory."""
 
     @property
     def kernels(self) -> str:
-        """Which kernels run around the network, for people."""
+        """Which kernels run around the network, as text."""
 
     @property
     def max_batch(self) -> int:
-        """Images that the network takes at once."""
+        """The most images that the network takes at once."""
 
     def open_device(self) -> Device:
-        """A new queue on the device."""
+        """Open a new queue on the device."""
 
     def bind(self, device: Device, batch: int) -> BoundNetwork:
-        """The network on a queue, for a batch size."""
+        """Prepare the network on a device's queue for one batch size."""

@@ -1,4 +1,4 @@
-"""torch, where TensorRT is absent: on a CUDA GPU, or on a CPU."""
+"""The torch engine, for GPUs without TensorRT; it also runs on a CPU."""
 
 from __future__ import annotations
 
@@ -20,15 +20,21 @@ from rdx_fast.precision import choose
 
 
 class TorchEngine:
-    """One of a bundle's networks in torch, channels-last.
+    """Runs one of a bundle's networks in torch, channels-last.
 
-    ``device``: "cuda", "cuda:N" or "cpu". On a GPU the whole pipeline runs there, as one CUDA graph
-    a batch size; on a CPU it lies between the kernels for CPUs. ``options.compile``: let
-    ``torch.compile`` have the network, which takes a minute or so per batch size. ``precision``:
-    what is executed, None for the fastest that the bundle holds (see ``choose``).
+    Args:
+        bundle: an opened bundle
+        device: "cuda", "cuda:N" or "cpu". On a GPU the whole pipeline runs there, as one CUDA graph
+            for each batch size; on a CPU the network runs between the CPU kernels
+        options: see ``GpuOptions``; None for the defaults. With ``compile`` the network is compiled
+            by ``torch.compile``, which takes about a minute for each batch size
+        precision: executed precision, None for the fastest that the bundle holds (see ``choose``)
 
-    Raises ``EngineError`` for a bundle of int8 alone, ``NoDriverError`` if torch finds no GPU,
-    ``BundleError`` if the network is not the manifest's.
+    Raises:
+        EngineError: torch runs none of the bundle's networks in the precision; it does not run int8
+        NoDriverError: torch finds no GPU
+        BundleError: the network does not match the manifest
+        ValueError: unknown precision
     """
 
     def __init__(
@@ -45,8 +51,8 @@ class TorchEngine:
         if self.device.type == "cuda":
             if not torch.cuda.is_available():
                 raise NoDriverError(
-                    f"torch {torch.__version__} finds no CUDA GPU: install a torch with CUDA and "
-                    f"NVIDIA's driver, or use backend='openvino'"
+                    f"torch {torch.__version__} finds no CUDA GPU: install a CUDA build of torch "
+                    f"and NVIDIA's driver, or use backend='openvino'"
                 )
             self.device = torch.device("cuda", self.device.index or 0)
         file = bundle.network(self.execution.stored)
@@ -88,7 +94,8 @@ class TorchEngine:
         return TorchDevice(self.device)
 
     def run(self, inputs: NDArray[np.float32]) -> Iterator[Chunk]:
-        """Features on the host, image by image: a score never depends on what else was there."""
+        """Features in host memory. Images run one by one, so a score never depends on what else was
+        in the batch."""
         for start in range(len(inputs)):
             image = torch.from_numpy(inputs[start : start + 1]).to(self.device, self._image_type)
             features = self._features(image.contiguous(memory_format=torch.channels_last))
@@ -106,7 +113,7 @@ class TorchEngine:
 
     def bind(self, device: Device, batch: int) -> BoundNetwork:
         spec = self.manifest.input
-        # bfloat16 pixels are no type of the kernels: they are rounded on the way in.
+        # The kernels do not write bfloat16: pixels are rounded when the network starts.
         dtype = torch.float32 if self._image_type == torch.bfloat16 else self._image_type
         image = torch.empty(
             (batch, 3, spec.height, spec.width),
@@ -123,5 +130,5 @@ class TorchEngine:
 
 
 def _channels_last(maps: list[Tensor]) -> list[Tensor]:
-    """Copies only where torch chose another layout for a map."""
+    """Maps in channels-last layout; only those that torch laid out differently are copied."""
     return [m.contiguous(memory_format=torch.channels_last) for m in maps]

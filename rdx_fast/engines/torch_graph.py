@@ -1,4 +1,4 @@
-"""A bundle's ONNX network as a torch module, step for step what was exported."""
+"""A bundle's ONNX network as a torch module with the same operators as the exported graph."""
 
 from __future__ import annotations
 
@@ -20,10 +20,18 @@ Step = Callable[..., Tensor]
 
 
 def read_network(path: Path) -> tuple[fx.GraphModule, torch.dtype]:
-    """The network of an ONNX file that ``rdx_fast.export`` wrote, and the type of its input.
+    """Read the network of an ONNX file that ``rdx_fast.export`` wrote.
 
-    Call: ``image: [B, 3, H, W]`` to teacher and student maps, ``list``s of ``[B, C_s, h_s, w_s]``,
-    every step in the types stored. Raises ``EngineError`` for an operator that is not known.
+    Args:
+        path: the ONNX file
+
+    Returns:
+        the network and the dtype of its input. Called with ``image``, ``[B, 3, H, W]``, the network
+        returns teacher and student maps, lists of ``[B, C_s, h_s, w_s]``; every step has the types
+        stored in the file
+
+    Raises:
+        EngineError: the graph has an operator that is not supported
     """
     model = onnx.load(path)
     root, graph = nn.Module(), fx.Graph()
@@ -41,8 +49,8 @@ def read_network(path: Path) -> tuple[fx.GraphModule, torch.dtype]:
     for node in model.graph.node:
         if node.op_type not in _STEPS:
             raise EngineError(
-                f"{path}: torch runs no {node.op_type} of a bundle (it runs "
-                f"{', '.join(sorted(_STEPS))}): use backend='openvino' or 'tensorrt'"
+                f"{path}: the torch backend does not support the operator {node.op_type} (it "
+                f"supports {', '.join(sorted(_STEPS))}): use backend='openvino' or 'tensorrt'"
             )
         attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
         step, options = _STEPS[node.op_type](attributes)
@@ -56,7 +64,7 @@ def read_network(path: Path) -> tuple[fx.GraphModule, torch.dtype]:
 
 
 def check_shapes(path: Path, manifest: Manifest) -> None:
-    """Raises ``BundleError`` unless input and outputs are those of the manifest."""
+    """Raises ``BundleError`` unless input and outputs match the manifest."""
     graph = onnx.load(path, load_external_data=False).graph
 
     def shape(value: onnx.ValueInfoProto) -> tuple[int, ...]:
@@ -119,7 +127,7 @@ def _pool(attributes: dict[str, Any]) -> dict[str, Any]:
 
 def _even(attributes: dict[str, Any]) -> tuple[int, int]:
     top, left, bottom, right = attributes["pads"]
-    assert (top, left) == (bottom, right), "the exporter pads evenly but for convolutions"
+    assert (top, left) == (bottom, right), "only convolutions are exported with uneven padding"
     return top, left
 
 

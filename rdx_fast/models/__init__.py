@@ -1,4 +1,4 @@
-"""Networks, in torch. Used for training and export only; never imported at run time."""
+"""Networks in torch, for training and export only; never imported at run time."""
 
 from rdx_fast.models.backbones import BACKBONES, Backbone, backbone
 from rdx_fast.models.methods import METHODS, make_network

@@ -1,4 +1,4 @@
-"""The backbones: what each teacher is made of, what it expects, and where its weights come from."""
+"""The backbones: architecture, expected input and source of the weights of each teacher."""
 
 from __future__ import annotations
 
@@ -21,9 +21,18 @@ _TORCHVISION = "https://download.pytorch.org/models/"
 class Backbone:
     """One family of networks.
 
-    ``channels`` are the teacher's, finest scale first; ``widths`` the planes of the student's
-    stages in the same order; ``student_counts`` the student's blocks, coarsest stage first, as
-    published; ``mean`` and ``std`` are per channel of an image in [0, 1].
+    Attributes:
+        make_teacher: creates the teacher with random weights
+        channels: of the teacher's maps, finest scale first
+        block: residual block of bottleneck and student
+        widths: planes of the student's stages, finest scale first
+        student_counts: blocks of the student's stages, coarsest first, as published
+        bottleneck_count: blocks of the bottleneck
+        base_width: of the residual blocks, 64, or 128 for a wide ResNet
+        mean: by channel, RGB, of images in [0, 1]
+        std: standard deviation, likewise
+        weights_url: address of the ImageNet weights; None if they come from a package
+        weights_package: Python package with the ImageNet weights; None if they are downloaded
     """
 
     make_teacher: Callable[[], nn.Module]
@@ -75,7 +84,7 @@ BACKBONES: dict[str, Backbone] = {
 
 
 def backbone(name: str) -> Backbone:
-    """Look a backbone up; ``ValueError`` for a name that is none."""
+    """Look up a backbone by its name. Raises ``ValueError`` for an unknown name."""
     if name not in BACKBONES:
         raise ValueError(f"unknown backbone {name!r}: choose one of {', '.join(BACKBONES)}")
     return BACKBONES[name]

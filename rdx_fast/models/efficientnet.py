@@ -1,5 +1,4 @@
-"""The EfficientNet-Lite0 teacher: no squeeze-and-excitation, ReLU6, made for processors without
-a GPU."""
+"""The EfficientNet-Lite0 teacher: no squeeze-and-excitation, ReLU6, designed for CPUs."""
 
 from __future__ import annotations
 
@@ -13,7 +12,7 @@ _STAGES = (
     (6, 80, 3, 2, 3),
     (6, 112, 3, 1, 5),
 )
-_TAPS = (2, 4, 10)  # blocks whose outputs are the features: 24, 40 and 112 channels
+_TAPS = (2, 4, 10)  # indices of the blocks that output the features: 24, 40 and 112 channels
 
 
 def _norm(channels: int) -> nn.BatchNorm2d:
@@ -28,6 +27,8 @@ def _same_padding(kernel: int, stride: int) -> nn.Module:
 
 
 class InvertedResidual(nn.Module):
+    """Inverted residual block: 1 x 1 expansion, depthwise convolution, 1 x 1 projection."""
+
     def __init__(self, in_channels: int, out_channels: int, expand: int, stride: int, kernel: int):
         super().__init__()
         width = in_channels * expand
@@ -62,8 +63,8 @@ class InvertedResidual(nn.Module):
 class EfficientNetLite0Teacher(nn.Module):
     """EfficientNet-Lite0 cut after the last block of stride 16.
 
-    Call: ``x: [B, 3, H, W] float, normalised`` to maps of 24, 40 and 112 channels at strides 4, 8
-    and 16, finest first.
+    Called with ``x``, ``[B, 3, H, W]`` float normalised, it returns maps of 24, 40 and 112 channels
+    at strides 4, 8 and 16, finest first.
     """
 
     def __init__(self) -> None:

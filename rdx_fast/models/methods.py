@@ -1,4 +1,4 @@
-"""The methods, by the names that recipes and manifests bear."""
+"""The methods, by their names in recipes and manifests."""
 
 from __future__ import annotations
 
@@ -9,9 +9,15 @@ METHODS = ("rd4ad", "rd-expert")
 
 
 def make_network(method: str, backbone_name: str, injection: str = "guided") -> ReverseDistillation:
-    """An untrained network; ``injection`` is RD with Expert's alone.
+    """Create an untrained network.
 
-    Raises ``ValueError`` for an unknown method, backbone or injection.
+    Args:
+        method: one of ``METHODS``
+        backbone_name: a key of ``BACKBONES``
+        injection: one of ``INJECTIONS``, for RD with Expert only
+
+    Raises:
+        ValueError: unknown method, backbone or injection
     """
     if method == "rd4ad":
         return RD4AD(backbone_name)

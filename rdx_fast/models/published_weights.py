@@ -1,4 +1,4 @@
-"""State dicts of the published implementations, taken into our networks."""
+"""Loading state dicts of the published implementations into our networks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rdx_fast.models.methods import make_network
 from rdx_fast.models.rd4ad import ReverseDistillation
 from rdx_fast.models.weights import is_state, misfits
 
-# Where each published part's keys lie in our network: (published prefix, our prefix).
+# Where the keys of each published part are in our network: (published prefix, our prefix).
 _PREFIXES = {
     "rd4ad": {
         "encoder": [("", "teacher.")],
@@ -36,7 +36,8 @@ _PREFIXES = {
         ],
     },
 }
-# In published files, but not on the way from image to features: always, or for an injection.
+# Keys in published files that the path from image to features does not use: in all networks, and by
+# injection.
 _UNUSED = {
     "encoder": ("layer4.", "fc."),
     "bn": ("conv4.", "bn4."),
@@ -54,17 +55,23 @@ def from_published(
     backbone: str = "wide_resnet50_2",
     injection: str = "guided",
 ) -> ReverseDistillation:
-    """A network, in evaluation mode, with weights of the authors' implementations.
+    """Create a network with weights trained with the authors' implementations.
 
-    ``parts``: state dicts by their published names; for ``method`` "rd4ad" the parts ``encoder``
-    (torchvision's key names), ``bn`` and ``decoder``, for "rd-expert" ``teacher`` and ``student``.
-    ``injection``: as the checkpoint was trained ("plain" is what the authors' script trains).
+    Args:
+        parts: state dicts by their published names: for "rd4ad" ``encoder`` (torchvision's key
+            names), ``bn`` and ``decoder``, for "rd-expert" ``teacher`` and ``student``
+        method: "rd4ad" or "rd-expert"
+        backbone: a key of ``BACKBONES``
+        injection: as the checkpoint was trained; the authors' script trains "plain"
 
-    The network's call takes ``[B, 3, H, W] float, normalised`` and returns ``Features``: the lists
-    ``teacher`` and ``student`` of three maps each, finest first.
+    Returns:
+        the network in evaluation mode. Called with ``[B, 3, H, W]`` float normalised, it returns
+        ``Features``: lists ``teacher`` and ``student`` of three maps each, finest first
 
-    Raises ``WeightsError`` that lists every missing, unknown and misshapen key, and ``ValueError``
-    for an unknown method, backbone or injection.
+    Raises:
+        WeightsError: the state dicts do not fit; the message lists every missing, unknown and
+            misshapen key
+        ValueError: unknown method, backbone or injection
     """
     network = make_network(method, backbone, injection)
     prefixes = _PREFIXES[method]
@@ -93,7 +100,7 @@ def from_published(
 
 
 def _published_name(key: str, method: str) -> str:
-    """``part.key`` of the authors' state dicts for a key of ours."""
+    """``part.key`` in the authors' state dicts for a key of our network."""
     for part, prefixes in _PREFIXES[method].items():
         for theirs, ours in prefixes:
             if key.startswith(ours):

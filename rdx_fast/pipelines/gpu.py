@@ -1,4 +1,4 @@
-"""The pipeline on a GPU: batches, callers and failures around the graphs."""
+"""The GPU pipeline: handles batches, concurrent callers and failures around the CUDA graphs."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from rdx_fast.pipelines.pipeline import BatchScores, ScoreOptions
 from rdx_fast.postprocess import AnomalyMapper
 from rdx_fast.preprocess import as_frames
 
-MAX_GRAPHS = 8  # kept by each slot; the one longest unused goes
+MAX_GRAPHS = 8  # kept by each slot; the least recently used one is dropped
 
 
 class ExecutionSlot:
-    """A device's queue with its graphs, for one batch at a time."""
+    """A device's queue with its graphs; it processes one batch at a time."""
 
     def __init__(
         self,
@@ -45,7 +45,8 @@ class ExecutionSlot:
         self._graphs: OrderedDict[Kind, Graph] = OrderedDict()
 
     def begin(self, frames: list[NDArray[np.uint8]], options: ScoreOptions) -> Graph:
-        """Queue frames of one shape from host memory."""
+        """Queue frames of one shape from host memory; ``graph.results`` are valid once the device
+        is done."""
         shape = frames[0].shape
         pixel_format = check_pixel_format(shape, options.pixel_format)
         crop = check_crop(shape[:2], options.crop)
@@ -57,7 +58,7 @@ class ExecutionSlot:
         return graph
 
     def begin_borrowed(self, frames: Array, options: ScoreOptions) -> Graph:
-        """Queue frames ``[B, H, W, 3]`` or ``[B, H, W]`` that lie on the device."""
+        """Queue frames ``[B, H, W, 3]`` or ``[B, H, W]`` that are on the device."""
         graph = self._graph(Kind(frames.shape[0], options.maps, None, None, None))
         graph.run_borrowed(frames, options)
         return graph
@@ -86,12 +87,18 @@ class ExecutionSlot:
 
 
 class GpuPipeline:
-    """Batches through an engine on a GPU. See ``pipeline.Pipeline``.
+    """A ``pipeline.Pipeline`` through an engine on a GPU.
 
-    ``description``: of engine and kernels; ``open_device``: a new queue on the GPU; ``bind``: the
-    network on it for a batch size; ``most``: images that the network takes at once. Each caller at
-    the same time, and each batch of a stream in flight, has a slot of its own, with memory for its
-    batches.
+    Each concurrent caller, and each batch of a stream in flight, has its own slot with memory for
+    its batches.
+
+    Args:
+        description: of engine and kernels
+        open_device: opens a new queue on the GPU
+        bind: prepares the network on a queue for a batch size
+        mapper: operators of the postprocessing
+        spec: the network's input
+        most: the most images that the network takes at once
     """
 
     def __init__(
@@ -155,7 +162,7 @@ class GpuPipeline:
             self._close(slot)
 
     def _parts(self, slot: ExecutionSlot, batch: Any, options: ScoreOptions) -> list[_Part]:
-        """What one graph each takes: frames of one shape that follow each other."""
+        """Parts of a batch that one graph each processes: consecutive frames of one shape."""
         if slot.device.holds(batch):
             array = check_borrowed(slot.device.borrow(batch), self._most)
             return [_Part(0, array.shape[0], lambda: slot.begin_borrowed(array, options))]
@@ -179,7 +186,7 @@ class GpuPipeline:
 
     def _give(self, slot: ExecutionSlot, error: BaseException | None = None) -> None:
         if error is not None:
-            # Nothing may go on writing into buffers used again.
+            # No queued work may still write into buffers that are used again.
             with suppress(EngineError), slot.device.current():
                 slot.device.wait()
         with self._lock:
@@ -208,7 +215,7 @@ def _collect(
     summary: MapStats,
     maps: NDArray[np.float32] | None,
 ) -> None:
-    """Wait, and copy results to their place in the batch."""
+    """Wait for a part, and copy its results to their place in the batch."""
     slot.device.wait()
     where = slice(part.start, part.start + part.images)
     found, found_maps = graph.results()
@@ -218,8 +225,15 @@ def _collect(
 
 
 def check_borrowed(frames: Array, most: int) -> Array:
-    """Frames on the device as a batch. Raises ``ValueError`` unless they are dense uint8 pixels in
-    rows of any pitch, ``most`` of them or fewer."""
+    """Check an array on the device and return it as a batch, ``[B, H, W, 3]`` or ``[B, H, W]``.
+
+    Args:
+        frames: uint8, one image or a batch, with dense pixels in rows of any pitch
+        most: the most frames that are accepted
+
+    Raises:
+        ValueError: another dtype or shape, pixels that are not dense, or more than ``most`` frames
+    """
     shape, strides = tuple(frames.shape), tuple(frames.stride())
     colour = len(shape) > 2 and shape[-1] == 3
     dense = strides[-2:] == (3, 1) if colour else strides[-1:] == (1,)
@@ -230,14 +244,14 @@ def check_borrowed(frames: Array, most: int) -> Array:
         )
     if not dense:
         raise ValueError(
-            f"the batch on the GPU has strides {list(strides)}: pixels must lie side by side (rows "
-            f"may have any pitch); copy it first"
+            f"the batch on the GPU has strides {list(strides)}: the pixels of a row must be "
+            f"contiguous (rows may have any pitch); make a contiguous copy first"
         )
     if len(shape) - colour == 2:
         frames = frames.unsqueeze(0)
     if frames.shape[0] > most:
         raise ValueError(
-            f"{frames.shape[0]} frames on the GPU, this engine was opened for at most {most} at "
-            f"once: give fewer, or open it for more (GpuOptions.batches)"
+            f"the batch on the GPU has {frames.shape[0]} frames, this engine was opened for at "
+            f"most {most} at once: give fewer, or open it for more (GpuOptions.batches)"
         )
     return frames

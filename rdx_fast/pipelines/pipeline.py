@@ -1,4 +1,4 @@
-"""What every pipeline is to the Detector."""
+"""The interface of pipelines to the Detector."""
 
 from __future__ import annotations
 
@@ -13,7 +13,13 @@ from rdx_fast.kernels.resize_normalize import Crop
 
 
 class ScoreOptions(NamedTuple):
-    """How frames are scored; see ``Detector.score``."""
+    """Options of scoring.
+
+    Attributes:
+        maps: see ``Detector.score``
+        pixel_format: see ``Detector.score``
+        crop: see ``Detector.score``
+    """
 
     maps: bool = True
     pixel_format: str | None = None
@@ -21,8 +27,13 @@ class ScoreOptions(NamedTuple):
 
 
 class BatchScores(NamedTuple):
-    """What was read off a batch's maps; the maps ``[B, H, W]`` float32 if wanted; seconds that each
-    stage took."""
+    """Scores of a batch.
+
+    Attributes:
+        summary: scores and areas read off the maps
+        anomaly_maps: ``[B, H, W]`` float32, None if not requested
+        seconds: wall time by stage
+    """
 
     summary: MapStats
     anomaly_maps: NDArray[np.float32] | None
@@ -30,19 +41,29 @@ class BatchScores(NamedTuple):
 
 
 class Pipeline(Protocol):
-    """The steps of a batch: preprocessing, network, postprocessing.
+    """Preprocessing, network and postprocessing of a batch.
 
-    Called from several threads at once. Raises ``ValueError`` for a batch that is not taken,
-    ``EngineError`` if the engine fails.
+    May be called from several threads at once.
+
+    Attributes:
+        description: engine and kernels, as text
+
+    Raises:
+        ValueError: the batch is not valid
+        EngineError: the engine fails or is closed
     """
 
     description: str
 
     def inspect(self, batch: Any, options: ScoreOptions) -> BatchScores:
-        """Score a batch, now."""
+        """Score a batch and return its results."""
 
     def submit(self, batch: Any, options: ScoreOptions) -> Callable[[], BatchScores]:
-        """Begin with a batch; the returned function, to be called once, waits for its end."""
+        """Start scoring a batch.
+
+        Returns:
+            a function that waits for the results and returns them; call it exactly once
+        """
 
     def close(self) -> None:
-        """Free what is the pipeline's own."""
+        """Free the pipeline's resources, but not its engine."""

@@ -1,4 +1,4 @@
-"""Batches in flight: the next are fetched and prepared while one is scored."""
+"""Streaming: the next batches are fetched and preprocessed while one is scored."""
 
 from __future__ import annotations
 
@@ -15,8 +15,18 @@ from rdx_fast.preprocess import Frame
 def stream_scores(
     pipeline: Pipeline, frames: Iterable[Frame], batch: int, depth: int, options: ScoreOptions
 ) -> Generator[tuple[BatchScores, float], None, None]:
-    """Scores of ``batch`` frames at a time, in order, with ``depth`` batches in flight; and the
-    time (of ``perf_counter``) at which each was begun. See ``Detector.stream``."""
+    """Score a stream of frames in batches. See ``Detector.stream``.
+
+    Args:
+        pipeline: scores the batches
+        frames: the source
+        batch: frames in a batch; the last batch may be smaller
+        depth: the most batches in flight
+        options: for all batches
+
+    Yields:
+        for each batch in order, its scores and its start time (of ``perf_counter``)
+    """
     batches = _batches(frames, batch)
     flying: deque[tuple[float, Callable[[], BatchScores]]] = deque()
     failure: Exception | None = None
@@ -38,14 +48,14 @@ def stream_scores(
         if failure is not None:
             raise failure
     finally:
-        # Left early: nothing may go on with frames that are no longer ours.
+        # Left early: no batch may still read frames that the caller may now change.
         for _, result in flying:
             with suppress(RdxError, ValueError):
                 result()
 
 
 def _batches(frames: Iterable[Frame], size: int) -> Iterator[list[Frame]]:
-    """Frames in lists of ``size``; what is left over comes last, also if the source raises."""
+    """Frames in lists of ``size``; the remainder comes last, even if the source raises."""
     pending: list[Frame] = []
     try:
         for frame in frames:

@@ -23,14 +23,23 @@ _FORMAT = 2
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A run as it stood after ``step`` batches.
+    """State of a run after ``step`` batches.
 
-    ``network``: state dict of teacher, bottleneck and student; ``expert``: of RD with Expert's
-    frozen expert, else empty; ``optimizer``, ``scaler``: theirs; ``losses``: by term, the mean of
-    each finished epoch; ``partial_losses``: of the batches since; ``held_out``: paths of the images
-    kept for the threshold; ``images``: fingerprint of everything trained on; ``teacher_weights``:
-    name of the file that the ImageNet network came from; ``imported``: names of the published files
-    that the network was taken from, of a run that was not trained here.
+    Attributes:
+        recipe: options of the run
+        step: number of batches trained
+        steps_per_epoch: batches in an epoch
+        network: state dict of teacher, bottleneck and student
+        expert: state dict of RD with Expert's frozen expert, empty for RD4AD
+        optimizer: its state dict
+        scaler: state dict of the gradient scaler
+        losses: by term, the mean of each finished epoch
+        partial_losses: by term, the losses of the batches since the last finished epoch
+        images: fingerprint of everything trained on
+        image_count: number of training images
+        held_out: paths of the images kept for the threshold
+        teacher_weights: name of the file with the ImageNet weights
+        imported: names of the published files with the network, for a run that was imported
     """
 
     recipe: Recipe
@@ -52,7 +61,7 @@ class Checkpoint:
     def of_network(
         cls, recipe: Recipe, network: ReverseDistillation, origin: list[str]
     ) -> Checkpoint:
-        """A checkpoint of weights that were not trained here but come from the files ``origin``."""
+        """A checkpoint of weights imported from the files ``origin`` instead of trained here."""
         return cls(
             recipe=recipe,
             step=0,
@@ -72,7 +81,7 @@ class Checkpoint:
 
     @property
     def epoch(self) -> int:
-        """Finished epochs."""
+        """Number of finished epochs."""
         return self.step // self.steps_per_epoch
 
     @property
@@ -92,7 +101,8 @@ class Checkpoint:
 
 
 def save_checkpoint(checkpoint: Checkpoint, run: Path) -> None:
-    """Write ``run/checkpoint.pt``; whenever the process dies, the old or the new one is whole."""
+    """Write ``run/checkpoint.pt`` atomically: if the process dies, the old or the new one is
+    intact."""
     content = {f.name: getattr(checkpoint, f.name) for f in fields(checkpoint)}
     content["recipe"] = asdict(checkpoint.recipe)
     content["format"] = _FORMAT
@@ -107,9 +117,13 @@ def save_checkpoint(checkpoint: Checkpoint, run: Path) -> None:
 
 
 def load_checkpoint(run: Path) -> Checkpoint:
-    """Read a run folder's checkpoint.
+    """Read a checkpoint.
 
-    Raises ``CheckpointError`` if there is none, or it is damaged or of another format.
+    Args:
+        run: folder of the run, or its checkpoint file
+
+    Raises:
+        CheckpointError: there is none, or it is damaged or has another format
     """
     path = run / FILE if run.is_dir() else run
     if not path.is_file():
@@ -117,10 +131,13 @@ def load_checkpoint(run: Path) -> Checkpoint:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, zipfile.BadZipFile) as error:
-        raise CheckpointError(f"{path} is damaged or no checkpoint: {error}") from error
+        raise CheckpointError(f"{path} is damaged or not a checkpoint: {error}") from error
     found = content.pop("format", None) if isinstance(content, dict) else None
     if found != _FORMAT:
-        raise CheckpointError(f"{path} has format {found}, this version reads format {_FORMAT}")
+        raise CheckpointError(
+            f"{path} has format {found}, this version reads format {_FORMAT}: train again, or use "
+            f"the version that wrote it"
+        )
     try:
         content["recipe"] = dacite.from_dict(
             Recipe, content["recipe"], dacite.Config(strict=True, cast=[tuple])

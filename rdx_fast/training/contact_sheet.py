@@ -1,4 +1,4 @@
-"""A picture of synthetic anomalies, to judge before training whether they look like defects."""
+"""A picture of synthetic anomalies, to check before training whether they look like defects."""
 
 from __future__ import annotations
 
@@ -23,7 +23,21 @@ def save_gallery(
     count: int,
     seed: int,
 ) -> None:
-    """Write ``count`` columns, each a good part, its anomalous twin and the mask, as a PNG."""
+    """Write an image with a good part, its synthetic anomaly and the mask in each column.
+
+    Args:
+        picture: file to write; its suffix gives the format
+        good: images of good parts
+        textures: see ``AnomalyMaker``
+        foreground: see ``foreground_masks``
+        image_size: height and width of each image in pixels
+        count: number of columns
+        seed: of the choice of images and of the anomalies
+
+    Raises:
+        DatasetError: a foreground mask is missing or empty
+        ImageError: an image cannot be read
+    """
     # Values in [0, 1], so that they can be shown.
     spec = InputSpec(*image_size, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), RESIZE)
     images = ImageDataset(good, spec)

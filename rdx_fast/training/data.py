@@ -1,4 +1,4 @@
-"""Good images as batches of teacher features."""
+"""Training data: good images, and batches of teacher features of them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from rdx_fast.training.recipe import Recipe
 
 
 class ImageDataset(Dataset[Tensor]):
-    """Images through the same preprocessing as the Detector: ``[3, height, width]`` float32."""
+    """Images preprocessed as by the Detector, ``[3, height, width]`` float32 normalised."""
 
     def __init__(self, paths: Sequence[Path], spec: InputSpec) -> None:
         self.paths = list(paths)
@@ -44,21 +44,36 @@ def input_spec(recipe: Recipe) -> InputSpec:
 
 
 def readable_images(paths: Sequence[Path], skip_bad: bool) -> list[Path]:
-    """Decode every image once; drop the bad ones if ``skip_bad``, else raise ``DatasetError``."""
+    """Decode every image once to find unreadable ones.
+
+    Args:
+        paths: images
+        skip_bad: leave unreadable images out instead of raising
+
+    Returns:
+        the readable images, in order
+
+    Raises:
+        DatasetError: images are unreadable and ``skip_bad`` is false; the message lists them
+    """
     bad = find_bad_images(paths)
     if bad and not skip_bad:
         raise DatasetError(
-            f"{len(bad)} of {len(paths)} images cannot be used (mend or remove them, or pass "
-            f"--skip-bad):{listed(bad)}"
+            f"{len(bad)} of {len(paths)} images cannot be used: repair or remove them, or skip "
+            f"them (skip_bad=True, --skip-bad):{listed(bad)}"
         )
     skipped = {error.path for error in bad}
     return [path for path in paths if path not in skipped]
 
 
 def split_holdout(paths: Sequence[Path], recipe: Recipe) -> tuple[list[Path], list[Path]]:
-    """Training images and held-out ones, drawn with the recipe's seed; each keeps its order.
+    """Split images into training and held-out ones, drawn with the recipe's seed.
 
-    Raises ``TrainingError`` if fewer images than a batch remain for training.
+    Returns:
+        training images and held-out images, each in the order of ``paths``
+
+    Raises:
+        TrainingError: fewer images than a batch remain for training
     """
     count = round(len(paths) * recipe.holdout)
     drawn = np.random.default_rng(recipe.seed).permutation(len(paths))[:count]
@@ -67,13 +82,13 @@ def split_holdout(paths: Sequence[Path], recipe: Recipe) -> tuple[list[Path], li
     if len(training) < recipe.batch:
         raise TrainingError(
             f"{len(training)} images to train on, fewer than a batch of {recipe.batch}: add "
-            f"images or lower --batch"
+            f"images, or lower the batch size (Recipe(batch=...), --batch)"
         )
     return training, [paths[i] for i in sorted(held)]
 
 
 def fingerprint(paths: Sequence[Path]) -> str:
-    """SHA-256 over names and contents, by which a resumed run knows its images again."""
+    """SHA-256 over names and contents, by which a resumed run recognises its images."""
     digest = hashlib.sha256()
     for path in paths:
         with path.open("rb") as stream:
@@ -83,10 +98,20 @@ def fingerprint(paths: Sequence[Path]) -> str:
 
 
 class TeacherFeatures:
-    """A frozen teacher's features of a data set, computed once and kept while they fit.
+    """Features of a data set from a frozen teacher, computed once and kept if they fit in memory.
 
-    ``budget_bytes``: memory that kept features may take; above it they are computed anew for each
-    batch, with ``workers`` processes decoding images.
+    Args:
+        teacher: frozen, on ``device``
+        dataset: the images
+        batch: number of images in a batch
+        budget_bytes: memory that kept features may take; if they need more, they are computed for
+            each batch again
+        workers: processes that decode images; 0 decodes in this process
+        device: device of the teacher and of the features returned
+
+    Attributes:
+        bytes_needed: memory that the features of all images take
+        keeps: whether the features are kept
     """
 
     def __init__(
@@ -109,12 +134,13 @@ class TeacherFeatures:
         self.keeps = self.bytes_needed <= budget_bytes
 
     def prepare(self) -> None:
-        """Compute what is kept; without it the first batch does."""
+        """Compute the features to be kept; otherwise the first batch does so."""
         if self.keeps and self._kept is None:
             self._kept = self._all_features()
 
     def batches(self, index_lists: Sequence[list[int]]) -> Iterator[list[Tensor]]:
-        """For each list of indices the three maps ``[B, C_s, h_s, w_s]`` float32, on the device."""
+        """For each list of image indices, the three maps ``[B, C_s, h_s, w_s]`` float32 on the
+        device."""
         self.prepare()
         if self._kept is not None:
             for indices in index_lists:
@@ -124,7 +150,8 @@ class TeacherFeatures:
                 yield self.of_images(images)
 
     def of(self, indices: list[int], images: Tensor) -> list[Tensor]:
-        """The maps of these images of the data set, which the caller has at hand anyway."""
+        """The maps of some images of the data set: kept ones by ``indices``, or computed from
+        ``images``."""
         self.prepare()
         if self._kept is not None:
             return self._gathered(self._kept, indices)
@@ -157,6 +184,6 @@ class TeacherFeatures:
 
     @torch.no_grad()
     def of_images(self, images: Tensor) -> list[Tensor]:
-        """The maps of any images, ``[B, 3, H, W]`` float32, normalised."""
+        """Compute the maps of any images, ``[B, 3, H, W]`` float32 normalised."""
         images = images.to(self.device, memory_format=torch.channels_last)
         return [m.float() for m in self.teacher(images)]

@@ -1,4 +1,4 @@
-"""RD4AD: what a step learns from (paper, section 3.1; recipe of the authors' code)."""
+"""RD4AD: batches and losses of training (paper, section 3.1; recipe of the authors' code)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Batch = list[Tensor]
 
 
 class Distillation:
-    """The frozen teacher's maps of good images; bottleneck and student learn to give them back."""
+    """Trains bottleneck and student to reproduce the frozen teacher's maps of good images."""
 
     def __init__(self, network: ReverseDistillation, features: TeacherFeatures) -> None:
         self.network = network
@@ -26,7 +26,7 @@ class Distillation:
         return [{"params": self.network.decoding_parameters(), "lr": recipe.learning_rate}]
 
     def batches(self, steps: Sequence[tuple[int, list[int]]]) -> Iterator[Batch]:
-        """For each (step, indices of images) what ``losses`` takes."""
+        """Batches for ``losses``, one for each (step, indices of images)."""
         return self.features.batches([indices for _, indices in steps])
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:

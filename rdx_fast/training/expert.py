@@ -1,4 +1,5 @@
-"""RD with Expert: what a step learns from (paper, section "Reverse Distillation with Expert")."""
+"""RD with Expert: batches and losses of training (paper, section "Reverse Distillation with
+Expert")."""
 
 from __future__ import annotations
 
@@ -18,8 +19,14 @@ from rdx_fast.training.synthetic import AnomalyMaker
 
 
 class Batch(NamedTuple):
-    """``normal``, ``anomalous``: ``[B, 3, H, W]`` float32, the same parts without and with a
-    synthetic anomaly; ``mask``: ``[B, H, W]`` float32 in {0, 1}; ``indices``: of the images."""
+    """A batch of images without and with synthetic anomalies.
+
+    Attributes:
+        normal: good parts, ``[B, 3, H, W]`` float32 normalised
+        anomalous: the same parts with a synthetic anomaly each, likewise
+        mask: where the anomaly is, ``[B, H, W]`` float32 in {0, 1}
+        indices: of the images in the data set
+    """
 
     normal: Tensor
     anomalous: Tensor
@@ -28,7 +35,7 @@ class Batch(NamedTuple):
 
 
 class AnomalyDataset(Dataset[Batch]):
-    """Whole batches by (step, indices), drawn from the seed and the step alone."""
+    """Batches by (step, indices of images); the anomalies depend on the seed and the step only."""
 
     def __init__(self, images: ImageDataset, maker: AnomalyMaker, seed: int) -> None:
         self.images = images
@@ -49,9 +56,12 @@ class AnomalyDataset(Dataset[Batch]):
 
 
 class ExpertDistillation:
-    """The frozen expert teaches teacher and student at once.
+    """Trains teacher and student together with the frozen expert.
 
-    ``expert``: the ImageNet network's features of the good images.
+    Args:
+        network: to train
+        expert: features of the good images from the ImageNet network
+        data: batches with synthetic anomalies
     """
 
     def __init__(
@@ -75,7 +85,7 @@ class ExpertDistillation:
         ]
 
     def batches(self, steps: Sequence[tuple[int, list[int]]]) -> Iterator[Batch]:
-        """For each (step, indices of images) what ``losses`` takes."""
+        """Batches for ``losses``, one for each (step, indices of images)."""
         loader: DataLoader[Batch] = DataLoader(
             self.data,
             sampler=steps,
@@ -86,9 +96,12 @@ class ExpertDistillation:
         return iter(loader)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """``teacher``: it agrees with the expert but where an anomaly is. ``student``: from normal
-        and anomalous images alike it gives the normal features of expert and teacher. No gradient
-        of the student's loss reaches the teacher."""
+        """Losses of a batch by term.
+
+        ``teacher``: the teacher must agree with the expert except where an anomaly is.
+        ``student``: for normal and anomalous images alike, the student must reproduce the normal
+        features of expert and teacher. No gradient of the student's loss reaches the teacher.
+        """
         normal, anomalous = (
             images.to(self.expert.device, memory_format=torch.channels_last)
             for images in (batch.normal, batch.anomalous)
@@ -114,5 +127,5 @@ class ExpertDistillation:
 
 
 def _halves(maps: Sequence[Tensor], count: int) -> tuple[list[Tensor], list[Tensor]]:
-    """Maps of a batch of normal images followed by their anomalous twins, taken apart."""
+    """Split maps of a batch of normal images followed by the same images with anomalies."""
     return [m[:count] for m in maps], [m[count:] for m in maps]

@@ -1,4 +1,4 @@
-"""One step of learning, whatever the method, and the time spent waiting between steps."""
+"""Training steps of both methods, and the time spent waiting for batches."""
 
 from __future__ import annotations
 
@@ -17,7 +17,18 @@ Losses = dict[str, list[float]]
 
 
 class Learner:
-    """What learns, and what a checkpoint brings back."""
+    """Objective, optimizer and losses of a run; a checkpoint restores them.
+
+    Args:
+        objective: batches and losses of the method
+        recipe: options of the run
+        device: to train on; mixed precision is used on CUDA only
+
+    Attributes:
+        step: number of batches trained
+        losses: by term, the mean of each finished epoch
+        partial_losses: by term, the losses of the batches since the last finished epoch
+    """
 
     def __init__(
         self,
@@ -25,7 +36,7 @@ class Learner:
         recipe: Recipe,
         device: torch.device,
     ) -> None:
-        self.objective: Any = objective  # each takes the batches that it makes
+        self.objective: Any = objective  # each takes its own kind of batches
         self.optimizer = torch.optim.Adam(objective.parameters(recipe), betas=recipe.betas)
         self.device = device
         self.amp = recipe.amp and device.type == "cuda"
@@ -42,7 +53,7 @@ class Learner:
         self.partial_losses = {term: list(values) for term, values in old.partial_losses.items()}
 
     def learn(self, batch: Any) -> dict[str, float]:
-        """One step; returns its loss by term, which may not be finite."""
+        """Train one step and return its loss by term, which may not be finite."""
         with torch.autocast(self.device.type, torch.float16, enabled=self.amp):
             losses = self.objective.losses(batch)
         self.optimizer.zero_grad(set_to_none=True)
@@ -53,6 +64,7 @@ class Learner:
         return {term: loss.item() for term, loss in losses.items()}
 
     def note(self, losses: dict[str, float], steps_per_epoch: int) -> None:
+        """Record the losses of a step."""
         for term, loss in losses.items():
             begun = self.partial_losses.setdefault(term, [])
             begun.append(loss)
@@ -62,7 +74,7 @@ class Learner:
 
 
 class WaitClock:
-    """How much of the time goes into waiting for the next batch."""
+    """Measures the share of the time that is spent waiting for the next batch."""
 
     def __init__(self) -> None:
         self.started = time.monotonic()

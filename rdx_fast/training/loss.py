@@ -1,4 +1,4 @@
-"""The losses of both methods, each a scalar float32."""
+"""The losses of both methods, each a float32 scalar."""
 
 from __future__ import annotations
 
@@ -10,11 +10,15 @@ from torch.nn.functional import cosine_similarity, interpolate
 
 
 def distillation_loss(target: Sequence[Tensor], student: Sequence[Tensor]) -> Tensor:
-    """RD4AD's published loss: per scale, 1 - cosine similarity of the flattened maps, averaged over
-    the batch, then summed over scales. (The paper's equation 2 averages over positions; the
-    authors' code, which gave their figures, flattens.)
+    """RD4AD's published loss.
 
-    ``target``, ``student``: maps ``[B, C_s, h_s, w_s]`` float, same shapes.
+    At each scale 1 - cosine similarity of the flattened maps, averaged over the batch, then summed
+    over scales. (The paper's equation 2 averages over positions; the authors' code, which produced
+    their figures, flattens.)
+
+    Args:
+        target: maps ``[B, C_s, h_s, w_s]`` float
+        student: maps of the same shapes
     """
     terms = [
         (1 - cosine_similarity(t.flatten(1).float(), s.flatten(1).float())).mean()
@@ -24,17 +28,28 @@ def distillation_loss(target: Sequence[Tensor], student: Sequence[Tensor]) -> Te
 
 
 def agreement_loss(expert: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
-    """RD with Expert, normal images: cosine distance of expert and teacher, averaged over
-    positions, summed over scales."""
+    """RD with Expert, normal images: cosine distance of expert and teacher.
+
+    It is averaged over positions and summed over scales.
+
+    Args:
+        expert: maps ``[B, C_s, h_s, w_s]`` float
+        teacher: maps of the same shapes
+    """
     return torch.stack([_distance(e, t).mean() for e, t in zip(expert, teacher, strict=True)]).sum()
 
 
 def separation_loss(expert: Sequence[Tensor], teacher: Sequence[Tensor], mask: Tensor) -> Tensor:
-    """RD with Expert, synthetic anomalies: inside the mask the teacher's features must be
-    orthogonal to the expert's (disagreement beyond that earns nothing), outside they must agree.
+    """RD with Expert, synthetic anomalies: features must differ inside the mask, agree outside.
 
-    ``mask``: ``[B, H, W]`` float in {0, 1}; at each scale a position counts as inside by the share
-    of it that the mask covers.
+    Inside, the teacher's features must be orthogonal to the expert's; a larger distance does not
+    lower the loss further.
+
+    Args:
+        expert: maps ``[B, C_s, h_s, w_s]`` float
+        teacher: maps of the same shapes
+        mask: ``[B, H, W]`` float in {0, 1}; at each scale a position is weighted by the share of it
+            that the mask covers
     """
     terms = []
     for e, t in zip(expert, teacher, strict=True):

@@ -1,4 +1,4 @@
-"""What a training run is made of. The defaults are the published recipes."""
+"""Options of a training run. The defaults are the published recipes."""
 
 from __future__ import annotations
 
@@ -13,14 +13,26 @@ PUBLISHED_ITERATIONS = 5000  # RD with Expert; 10,000 for hard categories
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """Every option the trained weights depend on, but for the images.
+    """Every option that the trained weights depend on, except the images.
 
-    ``image_size``: (height, width) of the network's input in pixels, multiples of 32.
-    ``epochs`` or ``iterations`` (batches) is the length, not both; with neither, the published one
-    of the method. ``learning_rate``: of student and bottleneck; ``teacher_learning_rate`` and
-    ``injection``: RD with Expert only. ``amp``: mixed precision, on CUDA only. ``holdout``: share
-    of the images kept out of training for the threshold. Raises ``ValueError`` for a value out of
-    range.
+    Attributes:
+        method: "rd4ad" or "rd-expert"
+        backbone: a key of ``rdx_fast.models.BACKBONES``
+        injection: "guided", "plain" or "none", for RD with Expert only
+        image_size: height and width of the network's input in pixels, multiples of 32
+        epochs: length of the run in epochs; None, see ``iterations``
+        iterations: length of the run in batches. Give one of both; with neither, the published
+            length of the method
+        batch: number of images in a batch
+        learning_rate: of student and bottleneck
+        teacher_learning_rate: of the teacher, for RD with Expert only
+        betas: of the Adam optimizer
+        seed: of initialisation, order of the images, held-out images and synthetic anomalies
+        amp: mixed precision, on CUDA only
+        holdout: share of the images kept out of training for the threshold, 0 to 0.5
+
+    Raises:
+        ValueError: a value is out of range
     """
 
     method: str = "rd4ad"
@@ -49,7 +61,7 @@ class Recipe:
             raise ValueError(f"image size is {self.image_size}: both sides must be multiples of 32")
         if self.epochs is not None and self.iterations is not None:
             raise ValueError(
-                f"epochs is {self.epochs} and iterations {self.iterations}: give one of them"
+                f"epochs is {self.epochs} and iterations {self.iterations}: give only one of them"
             )
         for what, count in (
             ("epochs", self.epochs),
@@ -73,11 +85,11 @@ class Recipe:
 
     @property
     def makes_anomalies(self) -> bool:
-        """Whether training makes synthetic anomalies, and so takes textures."""
+        """Whether training generates synthetic anomalies, for which textures can be given."""
         return self.method == "rd-expert"
 
     def total_steps(self, steps_per_epoch: int) -> int:
-        """Batches of the whole run."""
+        """Number of batches of the whole run."""
         if self.iterations is not None:
             return self.iterations
         if self.epochs is not None:

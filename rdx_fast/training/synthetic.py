@@ -1,6 +1,7 @@
 """Synthetic anomalies: textures blended into good images where Perlin noise is high.
 
-Everything follows from seed and step, so a resumed run sees the images that an unbroken one sees.
+Everything depends on seed and step only, so a resumed run sees the same images as an uninterrupted
+one.
 """
 
 from __future__ import annotations
@@ -29,14 +30,21 @@ Floats = NDArray[np.float32]
 def perlin_noise(
     rng: np.random.Generator, height: int, width: int, cells: tuple[int, int]
 ) -> Floats:
-    """Perlin's gradient noise ``[height, width]`` float32 in [-1, 1], turned by a random angle.
+    """Perlin's gradient noise, rotated by a random angle.
 
-    ``cells``: of the noise's grid across the picture, vertically and horizontally.
+    Args:
+        rng: source of the noise
+        height: in pixels
+        width: in pixels
+        cells: number of cells of the noise's grid across the image, vertically and horizontally
+
+    Returns:
+        ``[height, width]`` float32 in [-1, 1]
     """
     angle = rng.uniform(0, 2 * np.pi)
     y = (np.arange(height, dtype=np.float32) / height - 0.5)[:, None]
     x = (np.arange(width, dtype=np.float32) / width - 0.5)[None, :]
-    # A turned unit square lies within +-0.71 of its centre.
+    # A rotated unit square lies within +-0.71 of its centre.
     v = (np.cos(angle) * y - np.sin(angle) * x + 0.75) * cells[0]
     u = (np.sin(angle) * y + np.cos(angle) * x + 0.75) * cells[1]
     top, left = v.astype(np.intp), u.astype(np.intp)
@@ -55,7 +63,15 @@ def perlin_noise(
 
 
 def anomaly_mask(rng: np.random.Generator, foreground: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Blobs ``[H, W]`` bool of a random size inside ``foreground: [H, W] bool``, never none."""
+    """Draw blobs of a random size inside the foreground.
+
+    Args:
+        rng: source of the blobs
+        foreground: ``[H, W]`` bool, with at least one pixel True
+
+    Returns:
+        ``[H, W]`` bool, with at least one pixel True
+    """
     height, width = foreground.shape
     for _ in range(_TRIES):
         cells = 2 ** rng.integers(0, _MAX_CELLS, 2, endpoint=True)
@@ -69,11 +85,14 @@ def anomaly_mask(rng: np.random.Generator, foreground: NDArray[np.bool_]) -> NDA
 
 @dataclass(frozen=True, slots=True)
 class AnomalyMaker:
-    """Makes a synthetic anomaly of a good image.
+    """Adds a synthetic anomaly to a good image.
 
-    ``textures``: photographs to blend in; without any, good images cut into shuffled tiles.
-    ``foreground``: one mask for all images, or one for each, white where the part is; None lets
-    anomalies be anywhere.
+    Attributes:
+        spec: the network's input
+        good: images of good parts
+        textures: images to blend in; if empty, good images cut into shuffled tiles
+        foreground: one mask for all images or one for each, white where the part is; if empty,
+            anomalies may be anywhere
     """
 
     spec: InputSpec
@@ -84,8 +103,20 @@ class AnomalyMaker:
     def __call__(
         self, rng: np.random.Generator, image: Floats, index: int
     ) -> tuple[Floats, NDArray[np.bool_]]:
-        """``image: [3, H, W] float32, normalised``, number ``index`` of the good ones, to its
-        anomalous twin and the mask ``[H, W]`` bool of what was changed."""
+        """Add an anomaly to an image.
+
+        Args:
+            rng: source of the anomaly
+            image: ``[3, H, W]`` float32 normalised
+            index: of the image in ``good``
+
+        Returns:
+            the image with an anomaly, and the mask ``[H, W]`` bool of what was changed
+
+        Raises:
+            ImageError: a texture or mask cannot be read
+            DatasetError: a foreground mask is black
+        """
         mask = anomaly_mask(rng, self._foreground(index))
         opacity = np.float32(rng.uniform(*OPACITY))
         blended = image + opacity * (self._texture(rng) - image)
@@ -98,8 +129,8 @@ class AnomalyMaker:
         return read_foreground(self.foreground[index % len(self.foreground)], *size)
 
     def _texture(self, rng: np.random.Generator) -> Floats:
-        """A texture as ``[3, H, W]`` float32, normalised: a random cut, turned, its colours
-        shifted."""
+        """A texture ``[3, H, W]`` float32 normalised: a random crop, flipped at random, with its
+        colours shifted."""
         paths = self.textures or self.good
         frame = read_image(paths[int(rng.integers(len(paths)))])
         # Colours are shifted in [0, 1], whatever the network's normalisation.
@@ -119,9 +150,19 @@ class AnomalyMaker:
 
 
 def foreground_masks(given: Path | None, images: Sequence[Path]) -> list[Path]:
-    """The mask files: ``given`` itself, or the file named after each image in the folder ``given``.
+    """Find the foreground masks of images and check that they can be used.
 
-    Raises ``DatasetError`` for a missing or empty mask.
+    Args:
+        given: one mask file for all images, or a folder with a .png of each image's name; None for
+            no masks
+        images: good images
+
+    Returns:
+        the mask files, one or as many as images; empty if ``given`` is None
+
+    Raises:
+        DatasetError: a mask is missing or black
+        ImageError: a mask cannot be read
     """
     if given is None:
         return []
@@ -138,10 +179,26 @@ def foreground_masks(given: Path | None, images: Sequence[Path]) -> list[Path]:
 
 
 def read_foreground(path: Path, height: int, width: int) -> NDArray[np.bool_]:
-    """Where the part is, ``[height, width]`` bool. Raises ``DatasetError`` for a black mask."""
+    """Read a foreground mask.
+
+    Args:
+        path: image, white where the part is
+        height: to resize it to, in pixels
+        width: to resize it to, in pixels
+
+    Returns:
+        ``[height, width]`` bool, True where the part is
+
+    Raises:
+        DatasetError: the mask is black
+        ImageError: the file cannot be read
+    """
     mask = resize_mask(read_grey(path), height, width)
     if not mask.any():
-        raise DatasetError(f"foreground mask {path} is black: white (255) marks the part")
+        raise DatasetError(
+            f"foreground mask {path} is black: white (255) marks the part; draw it white, or leave "
+            f"the mask out"
+        )
     return mask
 
 
@@ -155,7 +212,7 @@ def _random_cut(rng: np.random.Generator, frame: NDArray[np.uint8]) -> NDArray[n
 
 
 def shuffled_tiles(rng: np.random.Generator, texture: Floats) -> Floats:
-    """The picture's 4 x 4 or 8 x 8 tiles in another order, so that it is a part no more."""
+    """Shuffle an image's 4 x 4 or 8 x 8 tiles, so that it no longer shows a part."""
     n = int(rng.choice((4, 8)))
     channels, height, width = texture.shape
     tiles = texture.reshape(channels, n, height // n, n, width // n).transpose(1, 3, 0, 2, 4)

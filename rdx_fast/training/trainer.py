@@ -1,4 +1,4 @@
-"""The training loop of both methods, with checkpoints from which a run goes on as if unbroken."""
+"""The training loop of both methods, with checkpoints from which a run can be resumed exactly."""
 
 from __future__ import annotations
 
@@ -33,8 +33,16 @@ from rdx_fast.training.synthetic import AnomalyMaker, foreground_masks
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """One finished step: counts, the step's loss by term, their sum averaged over the last epoch
-    (None before), and the share of the time so far that was spent waiting for data."""
+    """One finished step.
+
+    Attributes:
+        step: number of steps finished
+        total_steps: steps of the whole run
+        epoch: of this step, counted from 0
+        losses: the step's loss by term
+        epoch_loss: sum of the losses, averaged over the last finished epoch; None before
+        waiting: share of the time so far that was spent waiting for data, 0 to 1
+    """
 
     step: int
     total_steps: int
@@ -62,24 +70,43 @@ def train(
     on_step: Callable[[Progress], None] = lambda progress: None,
     on_checkpoint: Callable[[Checkpoint], None] = lambda checkpoint: None,
 ) -> Checkpoint:
-    """Train on images of good parts and return the last checkpoint, which lies in ``run``.
+    """Train on images of good parts and return the last checkpoint, which is also in ``run``.
 
-    ``textures``, ``foreground``: for the synthetic anomalies of RD with Expert (see
-    ``AnomalyMaker`` and ``foreground_masks``). Checkpoints are written every ``checkpoint_every``
-    epochs, at the end, and when ``max_minutes`` are over; ``on_checkpoint`` is told of each. With
-    ``resume`` a run goes on from its checkpoint, and ends with the weights that an unbroken run on
-    the same machine ends with. ``workers``: processes that load data beside the training, by
-    default up to 4 where every step needs images and none where kept features will do; where
-    Python starts processes anew instead of forking, call this below ``if __name__ ==
-    "__main__"``.
+    If Python spawns processes instead of forking, call this below ``if __name__ == "__main__"``.
 
-    Raises ``TrainingError`` (too few images, non-finite loss, no such device), ``DatasetError``
-    (bad images), ``WeightsError`` (teacher), ``CheckpointError`` (resume), ``ValueError`` (options
-    of another method).
+    Args:
+        recipe: options of the run
+        images: images of good parts
+        run: folder for the checkpoint
+        weights: file with the teacher's weights, see ``load_teacher``
+        textures: for the synthetic anomalies of RD with Expert, see ``AnomalyMaker``
+        foreground: likewise, see ``foreground_masks``
+        device: "cpu", "cuda", "cuda:N", or "auto" for CUDA if there is a GPU
+        resume: continue the run in ``run`` from its checkpoint, if there is one. It ends with the
+            same weights as an uninterrupted run on the same machine
+        skip_bad: leave unreadable images out instead of raising
+        max_minutes: stop after this time and write a checkpoint; None for no limit
+        checkpoint_every: epochs between checkpoints; one is also written at the end
+        feature_memory_gb: GiB of memory for kept teacher features; if they need more, they are
+            computed for each batch again
+        workers: processes that load data; None for up to 4 if every step needs images, and none if
+            the features are kept
+        on_step: called after each step
+        on_checkpoint: called after each checkpoint is written
+
+    Raises:
+        TrainingError: there are too few images, the loss is not finite, or there is no such device
+        DatasetError: images or masks cannot be used
+        WeightsError: the teacher's weights cannot be loaded
+        CheckpointError: the run cannot be resumed, or ``run`` already contains one
+        ValueError: textures or foreground for a method without synthetic anomalies
     """
     started = time.monotonic()
     if not recipe.makes_anomalies and (textures or foreground is not None):
-        raise ValueError("textures and foreground make synthetic anomalies: for rd-expert alone")
+        raise ValueError(
+            f"textures and foreground are for the synthetic anomalies of rd-expert only, the "
+            f"method is {recipe.method}: leave them out"
+        )
     torch_device = _device(device)
     old = _previous(run, resume)
     training, held_out = split_holdout(readable_images(images, skip_bad), recipe)
@@ -137,9 +164,10 @@ def train(
         loss = sum(losses.values())
         if not math.isfinite(loss):
             raise TrainingError(
-                f"the loss became {loss} at step {learner.step}: lower --learning-rate (it is "
-                f"{recipe.learning_rate}), or train without mixed precision (--no-amp); the last "
-                f"checkpoint, if any, stays in {run}"
+                f"the loss became {loss} at step {learner.step}: lower the learning rate, now "
+                f"{recipe.learning_rate} (Recipe(learning_rate=...), --learning-rate), or train "
+                f"without mixed precision (Recipe(amp=False), --no-amp). The last checkpoint, if "
+                f"any, is kept in {run}"
             )
         learner.note(losses, steps_per_epoch)
         epoch, begun = divmod(learner.step, steps_per_epoch)
@@ -164,8 +192,8 @@ def train(
 def _networks(
     recipe: Recipe, old: Checkpoint | None, weights: Path | None, torch_device: torch.device
 ) -> tuple[ReverseDistillation, nn.Module, str]:
-    """The network to train; the frozen one that it learns from, RD4AD's own teacher or RD with
-    Expert's expert; and the name of the file with its weights."""
+    """The network to train; the frozen network that it learns from, which is RD4AD's teacher or RD
+    with Expert's expert; and the name of the file with its weights."""
     torch.manual_seed(recipe.seed)
     if old is None:
         network = make_network(recipe.method, recipe.backbone, recipe.injection)
@@ -193,7 +221,7 @@ def _steps(count: int, recipe: Recipe, first: int, total: int) -> list[tuple[int
 
 
 def _shuffled(count: int, recipe: Recipe, epoch: int) -> list[list[int]]:
-    """Batches of one epoch; they depend on seed and epoch alone, so a resumed run repeats them."""
+    """Batches of one epoch; they depend on seed and epoch only, so a resumed run repeats them."""
     generator = torch.Generator().manual_seed(recipe.seed + 1_000_003 * epoch)
     order = torch.randperm(count, generator=generator).tolist()
     return [order[i : i + recipe.batch] for i in range(0, count, recipe.batch)]
@@ -204,8 +232,8 @@ def _device(name: str) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise TrainingError(
-            f"device {name} is wanted and torch {torch.__version__} finds no CUDA GPU: use "
-            f"--device cpu, or install a CUDA build of torch and a driver"
+            f"device is {name}, and torch {torch.__version__} finds no CUDA GPU: train on the CPU "
+            f"(device='cpu', --device cpu), or install a CUDA build of torch and NVIDIA's driver"
         )
     return torch.device(name)
 
@@ -214,24 +242,26 @@ def _previous(run: Path, resume: bool) -> Checkpoint | None:
     exists = (run / FILE).exists()
     if exists and not resume:
         raise CheckpointError(
-            f"{run} already holds a run: pass --resume to go on with it, or choose another folder"
+            f"{run} already contains a run: resume it (resume=True, --resume), or choose another "
+            f"folder"
         )
     return load_checkpoint(run) if resume and exists else None
 
 
 def _check_same_run(old: Checkpoint, recipe: Recipe, images_id: str, run: Path) -> None:
-    """A run may be lengthened on resume, nothing else about it may change."""
+    """Only the length of a run may change when it is resumed."""
     was = asdict(old.recipe)
     now = asdict(replace(recipe, epochs=old.recipe.epochs, iterations=old.recipe.iterations))
     if old.imported:
         raise CheckpointError(
-            f"{run} was imported from {', '.join(old.imported)}: it can be exported, not trained on"
+            f"{run} was imported from {', '.join(old.imported)}: it can be exported, but not "
+            f"trained further"
         )
     changed = [f"{key}: {was[key]} before, {now[key]} now" for key in was if was[key] != now[key]]
     if old.images != images_id:
         changed.append("the training images are not the same files")
     if changed:
         raise CheckpointError(
-            f"{run} was trained with another recipe and cannot go on with this one: "
+            f"{run} was trained with another recipe and cannot be resumed with this one: "
             + "; ".join(changed)
         )

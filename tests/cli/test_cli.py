@@ -32,7 +32,7 @@ def test_from_good_parts_to_scores(parts: Path, tmp_path: Path) -> None:
     done = start("train", parts, trained, *options, "--max-minutes", 0, "--resume")
     assert "starts from the beginning" in done.stderr
     assert "with --resume continues" in done.stderr
-    assert "pass --resume" in run("train", parts, trained, *options, code=2).stderr
+    assert "resume=True, --resume" in run("train", parts, trained, *options, code=2).stderr
     done = run("train", parts, trained, *options, "--resume")
     assert "trained 18 batches (6 whole epochs) of " in done.stderr
     assert "loss" in done.stderr

@@ -113,7 +113,7 @@ def test_named_precisions(
         assert detector.engine.execution.executed == result.executed == precision
         if precision != "int8":
             assert result.threshold == by_precision[precision].threshold.value
-        assert f"{detector.engine.execution.label} (as asked for)" in result.engine
+        assert f"{detector.engine.execution.label} (as requested)" in result.engine
         assert all(feature in result.engine for feature in cpu_features())
     with pytest.raises(ValueError, match="precision is 'fp8', wanted one of fp32"):
         Detector(whole_bundle.path, "openvino", precision="fp8")
@@ -140,7 +140,7 @@ def test_auto_leaves_to_the_cpu_what_tensorrt_does_not_run(
     monkeypatch.setattr(engines, "find_spec", lambda name: name)  # whatever is installed
     whole = exported_as("int8")
     without_twin = Bundle(whole.path, holding(whole.manifest, "int8"))
-    with pytest.warns(UserWarning, match="the CPU is used, though there is a GPU: bundle part"):
+    with pytest.warns(UserWarning, match="the CPU is used although there is a GPU: bundle part"):
         engine = open_engine(without_twin)
     assert engine.description.startswith("openvino")
     engine.close()
@@ -162,11 +162,11 @@ def test_words_of_what_cannot_be_run(whole_bundle: Bundle) -> None:
             choose(manifest, backend, capabilities, precision)
     small = holding(manifest, "fp32")
     left = LeftOut("int8", "int8", "it scored otherwise")
-    with pytest.raises(EngineError, match=r"int8 is not in the bundle\. .* export the bundle with"):
+    with pytest.raises(EngineError, match=r"int8 is not in the bundle\. .* --precision\), or"):
         choose(small, "openvino", AVX2, "int8")
     with pytest.raises(EngineError, match=r"int8 was left out at export \(it scored otherwise\)"):
         choose(replace(small, left_out=(left,)), "openvino", AVX2, "int8")
-    with pytest.raises(EngineError, match=r"it holds bf16 of network fp32\. Nothing"):
+    with pytest.raises(EngineError, match=r"it holds bf16 of network fp32\. No network"):
         choose(holding(manifest, "bf16 of network fp32"), "tensorrt")
 
 
@@ -219,10 +219,10 @@ def test_the_next_runs_if_the_fastest_is_not_executed(
 ) -> None:
     monkeypatch.setattr(network_module, "executed_convolutions", executing({"f32": 20}))
     monkeypatch.setattr(engine_module, "capabilities", lambda: AVX2)
-    with pytest.warns(UserWarning, match="fp32 is run, not int8: asked for int8, OpenVINO"):
+    with pytest.warns(UserWarning, match="fp32 is executed instead of int8: asked for int8, Open"):
         engine = open_engine(whole_bundle, "openvino", 1)
     assert engine.execution.label == "fp32"
-    assert ", fp32 (fastest here of fp32, 1 refused by OpenVINO)" in engine.description
+    assert ", fp32 (fastest here of fp32, 1 rejected by OpenVINO)" in engine.description
     engine.close()
     monkeypatch.setattr(network_module, "executed_convolutions", executing({"f16": 20}))
     with pytest.raises(EngineError, match=r"int8: asked for .*; fp32: asked for .*: choose"):

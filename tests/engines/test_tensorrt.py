@@ -165,7 +165,7 @@ def test_what_cannot_be_built(bundle_copy: Bundle, api: Api, bundle: Bundle) -> 
     with pytest.raises(PlanError, match=r"capability 9\.0 \(it does for 75, .*backend='torch'"):
         prepare_plan(bundle_copy, None, 90)
     (bundle_copy.path / "plans").write_text("in the way")
-    with pytest.raises(PlanError, match=r"plans are kept in .* cannot be written to"):
+    with pytest.raises(PlanError, match=r"plans are stored in .* cannot be written to"):
         prepare_plan(bundle_copy, None, AMPERE)
     (bundle_copy.path / "plans").unlink()
     bundle_copy.network("fp32").write_bytes(b"no network")
@@ -180,7 +180,7 @@ def test_an_int8_bundle_wants_its_symmetric_twin(
     kept = tuple(e for e in whole.manifest.executions if e.stored == "int8")
     networks = {"int8": whole.manifest.networks["int8"]}
     old = Bundle(whole.path, replace(whole.manifest, executions=kept, networks=networks))
-    with pytest.raises(EngineError, match=r"tensorrt: it holds int8\. Nothing of the bundle runs"):
+    with pytest.raises(EngineError, match=r"tensorrt: it holds int8\. No network of"):
         prepare_plan(old, None, AMPERE)
 
 
@@ -204,7 +204,7 @@ def test_words_of_tensorrt_in_errors(api: Api, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        ({"batches": (2, 2, 4)}, "the smallest is 1"),
+        ({"batches": (2, 2, 4)}, "the smallest must be 1"),
         ({"batches": (1, 8, 4)}, "smallest, usual and largest"),
         ({"device": -1}, "device is -1"),
         ({"workspace_mb": 0}, "workspace_mb is 0"),

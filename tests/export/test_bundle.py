@@ -115,12 +115,12 @@ def test_newer_format(copy: Path) -> None:
         (lambda m: m["executions"][0].update(stored="fp64"), "stored precision is 'fp64'"),
         (lambda m: m["networks"].update(fp32="other.onnx"), "file of network 'fp32'"),
         (lambda m: m["networks"].clear(), "file of network 'fp32'"),
-        (lambda m: m["executions"][0].update(executed="int8"), "stored as fp32 is not executed"),
-        (lambda m: m["networks"].update(fp64="network_fp32.onnx"), "stored as .'fp64'"),
-        (lambda m: m["executions"][0]["check"].update(score_difference=1.0), "it was not passed"),
-        (lambda m: m["executions"][0]["check"].update(map_tolerance=float("inf")), "not passed"),
+        (lambda m: m["executions"][0].update(executed="int8"), "stored in fp32 cannot be"),
+        (lambda m: m["networks"].update(fp64="network_fp32.onnx"), "stored in .'fp64'"),
+        (lambda m: m["executions"][0]["check"].update(score_difference=1.0), "check did not pass"),
+        (lambda m: m["executions"][0]["check"].update(map_tolerance=float("inf")), "did not pass"),
         (lambda m: m["executions"][0]["check"].update(verdicts_that_differ=99), "99 of 20 images"),
-        (lambda m: m["executions"][0]["check"].update(images=-5), "of -5 images"),
+        (lambda m: m["executions"][0]["check"].update(images=-5), "images of a check is -5"),
         (lambda m: m["executions"][0]["threshold"].update(value=0.0), "not a positive number"),
         (lambda m: m["executions"][0]["threshold"].update(value=True), "value is true, wanted a"),
         (lambda m: m["executions"][0]["threshold"].update(value=10**400), "value is 1000.*too la"),
@@ -128,23 +128,26 @@ def test_newer_format(copy: Path) -> None:
             lambda m: m["executions"][0]["threshold"].update(false_reject_rate=2.0),
             "false_reject_rate of a threshold is 2",
         ),
-        (lambda m: m["executions"][0]["threshold"].update(good_images=0), "from 0 good images"),
+        (
+            lambda m: m["executions"][0]["threshold"].update(good_images=0),
+            "good_images of a threshold is 0",
+        ),
         (lambda m: m["networks"].update(int8="network_fp32.onnx"), "'int8'. have no execution"),
         (lambda m: m.update(left_out={}), "left_out is {}, wanted a list of tables"),
         (lambda m: m["map"].update(height=2**40), "the map is 1099511627776 x 96"),
         (lambda m: m["map"].update(sigma=1e7), "reach beyond a map of 64 x 96"),
-        (lambda m: m["input"].update(std=[1e-320] * 3), "wanted at least 0.001"),
+        (lambda m: m["input"].update(std=[1e-320] * 3), "must be at least 0.001"),
         (lambda m: m.update(surprise=json.loads("[" * 900 + "]" * 900)), r"manifest\.json"),
         (lambda m: m["training"].update(deep=json.loads("[" * 900 + "]" * 900)), r"manifest\.json"),
         (lambda m: m.update(executions=[]), "nothing to run"),
-        (lambda m: m.update(executions=2 * m["executions"]), "each may be there once"),
+        (lambda m: m.update(executions=2 * m["executions"]), "each execution may occur only once"),
         (lambda m: m.update(scales=3), "scales"),
         (lambda m: m["input"].update(mean=True), r"input\.mean"),
         (lambda m: m["input"].update(std=0.2), r"input\.std"),
         (lambda m: m.pop("sha256"), "not the one exported"),
         (lambda m: m["executions"][0]["threshold"].update(value=9.5), "not the one exported"),
         (lambda m: m["scales"].pop(), "not the one exported"),
-        (lambda m: m.pop("format"), "names no format"),
+        (lambda m: m.pop("format"), "has no format number"),
     ],
 )
 def test_faulty_manifest(copy: Path, change, message: str) -> None:
@@ -203,7 +206,7 @@ def test_nothing_is_overwritten_unasked(copy: Path, tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="exists"), new_bundle(copy):
         pass
     (tmp_path / "photos").mkdir()
-    with pytest.raises(BundleError, match="is no bundle"), new_bundle(tmp_path / "photos", True):
+    with pytest.raises(BundleError, match="is not a bundle"), new_bundle(tmp_path / "photos", True):
         pass
     with new_bundle(copy, overwrite=True) as folder:
         (folder / "new").touch()

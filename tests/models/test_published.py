@@ -86,9 +86,9 @@ def test_import_from_files_in_any_order(published: Parts, tmp_path: Path) -> Non
     for key, value in from_published(published, "rd4ad", backbone="resnet18").state_dict().items():
         for other in (checkpoint, again, loaded):
             assert torch.equal(value, other.network[key])
-    with pytest.raises(CheckpointError, match="already holds a run"):
+    with pytest.raises(CheckpointError, match="already contains a run"):
         import_published(recipe, files, tmp_path / "run")
-    with pytest.raises(WeightsError, match="gives bn, which another file gave already"):
+    with pytest.raises(WeightsError, match="contains bn, which another file already contains"):
         import_published(recipe, [files[1], files[1]], tmp_path / "run3")
     with pytest.raises(WeightsError, match="given: bn, decoder"):
         import_published(recipe, files[1:], tmp_path / "run3")
@@ -114,9 +114,9 @@ def test_files_that_will_not_do(published: Parts, tmp_path: Path) -> None:
     for name, message in (
         ("evil.pth", "never run"),
         ("zip.pth", "never run"),
-        ("list.pth", "holds a list"),
-        ("none.pth", "holds epoch: wanted state dicts"),
-        ("strange.pth", "keys begin with layer9"),
+        ("list.pth", "contains a list"),
+        ("none.pth", "contains epoch: wanted state dicts"),
+        ("strange.pth", "first key is layer9"),
         ("missing.pth", "no weights file"),
     ):
         with pytest.raises(WeightsError, match=message):

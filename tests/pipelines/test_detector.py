@@ -135,7 +135,7 @@ def test_pixel_formats_and_crop(detector: Detector, frames: NDArray[np.uint8]) -
         (np.zeros((2, 4, 4, 1), np.uint8), r"shape \[2, 4, 4, 1\]"),
         (np.zeros(4, np.uint8), r"shape \[4\]"),
         (np.zeros((0, 4, 4, 3), np.uint8), r"the batch is empty"),
-        (np.zeros((4, 0, 3), np.uint8), r"holds no pixels"),
+        (np.zeros((4, 0, 3), np.uint8), r"has no pixels"),
         ([], r"the batch is empty"),
         ([np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4))], r"image 1 of the list is float64"),
         ([np.zeros((1, 4, 4, 3), np.uint8)], r"image 0 of the list has shape"),

@@ -138,8 +138,8 @@ def test_frames_on_the_device(frames: NDArray[np.uint8]) -> None:
         (there.float(), "is float32"),
         (there[..., :2], r"\[5, 48, 52, 2\], wanted uint8"),
         (there[:0], "wanted uint8"),
-        (there[:, :, ::2], "pixels must lie side by side"),
-        (there.repeat(2, 1, 1, 1), "10 frames on the GPU, .* at most 8"),
+        (there[:, :, ::2], "pixels of a row must be contiguous"),
+        (there.repeat(2, 1, 1, 1), "the GPU has 10 frames, .* at most 8"),
     ):
         with pytest.raises(ValueError, match=complaint):
             tried.inspect(wrong, ScoreOptions())

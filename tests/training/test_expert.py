@@ -201,5 +201,5 @@ def test_bad_textures_are_found_before_training(images: list[Path], tmp_path: Pa
 
 def test_options_of_the_other_method(images: list[Path], tmp_path: Path) -> None:
     recipe = Recipe(backbone="efficientnet_lite0", image_size=(32, 32), batch=10)
-    with pytest.raises(ValueError, match="for rd-expert alone"):
+    with pytest.raises(ValueError, match="of rd-expert only, the method is rd4ad"):
         train(recipe, images, tmp_path / "run", textures=images)

@@ -128,7 +128,7 @@ def test_features_that_do_not_fit(images: list[Path], unbroken: Checkpoint, tmp_
 def test_resume_refuses_another_run(images: list[Path], tmp_path: Path) -> None:
     run = tmp_path / "run"
     train(SHORT, images, run, max_minutes=0)
-    with pytest.raises(CheckpointError, match="pass --resume"):
+    with pytest.raises(CheckpointError, match=r"resume=True, --resume"):
         train(SHORT, images, run)
     with pytest.raises(CheckpointError, match=r"learning_rate: 0\.005 before, 0\.01 now"):
         train(replace(SHORT, learning_rate=0.01), images, run, resume=True)
@@ -174,13 +174,13 @@ def test_loss_that_is_not_finite(images: list[Path], tmp_path: Path, monkeypatch
         return distillation_loss(*maps) * float("nan")
 
     monkeypatch.setattr("rdx_fast.training.distillation.distillation_loss", broken)
-    with pytest.raises(TrainingError, match=r"the loss became nan at step 1: lower --learning"):
+    with pytest.raises(TrainingError, match=r"the loss became nan at step 1: lower the learning"):
         train(SHORT, images, tmp_path / "run")
 
 
 @needs_no_gpu
 def test_no_gpu(images: list[Path], tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="finds no CUDA GPU: use --device cpu"):
+    with pytest.raises(TrainingError, match="finds no CUDA GPU: train on the CPU"):
         train(SHORT, images, tmp_path / "run", device="cuda")
 
 

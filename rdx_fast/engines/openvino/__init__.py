@@ -1,1 +1,1 @@
-"""OpenVINO on CPUs: the engine, the network it runs, and how that is compiled."""
+"""OpenVINO on CPUs: the engine, its network and the compilation."""

@@ -1,4 +1,4 @@
-"""How OpenVINO compiles a network, and what it then executes."""
+"""Compiling a network with OpenVINO, and checking which precision it then executes."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from rdx_fast.cpu import has_fast_bf16
 from rdx_fast.errors import EngineError
 from rdx_fast.precision import FAST_BF16
 
-# One for the process, never let go: each core's CPU device gives its thread a stack for signals and
-# on its end puts back the one before. Ended out of turn, or by another thread, it leaves the thread
-# a stack that is gone, and the next signal that Python handles there ends the process.
+# One for the whole process, never released: the CPU device of each core installs a signal stack for
+# its thread and restores the previous one when it is destroyed. Destroyed out of order, or by
+# another thread, it leaves the thread with a freed stack, and the next signal that Python handles
+# in that thread kills the process.
 CORE = ov.Core()
-# What is asked of OpenVINO for the layers that the network itself leaves open. Always asked, since
-# its own choice is bfloat16 wherever the CPU has it.
+# The precision requested from OpenVINO for layers whose precision the network does not fix. Always
+# requested, since OpenVINO's default is bfloat16 on every CPU that has it.
 INFERENCE_TYPE = {
     "fp32": ov.Type.f32,
     "fp16": ov.Type.f16,
@@ -27,19 +28,19 @@ INFERENCE_TYPE = {
     "int8": ov.Type.f32,
 }
 
-# How the names of the primitives that then execute its convolutions end.
+# Suffixes of the names of the primitives that then execute the convolutions.
 _EXECUTED = {"fp32": "f32", "fp16": "f16", "bf16": "bf16", "int8": "i8"}
 
 
 def capabilities() -> frozenset[str]:
-    """What OpenVINO says that this CPU executes natively, such as FP32, BF16, INT8; and
-    ``FAST_BF16``."""
+    """What this CPU executes natively according to OpenVINO, such as FP32, BF16, INT8; with
+    ``FAST_BF16`` where bfloat16 is faster than float32."""
     found = frozenset(CORE.get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
     return found | {FAST_BF16} if "BF16" in found and has_fast_bf16() else found
 
 
 def port_shapes(network: ov.Model) -> dict[str, tuple[int, ...]]:
-    """Of inputs and outputs for one image, by name; -1 where the network leaves a size open."""
+    """Shapes of inputs and outputs for one image, by name; -1 for a dynamic size."""
     return {
         port.any_name: tuple(_size(d) for d in port.get_partial_shape())[1:]
         for port in (*network.inputs, *network.outputs)
@@ -47,15 +48,23 @@ def port_shapes(network: ov.Model) -> dict[str, tuple[int, ...]]:
 
 
 def _size(dimension: ov.Dimension) -> int:
-    """-1 where it is open."""
+    """-1 for a dynamic dimension."""
     return int(dimension.get_length()) if dimension.is_static else -1
 
 
 def compile_network(
     model: ov.Model, config: dict[Any, Any], pooled: Collection[str] = ()
 ) -> ov.CompiledModel:
-    """The network of one image, taking and giving float32, with channels last in its maps, as it
-    computes them. ``pooled``: outputs behind a 1 x 1 average pool, see ``transposed_outputs``."""
+    """Compile a network for one image, with float32 input and outputs.
+
+    Args:
+        model: the network as read from its file; it is changed in place
+        config: OpenVINO's properties
+        pooled: names of outputs to put behind a 1 x 1 average pool, see ``transposed_outputs``
+
+    Returns:
+        the compiled network; its maps are channels-last, the layout in which it computes them
+    """
     model.reshape([1, *(int(d.get_length()) for d in list(model.input().partial_shape)[1:])])
     for result in model.get_results():
         source = result.input_value(0)
@@ -75,10 +84,10 @@ def compile_network(
 
 
 def transposed_outputs(compiled: ov.CompiledModel) -> set[str]:
-    """Outputs whose axes OpenVINO transposes and puts back for nothing.
+    """Names of outputs that OpenVINO needlessly transposes twice, to another layout and back.
 
-    It does so to a convolution with a residual sum right before an output. A 1 x 1 average pool
-    between the two, which changes no value, keeps it from that.
+    This happens to a convolution with a residual sum directly before an output. A 1 x 1 average
+    pool between the two, which changes no value, prevents it.
     """
     found = set()
     for result in compiled.get_runtime_model().get_results():
@@ -91,15 +100,15 @@ def transposed_outputs(compiled: ov.CompiledModel) -> set[str]:
 
 
 def _layer_type(node: ov.Node) -> str:
-    """Of a network as it is executed."""
+    """The type of a layer of the network as it is executed."""
     return str(node.get_rt_info()["layerType"].astype(str))
 
 
 def executed_convolutions(compiled: ov.CompiledModel) -> Counter[str]:
-    """How many take f32, f16, bf16, or bytes (i8): what the name of their primitive ends with is
-    the type of their input.
+    """Count the convolutions by input type: f32, f16, bf16 or i8 (bytes).
 
-    Transposed convolutions are left out: OpenVINO leaves some of them in float32.
+    The suffix of a primitive's name is its input type. Transposed convolutions are not counted:
+    OpenVINO leaves some of them in float32.
     """
     return Counter(
         node.get_rt_info()["primitiveType"].astype(str).rpartition("_")[2].lower()
@@ -109,9 +118,12 @@ def executed_convolutions(compiled: ov.CompiledModel) -> Counter[str]:
 
 
 def check_executed(convolutions: Counter[str], executed: str) -> None:
-    """Raises ``EngineError`` unless most are executed in that precision; for fp32, all.
+    """Check that most convolutions are executed in a precision; for fp32, all of them.
 
     int8 networks have float32 layers nearest the pixels.
+
+    Raises:
+        EngineError: too few convolutions are executed in the precision
     """
     wanted = _EXECUTED[executed]
     count = convolutions[wanted]
@@ -119,6 +131,6 @@ def check_executed(convolutions: Counter[str], executed: str) -> None:
     if count < total if executed == "fp32" else 2 * count <= total:
         found = ", ".join(f"{n} in {name}" for name, n in sorted(convolutions.items()))
         raise EngineError(
-            f"asked for {executed}, OpenVINO {ov.__version__.split('-')[0]} would execute "
-            f"convolutions otherwise on this CPU ({found or 'the network has none'})"
+            f"asked for {executed}, OpenVINO {ov.__version__.split('-')[0]} would execute the "
+            f"convolutions in another precision on this CPU ({found or 'the network has none'})"
         )

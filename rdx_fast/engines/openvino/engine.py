@@ -1,4 +1,4 @@
-"""The engine for CPUs: which of a bundle's networks runs."""
+"""The engine for CPUs, which chooses one of the bundle's networks."""
 
 from __future__ import annotations
 
@@ -19,16 +19,24 @@ from rdx_fast.precision import choices
 
 
 class OpenVINOEngine:
-    """One of a bundle's networks on the CPU.
+    """Runs one of a bundle's networks on the CPU.
 
-    ``threads``: CPU threads, None for OpenVINO's choice. ``mode``: "latency" runs one image on all
-    threads; "throughput" runs several images of a batch side by side. Images run one by one in
-    either mode, so a score never depends on what else was in the batch. ``precision``: what is
-    executed, None for the fastest that the bundle holds and this CPU executes (see ``choices``).
+    Images run one by one in either mode, so a score never depends on what else was in the batch.
+    ``run`` may be called from several threads at once.
 
-    Raises ``EngineError`` if the bundle holds nothing that this CPU runs in the precision, or if
-    OpenVINO refuses the network or would execute another precision; ``BundleError`` if the network
-    is not the manifest's.
+    Args:
+        bundle: an opened bundle
+        threads: CPU threads, at least 1; None for OpenVINO's choice
+        mode: "latency" runs one image on all threads; "throughput" runs several images of a batch
+            in parallel
+        precision: executed precision, None for the fastest that the bundle holds and this CPU
+            executes (see ``choices``)
+
+    Raises:
+        EngineError: the bundle holds nothing that this CPU runs in the precision, or OpenVINO
+            rejects the network or would execute another precision
+        BundleError: the network does not match the manifest
+        ValueError: unknown mode or precision, or ``threads`` below 1
     """
 
     def __init__(
@@ -58,10 +66,12 @@ class OpenVINOEngine:
             self.execution, self._reason = execution, choice.reason
             break
         else:
-            raise EngineError("; ".join(refused) + ": choose another precision, or backend")
+            raise EngineError("; ".join(refused) + ": choose another precision or backend")
         if refused:
-            self._reason += f", {len(refused)} refused by OpenVINO"
-            warnings.warn(f"{execution.label} is run, not {'; '.join(refused)}", stacklevel=4)
+            self._reason += f", {len(refused)} rejected by OpenVINO"
+            warnings.warn(
+                f"{execution.label} is executed instead of {'; '.join(refused)}", stacklevel=4
+            )
         self.mode, self.threads = mode, self._network.threads
         self.streams = self._network.streams
 

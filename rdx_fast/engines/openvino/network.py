@@ -1,4 +1,4 @@
-"""A network compiled by OpenVINO, run image by image."""
+"""A network compiled by OpenVINO, which runs images one by one."""
 
 from __future__ import annotations
 
@@ -37,12 +37,23 @@ MODES = {
 class OpenVINONetwork:
     """The network of an ONNX file on the CPU, compiled to execute one precision.
 
-    ``executed``: "fp32", "fp16", "bf16" or "int8"; ``threads``, ``mode``: see ``OpenVINOEngine``;
-    ``manifest``: what the network must have the inputs and outputs of. ``convolutions``: how many
-    take f32, f16, bf16 or i8, transposed ones left out.
+    Args:
+        file: the ONNX file
+        executed: "fp32", "fp16", "bf16" or "int8"
+        threads: CPU threads, None for OpenVINO's choice
+        mode: "latency" or "throughput", see ``OpenVINOEngine``
+        manifest: inputs and outputs of the network must match it; None checks nothing
 
-    Raises ``BundleError`` if the network is not the manifest's, ``EngineError`` if OpenVINO refuses
-    it, or would execute most convolutions in another precision, or any of them for fp32.
+    Attributes:
+        threads: CPU threads that OpenVINO uses
+        streams: images that OpenVINO can run in parallel
+        convolutions: number of convolutions by input type, f32, f16, bf16 or i8; transposed ones
+            are not counted
+
+    Raises:
+        BundleError: the network does not match the manifest
+        EngineError: OpenVINO rejects the network, or would execute most convolutions (for fp32,
+            any of them) in another precision
     """
 
     def __init__(
@@ -67,7 +78,7 @@ class OpenVINONetwork:
                 manifest.check_network(file, port_shapes(network))
             self._compiled = compile_network(network.clone(), config)
             if transposed := transposed_outputs(self._compiled):
-                self._compiled = None  # not both in memory
+                self._compiled = None  # so that both are never in memory at once
                 self._compiled = compile_network(network, config, transposed)
         except RuntimeError as error:
             raise EngineError(
@@ -102,7 +113,7 @@ class OpenVINONetwork:
         except RuntimeError as error:
             raise EngineError(f"OpenVINO failed while running the network: {error}") from error
         finally:
-            # Abandoned or failed half-way: nothing may go on writing into buffers used again.
+            # Abandoned or failed part-way: no request may still write into buffers used again.
             for _, request in running:
                 with suppress(RuntimeError):
                     request.wait()
@@ -112,7 +123,7 @@ class OpenVINONetwork:
         self._local = threading.local()
 
     def _requests(self) -> list[ov.InferRequest]:
-        """This thread's own requests, as many as run side by side."""
+        """The calling thread's own requests, as many as run in parallel."""
         if self._compiled is None:
             raise EngineError("the engine is closed: open a new one")
         if not hasattr(self._local, "requests"):
@@ -121,7 +132,7 @@ class OpenVINONetwork:
         return self._local.requests
 
     def _maps(self, request: ov.InferRequest, outputs: list[int]) -> list[Any]:
-        """Views ``[1, C, h, w]`` of the request's buffers."""
+        """Views ``[1, C, h, w]`` of a request's buffers."""
         return [request.get_output_tensor(i).data.transpose(0, 3, 1, 2) for i in outputs]
 
     def _output(self, name: str) -> int:
@@ -133,7 +144,7 @@ class OpenVINONetwork:
 
 
 def _first_line(error: Exception) -> str:
-    """What it says, without where in OpenVINO it was raised."""
+    """The message without the locations in OpenVINO's source."""
     lines = [line.strip() for line in str(error).splitlines()]
     said = [line for line in lines if line and not line.startswith("Exception from")]
     return said[0] if said else str(error)

@@ -1,4 +1,4 @@
-"""The packages ``tensorrt`` and ``tensorrt_rtx``: one API, imported here alone."""
+"""The packages ``tensorrt`` and ``tensorrt_rtx``: one API, imported only here."""
 
 from __future__ import annotations
 
@@ -9,12 +9,17 @@ from typing import Any, NamedTuple
 
 from rdx_fast.errors import DeviceMemoryError, EngineError, MissingDependencyError, PlanError
 
-_KEPT = 50  # messages, for the error that may follow
+_KEPT = 50  # messages kept for a later error
 
 
 class Api(NamedTuple):
-    """``module``: either package; ``rtx``: whether it is TensorRT for RTX, whose plans are of a
-    compute capability (not of one GPU and driver) and are finished on the GPU when first run."""
+    """The installed TensorRT package.
+
+    Attributes:
+        module: the module ``tensorrt`` or ``tensorrt_rtx``
+        rtx: whether it is TensorRT for RTX, which builds a plan for a compute capability (not for
+            one GPU and driver) and completes it on the GPU when it first runs
+    """
 
     module: Any
     rtx: bool
@@ -24,21 +29,30 @@ class Api(NamedTuple):
         return f"{'tensorrt-rtx' if self.rtx else 'tensorrt'} {self.module.__version__}"
 
     def check(self, compute_capability: int) -> None:
-        """Raises ``PlanError`` unless plans for that GPU can be built."""
+        """Check that plans for a GPU can be built.
+
+        Args:
+            compute_capability: of the GPU, 90 for 9.0
+
+        Raises:
+            PlanError: this package builds no plans for it
+        """
         capabilities = self.module.ComputeCapability.__members__ if self.rtx else {}
         if self.rtx and f"SM{compute_capability}" not in capabilities:
             known = [name[2:] for name in capabilities if name.startswith("SM")]
             raise PlanError(
                 f"TensorRT for RTX {self.module.__version__} builds no plans for compute "
                 f"capability {compute_capability / 10:.1f} (it does for {', '.join(known)}): "
-                f"install the package tensorrt on that machine, or use backend='torch'"
+                f"install the package tensorrt on the machine with that GPU, or use backend='torch'"
             )
 
 
 def load_api() -> Api:
-    """Whichever is installed, ``tensorrt`` first.
+    """Import whichever package is installed, ``tensorrt`` first.
 
-    Raises ``MissingDependencyError``, or ``EngineError`` if it is there and broken.
+    Raises:
+        MissingDependencyError: neither is installed
+        EngineError: the package is installed but cannot be loaded
     """
     for name in ("tensorrt", "tensorrt_rtx"):
         try:
@@ -49,16 +63,24 @@ def load_api() -> Api:
             continue
         except (ImportError, OSError) as error:
             raise EngineError(
-                f"the package {name} is installed and cannot be loaded ({error}): install it again"
+                f"the package {name} is installed but cannot be loaded ({error}): reinstall it"
             ) from error
         return Api(module, name == "tensorrt_rtx")
     raise MissingDependencyError("tensorrt", "backend='tensorrt'", "tensorrt")
 
 
 class Log:
-    """TensorRT's messages: in a file if wanted, and the last complaints for errors.
+    """Collects TensorRT's messages: the last warnings and errors, and optionally all in a file.
 
-    ``logger``: what TensorRT is given.
+    Safe to use from several threads.
+
+    Args:
+        trt: the module ``tensorrt`` or ``tensorrt_rtx``
+        file: text file for all messages but verbose ones; None for no file
+
+    Attributes:
+        logger: the logger to pass to TensorRT
+        complaints: the latest warnings and errors, oldest first
     """
 
     def __init__(self, trt: Any, file: Path | None = None) -> None:
@@ -87,7 +109,8 @@ class Log:
                 self.complaints = [*self.complaints[1 - _KEPT :], message]
 
     def error(self, what: str, kind: type[EngineError] = PlanError) -> EngineError:
-        """``what`` failed, in TensorRT's words; ``DeviceMemoryError`` if they speak of memory."""
+        """An error for the failure ``what`` with TensorRT's last messages: of type ``kind``, or a
+        ``DeviceMemoryError`` if they report that memory ran out."""
         text = " | ".join(self.complaints[-3:]) or "no message"
         if any("out of memory" in message.lower() for message in self.complaints):
             return DeviceMemoryError(

@@ -1,4 +1,4 @@
-"""Building plans: the network parsed as exported, its precision as the graph says."""
+"""Building TensorRT plans from the exported network, in the precision that its graph specifies."""
 
 from __future__ import annotations
 
@@ -33,11 +33,20 @@ def plan_key(
 def build_plan(
     network_file: Path, key: PlanKey, api: Api, on_progress: Progress = lambda *_: None
 ) -> Any:
-    """Build the plan of a bundle's network for ``key``, keep it with the builder's log in the
-    bundle, and return it.
+    """Build a plan and store it with the builder's log in the bundle.
 
-    Raises ``PlanError`` if TensorRT refuses, or the folder cannot be written to;
-    ``DeviceMemoryError``.
+    Args:
+        network_file: the ONNX file in the bundle
+        key: what the plan is built from and for
+        api: the installed TensorRT
+        on_progress: called with the phase, steps done and steps in all
+
+    Returns:
+        the serialised plan, bytes-like
+
+    Raises:
+        PlanError: TensorRT cannot build it, or the bundle's folder ``plans`` is not writable
+        DeviceMemoryError: the GPU's memory is full
     """
     trt = api.module
     api.check(key.compute_capability)
@@ -48,8 +57,8 @@ def build_plan(
         log = Log(trt, path.with_suffix(".log"))
     except OSError as error:
         raise PlanError(
-            f"plans are kept in {path.parent}, which cannot be written to ({error.strerror}): make "
-            f"it writable for the first start, or copy a bundle here whose plan is built"
+            f"plans are stored in {path.parent}, which cannot be written to ({error.strerror}): "
+            f"make it writable for the first start, or copy a bundle with a built plan here"
         ) from error
     try:
         builder = trt.Builder(log.logger)
@@ -58,12 +67,12 @@ def build_plan(
         config.add_optimization_profile(_profile(builder, network, key.batches))
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, key.workspace_mb * 2**20)
         config.progress_monitor = _monitor(trt, on_progress)
-        if api.rtx:  # for that compute capability, whatever GPU is here, or none
+        if api.rtx:  # for this compute capability, whichever GPU is present, if any
             config.num_compute_capabilities = 1
             aim = getattr(trt.ComputeCapability, f"SM{key.compute_capability}")
             config.set_compute_capability(aim, 0)
         timings = timings_file(key, bundle)
-        if not api.rtx:  # which measures nothing before the first run
+        if not api.rtx:  # TensorRT for RTX measures nothing before the first run
             known = timings.read_bytes() if timings.is_file() else b""
             config.set_timing_cache(config.create_timing_cache(known), ignore_mismatch=False)
         plan = builder.build_serialized_network(network, config)
@@ -78,9 +87,11 @@ def build_plan(
 
 
 def prepare_kernels(bundle: Bundle) -> Path:
-    """The folder of built kernels, made inside the bundle if there is none and Triton is here.
+    """Find the folder of compiled kernels; without one, compile them into the bundle with Triton.
 
-    Raises ``EngineError`` if there is none, and no Triton either."""
+    Raises:
+        EngineError: there are no compiled kernels and Triton is not installed
+    """
     from rdx_fast.kernels.gpu.library import KERNELS, find_kernels
 
     try:
@@ -100,12 +111,22 @@ def prepare_plan(
     on_progress: Progress = lambda *_: None,
     precision: str | None = None,
 ) -> Path:
-    """Make sure that the plan which the engine will look for is there, and return its file.
+    """Build the plan that the engine will look for, unless it is already in the bundle.
 
-    It is for the GPU of this machine, or for any with ``compute_capability`` (86 for 8.6), which
-    only TensorRT for RTX builds plans for; then no GPU need be here.
+    Args:
+        bundle: an opened bundle
+        options: as the engine will be opened with; None for the defaults
+        compute_capability: build for any GPU of it (86 for 8.6), which needs TensorRT for RTX and
+            no GPU in this machine; None builds for the GPU of this machine
+        on_progress: called with the phase, steps done and steps in all
+        precision: executed precision, None for the fastest that the bundle holds
 
-    Raises as ``TensorRTEngine`` does.
+    Returns:
+        the plan's file
+
+    Raises:
+        EngineError: and its subclasses, as ``TensorRTEngine`` does
+        MissingDependencyError: TensorRT is not installed
     """
     options, api = options or GpuOptions(), load_api()
     with ExitStack() as stack:
@@ -117,7 +138,7 @@ def prepare_plan(
             target = Target.of_capability(compute_capability)
         else:
             raise PlanError(
-                f"{api.name} builds plans for the GPU of this machine alone: leave the compute "
+                f"{api.name} builds plans only for the GPU of this machine: leave the compute "
                 f"capability out, or install TensorRT for RTX instead (tensorrt-rtx-cu13)"
             )
         network = bundle.network(
@@ -131,7 +152,14 @@ def prepare_plan(
 
 
 def parse(file: Path, api: Api, log: Log, builder: Any) -> tuple[Any, Any]:
-    """The network, typed as its graph is, and the parser, which it needs until it is built."""
+    """Parse a network with the types of its graph.
+
+    Returns:
+        the network, and the parser, which must be kept until the plan is built
+
+    Raises:
+        PlanError: TensorRT cannot read the file
+    """
     trt = api.module
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, log.logger)
@@ -149,14 +177,14 @@ def _profile(builder: Any, network: Any, batches: tuple[int, int, int]) -> Any:
 
 
 def timings_file(key: PlanKey, bundle: Path) -> Path:
-    """Where is kept what the builder measured on this GPU with this driver."""
+    """The file with the builder's timings for this GPU and driver."""
     parts = (key.runtime, key.gpu, key.driver, str(key.compute_capability))
     name = "-".join("".join(c if c.isalnum() or c == "." else "_" for c in part) for part in parts)
     return key.file(bundle).with_name(f"{name}.timings")
 
 
 def _monitor(trt: Any, on_progress: Progress) -> Any:
-    """The steps of the phase that has most of them, since phases lie within each other."""
+    """A progress monitor that reports the steps of every phase; phases are nested."""
 
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
         def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""A bundle's network as a TensorRT plan, between our own kernels, without torch."""
+"""The TensorRT engine: a bundle's network as a plan, between our own kernels, without torch."""
 
 from __future__ import annotations
 
@@ -21,16 +21,27 @@ from rdx_fast.precision import choose
 
 
 class TensorRTEngine:
-    """One of a bundle's networks on an NVIDIA GPU.
+    """Runs one of a bundle's networks on an NVIDIA GPU.
 
-    Its plan is taken from the bundle's folder ``plans`` if one fits the network, this GPU, driver,
-    TensorRT and ``options`` exactly, and is built and kept there otherwise (seconds to minutes;
-    ``on_progress(what, done, steps)`` follows it). ``precision``: what is executed, None for the
-    fastest that the bundle holds (see ``choose``).
+    Its plan is read from the bundle's folder ``plans`` if there is one for exactly this network,
+    GPU, driver, TensorRT and ``options``. Otherwise it is built, which takes seconds to minutes,
+    and stored there.
 
-    Raises ``NoDriverError``, ``DriverTooOldError``, ``DeviceMemoryError``, ``PlanError`` (the plan
-    cannot be built or loaded), ``MissingDependencyError``, ``EngineError`` (no kernels built, or
-    nothing in the bundle that TensorRT runs in that precision).
+    Args:
+        bundle: an opened bundle
+        options: see ``GpuOptions``; None for the defaults
+        on_progress: called with the phase, steps done and steps in all while a plan is built
+        precision: executed precision, None for the fastest that the bundle holds (see ``choose``)
+
+    Raises:
+        NoDriverError: there is no driver or no GPU
+        DriverTooOldError: the driver is too old
+        DeviceMemoryError: the GPU's memory is full
+        PlanError: the plan cannot be built or loaded
+        MissingDependencyError: TensorRT is not installed
+        EngineError: the kernels are not compiled, or the bundle holds nothing that TensorRT runs
+            in the precision
+        ValueError: unknown precision
     """
 
     def __init__(
@@ -108,23 +119,28 @@ class TensorRTEngine:
         self._config = self._context_config(trt)
 
     def _check(self) -> None:
-        """Raises ``PlanError`` unless inputs and outputs are those of the manifest."""
+        """Raises ``PlanError`` unless inputs and outputs match the manifest."""
         found = {}
         for i in range(self._engine.num_io_tensors):
             name = self._engine.get_tensor_name(i)
             found[name] = tuple(self._engine.get_tensor_shape(name))
         wanted = io_shapes(self.manifest)
         if found != wanted:
-            raise PlanError(f"the plan has {found}, the manifest says {wanted}: export again")
+            raise PlanError(
+                f"the plan has inputs and outputs {found}, the manifest says {wanted}: export the "
+                f"bundle again"
+            )
 
     def _context_config(self, trt: Any) -> Any:
-        """How contexts are made: their memory is ours, so that it ends with a batch's buffers."""
+        """How contexts are created: we allocate their memory, so that it is freed with the buffers
+        of a batch size."""
         strategy = trt.ExecutionContextAllocationStrategy.USER_MANAGED
         if not self._api.rtx:
             return strategy
         config = self._engine.create_runtime_config()
         config.set_execution_context_allocation_strategy(strategy)
-        # A graph must hold the kernels for its own sizes, not those used until they are ready.
+        # A graph must record the kernels specialised for its sizes, not the generic ones that run
+        # until those are compiled.
         eager = trt.DynamicShapesKernelSpecializationStrategy.EAGER
         config.dynamic_shapes_kernel_specialization_strategy = eager
         cache = config.create_runtime_cache()
@@ -134,7 +150,7 @@ class TensorRTEngine:
         return config
 
     def _keep_jit_cache(self) -> None:
-        """What TensorRT for RTX compiled here need not be compiled at the next start."""
+        """Store what TensorRT for RTX compiled, so that the next start need not compile it."""
         if self._api.rtx:
             with suppress(OSError):
                 write_whole(self._jit_file, self._config.get_runtime_cache().serialize())
@@ -152,7 +168,7 @@ class TensorRTEngine:
         trt = self._api.module
         context = self._engine.create_execution_context(self._config)
         if context is None:
-            raise self._log.error("TensorRT made no execution context", EngineError)
+            raise self._log.error("TensorRT could not create an execution context", EngineError)
         shapes = {n: (batch, *shape[1:]) for n, shape in io_shapes(self.manifest).items()}
         context.set_input_shape("image", shapes["image"])
         arrays: dict[str, DeviceArray] = {}
@@ -175,7 +191,7 @@ class TensorRTEngine:
 
 
 def io_shapes(manifest: Manifest) -> dict[str, tuple[int, ...]]:
-    """Shapes of a plan's input and outputs by name; -1 is the batch."""
+    """Shapes of a plan's input and outputs by name, with -1 for the batch."""
     spec = manifest.input
     maps = {name: (-1, *shape) for name, shape in manifest.output_shapes().items()}
     return {"image": (-1, 3, spec.height, spec.width), **maps}

@@ -1,4 +1,4 @@
-"""Plans on disk: kept beside the bundle's network, found by what they were built of and for."""
+"""Plan files in the bundle, identified by what they were built from and for."""
 
 from __future__ import annotations
 
@@ -19,11 +19,16 @@ _MAGIC = b"rdx_fast plan 1\n"
 
 @dataclass(frozen=True, slots=True)
 class PlanKey:
-    """What a plan is good for, and nothing else.
+    """Everything that decides whether a plan can be used.
 
-    ``network``: SHA-256 of the ONNX file; ``runtime``: TensorRT's flavour and version; ``gpu``,
-    ``driver``: what it was tuned on, "any" where that makes no difference; ``compute_capability``:
-    90 for 9.0; ``batches``: smallest, usual, largest; ``workspace_mb``: granted to the builder.
+    Attributes:
+        network: SHA-256 of the ONNX file, hexadecimal
+        runtime: name and version of the TensorRT package
+        gpu: name of the GPU that the plan was tuned on, "any" if it does not matter
+        driver: version of the driver that the plan was tuned with, "any" if it does not matter
+        compute_capability: of the GPU, 90 for 9.0
+        batches: smallest, usual and largest batch
+        workspace_mb: MB of GPU memory that the builder may use
     """
 
     network: str
@@ -45,7 +50,13 @@ class PlanKey:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A GPU to build for: as PlanKey has it."""
+    """A GPU to build plans for.
+
+    Attributes:
+        gpu: as in ``PlanKey``
+        driver: as in ``PlanKey``
+        compute_capability: as in ``PlanKey``
+    """
 
     gpu: str
     driver: str
@@ -59,26 +70,27 @@ class Target:
 
     @classmethod
     def of_capability(cls, compute_capability: int) -> Target:
-        """Any GPU of it, with any driver: TensorRT for RTX alone builds so, and with no GPU."""
+        """Any GPU of a compute capability with any driver; only TensorRT for RTX builds such plans,
+        and it needs no GPU to do so."""
         return cls("any", "any", compute_capability)
 
 
 def save_plan(path: Path, key: PlanKey, plan: Any) -> None:
-    """Write ``plan`` (bytes-like) with what it is good for and its checksum."""
+    """Write ``plan`` (bytes-like) with its key and checksum."""
     body = memoryview(plan)
     header = {"key": asdict(key), "sha256": hashlib.sha256(body).hexdigest(), "bytes": len(body)}
     write_whole(path, _MAGIC + json.dumps(header).encode() + b"\n", body)
 
 
 def write_whole(path: Path, *parts: Any) -> None:
-    """Write a file all at once, durable before it gets its name."""
+    """Write a file atomically: it is flushed to disk before it gets its name."""
     with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".partial", delete=False) as stream:
         try:
             for part in parts:
                 stream.write(part)
             stream.flush()
             os.fsync(stream.fileno())
-            os.chmod(stream.name, 0o644)  # of a temporary file nobody else may read
+            os.chmod(stream.name, 0o644)  # temporary files are readable by their owner only
             os.replace(stream.name, path)
         except BaseException:
             os.unlink(stream.name)
@@ -86,7 +98,7 @@ def write_whole(path: Path, *parts: Any) -> None:
 
 
 def load_plan(path: Path, key: PlanKey) -> bytes | None:
-    """The plan, if the file is there, whole, and of exactly this key; else None."""
+    """The plan, or None if the file is missing, damaged or has another key."""
     try:
         with path.open("rb") as stream:
             if stream.readline() != _MAGIC:
