@@ -41,9 +41,9 @@ class Detector:
         on_progress: called with step, steps done and steps in all while a TensorRT plan is built
 
     Raises:
-        BundleError: the bundle is not whole
+        BundleError: the bundle is incomplete or damaged
         EngineError: the engine cannot be opened
-        ValueError: an argument
+        ValueError: an argument is invalid
     """
 
     def __init__(
