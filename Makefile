@@ -5,13 +5,13 @@ TESTS ?= tests
 # The theme's note on the future of MkDocs is not of this site.
 MKDOCS = NO_MKDOCS_2_WARNING=1 python -m mkdocs
 
-.PHONY: help install format lint types test one slow ci docs docs-serve demo bench figures plan-kernels
+.PHONY: help install format lint types test one slow ci docs docs-serve demo bench figures build-kernels
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: ## Install the checkout with all that the tests need; again after changes in csrc
-	RDX_FAST_NATIVE=1 python -m pip install -c constraints.txt -e ".[test]"
+	RDX_FAST_NATIVE=1 python -m pip install -c constraints.txt -e ".[dev]"
 
 format: ## Format, and mend what the linter can
 	ruff check --fix .
@@ -23,6 +23,7 @@ lint: ## Linter and formatter, as CI runs them
 
 types: ## Type checks
 	mypy -p rdx_fast -p support
+	mypy docs/hooks.py examples/*.py
 
 test: ## What runs by default
 	python -m pytest
@@ -51,5 +52,5 @@ bench: ## Kernels and Detector under pytest-benchmark
 figures: ## Write the tables of README and docs from bench/results
 	python -m rdx_fast.bench.pages
 
-plan-kernels: ## Build the GPU's kernels ahead of time
+build-kernels: ## Build the GPU's kernels ahead of time
 	python -m rdx_fast.kernels.aot

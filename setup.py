@@ -6,16 +6,25 @@ leaves it out.
 
 import os
 import platform
+import shutil
 import sys
 from glob import glob
 
 from pybind11.setup_helpers import Pybind11Extension
 from setuptools import find_packages, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
 
 NATIVE = os.environ.get("RDX_FAST_NATIVE", "")
 if NATIVE not in ("", "0", "1"):
     raise SystemExit(f"RDX_FAST_NATIVE is {NATIVE!r}: leave it unset, or set 0 or 1")
+
+for folder in ("kernels", "export", "bench"):
+    if not os.path.isfile(f"rdx_fast/{folder}/__init__.py"):
+        raise SystemExit(
+            f"rdx_fast/{folder} is no link to {folder}/: this checkout was made without symbolic "
+            f"links. Clone again where links are supported (git clone -c core.symlinks=true)"
+        )
 
 X86 = platform.machine().lower() in ("x86_64", "amd64") and sys.platform != "win32"
 AVX2 = ["-mavx2", "-mfma", "-mf16c"]
@@ -26,6 +35,14 @@ if X86:
     # GCC 12 finds uninitialised variables in its own AVX-512 header.
     ISA_FLAGS |= {"avx2": AVX2, "avx512": [*AVX512, "-Wno-maybe-uninitialized"]}
 INNER_LOOPS = sorted(glob("csrc/*.simd.cpp"))
+
+
+class BuildPackage(build_py):
+    def run(self) -> None:
+        if not self.editable_mode:
+            # Modules that an earlier build left there, and that are gone since, would be installed.
+            shutil.rmtree(os.path.join(self.build_lib, "rdx_fast"), ignore_errors=True)
+        super().run()
 
 
 class BuildExtension(build_ext):
@@ -62,5 +79,5 @@ extension = Pybind11Extension(
 setup(
     packages=find_packages(include=["rdx_fast", "rdx_fast.*"]),
     ext_modules=[] if NATIVE == "0" else [extension],
-    cmdclass={"build_ext": BuildExtension},
+    cmdclass={"build_py": BuildPackage, "build_ext": BuildExtension},
 )

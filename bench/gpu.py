@@ -64,7 +64,9 @@ def main(
             "a CUDA build of torch"
         )
     if not skip_tests:
-        files = [str(next(tests.rglob(f"test_{name}.py"))) for name in TESTS]
+        files = [str(path) for name in TESTS for path in tests.rglob(f"test_{name}.py")]
+        if len(files) != len(TESTS):
+            raise typer.BadParameter(f"{tests} holds {len(files)} of the {len(TESTS)} test files")
         options = ("-q", "-n0", "-m", "")  # in one process, since there is one GPU; slow tests too
         done = subprocess.run([sys.executable, "-m", "pytest", *options, *files], check=False)
         if done.returncode:

@@ -54,15 +54,20 @@ class Detector:
         region: NDArray[np.bool_] | None = None,
         top_k: int = 0,
         precision: str | None = None,
-        on_progress: Progress = lambda *_: None,
+        on_progress: Progress | None = None,
     ) -> None:
         if isinstance(engine, str | Path):
             self.engine = open_engine(
-                open_bundle(engine), backend, threads, on_progress=on_progress, precision=precision
+                open_bundle(engine),
+                backend,
+                threads,
+                on_progress=on_progress or (lambda *_: None),
+                precision=precision,
             )
-        elif backend != "auto" or threads is not None or precision is not None:
+        elif backend != "auto" or (threads, precision, on_progress) != (None, None, None):
             raise ValueError(
-                "backend, threads and precision are the opened engine's own: leave them out"
+                "backend, threads, precision and on_progress are the opened engine's own: leave "
+                "them out"
             )
         else:
             self.engine = engine
@@ -101,7 +106,7 @@ class Detector:
             EngineError: the engine fails, or gives a score that is not finite
         """
         begin = perf_counter()
-        scored = self._pipeline.inspect(batch, ScoreOptions(maps, pixel_format, crop))
+        scored = self._pipeline.score(batch, ScoreOptions(maps, pixel_format, crop))
         return self._result(scored, begin)
 
     def stream(

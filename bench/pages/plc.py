@@ -38,7 +38,7 @@ def _line(rows: Sequence[Row]) -> str:
         lines.append((row["protocol"], rate, *counts, *times))
     stages = (f"{name}, ms" for name in names)
     header = ("protocol", "arrival of parts", "parts", "parts/s", "answers", *stages)
-    command = "PYTHONPATH=tests python -m rdx_fast.bench.line demo/cells.rdx"
+    command = "PYTHONPATH=tests python -m support.line demo/cells.rdx"
     return markdown(header, lines) + measured(found[0], command)
 
 

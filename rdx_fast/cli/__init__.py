@@ -8,21 +8,23 @@ from typing import Annotated
 
 import typer
 
-from rdx_fast.cli.bench import bench
+from rdx_fast.cli import (
+    bench,
+    demo,
+    doctor,
+    evaluate,
+    experiment,
+    export,
+    import_published,
+    info,
+    plan,
+    preview,
+    records,
+    score,
+    station,
+    train,
+)
 from rdx_fast.cli.common import notes
-from rdx_fast.cli.demo import demo
-from rdx_fast.cli.doctor import doctor
-from rdx_fast.cli.evaluate import evaluate
-from rdx_fast.cli.experiment import experiment
-from rdx_fast.cli.export import export
-from rdx_fast.cli.import_published import import_published
-from rdx_fast.cli.info import info
-from rdx_fast.cli.plan import plan
-from rdx_fast.cli.preview import preview
-from rdx_fast.cli.records import records
-from rdx_fast.cli.score import score
-from rdx_fast.cli.station import station
-from rdx_fast.cli.train import train
 from rdx_fast.errors import RdxError
 
 app = typer.Typer(
@@ -32,25 +34,25 @@ app = typer.Typer(
     help="Visual anomaly detection by reverse distillation, trained on images of good parts only.",
 )
 for command in (
-    train,
-    export,
-    plan,
-    score,
-    evaluate,
-    experiment,
-    station,
-    records,
-    bench,
-    info,
-    doctor,
-    preview,
-    demo,
+    train.train,
+    export.export,
+    plan.plan,
+    score.score,
+    evaluate.evaluate,
+    experiment.experiment,
+    station.station,
+    records.records,
+    bench.bench,
+    info.info,
+    doctor.doctor,
+    preview.preview,
+    demo.demo,
 ):
     app.command()(command)
-app.command("import")(import_published)
+app.command("import")(import_published.import_published)
 # Former names of commands, kept for one release.
-app.command("protocol", hidden=True)(experiment)
-app.command("inspect", hidden=True)(info)
+app.command("protocol", hidden=True, deprecated=True)(experiment.experiment)
+app.command("inspect", hidden=True, deprecated=True)(info.info)
 
 
 def _print_version(wanted: bool) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -16,9 +16,6 @@ from rdx_fast.cli.common import (
     need_torch,
     notes,
 )
-
-if TYPE_CHECKING:
-    pass
 
 
 def import_published(

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from rdx_fast.cli.common import Foreground, ImageSize, Textures, list_given, need_torch, notes
 from rdx_fast.datasets import find_dataset
-
-if TYPE_CHECKING:
-    pass
 
 
 def preview(

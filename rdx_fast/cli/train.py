@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -26,9 +26,6 @@ from rdx_fast.cli.common import (
 )
 from rdx_fast.cli.progress import show_training
 from rdx_fast.datasets import find_dataset
-
-if TYPE_CHECKING:
-    pass
 
 
 def train(

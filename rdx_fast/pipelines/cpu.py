@@ -27,7 +27,7 @@ class CpuPipeline:
         # Two, so that one batch is preprocessed or postprocessed while the network runs another.
         self._workers = ThreadPoolExecutor(2, thread_name_prefix="rdx_fast")
 
-    def inspect(self, batch: Batch, options: ScoreOptions) -> BatchScores:
+    def score(self, batch: Batch, options: ScoreOptions) -> BatchScores:
         begin = perf_counter()
         frames = as_frames(batch)
         spec = self._engine.manifest.input
@@ -54,7 +54,7 @@ class CpuPipeline:
 
     def submit(self, batch: Batch, options: ScoreOptions) -> Callable[[], BatchScores]:
         try:
-            return self._workers.submit(self.inspect, batch, options).result
+            return self._workers.submit(self.score, batch, options).result
         except RuntimeError as error:
             raise EngineError("the engine is closed: open a new one") from error
 

@@ -121,7 +121,7 @@ class GpuPipeline:
         self._closed = False
         self._lost: DeviceLostError | None = None
 
-    def inspect(self, batch: Any, options: ScoreOptions) -> BatchScores:
+    def score(self, batch: Any, options: ScoreOptions) -> BatchScores:
         return self.submit(batch, options)()
 
     def submit(self, batch: Any, options: ScoreOptions) -> Callable[[], BatchScores]:

@@ -55,7 +55,7 @@ class Pipeline(Protocol):
 
     description: str
 
-    def inspect(self, batch: Any, options: ScoreOptions) -> BatchScores:
+    def score(self, batch: Any, options: ScoreOptions) -> BatchScores:
         """Score a batch and return its results."""
 
     def submit(self, batch: Any, options: ScoreOptions) -> Callable[[], BatchScores]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,8 @@ import dacite
 from rdx_fast.errors import RdxError
 from rdx_fast.reading import in_words, shortened
 from rdx_fast.station.handshake.config import HandshakeConfig
+
+log = logging.getLogger(__name__)
 
 LOOPBACK = "127.0.0.1"
 
@@ -252,6 +255,10 @@ def read_station(path: Path) -> StationFile:
         raise ConfigError(f"{path} cannot be read: {error}") from error
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path} is not TOML: {error}") from error
+    modbus = given.get("modbus")
+    if isinstance(modbus, dict) and "most_clients" in modbus:
+        log.warning("[modbus] most_clients is called max_clients now: rename it")
+        modbus.setdefault("max_clients", modbus.pop("most_clients"))
     # Default file names are relative to the configuration's folder too.
     for table, names in _FILES.items():
         if table in given or table == "records":

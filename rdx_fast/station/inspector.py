@@ -30,7 +30,6 @@ class Capture:
         grab_s: how long the camera took, in seconds
         score_s: how long the Detector took, in seconds
         stages_ms: duration of the Detector's stages in ms, as in ``Result.timings_ms``
-        scored: whether there is a score
         frame: the frame, uint8 [H, W, 3] or [H, W]
         anomaly_map: the anomaly map, float32 [h, w]; None where maps are not kept
     """
@@ -40,7 +39,6 @@ class Capture:
     grab_s: float | None = None
     score_s: float | None = None
     stages_ms: dict[str, float] = field(default_factory=dict)
-    scored: bool = False
     frame: NDArray[np.uint8] | None = None
     anomaly_map: NDArray[np.float32] | None = None
 
@@ -148,7 +146,6 @@ class Inspector:
         if len(result) != 1 or not np.isfinite(result.scores).all():
             detail = f"the engine gave scores {result.scores.tolist()} for one frame"
             return Outcome(ResultCode.ERROR, ErrorCode.ENGINE, detail)
-        capture.scored = True
         capture.stages_ms = result.timings_ms
         if result.anomaly_maps is not None:
             capture.anomaly_map = result.anomaly_maps[0]

@@ -176,8 +176,11 @@ class OneDetector:
         self._job = Job.of(1, detector)
 
     def open_all(self) -> None:
-        """Warm up the detector."""
-        self._job.detector.warmup()
+        """Warm up the detector. Raises ``JobError`` if it fails."""
+        try:
+            self._job.detector.warmup()
+        except RdxError as error:
+            raise JobError(f"job {self._job.id}: {error}") from error
 
     def select(self, job: int) -> Job:
         """Return the only job."""

@@ -142,7 +142,7 @@ def test_pipeline_through_the_driver(kernels: Path, frames: Any, maps: bool) -> 
         library = KernelLibrary(kernels, gpu.architecture)
         pipeline = through_the_driver(gpu, library, features)
         for _ in range(3):
-            found = pipeline.inspect(frames[:4], ScoreOptions(maps))
+            found = pipeline.score(frames[:4], ScoreOptions(maps))
             np.testing.assert_allclose(found.summary.maxima, wanted.maxima, rtol=1e-5)
             np.testing.assert_allclose(found.summary.top_means, wanted.top_means, rtol=1e-5)
             np.testing.assert_array_equal(found.summary.areas, wanted.areas)
@@ -153,7 +153,7 @@ def test_pipeline_through_the_driver(kernels: Path, frames: Any, maps: bool) -> 
             np.testing.assert_allclose(result().summary.maxima, wanted.maxima[:2], rtol=1e-5)
         pipeline.close()
         with pytest.raises(EngineError, match="closed"):
-            pipeline.inspect(frames[:4], ScoreOptions())
+            pipeline.score(frames[:4], ScoreOptions())
         library.close()
 
 
@@ -164,7 +164,7 @@ def test_nothing_leaks_in_100_cycles(kernels: Path, frames: Any) -> None:
             with Gpu() as gpu, gpu.current():
                 library = KernelLibrary(kernels, gpu.architecture)
                 pipeline = through_the_driver(gpu, library, constant_features())
-                pipeline.inspect(frames[:4], ScoreOptions())
+                pipeline.score(frames[:4], ScoreOptions())
                 pipeline.close()
                 library.close()
             with keep.current():

@@ -69,7 +69,7 @@ def expected(
 
 def check(frames: Any, wanted: AnomalyMapper, options: ScoreOptions, tried: GpuPipeline) -> None:
     summary, maps = expected(frames, wanted, options)
-    found = tried.inspect(frames, options)
+    found = tried.score(frames, options)
     close = {"rtol": 2e-5, "atol": 2e-6}
     np.testing.assert_allclose(found.summary.maxima, summary.maxima, **close)
     np.testing.assert_array_equal(found.summary.areas, summary.areas)
@@ -130,7 +130,7 @@ def test_frames_on_the_device(frames: NDArray[np.uint8]) -> None:
         (frames[0, :, :, 1], there.permute(3, 0, 1, 2).contiguous()[1, 0]),
         (frames[:2, :, 4:44], there[:2, :, 4:44]),  # rows of another pitch
     ):
-        found = tried.inspect(given, ScoreOptions())
+        found = tried.score(given, ScoreOptions())
         summary, maps = expected(batch, wanted, ScoreOptions())
         np.testing.assert_allclose(found.summary.maxima, summary.maxima, rtol=2e-5)
         np.testing.assert_allclose(found.anomaly_maps, maps, rtol=2e-5, atol=2e-6)
@@ -142,9 +142,9 @@ def test_frames_on_the_device(frames: NDArray[np.uint8]) -> None:
         (there.repeat(2, 1, 1, 1), "the GPU has 10 frames, .* at most 8"),
     ):
         with pytest.raises(ValueError, match=complaint):
-            tried.inspect(wrong, ScoreOptions())
+            tried.score(wrong, ScoreOptions())
     with pytest.raises(ValueError, match="is not bayer_rggb"):
-        tried.inspect(there, ScoreOptions(pixel_format="bayer_rggb"))
+        tried.score(there, ScoreOptions(pixel_format="bayer_rggb"))
     check(frames[:1], wanted, ScoreOptions(), tried)
 
 
@@ -163,7 +163,7 @@ def test_a_trained_bundle(bundle: Bundle, parts: Any, monkeypatch: pytest.Monkey
                 Epilogue(None, bundle.manifest.executions[0].threshold.value),
             ),
         )
-        found = tried.inspect(images, ScoreOptions())
+        found = tried.score(images, ScoreOptions())
     np.testing.assert_allclose(found.summary.maxima, wanted.scores, rtol=1e-4)
     np.testing.assert_array_equal(found.summary.areas, wanted.areas)
     assert wanted.scores[1] > wanted.scores[0]
@@ -329,12 +329,12 @@ def test_the_graph_longest_unused_goes(frames: NDArray[np.uint8]) -> None:
     tried = pipeline(mapper())
     tried._open_device = lambda: Watched(DEVICE)
     for width in range(20, 20 + MAX_GRAPHS):
-        tried.inspect(frames[0, :, :width], ScoreOptions(False))
-    tried.inspect(frames[0, :, :20], ScoreOptions(False))
+        tried.score(frames[0, :, :width], ScoreOptions(False))
+    tried.score(frames[0, :, :20], ScoreOptions(False))
     (slot,) = tried._idle
     second = next(iter(slot._graphs.values()))
     assert not closed
-    tried.inspect(frames[0, :, :50], ScoreOptions(False))
+    tried.score(frames[0, :, :50], ScoreOptions(False))
     assert closed == [second.device]
     assert len(slot._graphs) == MAX_GRAPHS
     tried.close()

@@ -37,7 +37,7 @@ class Recorder:
     def pipeline(self, _: Any) -> Recorder:
         return self
 
-    def inspect(self, batch: Any, options: ScoreOptions) -> BatchScores:
+    def score(self, batch: Any, options: ScoreOptions) -> BatchScores:
         return self.submit(batch, options)()
 
     def submit(self, batch: Any, options: ScoreOptions) -> Callable[[], BatchScores]:

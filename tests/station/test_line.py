@@ -19,7 +19,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from rdx_fast import Detector
-from rdx_fast.bench.line import drive
 from rdx_fast.bundle import Bundle
 from rdx_fast.cli.station import end_by_signal
 from rdx_fast.images import list_images, read_image
@@ -27,6 +26,7 @@ from rdx_fast.station import ConfigError, Filter, RecordError, read_records
 from rdx_fast.station.config import read_station
 from support.checkout import ROOT
 from support.commands import RDX_FAST, run, unboxed
+from support.line import drive
 from support.line_faults import FAULTS, Fault, Line, unexpected
 from support.line_processes import configure, free_port
 
@@ -254,6 +254,18 @@ def test_a_signal_ends_the_station_whenever_it_comes() -> None:
         sys.setprofile(profiled_before)
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def test_a_former_key_is_read_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "station.toml"
+    text = '[jobs]\n1 = "part.rdx"\n[camera]\nkind = "still"\npath = "good.png"\n'
+    path.write_text(text + "[modbus]\nmost_clients = 3\n")
+    read = read_station(path).modbus
+    assert read is not None
+    assert read.max_clients == 3
+    assert "most_clients is called max_clients now" in caplog.text
 
 
 @pytest.mark.parametrize(

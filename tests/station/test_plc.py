@@ -403,7 +403,7 @@ def test_metrics(make_station: Callable[..., Station]) -> None:
 
 
 def test_malformed_messages(bundle: Bundle, parts: Path, tmp_path: Path) -> None:
-    """As ``python -m rdx_fast.bench.line_fuzz`` does, with fewer of them."""
+    """As ``python -m support.line_fuzz`` does, with fewer of them."""
     frames = parts / "calibration"
     with fuzzed_station(tmp_path, bundle.path, frames) as (station, ports, watch):
         fuzz(station, ports, 3000, seed=1, tell=print)

@@ -17,6 +17,7 @@ from PIL import Image
 
 from rdx_fast import Detector, station
 from rdx_fast.bundle import Bundle
+from rdx_fast.errors import EngineError
 from rdx_fast.images import list_images, read_image
 from rdx_fast.station import (
     BadFrameError,
@@ -26,6 +27,7 @@ from rdx_fast.station import (
     FolderReplay,
     HandshakeConfig,
     InspectionRecord,
+    JobError,
     Jobs,
     Station,
     StationConfig,
@@ -173,6 +175,13 @@ def test_a_detector_is_warm_before_the_first_part(
     monkeypatch.setattr(Detector, "warmup", lambda self: warmed.append(self))  # noqa: PLW0108
     Station(detector, camera, config)
     assert warmed == [detector]
+
+    def fail(self: Detector) -> None:
+        raise EngineError("it broke")
+
+    monkeypatch.setattr(Detector, "warmup", fail)
+    with pytest.raises(JobError, match="job 1: it broke"):
+        Station(detector, camera, config)
 
 
 class Breakable:

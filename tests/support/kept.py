@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -38,6 +39,12 @@ def kept(store: Path, name: str, sources: tuple[str, ...], make: Callable[[Path]
     return folder
 
 
+def _below(folder: Path) -> Iterator[Path]:
+    """Files in it, also behind links, as those of the checkout's kernels, export and bench."""
+    for parent, _, names in os.walk(folder, followlinks=True):
+        yield from (Path(parent) / name for name in names)
+
+
 @cache
 def _fingerprint(sources: tuple[str, ...]) -> str:
     here = Path(__file__).parent
@@ -49,7 +56,7 @@ def _fingerprint(sources: tuple[str, ...]) -> str:
         place = Path(spec.origin).parent / source
         files += sorted(
             path
-            for path in (place.rglob("*") if place.is_dir() else [place])
+            for path in (_below(place) if place.is_dir() else [place])
             if path.suffix in (".py", ".so")
         )
     digest = hashlib.sha256(_cpu().encode())

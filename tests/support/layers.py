@@ -69,7 +69,6 @@ OWNED = {
     "safetensors": {"rdx_fast.models", "rdx_fast.bench"},
     "sklearn": {"rdx_fast.evaluation"},
     "structlog": {"rdx_fast.station.logs"},
-    "support": {"rdx_fast.bench.line"},  # of the tests: not installed
     "torch": {
         "rdx_fast.models",
         "rdx_fast.training",

@@ -11,6 +11,9 @@ from xdist.scheduler import LoadScopeScheduling
 
 TOGETHER = (
     ("test_line.py", "line"),  # parts come at a rate: one station and its PLC at a time
+    ("test_examples.py::test_controller", "line"),
+    ("test_examples.py::test_plc", "line"),
+    ("test_site.py", "site"),  # built once
     ("test_real_images.py", "real images"),  # one training for all
     ("test_contents_of_the_other_method", "other method"),  # likewise
     ("test_aot.py", "kernels"),  # built once, while the other worker does something else

@@ -17,8 +17,8 @@ class Outcome:
         code: OK, NG, ERROR or LATE
         error: why the part was not inspected, or not in time; ``NONE`` for OK and NG
         detail: the error in words
-        score: anomaly score, 0 where nothing was scored
-        area_px: map pixels above the threshold
+        score: anomaly score; None where nothing was scored
+        area_px: map pixels above the threshold; likewise
 
     Raises:
         ValueError: OK or NG with an error, or another code without one
@@ -27,8 +27,8 @@ class Outcome:
     code: ResultCode
     error: ErrorCode = ErrorCode.NONE
     detail: str = ""
-    score: float = 0.0
-    area_px: int = 0
+    score: float | None = None
+    area_px: int | None = None
 
     def __post_init__(self) -> None:
         if self.code is ResultCode.NONE or self.inspected == (self.error is not ErrorCode.NONE):
@@ -93,5 +93,5 @@ class Inspection:
 
 
 def _late(found: Outcome | None) -> Outcome:
-    score, area_px = (0.0, 0) if found is None else (found.score, found.area_px)
+    score, area_px = (None, None) if found is None else (found.score, found.area_px)
     return Outcome(ResultCode.LATE, ErrorCode.DEADLINE, "the deadline has passed", score, area_px)

@@ -94,14 +94,14 @@ MAP: tuple[Register, ...] = (
         "score",
         "float32",
         "anomaly score; high word first",
-        lambda s: _float32(s.outcome.score if s.outcome else 0.0),
+        lambda s: _float32((s.outcome and s.outcome.score) or 0.0),
     ),
     Register(
         21,
         "defect_area",
         "uint16",
         "map pixels above the threshold; 65535 means 65535 or more",
-        lambda s: (min(s.outcome.area_px, WORD) if s.outcome else 0,),
+        lambda s: (min((s.outcome and s.outcome.area_px) or 0, WORD),),
     ),
     Register(
         22,

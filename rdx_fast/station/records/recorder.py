@@ -115,7 +115,7 @@ class Recorder:
         outcome = inspection.outcome
         assert outcome is not None
         capture = self._captures.get(inspection.inspection_id) or Capture()
-        job, stages, scored = capture.job, capture.stages_ms, capture.scored
+        job, stages = capture.job, capture.stages_ms
         # The wall clock may be set at any time: use it for the present time only.
         triggered = self._wall_clock() - (time.monotonic() - inspection.triggered)
         return InspectionRecord(
@@ -129,9 +129,9 @@ class Recorder:
             result=outcome.code.name,
             error=outcome.error.name if outcome.error else None,
             detail=outcome.detail or None,
-            score=outcome.score if scored else None,
+            score=outcome.score,
             threshold=job.detector.threshold.value if job else None,
-            area_px=outcome.area_px if scored else None,
+            area_px=outcome.area_px,
             start_ms=_ms(capture.start and capture.start - inspection.triggered),
             grab_ms=_ms(capture.grab_s),
             preprocess_ms=stages.get("preprocess"),

@@ -1,5 +1,5 @@
 """Measurement of a station driven by a simulated PLC, from a checkout:
-``PYTHONPATH=tests python -m rdx_fast.bench.line --help``.
+``PYTHONPATH=tests python -m support.line --help``.
 """
 
 from __future__ import annotations
