@@ -17,7 +17,7 @@ import typer
 from numpy.typing import NDArray
 from PIL import Image
 
-from rdx_fast.training.contact_sheet import save_gallery
+from rdx_fast.training.contact_sheet import save_contact_sheet
 from rdx_fast.training.synthetic import perlin_noise
 
 SIZE = 128
@@ -70,7 +70,7 @@ def main(picture: Path, seed: int = 0) -> None:
         Image.fromarray(ring.astype(np.uint8) * 255).save(foreground)
         bands = []
         for given, mask in ((textures, None), ([], None), ([], foreground)):
-            save_gallery(folder / "band.png", parts, given, mask, (SIZE, SIZE), 8, seed)
+            save_contact_sheet(folder / "band.png", parts, given, mask, (SIZE, SIZE), 8, seed)
             bands.append(np.asarray(Image.open(folder / "band.png")))
     picture.parent.mkdir(parents=True, exist_ok=True)
     gap = np.full((12, *bands[0].shape[1:]), 255, np.uint8)

@@ -74,7 +74,7 @@ class Operators(NamedTuple):
         )
 
 
-class MapStats(NamedTuple):
+class DeviceMapStats(NamedTuple):
     """``epilogue.MapStats`` as tensors on the device."""
 
     maxima: Tensor
@@ -100,7 +100,7 @@ def smooth_map(
     threshold: float = math.inf,
     top_k: int = 0,
     out: Tensor | None = None,
-) -> MapStats:
+) -> DeviceMapStats:
     """``smooth_map.smooth_map`` on the device.
 
     Args:
@@ -115,7 +115,7 @@ def smooth_map(
     operators.check(distances)
     held = buffers(distances[0], operators.size, mask, threshold, top_k, out)
     run(operators.launch([d.contiguous() for d in distances], held))
-    return MapStats(held.maxima, held.top_means if top_k else None, held.areas)
+    return DeviceMapStats(held.maxima, held.top_means if top_k else None, held.areas)
 
 
 def buffers(
@@ -168,7 +168,7 @@ def fuse_mul(
     threshold: float = math.inf,
     top_k: int = 0,
     out: Tensor | None = None,
-) -> MapStats:
+) -> DeviceMapStats:
     """``fuse_mul.fuse_mul`` on the device; it also upsamples to the size of ``blur``, the operators
     of the Gaussian only, of one scale."""
     if len({len(d) for d in distances}) > 1 or {d.dtype for d in distances} != {torch.float32}:

@@ -22,9 +22,9 @@ def preview(
 ) -> None:
     """Write an image of the synthetic anomalies that rd-expert is trained with."""
     need_torch("the preview")
-    from rdx_fast.training.contact_sheet import save_gallery
+    from rdx_fast.training.contact_sheet import save_contact_sheet
 
-    save_gallery(
+    save_contact_sheet(
         picture,
         find_dataset(good).train(),
         list_given(textures),

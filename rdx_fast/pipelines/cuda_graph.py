@@ -48,7 +48,7 @@ class Kind(NamedTuple):
     crop: Crop | None
 
 
-class Graph:
+class CudaGraph:
     """Everything that is queued for a batch of one kind, with its buffers.
 
     The steps in order: results are filled with NaN; frames are copied to the device;

@@ -20,7 +20,7 @@ from rdx_fast.kernels.epilogue import MapStats
 from rdx_fast.kernels.gpu.launch import Array, dtype_name
 from rdx_fast.kernels.resize_normalize import check_crop, check_pixel_format
 from rdx_fast.manifest import InputSpec
-from rdx_fast.pipelines.cuda_graph import Graph, Kind
+from rdx_fast.pipelines.cuda_graph import CudaGraph, Kind
 from rdx_fast.pipelines.pipeline import BatchScores, ScoreOptions
 from rdx_fast.postprocess import AnomalyMapper
 from rdx_fast.preprocess import as_frames
@@ -42,9 +42,9 @@ class ExecutionSlot:
         self._bind = bind
         self._mapper = mapper
         self._spec = spec
-        self._graphs: OrderedDict[Kind, Graph] = OrderedDict()
+        self._graphs: OrderedDict[Kind, CudaGraph] = OrderedDict()
 
-    def begin(self, frames: list[NDArray[np.uint8]], options: ScoreOptions) -> Graph:
+    def begin(self, frames: list[NDArray[np.uint8]], options: ScoreOptions) -> CudaGraph:
         """Queue frames of one shape from host memory; ``graph.results`` are valid once the device
         is done."""
         shape = frames[0].shape
@@ -57,7 +57,7 @@ class ExecutionSlot:
         graph.run()
         return graph
 
-    def begin_borrowed(self, frames: Array, options: ScoreOptions) -> Graph:
+    def begin_borrowed(self, frames: Array, options: ScoreOptions) -> CudaGraph:
         """Queue frames ``[B, H, W, 3]`` or ``[B, H, W]`` that are on the device."""
         graph = self._graph(Kind(frames.shape[0], options.maps, None, None, None))
         graph.run_borrowed(frames, options)
@@ -71,14 +71,14 @@ class ExecutionSlot:
         self._graphs.clear()
         self.device.close(lost)
 
-    def _graph(self, kind: Kind) -> Graph:
+    def _graph(self, kind: Kind) -> CudaGraph:
         if kind not in self._graphs:
             if len(self._graphs) == MAX_GRAPHS:
                 self._graphs.popitem(last=False)[1].close()
             device = self.device.child()
             try:
                 bound = self._bind(device, kind.batch)
-                self._graphs[kind] = Graph(device, bound, self._mapper, self._spec, kind)
+                self._graphs[kind] = CudaGraph(device, bound, self._mapper, self._spec, kind)
             except BaseException:
                 device.close()
                 raise
@@ -98,7 +98,7 @@ class GpuPipeline:
         bind: prepares the network on a queue for a batch size
         mapper: operators of the postprocessing
         spec: the network's input
-        most: the most images that the network takes at once
+        max_batch: the most images that the network takes at once
     """
 
     def __init__(
@@ -108,14 +108,14 @@ class GpuPipeline:
         bind: Callable[[Device, int], BoundNetwork],
         mapper: AnomalyMapper,
         spec: InputSpec,
-        most: int,
+        max_batch: int,
     ) -> None:
         self.description = description
         self._open_device = open_device
         self._bind = bind
         self._mapper = mapper
         self._spec = spec
-        self._most = most
+        self._max_batch = max_batch
         self._idle: list[ExecutionSlot] = []
         self._lock = threading.Lock()
         self._closed = False
@@ -129,7 +129,7 @@ class GpuPipeline:
         slot = self._take()
         try:
             with slot.device.current():
-                *first, last = self._parts(slot, batch, options)
+                *first, last = self._sub_batches(slot, batch, options)
                 images = sum(part.images for part in (*first, last))
                 summary = MapStats.empty(images, self._mapper.epilogue.top_k)
                 maps = np.empty((images, *self._mapper.size), np.float32) if options.maps else None
@@ -161,18 +161,22 @@ class GpuPipeline:
         for slot in slots:
             self._close(slot)
 
-    def _parts(self, slot: ExecutionSlot, batch: Any, options: ScoreOptions) -> list[_Part]:
+    def _sub_batches(
+        self, slot: ExecutionSlot, batch: Any, options: ScoreOptions
+    ) -> list[_SubBatch]:
         """Parts of a batch that one graph each processes: consecutive frames of one shape."""
         if slot.device.holds(batch):
-            array = check_borrowed(slot.device.borrow(batch), self._most)
-            return [_Part(0, array.shape[0], lambda: slot.begin_borrowed(array, options))]
-        parts: list[_Part] = []
+            array = check_borrowed(slot.device.borrow(batch), self._max_batch)
+            return [_SubBatch(0, array.shape[0], lambda: slot.begin_borrowed(array, options))]
+        sub_batches: list[_SubBatch] = []
         start = 0
         for _, group in groupby(as_frames(batch), key=lambda frame: frame.shape):
-            while frames := list(islice(group, self._most)):
-                parts.append(_Part(start, len(frames), partial(slot.begin, frames, options)))
+            while frames := list(islice(group, self._max_batch)):
+                sub_batches.append(
+                    _SubBatch(start, len(frames), partial(slot.begin, frames, options))
+                )
                 start += len(frames)
-        return parts
+        return sub_batches
 
     def _take(self) -> ExecutionSlot:
         with self._lock:
@@ -202,15 +206,15 @@ class GpuPipeline:
             slot.close(self._lost is not None)
 
 
-class _Part(NamedTuple):
+class _SubBatch(NamedTuple):
     start: int
     images: int
-    begin: Callable[[], Graph]
+    begin: Callable[[], CudaGraph]
 
 
 def _collect(
-    part: _Part,
-    graph: Graph,
+    part: _SubBatch,
+    graph: CudaGraph,
     slot: ExecutionSlot,
     summary: MapStats,
     maps: NDArray[np.float32] | None,
@@ -224,15 +228,16 @@ def _collect(
         maps[where] = found_maps
 
 
-def check_borrowed(frames: Array, most: int) -> Array:
+def check_borrowed(frames: Array, max_batch: int) -> Array:
     """Check an array on the device and return it as a batch, ``[B, H, W, 3]`` or ``[B, H, W]``.
 
     Args:
         frames: uint8, one image or a batch, with dense pixels in rows of any pitch
-        most: the most frames that are accepted
+        max_batch: the most frames that are accepted
 
     Raises:
-        ValueError: another dtype or shape, pixels that are not dense, or more than ``most`` frames
+        ValueError: another dtype or shape, pixels that are not dense, or more frames than
+            ``max_batch``
     """
     shape, strides = tuple(frames.shape), tuple(frames.stride())
     colour = len(shape) > 2 and shape[-1] == 3
@@ -249,9 +254,9 @@ def check_borrowed(frames: Array, most: int) -> Array:
         )
     if len(shape) - colour == 2:
         frames = frames.unsqueeze(0)
-    if frames.shape[0] > most:
+    if frames.shape[0] > max_batch:
         raise ValueError(
             f"the batch on the GPU has {frames.shape[0]} frames, this engine was opened for at "
-            f"most {most} at once: give fewer, or open it for more (GpuOptions.batches)"
+            f"most {max_batch} at once: give fewer, or open it for more (GpuOptions.batches)"
         )
     return frames

@@ -14,7 +14,7 @@ from rdx_fast.training.data import ImageDataset
 from rdx_fast.training.synthetic import AnomalyMaker, foreground_masks
 
 
-def save_gallery(
+def save_contact_sheet(
     picture: Path,
     good: Sequence[Path],
     textures: Sequence[Path],

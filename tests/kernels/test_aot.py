@@ -46,9 +46,9 @@ def features(dtype: str, last: bool = False, channels: int = 64) -> list[DeviceA
     return maps
 
 
-def cosine_launch(dtype: str, last: bool, channels: int = 64) -> Launch:
+def cosine_launch(dtype: str, last: bool, architecture: int = 90, channels: int = 64) -> Launch:
     maps = features(dtype, last, channels)
-    return cosine_map.launch(maps, maps, [array((2, 8, 8)), array((2, 4, 4))], 90)
+    return cosine_map.launch(maps, maps, [array((2, 8, 8)), array((2, 4, 4))], architecture)
 
 
 def smooth_launch(architecture: int) -> Launch:
@@ -161,10 +161,12 @@ def test_arguments_are_packed_as_the_ptx_wants(kernels, manifest, name) -> None:
 
 
 def test_grids_cover_everything() -> None:
-    launch = cosine_launch("float16", last=False)
-    positions = configuration(cosine_map.CONFIGURATIONS["first"], 90).blocks["BLOCK_P"]
-    assert launch.grid == (math.ceil(64 / positions) + math.ceil(16 / positions), 2)
     for architecture in ARCHITECTURES:
+        for layout in ("first", "last"):
+            launch = cosine_launch("float16", layout == "last", architecture)
+            blocks = configuration(cosine_map.CONFIGURATIONS[layout], architecture).blocks
+            positions = blocks["BLOCK_P"]
+            assert launch.grid == (math.ceil(64 / positions) + math.ceil(16 / positions), 2)
         blocks = configuration(smooth_map.CONFIGURATIONS, architecture).blocks
         tiles = math.ceil(64 / blocks["BLOCK_Y"]) * math.ceil(96 / blocks["BLOCK_X"])
         assert smooth_launch(architecture).grid == (tiles, 2)

@@ -12,7 +12,7 @@ from rdx_fast.errors import DatasetError
 from rdx_fast.images import list_images, read_image
 from rdx_fast.manifest import RESIZE, InputSpec
 from rdx_fast.preprocess import to_input
-from rdx_fast.training.contact_sheet import save_gallery
+from rdx_fast.training.contact_sheet import save_contact_sheet
 from rdx_fast.training.synthetic import (
     AnomalyMaker,
     anomaly_mask,
@@ -120,7 +120,7 @@ def test_foreground(parts: Path, tmp_path: Path) -> None:
 
 def test_gallery(parts: Path, tmp_path: Path) -> None:
     good = list_images(parts / "train" / "good")
-    save_gallery(tmp_path / "g.png", good, [], None, (64, 96), count=5, seed=0)
+    save_contact_sheet(tmp_path / "g.png", good, [], None, (64, 96), count=5, seed=0)
     picture = read_image(tmp_path / "g.png")
     assert picture.shape == (3 * 64, 5 * 96, 3)
     normal, anomalous, mask = np.split(picture, 3)
