@@ -4,6 +4,7 @@
 namespace rdx::RDX_ISA {
 namespace {
 
+// The same in kernels/cosine_map.py and kernels/triton_kernels.py.
 constexpr float eps = 1e-8f;  // torch.nn.functional.cosine_similarity's
 
 // The square root as an instruction: std::sqrt would set errno.

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from rdx_fast.kernels.native import ISAS, check_threads, native
 
+# The same in csrc/cosine_map.simd.cpp and triton_kernels.py.
 EPS = 1e-8  # torch.nn.functional.cosine_similarity's: each norm is at least this
 ELEMENTS = ("float32", "float16", "bfloat16")
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+# The same in cosine_map.py and csrc/cosine_map.simd.cpp.
 EPS = tl.constexpr(1e-8)  # torch.nn.functional.cosine_similarity's
 INTERLEAVED = tl.constexpr(0)
 MONO = tl.constexpr(1)
