@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import os
 import re
 import subprocess
@@ -123,6 +124,17 @@ def test_pages_made_at_the_build(site: Path) -> None:
     assert 'src="images/example.png"' in home
     contributing = (site / "development/contributing.html").read_text(encoding="utf-8")
     assert 'href="testing.html"' in contributing
+
+
+def test_the_examples_are_shown(site: Path) -> None:
+    page = (site / "tutorials/examples.html").read_text(encoding="utf-8")
+    shown = html.unescape(re.sub(r"<[^>]*>", "", page))
+    programs = sorted((ROOT / "examples").glob("*.py"))
+    assert len(programs) > 5
+    for program in programs:
+        assert f'id="{program.stem}"' in page
+        assert f'href="#{program.stem}"' in page.replace("examples.html#", "#")  # from the table
+        assert program.read_text(encoding="utf-8").strip() in shown, program.name
 
 
 def test_every_page_is_in_the_navigation(site: Path) -> None:
