@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import typer
+from rich.table import Table
 
 from rdx_fast.cli import tables
 from rdx_fast.cli.common import Minutes, data, need_torch
@@ -72,7 +73,7 @@ def demo(
             on_stage=on_step.stage,
             on_step=on_step,
         )
-    data.print(tables.demo_table(result))
+    data.print(_demo_table(result))
 
 
 def run_demo(
@@ -153,3 +154,19 @@ def run_demo(
         defective=len(cells.defective),
         latency_ms={f"p{p}": float(np.percentile(latencies, p)) for p in (50, 99)},
     )
+
+
+def _demo_table(result: DemoResult) -> Table:
+    """The results of the demo."""
+    good, bad = result.good, result.defective
+    rows = [
+        ("image AUROC", f"{result.image_auroc:.4f}"),
+        ("threshold", f"{result.threshold:.4f}"),
+        ("false rejects", f"{result.false_rejects} of {good} good cells"),
+        ("escapes", f"{result.escapes} of {bad} defective cells"),
+        ("latency p50", f"{result.latency_ms['p50']:.1f} ms a frame"),
+        ("latency p99", f"{result.latency_ms['p99']:.1f} ms a frame"),
+        ("engine bundle", str(result.bundle)),
+        ("heat-map overlays", str(result.overlays)),
+    ]
+    return tables.pairs_table("Demo", rows)

@@ -13,7 +13,6 @@ from rich.table import Table
 from rdx_fast.station.plc.registers import MAP
 
 if TYPE_CHECKING:
-    from rdx_fast.cli.demo import DemoResult
     from rdx_fast.doctor import Finding
     from rdx_fast.evaluation import Difference, Evaluation, Figures
     from rdx_fast.evaluation.experiment import Experiment
@@ -60,7 +59,7 @@ def _told(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _pairs(title: str, rows: list[tuple[str, str]]) -> Table:
+def pairs_table(title: str, rows: list[tuple[str, str]]) -> Table:
     table = Table(title=title, show_header=False, title_justify="left")
     for key, value in rows:
         table.add_row(key, value)
@@ -95,7 +94,7 @@ def manifest_table(manifest: Manifest) -> Table:
         ("versions", ", ".join(f"{k} {v}" for k, v in m.versions.items())),
         *((f"file {k}", f"{v.bytes:,} bytes, sha256 {v.sha256}") for k, v in m.files.items()),
     ]
-    return _pairs("Engine bundle", rows)
+    return pairs_table("Engine bundle", rows)
 
 
 # Labels of the metrics, in order; AUPRO's names its limit.
@@ -242,22 +241,6 @@ def doctor_table(findings: list[Finding]) -> Table:
         mark = "[green]found[/]" if f.present else f"[yellow]{lacks}[/]"
         table.add_row(mark, *map(escape, (f.part, f.found, f.advice)))
     return table
-
-
-def demo_table(result: DemoResult) -> Table:
-    """The results of the demo."""
-    good, bad = result.good, result.defective
-    rows = [
-        ("image AUROC", f"{result.image_auroc:.4f}"),
-        ("threshold", f"{result.threshold:.4f}"),
-        ("false rejects", f"{result.false_rejects} of {good} good cells"),
-        ("escapes", f"{result.escapes} of {bad} defective cells"),
-        ("latency p50", f"{result.latency_ms['p50']:.1f} ms a frame"),
-        ("latency p99", f"{result.latency_ms['p99']:.1f} ms a frame"),
-        ("engine bundle", str(result.bundle)),
-        ("heat-map overlays", str(result.overlays)),
-    ]
-    return _pairs("Demo", rows)
 
 
 def register_table() -> Table:
