@@ -119,7 +119,7 @@ def test_named_precisions(
         Detector(whole_bundle.path, "openvino", precision="fp8")
     with (
         Detector(open_engine(whole_bundle, "openvino")) as detector,
-        pytest.raises(ValueError, match="precision are the opened engine's own"),
+        pytest.raises(ValueError, match="are the opened engine's own"),
     ):
         Detector(detector.engine, precision="fp32")
 

@@ -330,6 +330,7 @@ def test_plc_modbus_too_late(bundle: Bundle, parts: Path, tmp_path: Path) -> Non
     assert "OK" not in results
 
 
+@pytest.mark.slow
 def test_train_and_export(parts: Path, tmp_path: Path) -> None:
     options = ("--epochs", 1, "--image-size", 64, 96, "--precision", "fp32")
     done = run("train_and_export.py", tmp_path, {"category": parts}, *options)
