@@ -55,6 +55,7 @@ class TorchEngine:
                     f"and NVIDIA's driver, or use backend='openvino'"
                 )
             self.device = torch.device("cuda", self.device.index or 0)
+            _set_up_cudnn(exact=self.execution.executed == "fp32")
         file = bundle.network(self.execution.stored)
         check_shapes(file, self.manifest)
         network, self._image_type = read_network(file)
@@ -102,13 +103,17 @@ class TorchEngine:
             teacher, student = ([m.float().cpu().numpy() for m in maps] for maps in features)
             yield Chunk(start, teacher, student)
 
+    @property
+    def closed(self) -> bool:
+        return self._network is None
+
     def close(self) -> None:
         self._network = None
 
     def _features(self, image: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         if self._network is None:
             raise EngineError("the engine is closed: open a new one")
-        with named_errors(), torch.inference_mode(), torch.backends.cudnn.flags(benchmark=True):
+        with named_errors(), torch.inference_mode():
             return self._network(image)
 
     def bind(self, device: Device, batch: int) -> BoundNetwork:
@@ -127,6 +132,18 @@ class TorchEngine:
             return _channels_last(teacher), _channels_last(student)
 
         return BoundNetwork(image, run)
+
+
+def _set_up_cudnn(exact: bool) -> None:
+    """Let cuDNN measure all of its algorithms; ``exact``: and execute float32 as such, not as TF32.
+
+    These settings belong to the process. They are set once, when an engine is opened: setting and
+    restoring them around each call is a race between threads.
+    """
+    cudnn = torch.backends.cudnn
+    cudnn.enabled, cudnn.benchmark, cudnn.benchmark_limit = True, True, 0
+    if exact:
+        cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
 
 
 def _channels_last(maps: list[Tensor]) -> list[Tensor]:

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -10,7 +11,7 @@ import torch
 
 from rdx_fast import Detector
 from rdx_fast.bundle import Bundle
-from rdx_fast.engines.torch_engine import TorchEngine
+from rdx_fast.engines.torch_engine import TorchEngine, _set_up_cudnn
 from rdx_fast.engines.torch_graph import read_network
 from rdx_fast.errors import EngineError
 from rdx_fast.images import list_images, read_image
@@ -73,6 +74,40 @@ def test_bf16(exported_as: Callable[..., Bundle], parts: Path) -> None:
     np.testing.assert_allclose(found.scores, expected.scores, rtol=0, atol=allowed)
     good = len(list_images(parts / "test" / "good"))
     assert found.scores[good:].min() > found.scores[:good].max()
+
+
+def test_cudnn_stays_on(exported_as: Callable[..., Bundle]) -> None:
+    """While the network runs too: ``cudnn.flags`` with one flag named switches cuDNN off."""
+    engine = TorchEngine(exported_as("fp32"), "cpu")
+    seen: list[bool] = []
+    engine._network.register_forward_pre_hook(lambda *_: seen.append(torch.backends.cudnn.enabled))
+    list(engine.run(np.zeros((1, 3, 64, 64), np.float32)))
+    assert seen == [True]
+
+
+@pytest.fixture
+def backends() -> Iterator[Any]:
+    """torch's settings of cuDNN and of matrix products, which the test may change."""
+    settings = [(torch.backends.cudnn, name) for name in ("enabled", "benchmark", "allow_tf32")]
+    settings += [(torch.backends.cudnn, "benchmark_limit")]
+    settings += [(torch.backends.cuda.matmul, "allow_tf32")]
+    before = [getattr(*setting) for setting in settings]
+    yield torch.backends
+    for (module, name), value in zip(settings, before, strict=True):
+        setattr(module, name, value)
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_settings_of_cudnn(exact: bool, backends: Any) -> None:
+    cudnn, matmul = backends.cudnn, backends.cuda.matmul
+    cudnn.enabled = cudnn.benchmark = False
+    cudnn.allow_tf32 = matmul.allow_tf32 = True
+    _set_up_cudnn(exact)
+    assert cudnn.enabled
+    assert cudnn.benchmark
+    if torch.backends.cuda.is_built():
+        assert cudnn.benchmark_limit == 0  # try every algorithm
+    assert cudnn.allow_tf32 is matmul.allow_tf32 is not exact
 
 
 def test_what_torch_does_not_run(
