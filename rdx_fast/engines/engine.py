@@ -118,6 +118,10 @@ class DeviceEngine(Engine, Protocol):
     def max_batch(self) -> int:
         """The most images that the network takes at once."""
 
+    @property
+    def closed(self) -> bool:
+        """Whether the engine is closed: graphs that were recorded with it must not run."""
+
     def open_device(self) -> Device:
         """Open a new queue on the device."""
 

@@ -25,6 +25,7 @@ def open_pipeline(engine: Engine, mapper: AnomalyMapper) -> Pipeline:
             mapper,
             engine.manifest.input,
             on_device.max_batch,
+            lambda: on_device.closed,
         )
     from rdx_fast.pipelines.cpu import CpuPipeline
 

@@ -99,6 +99,7 @@ class GpuPipeline:
         mapper: operators of the postprocessing
         spec: the network's input
         max_batch: the most images that the network takes at once
+        engine_closed: whether the engine was closed, with which the graphs' memory went
     """
 
     def __init__(
@@ -109,6 +110,7 @@ class GpuPipeline:
         mapper: AnomalyMapper,
         spec: InputSpec,
         max_batch: int,
+        engine_closed: Callable[[], bool] = lambda: False,
     ) -> None:
         self.description = description
         self._open_device = open_device
@@ -116,6 +118,7 @@ class GpuPipeline:
         self._mapper = mapper
         self._spec = spec
         self._max_batch = max_batch
+        self._engine_closed = engine_closed
         self._idle: list[ExecutionSlot] = []
         self._lock = threading.Lock()
         self._closed = False
@@ -182,7 +185,7 @@ class GpuPipeline:
         with self._lock:
             if self._lost is not None:
                 raise DeviceLostError(str(self._lost)) from self._lost
-            if self._closed:
+            if self._closed or self._engine_closed():
                 raise EngineError("the engine is closed: open a new one")
             if self._idle:
                 return self._idle.pop()
