@@ -98,7 +98,7 @@ def test_a_plan_is_built_once(bundle_copy: Bundle, api: Api) -> None:
 
 
 KEY = PlanKey(
-    "ab" * 32, "tensorrt 11.4.0", "NVIDIA H200", "580.65, CUDA 13.0", 90, (1, 1, 32), 4096
+    "ab" * 32, "tensorrt 11.4.0", "NVIDIA H200", "580.65, CUDA 13.0", 90, (1, 1, 32), 4096, 1
 )
 OTHERS = {
     "network": "cd" * 32,
@@ -108,6 +108,7 @@ OTHERS = {
     "compute_capability": 89,
     "batches": (1, 1, 16),
     "workspace_mb": 1024,
+    "recipe": 2,
 }
 
 
@@ -199,6 +200,20 @@ def test_words_of_tensorrt_in_errors(api: Api, tmp_path: Path) -> None:
     log.close()
     lines = (tmp_path / "log.txt").read_text().splitlines()
     assert lines[:2] == ["INFO news", "ERROR complaint 0"]
+
+
+def test_objects_that_tensorrt_does_not_make(api: Api) -> None:
+    """The bindings raise TypeError where a factory of TensorRT's returns null."""
+    log = Log(api.module)
+
+    def null(logger: Any) -> Any:
+        log.logger.log(api.module.ILogger.Severity.ERROR, "libnvinfer_builder: no such file")
+        raise TypeError("pybind11::init(): factory function returned nullptr")
+
+    with pytest.raises(PlanError, match=r"could not create its builder .*nullptr.*no such file"):
+        log.made("its builder", null)
+    with pytest.raises(EngineError, match="could not create its runtime"):
+        log.made("its runtime", null, EngineError)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -107,6 +108,20 @@ class Log:
                 self._stream.write(f"{severity} {message}\n")
             if serious:
                 self.complaints = [*self.complaints[1 - _KEPT :], message]
+
+    def made(
+        self, what: str, kind: Callable[[Any], Any], error: type[EngineError] = PlanError
+    ) -> Any:
+        """One of TensorRT's objects that want a logger; ``what`` names it in the error.
+
+        Raises:
+            EngineError: of type ``error``, if TensorRT gives none, as where one of its libraries is
+                missing
+        """
+        try:
+            return kind(self.logger)
+        except TypeError as null:  # how the bindings say that the pointer is null
+            raise self.error(f"TensorRT could not create {what} ({null})", error) from null
 
     def error(self, what: str, kind: type[EngineError] = PlanError) -> EngineError:
         """An error for the failure ``what`` with TensorRT's last messages: of type ``kind``, or a

@@ -15,6 +15,10 @@ from rdx_fast.errors import EngineError, PlanError
 from rdx_fast.kernels.gpu.driver import Gpu
 from rdx_fast.precision import choose
 
+# Raise it with every change of what is asked of the builder: plans of another recipe may have other
+# layouts in the same shapes.
+RECIPE = 1
+
 
 def plan_key(
     network: Path, bundle: Bundle, target: Target, api: Api, options: GpuOptions
@@ -27,6 +31,7 @@ def plan_key(
         compute_capability=target.compute_capability,
         batches=options.batches,
         workspace_mb=options.workspace_mb,
+        recipe=RECIPE,
     )
 
 
@@ -61,9 +66,10 @@ def build_plan(
             f"make it writable for the first start, or copy a bundle with a built plan here"
         ) from error
     try:
-        builder = trt.Builder(log.logger)
+        builder = log.made("its builder", trt.Builder)
         network, _parser = parse(network_file, api, log, builder)
         config = builder.create_builder_config()
+        config.clear_flag(trt.BuilderFlag.TF32)  # float32 is executed as such
         config.add_optimization_profile(_profile(builder, network, key.batches))
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, key.workspace_mb * 2**20)
         config.progress_monitor = _monitor(trt, on_progress)

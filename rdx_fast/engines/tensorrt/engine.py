@@ -86,6 +86,10 @@ class TensorRTEngine:
     def max_batch(self) -> int:
         return self.options.batches[2]
 
+    @property
+    def closed(self) -> bool:
+        return self._engine is None
+
     def close(self) -> None:
         if self._engine is None:
             return
@@ -101,7 +105,7 @@ class TensorRTEngine:
         self._api: Api = load_api()
         trt = self._api.module
         self._log = Log(trt)
-        self._runtime = trt.Runtime(self._log.logger)
+        self._runtime = self._log.made("its runtime", trt.Runtime, EngineError)
         network = bundle.network(self.execution.stored)
         key = plan_key(network, bundle, Target.of(self._gpu, self._api), self._api, self.options)
         plan = load_plan(key.file(bundle.path), key)

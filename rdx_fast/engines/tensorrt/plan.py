@@ -29,6 +29,7 @@ class PlanKey:
         compute_capability: of the GPU, 90 for 9.0
         batches: smallest, usual and largest batch
         workspace_mb: MB of GPU memory that the builder may use
+        recipe: version of how plans are built, ``build.RECIPE``
     """
 
     network: str
@@ -38,6 +39,7 @@ class PlanKey:
     compute_capability: int
     batches: tuple[int, int, int]
     workspace_mb: int
+    recipe: int
 
     @property
     def digest(self) -> str:
