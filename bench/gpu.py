@@ -63,16 +63,18 @@ def main(
             "torch finds no CUDA GPU, which this command needs: run it on a machine with a GPU and "
             "a CUDA build of torch"
         )
+    tested: dict[str, Any] = {}
     if not skip_tests:
         files = [str(path) for name in TESTS for path in tests.rglob(f"test_{name}.py")]
         if len(files) != len(TESTS):
             raise typer.BadParameter(f"{tests} holds {len(files)} of the {len(TESTS)} test files")
         options = ("-q", "-n0", "-m", "")  # in one process, since there is one GPU; slow tests too
         done = subprocess.run([sys.executable, "-m", "pytest", *options, *files], check=False)
-        if done.returncode:
-            raise SystemExit("the tests fail on this GPU: nothing is timed")
+        if done.returncode:  # measure nonetheless: what does work is worth knowing
+            print("tests fail on this GPU", file=sys.stderr)
+        tested = {"tests_passed": not done.returncode}
     common = facts("gpu", ("numpy", "torch", "triton"))
-    common |= {"gpu": torch.cuda.get_device_name(), "cuda": torch.version.cuda}
+    common |= {"gpu": torch.cuda.get_device_name(), "cuda": torch.version.cuda} | tested
     for package in ("tensorrt", "tensorrt_rtx_cu13", "cuda-bindings", "openvino"):
         try:
             common["versions"][package] = version(package)
@@ -124,7 +126,11 @@ def measure_engines(
             Detector(bundle.path, "openvino", precision="fp32") as cpu,
         ):
             same = about | network_facts(detector) | {"engine": detector.description}
-            yield same | gpu_engines.parity(detector, cpu, frames)
+            try:
+                yield same | gpu_engines.parity(detector, cpu, frames)
+            except RuntimeError as error:  # of this engine; the others are measured
+                yield same | {"refused": str(error)}
+                continue
             for batch in gpu_engines.LATENCY_BATCHES:
                 yield same | gpu_engines.latency(detector, batches[:batch], calls)
             yield same | gpu_engines.latency(detector, batches[:1], calls, maps=True)
