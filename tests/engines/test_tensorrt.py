@@ -202,6 +202,19 @@ def test_words_of_tensorrt_in_errors(api: Api, tmp_path: Path) -> None:
     assert lines[:2] == ["INFO news", "ERROR complaint 0"]
 
 
+def test_one_logger_for_all(api: Api, tmp_path: Path) -> None:
+    """TensorRT goes on with the first logger that it was given, whatever comes later."""
+    first, second = Log(api.module), Log(api.module, tmp_path / "log.txt")
+    assert first.logger is second.logger
+    severity = api.module.ILogger.Severity
+    first.logger.log(severity.ERROR, "to both")
+    second.close()
+    first.logger.log(severity.WARNING, "to the first")
+    assert (first.complaints, first.errors) == (["to both", "to the first"], 1)
+    assert second.complaints == ["to both"]
+    assert (tmp_path / "log.txt").read_text() == "ERROR to both\n"
+
+
 def test_objects_that_tensorrt_does_not_make(api: Api) -> None:
     """The bindings raise TypeError where a factory of TensorRT's returns null."""
     log = Log(api.module)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Callable
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -73,7 +75,8 @@ def load_api() -> Api:
 class Log:
     """Collects TensorRT's messages: the last warnings and errors, and optionally all in a file.
 
-    Safe to use from several threads.
+    Safe to use from several threads. TensorRT knows one logger in a process: it passes each message
+    on to every ``Log`` that is open.
 
     Args:
         trt: the module ``tensorrt`` or ``tensorrt_rtx``
@@ -82,32 +85,25 @@ class Log:
     Attributes:
         logger: the logger to pass to TensorRT
         complaints: the latest warnings and errors, oldest first
+        errors: the number of errors so far
     """
 
     def __init__(self, trt: Any, file: Path | None = None) -> None:
         self.complaints: list[str] = []
+        self.errors = 0
         self._lock = threading.Lock()
         self._stream = None if file is None else file.open("w", encoding="utf-8")
-        severities = trt.ILogger.Severity
-        serious = (severities.INTERNAL_ERROR, severities.ERROR, severities.WARNING)
-        log = self
+        self.logger = _logger(trt)
+        _OPEN.add(self)
 
-        class Logger(trt.ILogger):  # type: ignore[misc]
-            def __init__(self) -> None:
-                trt.ILogger.__init__(self)
-
-            def log(self, severity: Any, message: str) -> None:
-                if severity != severities.VERBOSE:
-                    log.write(severity.name, message, severity in serious)
-
-        self.logger = Logger()
-
-    def write(self, severity: str, message: str, serious: bool) -> None:
+    def write(self, severity: str, message: str) -> None:
+        """Keep a message, by the name of its severity."""
         with self._lock:
             if self._stream is not None:
                 self._stream.write(f"{severity} {message}\n")
-            if serious:
+            if severity in _SERIOUS:
                 self.complaints = [*self.complaints[1 - _KEPT :], message]
+                self.errors += severity != "WARNING"
 
     def made(
         self, what: str, kind: Callable[[Any], Any], error: type[EngineError] = PlanError
@@ -135,5 +131,29 @@ class Log:
         return kind(f"{what}: {text}")
 
     def close(self) -> None:
-        if self._stream is not None:
-            self._stream.close()
+        _OPEN.discard(self)
+        with self._lock:
+            if self._stream is not None:
+                self._stream.close()
+                self._stream = None
+
+
+_SERIOUS = ("INTERNAL_ERROR", "ERROR", "WARNING")
+_OPEN: weakref.WeakSet[Log] = weakref.WeakSet()
+
+
+@cache
+def _logger(trt: Any) -> Any:
+    """The process's logger: with a second one, TensorRT warns and goes on with the first."""
+    verbose = trt.ILogger.Severity.VERBOSE
+
+    class Logger(trt.ILogger):  # type: ignore[misc]
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity != verbose:
+                for log in list(_OPEN):
+                    log.write(severity.name, message)
+
+    return Logger()

@@ -97,6 +97,7 @@ class TensorRTEngine:
             self._keep_jit_cache()
             self._engine = self._config = self._runtime = None  # before the context they live in
             self._kernels.close()
+        self._log.close()
         self._engine = self._config = self._runtime = None
         self._gpu.close()
 
@@ -174,12 +175,16 @@ class TensorRTEngine:
         if context is None:
             raise self._log.error("TensorRT could not create an execution context", EngineError)
         shapes = {n: (batch, *shape[1:]) for n, shape in io_shapes(self.manifest).items()}
-        context.set_input_shape("image", shapes["image"])
+        errors = self._log.errors
+        if not context.set_input_shape("image", shapes["image"]):
+            raise self._log.error(f"TensorRT takes no batch of {batch}", EngineError)
         arrays: dict[str, DeviceArray] = {}
         for name, shape in shapes.items():
             arrays[name] = device.empty(shape, trt.nptype(self._engine.get_tensor_dtype(name)))
             context.set_tensor_address(name, arrays[name].pointer)
         size = context.update_device_memory_size_for_shapes()
+        if not size and self._log.errors > errors:  # 0 also says that it failed
+            raise self._log.error("TensorRT could not size its memory", EngineError)
         if size:
             context.set_device_memory(device.stream.allocate(size), size)
         scales = range(len(self.manifest.scales))
