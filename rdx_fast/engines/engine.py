@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rdx_fast.devices.device import BoundNetwork, Device
 from rdx_fast.kernels.cosine_map import Floats
 from rdx_fast.manifest import ExecutionSpec, Manifest
+
+if TYPE_CHECKING:
+    from rdx_fast.devices.device import BoundNetwork, Device
 
 
 @dataclass(frozen=True, slots=True)
