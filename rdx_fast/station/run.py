@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, assert_never
 
 from rdx_fast.detector import Detector
+from rdx_fast.errors import DatasetError, ImageError
 from rdx_fast.station.cameras.source import FolderReplay, FrameSource, StillImage
-from rdx_fast.station.config import CameraConfig, StationFile
+from rdx_fast.station.config import CameraConfig, ConfigError, StationFile
 from rdx_fast.station.jobs import Jobs, OpenDetector
 from rdx_fast.station.station import OnStatus, Station
 
@@ -96,7 +97,10 @@ def running(
         Detector, backend=file.backend, threads=file.threads, precision=file.precision
     )
     with ExitStack() as stack:
-        camera = source or open_source(file.camera)
+        try:
+            camera = source or open_source(file.camera)
+        except (DatasetError, ImageError) as error:
+            raise ConfigError(f"[camera] path of the configuration: {error}") from error
         stack.callback(camera.close)
         jobs = Jobs(file.bundles, open_one)
         station = Station(
@@ -145,7 +149,7 @@ def example(bundle: Path) -> str:
 
 [camera]
 kind = "folder"        # or "still", or "opencv" with device = 0
-path = "frames"
+path = "frames"        # edit: a folder of images, read in place of a camera
 timeout_ms = 500
 
 [handshake]
