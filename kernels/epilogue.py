@@ -11,11 +11,15 @@ from numpy.typing import NDArray
 
 
 class MapStats(NamedTuple):
-    """Of each map of a batch: ``maxima: [B]`` float32, ``top_means: [B]`` float32 (None unless
-    asked for), ``areas: [B]`` int64 pixels above the threshold; all inside the region of interest.
+    """What was computed from each map of a batch, inside the region of interest.
 
-    A map that holds NaN anywhere, inside or outside, has NaN for maximum and top mean: it must not
-    pass for inspected.
+    A map with NaN anywhere, inside or outside, has NaN for maximum and top mean: it must not count
+    as inspected.
+
+    Attributes:
+        maxima: float32 [B], the largest value
+        top_means: float32 [B], mean of the largest values; None unless requested
+        areas: int64 [B], pixels above the threshold
     """
 
     maxima: NDArray[np.float32]
@@ -37,14 +41,16 @@ class MapStats(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Epilogue:
-    """What to read off each map.
+    """What to compute from each map.
 
-    ``mask``: ``[H, W]`` bool, True inside the region of interest, or None for the whole map;
-    ``threshold``: areas count the pixels above it; ``top_k``: how many of the largest values the
-    top mean takes, 0 for no top mean.
+    Attributes:
+        mask: bool [H, W], True inside the region of interest; None for the whole map
+        threshold: areas count the pixels above it
+        top_k: number of largest values in the top mean; 0 for no top mean
 
-    Raises ``ValueError`` for a mask that is not boolean, not ``[H, W]`` or empty, a threshold that
-    is NaN, and for a ``top_k`` that is negative or larger than the region.
+    Raises:
+        ValueError: a mask that is not boolean, not [H, W] or empty; a threshold that is NaN; a
+            ``top_k`` that is negative or larger than the region
     """
 
     mask: NDArray[np.bool_] | None = None

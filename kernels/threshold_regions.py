@@ -13,9 +13,14 @@ from rdx_fast.kernels.resize_normalize import Crop, check_crop
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """One defect. ``area_px``: in frame pixels; ``peak``: the largest map value;
-    ``box_px``: top, left, height, width of the frame pixels it touches; ``centroid_px``: y, x with
-    the centre of the first pixel at 0."""
+    """One defect.
+
+    Attributes:
+        area_px: area in frame pixels
+        peak: largest map value
+        box_px: top, left, height, width of the frame pixels that it touches
+        centroid_px: y, x in frame pixels; the centre of the first pixel is at 0
+    """
 
     area_px: float
     peak: float
@@ -30,14 +35,20 @@ def threshold_regions(
     crop: Crop | None = None,
     mask: NDArray[np.bool_] | None = None,
 ) -> list[Region]:
-    """Find the regions above ``threshold``, the highest peak first; pixels that touch at a corner
-    belong together.
+    """Find the regions above a threshold. Pixels that touch at a corner belong together.
 
-    ``anomaly_map: [H, W]`` float32; ``frame_size``: height, width of the frame that was scored,
-    None for the map's own; ``crop``: what of it was scored, as ``Detector.score`` took it;
-    ``mask``: the region of interest, ``[H, W]`` bool.
+    Args:
+        anomaly_map: float32 [H, W]
+        threshold: map values above it belong to a region
+        frame_size: height and width of the frame that was scored; None for the map's own
+        crop: the part of the frame that was scored, as for ``Detector.score``
+        mask: region of interest, bool [H, W]; None for the whole map
 
-    Raises ``ValueError`` for another shape, NaN in the map, or a crop that leaves the frame.
+    Returns:
+        The regions, the highest peak first.
+
+    Raises:
+        ValueError: another shape, NaN in the map, or a crop that exceeds the frame
     """
     from scipy import ndimage  # a quarter of a second, which scoring alone need not pay
 

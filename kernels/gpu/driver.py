@@ -112,11 +112,19 @@ def error_of(function: str, status: str, text: str) -> EngineError:
 class Gpu:
     """One GPU's primary context, which torch, CuPy and PyCUDA's ``autoprimaryctx`` share.
 
-    ``name``, ``architecture`` (90 for compute capability 9.0), ``driver`` (its version), ``lost``
-    (set by whoever finds that the GPU failed). A context manager; ``with gpu.current():`` makes it
-    the thread's own for a while.
+    A context manager; ``with gpu.current():`` makes it current in the calling thread.
 
-    Raises ``NoDriverError``, ``DriverTooOldError``, ``EngineError`` (no such GPU).
+    Attributes:
+        ordinal: index of the GPU
+        name: of the GPU
+        architecture: compute capability, 90 for 9.0
+        driver: version of the driver
+        lost: set by whoever finds that the GPU failed
+
+    Raises:
+        NoDriverError: there is no driver or no GPU
+        DriverTooOldError: the driver is too old
+        EngineError: there is no such GPU
     """
 
     def __init__(self, ordinal: int = 0) -> None:

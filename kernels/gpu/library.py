@@ -57,14 +57,18 @@ class DeviceArray:
 
 
 class KernelLibrary:
-    """The kernels in a folder that ``rdx_fast.kernels.aot`` wrote, for the current CUDA context of
-    a device with compute capability ``architecture`` (90 for 9.0).
+    """The kernels that ``rdx_fast.kernels.aot`` built, for the current CUDA context.
 
-    A cubin of exactly that architecture is taken, else the baseline's PTX, which the driver
+    A cubin of exactly the GPU's architecture is used, else the baseline's PTX, which the driver
     compiles on loading. Kernels are loaded on their first launch; a context manager.
 
-    Raises ``EngineError`` if the folder is not whole, the GPU is too old, a kernel was not built,
-    or the driver refuses.
+    Args:
+        folder: where they were built
+        architecture: compute capability of the GPU, 90 for 9.0
+
+    Raises:
+        EngineError: the folder is incomplete or of other sources, the GPU is too old, a kernel was
+            not built, or the driver refuses
     """
 
     def __init__(self, folder: Path, architecture: int) -> None:
