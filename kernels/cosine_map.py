@@ -24,12 +24,19 @@ def cosine_maps(
 ) -> list[NDArray[np.float32]]:
     """Cosine distance at each position of every scale (RD4AD paper, section 3.3).
 
-    ``teacher[s]``, ``student[s]``: ``[B, C_s, h_s, w_s]`` float32, float16 or bfloat16, all of one
-    type; any strides, fastest channels-last or contiguous. Returns one ``[B, h_s, w_s]`` float32 a
-    scale, in about [0, 2]; sums run in float32. A zero vector has similarity 0 and so distance 1,
-    as in torch. ``threads``: CPU threads, for the call alone.
+    Sums run in float32. A zero vector has similarity 0 and so distance 1, as in torch.
 
-    Raises ``ValueError`` for unlike shapes, another or mixed dtype, no scales, or no channels.
+    Args:
+        teacher: [B, C_s, h_s, w_s] for each scale, float32, float16 or bfloat16, all of one type;
+            any strides, fastest channels-last or contiguous
+        student: the same from the student
+        threads: CPU threads, for the call alone
+
+    Returns:
+        float32 [B, h_s, w_s] for each scale, in about [0, 2]
+
+    Raises:
+        ValueError: shapes that differ, another or mixed dtype, no scales, or no channels
     """
     check_features(teacher, student)
     check_threads(threads)

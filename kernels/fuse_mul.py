@@ -23,15 +23,21 @@ def fuse_mul(
     out: Maps | None = None,
     threads: int = 1,
 ) -> MapStats:
-    """``blur_rows @ prod_s(rows[s] @ distances[s] @ columns[s].T) @ blur_columns.T``, and what
-    ``epilogue`` reads off it.
+    """Compute ``blur_rows @ prod_s(rows[s] @ distances[s] @ columns[s].T) @ blur_columns.T`` and
+    its epilogue.
 
-    ``distances[s]: [B, h_s, w_s]`` float32; ``rows[s]``: ``[H, h_s]``, ``columns[s]``: ``[W, w_s]``
-    (upsampling alone), ``blur_rows``: ``[H, H]``, ``blur_columns``: ``[W, W]`` operators, columns
-    :attr:`Band.transposed`. ``out: [B, H, W]`` float32, C-contiguous, takes the maps; None gives
-    none. ``threads``: CPU threads, for the call alone.
+    Args:
+        distances: float32 [B, h_s, w_s] for each scale
+        rows: operator [H, h_s] for each scale, upsampling alone
+        columns: operator [W, w_s] for each scale, likewise, its ``Band.transposed``
+        blur_rows: operator [H, H]
+        blur_columns: operator [W, W], its ``Band.transposed``
+        epilogue: what is computed from the maps
+        out: float32 [B, H, W], C-contiguous, to which the maps are written; None writes no map
+        threads: CPU threads, for the call alone
 
-    Raises ``ValueError`` for shapes that do not fit.
+    Raises:
+        ValueError: shapes that do not fit
     """
     check_call(distances, rows, columns, epilogue, out, threads)
     size = (len(blur_rows.first), len(blur_columns.first))

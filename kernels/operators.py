@@ -10,8 +10,13 @@ from numpy.typing import NDArray
 
 
 class Band(NamedTuple):
-    """An operator along one axis, with its zeros known: ``matrix: [out, in]`` float32, whose row
-    ``o`` holds zeros outside ``[first[o], end[o])`` (``first``, ``end``: ``[out]`` int32)."""
+    """An operator along one axis, and where it is not zero.
+
+    Attributes:
+        matrix: float32 [out, in]; row ``o`` holds zeros outside ``[first[o], end[o])``
+        first: int32 [out]
+        end: int32 [out]
+    """
 
     matrix: NDArray[np.float32]
     first: NDArray[np.int32]

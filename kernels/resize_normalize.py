@@ -99,14 +99,21 @@ def resize_normalize(
 ) -> None:
     """Resize a frame and normalise it into ``out``.
 
-    ``frame: [H, W, 3] or [H, W] uint8``, any strides; a row pitch costs nothing. ``out: [3, h, w]``
-    float32 or float16, any strides (a channels-last buffer is passed transposed), written;
-    ``mean``, ``std``: three each, for values in [0, 1]. ``pixel_format``: one of
-    ``PIXEL_FORMATS``; None is ``rgb`` for three channels and ``mono``, which fills all three, for
-    one. Bayer patterns are demosaiced bilinearly. ``crop``: top, left, height, width in frame
-    pixels. ``threads``: CPU threads, for the call alone.
+    Bayer patterns are demosaiced bilinearly.
 
-    Raises ``ValueError`` for another dtype, shape or pixel format, or a crop that leaves the frame.
+    Args:
+        frame: uint8 [H, W, 3] or [H, W], any strides; a row pitch costs nothing
+        out: float32 or float16 [3, h, w], any strides (pass a channels-last buffer transposed), to
+            which the result is written
+        mean: of the three channels, for values in [0, 1]
+        std: likewise
+        pixel_format: one of ``PIXEL_FORMATS``; None is "rgb" for three channels and "mono", which
+            fills all three, for one
+        crop: top, left, height, width in frame pixels
+        threads: CPU threads, for the call alone
+
+    Raises:
+        ValueError: another dtype, shape or pixel format, or a crop that exceeds the frame
     """
     pixel_format = _check(frame, out, pixel_format)
     top, left, height, width = check_crop(frame.shape[:2], crop)

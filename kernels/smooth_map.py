@@ -31,13 +31,18 @@ def smooth_map(
     out: Maps | None = None,
     threads: int = 1,
 ) -> MapStats:
-    """``sum_s rows[s] @ distances[s] @ columns[s].T``, and what ``epilogue`` reads off it.
+    """Compute ``sum_s rows[s] @ distances[s] @ columns[s].T`` and its epilogue.
 
-    ``distances[s]: [B, h_s, w_s]`` float32; ``rows[s]``: ``[H, h_s]``, ``columns[s]``: ``[W, w_s]``
-    operators, the columns' :attr:`Band.transposed`. ``out: [B, H, W]`` float32, C-contiguous, takes
-    the maps; None writes no map. ``threads``: CPU threads, for the call alone.
+    Args:
+        distances: float32 [B, h_s, w_s] for each scale
+        rows: operator [H, h_s] for each scale
+        columns: operator [W, w_s] for each scale, its ``Band.transposed``
+        epilogue: what is computed from the maps
+        out: float32 [B, H, W], C-contiguous, to which the maps are written; None writes no map
+        threads: CPU threads, for the call alone
 
-    Raises ``ValueError`` for shapes that do not fit.
+    Raises:
+        ValueError: shapes that do not fit
     """
     check_call(distances, rows, columns, epilogue, out, threads)
     if native is None:

@@ -59,8 +59,16 @@ def configuration(configurations: Configurations, architecture: int) -> Configur
 
 
 class Launch(NamedTuple):
-    """One call of the function ``kernel``; ``arguments`` in the order of those of its own that are
-    no constants."""
+    """One call of a kernel.
+
+    Attributes:
+        kernel: name of the function
+        grid: number of blocks along both axes
+        arguments: those that are no constants, in the function's order
+        constants: block sizes and others, by name
+        num_warps: warps of a block
+        num_stages: stages of software pipelining
+    """
 
     kernel: str
     grid: tuple[int, int]
@@ -86,9 +94,13 @@ class Launch(NamedTuple):
 class Variant(NamedTuple):
     """A kernel with its types and constants fixed, to be built ahead of time.
 
-    ``parameters``: name and Triton type of each, in order; ``element``: the type that differs among
-    a kernel's variants, if one does; ``unaligned``: pointers that need not be multiples of
-    ``ALIGNMENT``.
+    Attributes:
+        kernel: name of the function
+        parameters: name and Triton type of each, in order
+        constants: by name, without block sizes
+        configurations: block sizes by architecture
+        element: the type that differs among a kernel's variants, if one does
+        unaligned: names of pointers that need not be multiples of ``ALIGNMENT``
     """
 
     kernel: str
