@@ -111,7 +111,7 @@ class TorchEngine:
         self._network = None
 
     def _features(self, image: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        if self._network is None:
+        if self.closed:
             raise EngineError("the engine is closed: open a new one")
         with named_errors(), torch.inference_mode():
             return self._network(image)

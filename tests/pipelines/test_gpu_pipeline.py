@@ -57,25 +57,22 @@ def features(image: torch.Tensor) -> tuple[list[torch.Tensor], list[torch.Tensor
 
 
 def pipeline(
-    wanted: AnomalyMapper, network: Callable[[torch.Tensor], Any] = features, most: int = MOST
+    wanted: AnomalyMapper,
+    network: Callable[[torch.Tensor], Any] = features,
+    most: int = MOST,
+    closed: Callable[[], bool] = lambda: False,
 ) -> GpuPipeline:
     def bind(device: Any, batch: int) -> BoundNetwork:
         image = torch.full((batch, 3, *SIZE), torch.nan, device=DEVICE)
         return BoundNetwork(image, lambda: network(image))
 
-    return GpuPipeline("toy", lambda: TorchDevice(DEVICE), bind, wanted, SPEC, most)
+    return GpuPipeline("toy", lambda: TorchDevice(DEVICE), bind, wanted, SPEC, most, closed)
 
 
 def test_an_engine_that_was_closed_answers_no_more() -> None:
     """Its memory is gone, though graphs that were recorded with it still could be replayed."""
     closed: list[bool] = []
-
-    def bind(device: Any, batch: int) -> BoundNetwork:
-        image = torch.full((batch, 3, *SIZE), torch.nan, device=DEVICE)
-        return BoundNetwork(image, lambda: features(image))
-
-    device = lambda: TorchDevice(DEVICE)  # noqa: E731
-    tried = GpuPipeline("toy", device, bind, mapper(), SPEC, MOST, lambda: bool(closed))
+    tried = pipeline(mapper(), closed=lambda: bool(closed))
     frame = np.zeros((20, 30), np.uint8)
     tried.score(frame, ScoreOptions())
     closed.append(True)

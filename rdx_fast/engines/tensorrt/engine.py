@@ -91,7 +91,7 @@ class TensorRTEngine:
         return self._engine is None
 
     def close(self) -> None:
-        if self._engine is None:
+        if self.closed:
             return
         with suppress(EngineError), self._gpu.current():
             self._keep_jit_cache()
@@ -161,14 +161,14 @@ class TensorRTEngine:
                 write_whole(self._jit_file, self._config.get_runtime_cache().serialize())
 
     def open_device(self) -> CudaDevice:
-        if self._engine is None:
+        if self.closed:
             raise EngineError("the engine is closed: open a new one")
         with self._gpu.current():
             return CudaDevice(self._gpu, self._kernels)
 
     def bind(self, device: Device, batch: int) -> BoundNetwork:
         assert isinstance(device, CudaDevice)
-        if self._engine is None:
+        if self.closed:
             raise EngineError("the engine is closed: open a new one")
         trt = self._api.module
         context = self._engine.create_execution_context(self._config)
