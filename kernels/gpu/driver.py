@@ -8,9 +8,10 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from functools import cache
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,6 +56,10 @@ _LOST = {
 }
 
 
+LEGACY_STREAM = 1  # handle of the default stream, which libraries use unless told otherwise
+
+
+@cache
 def bindings() -> Any:
     """The module ``cuda.bindings.driver``."""
     try:
@@ -171,18 +176,36 @@ class Gpu:
         self.close()
 
 
-class Stream:
-    """A queue of work on the current GPU, and all memory that was taken with it.
+class Pinned(NamedTuple):
+    """Page-locked host memory, which the GPU reads and writes in place.
 
-    ``of``: queue on that stream, with memory of one's own. The stream's flag is CUDA's default one:
-    it waits for work on the legacy default stream, which libraries use unless told otherwise.
+    Attributes:
+        host: for the host; not to be used after ``Stream.close``
+        pointer: for kernels and copies
+    """
+
+    host: NDArray[Any]
+    pointer: int
+
+
+class Stream:
+    """A queue of work on the current GPU, and all memory that was allocated with it.
+
+    The queue does not wait for the legacy default stream, nor that for it: otherwise no library in
+    the process could use the default stream while a graph is recorded. See ``wait_for``.
+
+    Args:
+        of: queue on that stream, with memory of one's own
     """
 
     def __init__(self, of: Stream | None = None) -> None:
         self._held = ExitStack()
-        self.handle: Any = call("cuStreamCreate", 0) if of is None else of.handle
         if of is None:
+            flag = bindings().CUstream_flags.CU_STREAM_NON_BLOCKING
+            self.handle: Any = call("cuStreamCreate", flag)
             self._held.callback(_free, "cuStreamDestroy", self.handle)
+        else:
+            self.handle = of.handle
 
     def __int__(self) -> int:
         return int(self.handle)
@@ -193,22 +216,31 @@ class Stream:
         self._held.callback(_free, "cuMemFree", pointer)
         return int(pointer)
 
-    def pinned(self, shape: Sequence[int], dtype: Any) -> NDArray[Any]:
-        """Host memory that the GPU copies from and to by itself. Not to be used after ``close``."""
+    def pinned(self, shape: Sequence[int], dtype: Any) -> Pinned:
+        """Allocate page-locked host memory."""
         size = prod(shape) * np.dtype(dtype).itemsize
+        # With unified addressing, which all supported GPUs have, one address serves both sides.
         pointer = int(call("cuMemHostAlloc", max(size, 1), 0))
         self._held.callback(_free, "cuMemFreeHost", pointer)
         memory = (ctypes.c_uint8 * size).from_address(pointer)
-        return np.frombuffer(memory, dtype).reshape(shape)
+        return Pinned(np.frombuffer(memory, dtype).reshape(shape), pointer)
 
-    def copy_in(self, target: int, source: NDArray[Any]) -> None:
-        call("cuMemcpyHtoDAsync", target, source.ctypes.data, source.nbytes, self.handle)
-
-    def copy_out(self, target: NDArray[Any], source: int) -> None:
-        call("cuMemcpyDtoHAsync", target.ctypes.data, source, target.nbytes, self.handle)
+    def copy(self, target: int, source: int, size: int) -> None:
+        """Queue a copy of bytes between pinned or device memory."""
+        call("cuMemcpyAsync", target, source, size, self.handle)
 
     def fill(self, target: int, byte: int, size: int) -> None:
         call("cuMemsetD8Async", target, byte, size, self.handle)
+
+    def wait_for(self, stream: int) -> None:
+        """Let what is queued from now on wait for what another stream holds now."""
+        flag = bindings().CUevent_flags.CU_EVENT_DISABLE_TIMING
+        event = call("cuEventCreate", flag)
+        try:
+            call("cuEventRecord", event, stream)
+            call("cuStreamWaitEvent", self.handle, event, 0)
+        finally:
+            _free("cuEventDestroy", event)
 
     def capture(self, steps: Callable[[], None]) -> Callable[[], None]:
         """Record what ``steps`` queues as a graph; the returned function runs it again."""
@@ -232,7 +264,7 @@ class Stream:
         call("cuStreamSynchronize", self.handle)
 
     def close(self) -> None:
-        """Free everything, the last taken first."""
+        """Free everything, the last allocated first."""
         self._held.close()
 
 

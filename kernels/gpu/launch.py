@@ -37,7 +37,9 @@ class Array(Protocol):
     @property
     def dtype(self) -> Any: ...
     def stride(self) -> tuple[int, ...]: ...
+    def data_ptr(self) -> int: ...
     def unsqueeze(self, dim: int) -> Array: ...
+    def narrow(self, dim: int, start: int, length: int) -> Array: ...
 
 
 class Configuration(NamedTuple):
@@ -120,6 +122,11 @@ class Variant(NamedTuple):
 
 def dtype_name(array: Array) -> str:
     return str(array.dtype).rpartition(".")[2]
+
+
+def aligned(size: int) -> int:
+    """Bytes with which the next array in a block begins at a multiple of ``ALIGNMENT``."""
+    return -(-size // ALIGNMENT) * ALIGNMENT
 
 
 def check_scales(count: int) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -45,8 +45,15 @@ class DeviceArray:
         strides = tuple(prod(shape[axis + 1 :]) for axis in range(len(shape)))
         return cls(pointer, tuple(shape), np.dtype(dtype), strides)
 
+    @property
+    def nbytes(self) -> int:
+        return prod(self.shape) * self.dtype.itemsize
+
     def stride(self) -> tuple[int, ...]:
         return self.strides
+
+    def data_ptr(self) -> int:
+        return self.pointer
 
     def unsqueeze(self, dim: int) -> DeviceArray:
         """With an axis of one more, as torch's tensors do it."""
@@ -54,6 +61,12 @@ class DeviceArray:
         shape.insert(dim, 1)
         strides.insert(dim, 0)
         return DeviceArray(self.pointer, tuple(shape), self.dtype, tuple(strides))
+
+    def narrow(self, dim: int, start: int, length: int) -> DeviceArray:
+        """Part of it along one axis, as torch's tensors do it."""
+        shape = (*self.shape[:dim], length, *self.shape[dim + 1 :])
+        begin = self.pointer + start * self.strides[dim] * self.dtype.itemsize
+        return DeviceArray(begin, shape, self.dtype, self.strides)
 
 
 class KernelLibrary:
@@ -106,9 +119,9 @@ class KernelLibrary:
             )
         return content
 
-    def launch(self, launch: Launch, stream: int = 0) -> None:
-        """Start a kernel on a CUDA stream. Arrays are ``DeviceArray``s, and must live until it is
-        done."""
+    def prepare(self, launch: Launch) -> PreparedLaunch:
+        """Choose and load a launch's kernel and pack its arguments. Arrays are ``DeviceArray``s,
+        and must live until the last start is done."""
         kernel = self.choose(launch)
         with self._lock:
             if kernel["name"] not in self._loaded:
@@ -120,13 +133,13 @@ class KernelLibrary:
                 f"{kernel['name']} was built with blocks {build['blocks']}, the launch is for "
                 f"{launch.constants}: build the kernels again"
             )
-        packed = Packed(kernel, launch.arguments)
         threads = THREADS_A_WARP * build["num_warps"]
-        call(
-            "cuLaunchKernel",
-            *(function, *launch.grid, 1, threads, 1, 1, build["shared_bytes"], stream),
-            *(packed.address, 0),
-        )
+        sizes = (*launch.grid, 1, threads, 1, 1, build["shared_bytes"])
+        return PreparedLaunch(function, sizes, Packed(kernel, launch.arguments))
+
+    def launch(self, launch: Launch, stream: int = 0) -> None:
+        """Start a kernel on a CUDA stream."""
+        self.prepare(launch).start(stream)
 
     def close(self) -> None:
         """Unload the kernels."""
@@ -208,6 +221,24 @@ class Packed:
     @property
     def address(self) -> int:
         return ctypes.addressof(self.pointers)
+
+
+class PreparedLaunch(NamedTuple):
+    """A launch that can be started any number of times.
+
+    Attributes:
+        function: the driver's handle of the kernel
+        sizes: grid, block and bytes of shared memory, as the driver takes them
+        packed: its arguments
+    """
+
+    function: Any
+    sizes: tuple[int, ...]
+    packed: Packed
+
+    def start(self, stream: int) -> None:
+        """Start the kernel on a CUDA stream."""
+        call("cuLaunchKernel", self.function, *self.sizes, stream, self.packed.address, 0)
 
 
 def _fits(kernel: dict[str, Any], launch: Launch) -> bool:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from math import prod
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rdx_fast.devices.device import Pinned, no_collection
 from rdx_fast.errors import MissingDependencyError
-from rdx_fast.kernels.gpu.driver import Gpu, Stream
+from rdx_fast.kernels.gpu.driver import LEGACY_STREAM, Gpu, Stream
 from rdx_fast.kernels.gpu.launch import Launch
 from rdx_fast.kernels.gpu.library import DeviceArray, KernelLibrary
 
@@ -45,7 +47,8 @@ class CudaDevice:
 
     def upload(self, values: NDArray[Any]) -> DeviceArray:
         there = self.empty(values.shape, values.dtype)
-        self.stream.copy_in(there.pointer, np.ascontiguousarray(values))
+        given = np.ascontiguousarray(values)
+        self.stream.copy(there.pointer, given.ctypes.data, given.nbytes)
         self.stream.wait()
         return there
 
@@ -54,20 +57,18 @@ class CudaDevice:
     ) -> DeviceArray:
         return DeviceArray.contiguous(block.pointer + offset, shape, dtype)
 
-    def pinned(self, shape: Sequence[int], dtype: Any) -> NDArray[Any]:
-        return self.stream.pinned(shape, dtype)
+    def pinned(self, shape: Sequence[int], dtype: Any) -> Pinned:
+        memory = self.stream.pinned(shape, dtype)
+        return Pinned(memory.host, DeviceArray.contiguous(memory.pointer, shape, dtype))
 
-    def copy_in(self, target: DeviceArray, source: NDArray[Any]) -> None:
-        self.stream.copy_in(target.pointer, source)
-
-    def copy_out(self, target: NDArray[Any], source: DeviceArray) -> None:
-        self.stream.copy_out(target, source.pointer)
+    def copy(self, target: DeviceArray, source: DeviceArray) -> None:
+        self.stream.copy(target.pointer, source.pointer, source.nbytes)
 
     def fill(self, block: DeviceArray, byte: int) -> None:
         self.stream.fill(block.pointer, byte, prod(block.shape))
 
-    def launch(self, launch: Launch) -> None:
-        self._kernels.launch(launch, int(self.stream))
+    def prepare(self, launch: Launch) -> Callable[[], None]:
+        return partial(self._kernels.prepare(launch).start, int(self.stream))
 
     def holds(self, batch: Any) -> bool:
         if hasattr(batch, "__cuda_array_interface__"):
@@ -77,6 +78,8 @@ class CudaDevice:
 
     def borrow(self, array: Any) -> DeviceArray:
         view = strided_view(array, int(self.stream))
+        if not names_a_stream(array):
+            self.stream.wait_for(LEGACY_STREAM)
         if view.device_id != self._gpu.ordinal:
             raise ValueError(
                 f"the batch is on GPU {view.device_id}, the engine on GPU {self._gpu.ordinal}: "
@@ -91,7 +94,8 @@ class CudaDevice:
     def record(self, steps: Callable[[], None]) -> Callable[[], None]:
         steps()  # modules are loaded and plans prepared outside the graph
         self.wait()
-        return self.stream.capture(steps)
+        with no_collection():
+            return self.stream.capture(steps)
 
     def wait(self) -> None:
         self.stream.wait()
@@ -100,6 +104,14 @@ class CudaDevice:
     def close(self, lost: bool = False) -> None:
         self._gpu.lost |= lost
         self.stream.close()
+
+
+def names_a_stream(array: Any) -> bool:
+    """Whether an array's interface orders our work after its owner's: DLPack, or a stream in the
+    CUDA Array Interface. Libraries that do neither use the legacy default stream."""
+    if hasattr(array, "__dlpack__"):
+        return True
+    return array.__cuda_array_interface__.get("stream") is not None
 
 
 def strided_view(array: Any, stream: int) -> Any:

@@ -6,13 +6,45 @@ torch's CPU device in the same way as on a GPU.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+import gc
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, NamedTuple, Protocol
 
 from numpy.typing import NDArray
 
 from rdx_fast.kernels.gpu.launch import Array, Launch
+
+# Held by whoever prepares or frees something on a device. While a graph is recorded, no other
+# thread may synchronise the device, which networks do while they are prepared, and so does the
+# driver when it frees memory.
+EXCLUSIVE = threading.RLock()
+
+
+@contextmanager
+def no_collection() -> Iterator[None]:
+    """Keep the garbage collector from running while a graph is recorded: a finaliser that frees
+    memory of the device would spoil the graph."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+class Pinned(NamedTuple):
+    """Page-locked host memory.
+
+    Attributes:
+        host: as the host sees it
+        device: the same memory as kernels and copies take it
+    """
+
+    host: NDArray[Any]
+    device: Array
 
 
 class Device(Protocol):
@@ -39,20 +71,17 @@ class Device(Protocol):
     def view(self, block: Any, offset: int, shape: Sequence[int], dtype: Any) -> Array:
         """View part of a ``uint8`` array, from byte ``offset``, in another shape and dtype."""
 
-    def pinned(self, shape: Sequence[int], dtype: Any) -> NDArray[Any]:
-        """Allocate page-locked host memory, which the device copies asynchronously."""
+    def pinned(self, shape: Sequence[int], dtype: Any) -> Pinned:
+        """Allocate page-locked host memory, which the device reads and writes in place."""
 
-    def copy_in(self, target: Any, source: NDArray[Any]) -> None:
-        """Queue a copy from pinned memory."""
-
-    def copy_out(self, target: NDArray[Any], source: Any) -> None:
-        """Queue a copy to pinned memory."""
+    def copy(self, target: Any, source: Any) -> None:
+        """Queue a copy between contiguous arrays of one dtype and size, pinned or on the device."""
 
     def fill(self, block: Any, byte: int) -> None:
         """Queue setting every byte of a ``uint8`` array to ``byte``."""
 
-    def launch(self, launch: Launch) -> None:
-        """Queue a kernel."""
+    def prepare(self, launch: Launch) -> Callable[[], None]:
+        """Prepare a kernel's launch; the returned function queues it."""
 
     def holds(self, batch: Any) -> bool:
         """Whether a batch is an array on a device that ``borrow`` accepts."""
@@ -68,6 +97,8 @@ class Device(Protocol):
 
     def record(self, steps: Callable[[], None]) -> Callable[[], None]:
         """Run ``steps`` once, then record what they queue as a graph.
+
+        ``EXCLUSIVE`` must be held.
 
         Returns:
             a function that queues the recorded work again

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rdx_fast.devices.device import Pinned, no_collection
 from rdx_fast.errors import DeviceLostError, DeviceMemoryError, EngineError
 from rdx_fast.kernels import on_triton
+from rdx_fast.kernels.gpu.driver import LEGACY_STREAM
 from rdx_fast.kernels.gpu.launch import Launch
 
 
@@ -27,7 +30,6 @@ class TorchDevice:
         if self._cuda and stream is None:
             self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self._caller: torch.cuda.Stream | None = None
-        self._pinned: dict[int, Tensor] = {}
 
     @contextmanager
     def current(self) -> Iterator[None]:
@@ -52,23 +54,18 @@ class TorchDevice:
         size = int(np.prod(shape)) * np.dtype(dtype).itemsize
         return block[offset : offset + size].view(torch_type(dtype)).reshape(tuple(shape))
 
-    def pinned(self, shape: Sequence[int], dtype: Any) -> NDArray[Any]:
+    def pinned(self, shape: Sequence[int], dtype: Any) -> Pinned:
         memory = torch.empty(tuple(shape), dtype=torch_type(dtype), pin_memory=self._cuda)
-        values = memory.numpy()
-        self._pinned[values.ctypes.data] = memory
-        return values
+        return Pinned(memory.numpy(), memory)
 
-    def copy_in(self, target: Tensor, source: NDArray[Any]) -> None:
-        target.copy_(self._pinned[source.ctypes.data], non_blocking=True)
-
-    def copy_out(self, target: NDArray[Any], source: Tensor) -> None:
-        self._pinned[target.ctypes.data].copy_(source, non_blocking=True)
+    def copy(self, target: Tensor, source: Tensor) -> None:
+        target.copy_(source, non_blocking=True)
 
     def fill(self, block: Tensor, byte: int) -> None:
         block.fill_(byte)
 
-    def launch(self, launch: Launch) -> None:
-        on_triton.run(launch)
+    def prepare(self, launch: Launch) -> Callable[[], None]:
+        return partial(on_triton.run, launch)
 
     def holds(self, batch: Any) -> bool:
         return isinstance(batch, Tensor) or hasattr(batch, "__cuda_array_interface__")
@@ -82,6 +79,10 @@ class TorchDevice:
             )
         if self._stream is not None and self._caller is not None:
             self._stream.wait_stream(self._caller)
+            if tensor is not array:  # another library's, on the stream that it names
+                named = array.__cuda_array_interface__.get("stream") or LEGACY_STREAM
+                owner = torch.cuda.ExternalStream(named, self.torch_device)  # type: ignore[no-untyped-call]
+                self._stream.wait_stream(owner)
         return tensor
 
     def record(self, steps: Callable[[], None]) -> Callable[[], None]:
@@ -90,7 +91,8 @@ class TorchDevice:
             return steps
         self.wait()
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
+        recording = torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local")
+        with no_collection(), recording:
             steps()
         return graph.replay
 
@@ -99,7 +101,7 @@ class TorchDevice:
             self._stream.synchronize()
 
     def close(self, lost: bool = False) -> None:
-        self._pinned.clear()
+        pass  # torch frees what is no longer referred to
 
 
 def torch_type(dtype: Any) -> torch.dtype:
@@ -116,8 +118,22 @@ def named_errors() -> Iterator[None]:
             f"the GPU's memory is full: {error}. Use smaller batches or fewer Detectors at a time"
         ) from error
     except RuntimeError as error:
+        if refuses_capture(error):
+            raise EngineError(
+                f"the GPU could not record a graph: {error}. Something in this process used the "
+                f"GPU in a way that recording forbids; try again"
+            ) from error
         if "CUDA error" in str(error):
             raise DeviceLostError(
                 f"the GPU failed: {error}. torch cannot use it again in this process: restart it"
             ) from error
         raise EngineError(f"torch failed while running the network: {error}") from error
+
+
+def refuses_capture(error: RuntimeError) -> bool:
+    """Whether it is one of CUDA's errors 900 to 908, which concern the recording of a graph alone:
+    the device is as good as before."""
+    code = getattr(error, "error_code", None)  # of torch.AcceleratorError
+    if code is not None:
+        return 900 <= code <= 908
+    return "CUDA error" in str(error) and "captur" in str(error)

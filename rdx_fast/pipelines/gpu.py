@@ -3,33 +3,36 @@
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
-from itertools import groupby, islice
 from time import perf_counter
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rdx_fast.devices.device import BoundNetwork, Device
+from rdx_fast.devices.device import EXCLUSIVE, BoundNetwork, Device
 from rdx_fast.errors import DeviceLostError, EngineError
 from rdx_fast.kernels.epilogue import MapStats
 from rdx_fast.kernels.gpu.launch import Array, dtype_name
-from rdx_fast.kernels.resize_normalize import check_crop, check_pixel_format
 from rdx_fast.manifest import InputSpec
-from rdx_fast.pipelines.cuda_graph import CudaGraph, Kind
+from rdx_fast.pipelines.cuda_graph import CudaGraph
 from rdx_fast.pipelines.pipeline import BatchScores, ScoreOptions
+from rdx_fast.pipelines.staging import FrameStaging
 from rdx_fast.postprocess import AnomalyMapper
-from rdx_fast.preprocess import as_frames
+from rdx_fast.preprocess import Frame, as_frames
 
 MAX_GRAPHS = 8  # kept by each slot; the least recently used one is dropped
+MAX_SLOTS = 2  # of one batch that is scored in parts: one part is staged while another is scored
 
 
 class ExecutionSlot:
-    """A device's queue with its graphs; it processes one batch at a time."""
+    """A device's queue with its graphs; it processes one batch at a time.
+
+    There is a graph for each number of images, with and without maps. Size and format of the frames
+    do not matter to it: they are preprocessed before it.
+    """
 
     def __init__(
         self,
@@ -41,47 +44,46 @@ class ExecutionSlot:
         self.device = device
         self._bind = bind
         self._mapper = mapper
-        self._spec = spec
-        self._graphs: OrderedDict[Kind, CudaGraph] = OrderedDict()
+        self._staging = FrameStaging(device, spec)
+        self._graphs: OrderedDict[tuple[int, bool], CudaGraph] = OrderedDict()
 
-    def begin(self, frames: list[NDArray[np.uint8]], options: ScoreOptions) -> CudaGraph:
-        """Queue frames of one shape from host memory; ``graph.results`` are valid once the device
-        is done."""
-        shape = frames[0].shape
-        pixel_format = check_pixel_format(shape, options.pixel_format)
-        crop = check_crop(shape[:2], options.crop)
-        graph = self._graph(Kind(len(frames), options.maps, shape, pixel_format, crop))
-        assert graph.staging is not None
-        for frame, target in zip(frames, graph.staging, strict=True):
-            target[...] = frame
+    def begin(self, frames: list[Frame] | Array, options: ScoreOptions) -> CudaGraph:
+        """Queue a batch; ``graph.results`` are valid once the device is done.
+
+        Args:
+            frames: in host memory, or ``[B, H, W, 3]`` or ``[B, H, W]`` on the device
+            options: of scoring
+        """
+        graph = self._graph(_count(frames), options.maps)
+        self._staging.queue(frames, options, graph.image)
         graph.run()
-        return graph
-
-    def begin_borrowed(self, frames: Array, options: ScoreOptions) -> CudaGraph:
-        """Queue frames ``[B, H, W, 3]`` or ``[B, H, W]`` that are on the device."""
-        graph = self._graph(Kind(frames.shape[0], options.maps, None, None, None))
-        graph.run_borrowed(frames, options)
         return graph
 
     def close(self, lost: bool = False) -> None:
         with suppress(EngineError):
             self.device.wait()
-        for graph in self._graphs.values():
-            graph.close()
-        self._graphs.clear()
-        self.device.close(lost)
+        with EXCLUSIVE:
+            for graph in self._graphs.values():
+                graph.close()
+            self._graphs.clear()
+            self._staging.close()
+            self.device.close(lost)
 
-    def _graph(self, kind: Kind) -> CudaGraph:
+    def _graph(self, batch: int, maps: bool) -> CudaGraph:
+        kind = (batch, maps)
         if kind not in self._graphs:
-            if len(self._graphs) == MAX_GRAPHS:
-                self._graphs.popitem(last=False)[1].close()
-            device = self.device.child()
-            try:
-                bound = self._bind(device, kind.batch)
-                self._graphs[kind] = CudaGraph(device, bound, self._mapper, self._spec, kind)
-            except BaseException:
-                device.close()
-                raise
+            with EXCLUSIVE:
+                if len(self._graphs) == MAX_GRAPHS:
+                    self._graphs.popitem(last=False)[1].close()
+                device = self.device.child()
+                try:
+                    bound = self._bind(device, batch)
+                    self._graphs[kind] = CudaGraph(device, bound, self._mapper, batch, maps)
+                except BaseException:
+                    with suppress(EngineError):
+                        device.wait()  # what is queued may use the memory that is freed next
+                    device.close()
+                    raise
         self._graphs.move_to_end(kind)
         return self._graphs[kind]
 
@@ -90,7 +92,8 @@ class GpuPipeline:
     """A ``pipeline.Pipeline`` through an engine on a GPU.
 
     Each concurrent caller, and each batch of a stream in flight, has its own slot with memory for
-    its batches.
+    its batches. A batch of more images than the network takes at once is scored in parts, by two
+    slots in turn.
 
     Args:
         description: of engine and kernels
@@ -129,31 +132,22 @@ class GpuPipeline:
 
     def submit(self, batch: Any, options: ScoreOptions) -> Callable[[], BatchScores]:
         begin = perf_counter()
-        slot = self._take()
+        work = _Work(self._take, self._give, self._mapper, self._max_batch, options)
         try:
-            with slot.device.current():
-                *first, last = self._sub_batches(slot, batch, options)
-                images = sum(part.images for part in (*first, last))
-                summary = MapStats.empty(images, self._mapper.epilogue.top_k)
-                maps = np.empty((images, *self._mapper.size), np.float32) if options.maps else None
-                for part in first:
-                    _collect(part, part.begin(), slot, summary, maps)
-                graph = last.begin()
+            work.begin(batch)
         except BaseException as error:
-            self._give(slot, error)
+            work.abandon(error)
             raise
         staged = perf_counter()
 
         def result() -> BatchScores:
             try:
-                with slot.device.current():
-                    _collect(last, graph, slot, summary, maps)
+                work.finish()
             except BaseException as error:
-                self._give(slot, error)
+                work.abandon(error)
                 raise
-            self._give(slot)
             seconds = {"staging": staged - begin, "device": perf_counter() - staged}
-            return BatchScores(summary, maps, seconds)
+            return BatchScores(work.summary, work.maps, seconds)
 
         return result
 
@@ -164,23 +158,6 @@ class GpuPipeline:
         for slot in slots:
             self._close(slot)
 
-    def _sub_batches(
-        self, slot: ExecutionSlot, batch: Any, options: ScoreOptions
-    ) -> list[_SubBatch]:
-        """Parts of a batch that one graph each processes: consecutive frames of one shape."""
-        if slot.device.holds(batch):
-            array = check_borrowed(slot.device.borrow(batch), self._max_batch)
-            return [_SubBatch(0, array.shape[0], lambda: slot.begin_borrowed(array, options))]
-        sub_batches: list[_SubBatch] = []
-        start = 0
-        for _, group in groupby(as_frames(batch), key=lambda frame: frame.shape):
-            while frames := list(islice(group, self._max_batch)):
-                sub_batches.append(
-                    _SubBatch(start, len(frames), partial(slot.begin, frames, options))
-                )
-                start += len(frames)
-        return sub_batches
-
     def _take(self) -> ExecutionSlot:
         with self._lock:
             if self._lost is not None:
@@ -189,7 +166,15 @@ class GpuPipeline:
                 raise EngineError("the engine is closed: open a new one")
             if self._idle:
                 return self._idle.pop()
-        return ExecutionSlot(self._open_device(), self._bind, self._mapper, self._spec)
+        with EXCLUSIVE:
+            device = self._open_device()
+            try:
+                with device.current():
+                    return ExecutionSlot(device, self._bind, self._mapper, self._spec)
+            except BaseException:
+                with device.current():
+                    device.close()
+                raise
 
     def _give(self, slot: ExecutionSlot, error: BaseException | None = None) -> None:
         if error is not None:
@@ -209,38 +194,117 @@ class GpuPipeline:
             slot.close(self._lost is not None)
 
 
-class _SubBatch(NamedTuple):
-    start: int
-    images: int
-    begin: Callable[[], CudaGraph]
+class _Part(NamedTuple):
+    """Images of a batch that are queued on a slot."""
+
+    where: slice
+    slot: ExecutionSlot
+    graph: CudaGraph
 
 
-def _collect(
-    part: _SubBatch,
-    graph: CudaGraph,
-    slot: ExecutionSlot,
-    summary: MapStats,
-    maps: NDArray[np.float32] | None,
-) -> None:
-    """Wait for a part, and copy its results to their place in the batch."""
-    slot.device.wait()
-    where = slice(part.start, part.start + part.images)
-    found, found_maps = graph.results()
-    summary.put(where, found)
-    if maps is not None:
-        maps[where] = found_maps
+class _Work:
+    """One batch: its parts are queued on slots in turn, and their results collected.
+
+    Attributes:
+        summary: of the whole batch, NaN until collected
+        maps: ``[B, H, W]`` float32, None if not requested
+    """
+
+    summary: MapStats
+    maps: NDArray[np.float32] | None = None
+
+    def __init__(
+        self,
+        take: Callable[[], ExecutionSlot],
+        give: Callable[[ExecutionSlot, BaseException | None], None],
+        mapper: AnomalyMapper,
+        max_batch: int,
+        options: ScoreOptions,
+    ) -> None:
+        self._take = take
+        self._give = give
+        self._mapper = mapper
+        self._max_batch = max_batch
+        self._options = options
+        self._slots: list[ExecutionSlot] = []
+        self._queued: deque[_Part] = deque()
+
+    def begin(self, batch: Any) -> None:
+        """Queue the batch. Of more than ``MAX_SLOTS`` parts, the first are collected meanwhile."""
+        self._batch = batch  # kept until its pixels were read
+        slot = self._next_slot()
+        frames = _frames_for(slot, batch)
+        images = _count(frames)
+        self.summary = MapStats.empty(images, self._mapper.epilogue.top_k)
+        if self._options.maps:
+            self.maps = np.empty((images, *self._mapper.size), np.float32)
+        for start in range(0, images, self._max_batch):
+            if start:
+                slot = self._next_slot()
+                frames = _frames_for(slot, batch)
+            where = slice(start, min(start + self._max_batch, images))
+            with slot.device.current():
+                graph = slot.begin(_part_of(frames, where), self._options)
+            self._queued.append(_Part(where, slot, graph))
+
+    def finish(self) -> None:
+        """Wait for all parts and collect their results."""
+        while self._queued:
+            self._collect()
+        for slot in reversed(self._slots):  # so that the next batch takes them in the same order
+            self._give(slot, None)
+
+    def abandon(self, error: BaseException) -> None:
+        """Give the slots back after a failure."""
+        for slot in self._slots:
+            self._give(slot, error)
+
+    def _next_slot(self) -> ExecutionSlot:
+        if len(self._queued) == MAX_SLOTS:
+            return self._collect()
+        self._slots.append(self._take())
+        return self._slots[-1]
+
+    def _collect(self) -> ExecutionSlot:
+        """Wait for the oldest part, and copy its results to their place; returns its slot."""
+        where, slot, graph = self._queued[0]
+        with slot.device.current():
+            slot.device.wait()
+        found, maps = graph.results()
+        self.summary.put(where, found)
+        if self.maps is not None:
+            self.maps[where] = maps
+        self._queued.popleft()
+        return slot
 
 
-def check_borrowed(frames: Array, max_batch: int) -> Array:
+def _frames_for(slot: ExecutionSlot, batch: Any) -> list[Frame] | Array:
+    """The frames of a batch. What is on the device is borrowed by each slot that works on it, since
+    each queue must wait for the owner's work."""
+    if not slot.device.holds(batch):
+        return as_frames(batch)
+    with slot.device.current():
+        return check_borrowed(slot.device.borrow(batch))
+
+
+def _count(frames: list[Frame] | Array) -> int:
+    return len(frames) if isinstance(frames, list) else frames.shape[0]
+
+
+def _part_of(frames: list[Frame] | Array, where: slice) -> list[Frame] | Array:
+    if isinstance(frames, list):
+        return frames[where]
+    return frames.narrow(0, where.start, where.stop - where.start)
+
+
+def check_borrowed(frames: Array) -> Array:
     """Check an array on the device and return it as a batch, ``[B, H, W, 3]`` or ``[B, H, W]``.
 
     Args:
         frames: uint8, one image or a batch, with dense pixels in rows of any pitch
-        max_batch: the most frames that are accepted
 
     Raises:
-        ValueError: another dtype or shape, pixels that are not dense, or more frames than
-            ``max_batch``
+        ValueError: another dtype or shape, or pixels that are not dense
     """
     shape, strides = tuple(frames.shape), tuple(frames.stride())
     colour = len(shape) > 2 and shape[-1] == 3
@@ -255,11 +319,4 @@ def check_borrowed(frames: Array, max_batch: int) -> Array:
             f"the batch on the GPU has strides {list(strides)}: the pixels of a row must be "
             f"contiguous (rows may have any pitch); make a contiguous copy first"
         )
-    if len(shape) - colour == 2:
-        frames = frames.unsqueeze(0)
-    if frames.shape[0] > max_batch:
-        raise ValueError(
-            f"the batch on the GPU has {frames.shape[0]} frames, this engine was opened for at "
-            f"most {max_batch} at once: give fewer, or open it for more (GpuOptions.batches)"
-        )
-    return frames
+    return frames.unsqueeze(0) if len(shape) - colour == 2 else frames

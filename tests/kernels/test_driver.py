@@ -110,16 +110,16 @@ def test_on_the_gpu() -> None:
         stream = driver.Stream()
         given, back = stream.pinned((1000,), "int32"), stream.pinned((1000,), "int32")
         there = stream.allocate(4000)
-        given[:] = range(1000)
+        given.host[:] = range(1000)
 
         def steps() -> None:
             stream.fill(there, 0xFF, 4000)
-            stream.copy_in(there, given[:500])
-            stream.copy_out(back, there)
+            stream.copy(there, given.pointer, 2000)
+            stream.copy(back.pointer, there, 4000)
 
         replay = stream.capture(steps)
-        back[:] = 0
+        back.host[:] = 0
         replay()
         stream.wait()
-        assert back.tolist() == [*range(500), *[-1] * 500]
+        assert back.host.tolist() == [*range(500), *[-1] * 500]
         stream.close()

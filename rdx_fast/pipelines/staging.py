@@ -1,0 +1,235 @@
+"""Preprocessing on a GPU: frames are staged and ``resize_normalize`` is queued, before the graph.
+
+Nothing of this is recorded: another frame size, pixel format or crop changes tables and arguments
+of a launch, and costs no new graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import groupby
+from math import prod
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rdx_fast.devices.device import EXCLUSIVE, Device
+from rdx_fast.kernels.gpu import resize_normalize
+from rdx_fast.kernels.gpu.launch import Array, aligned
+from rdx_fast.kernels.resize_normalize import (
+    BAYER,
+    Crop,
+    Taps,
+    affine,
+    check_crop,
+    check_pixel_format,
+    resize_taps,
+)
+from rdx_fast.manifest import InputSpec
+from rdx_fast.pipelines.pipeline import ScoreOptions
+from rdx_fast.preprocess import Frame
+
+# Bytes of frames that the kernel reads out of pinned memory itself. That saves a copy's fixed cost;
+# of larger frames the kernel reads most pixels more than once. Chosen by reasoning: one frame of
+# 256 x 256 x 3 is below it.
+READ_IN_PLACE = 2**18
+
+
+class Group(NamedTuple):
+    """Consecutive frames of one kind, which one launch preprocesses.
+
+    Attributes:
+        images: number of frames
+        shape: of each, ``[H, W, 3]`` or ``[H, W]``
+        pixel_format: see ``Detector.score``
+        crop: see ``Detector.score``
+    """
+
+    images: int
+    shape: tuple[int, ...]
+    pixel_format: str
+    crop: Crop
+
+    @classmethod
+    def of(cls, images: int, shape: tuple[int, ...], options: ScoreOptions) -> Group:
+        """Raises ``ValueError`` if the options do not fit frames of this shape."""
+        pixel_format = check_pixel_format(shape, options.pixel_format)
+        return cls(images, shape, pixel_format, check_crop(shape[:2], options.crop))
+
+    @property
+    def nbytes(self) -> int:
+        return self.images * prod(self.shape)
+
+    def taps(self, spec: InputSpec) -> tuple[Taps, Taps]:
+        """Filters of rows and columns."""
+        top, left, height, width = self.crop
+        bayer = self.pixel_format in BAYER
+        return (
+            resize_taps(self.shape[0], top, height, spec.height, bayer),
+            resize_taps(self.shape[1], left, width, spec.width, bayer),
+        )
+
+
+class FrameStaging:
+    """Queues the preprocessing of one batch after the other on one device's queue.
+
+    The previous batch must be done before the next is queued.
+
+    Args:
+        device: the queue
+        spec: the network's input
+    """
+
+    def __init__(self, device: Device, spec: InputSpec) -> None:
+        self._device = device
+        self._spec = spec
+        gain, offset = affine(spec.mean, spec.std)
+        self._affine = (device.upload(gain), device.upload(offset))
+        self._frames = _GrowingBlock(device)
+        self._tables = _GrowingBlock(device)
+        # Of the last batch: the next one of a line differs from it in its pixels alone.
+        self._tables_of: tuple[Group, ...] = ()
+        self._filters: list[list[Array]] = []
+        self._launches_of: Any = None
+        self._launches: list[Callable[[], None]] = []
+
+    def queue(self, frames: list[Frame] | Array, options: ScoreOptions, image: Array) -> None:
+        """Queue the preprocessing of a batch.
+
+        Args:
+            frames: uint8 ``[H, W, 3]`` or ``[H, W]`` of any sizes in host memory, which are copied
+                before it returns; or ``[B, H, W, 3]`` or ``[B, H, W]`` on the device
+            options: of scoring
+            image: ``[B, 3, height, width]`` on the device, which is written
+
+        Raises:
+            ValueError: the options do not fit a frame
+        """
+        if isinstance(frames, list):
+            self._queue(*self._stage(frames, options), image)
+        else:
+            group = Group.of(frames.shape[0], tuple(frames.shape[1:]), options)
+            self._queue((group,), [frames], image)
+            self._launches_of, self._launches = None, []  # they would keep the owner's memory
+
+    def close(self) -> None:
+        self._frames.close()
+        self._tables.close()
+
+    def _stage(
+        self, frames: list[Frame], options: ScoreOptions
+    ) -> tuple[tuple[Group, ...], list[Array]]:
+        """Copy frames to where the kernel reads them: an array for each group."""
+        groups = tuple(
+            Group.of(len(list(same)), shape, options)
+            for shape, same in groupby(frame.shape for frame in frames)
+        )
+        sizes = [aligned(group.nbytes) for group in groups]
+        memory = self._frames
+        memory.reserve(sum(sizes))
+        in_place = sum(sizes) <= READ_IN_PLACE
+        source = memory.pinned if in_place else memory.copy
+        arrays, start, offset = [], 0, 0
+        for group, size in zip(groups, sizes, strict=True):
+            staged = memory.host[offset : offset + group.nbytes].reshape(group.images, *group.shape)
+            for frame, target in zip(frames[start : start + group.images], staged, strict=True):
+                target[...] = frame
+            arrays.append(self._device.view(source, offset, staged.shape, np.uint8))
+            start += group.images
+            offset += size
+        if not in_place:
+            memory.queue_copy(offset)
+        return groups, arrays
+
+    def _queue(self, groups: tuple[Group, ...], arrays: list[Array], image: Array) -> None:
+        if groups != self._tables_of:
+            self._write_tables(groups)
+        places = tuple((array.data_ptr(), tuple(array.stride())) for array in (*arrays, image))
+        if (groups, places) != self._launches_of:
+            self._launches_of = None  # until they are complete
+            self._launches = self._prepare(groups, arrays, image)
+            self._launches_of = (groups, places)
+        for launch in self._launches:
+            launch()
+
+    def _write_tables(self, groups: tuple[Group, ...]) -> None:
+        """Put the filters of all groups into one block, which one copy brings to the device."""
+        self._tables_of, self._launches_of = (), None
+        tables = [
+            table
+            for group in groups
+            for taps in group.taps(self._spec)
+            for table in (taps.first, taps.weights)
+        ]
+        offsets = np.cumsum([0, *(aligned(table.nbytes) for table in tables)]).tolist()
+        memory = self._tables
+        memory.reserve(offsets[-1])
+        views = []
+        for table, offset in zip(tables, offsets, strict=False):
+            memory.host[offset : offset + table.nbytes] = np.frombuffer(table.tobytes(), np.uint8)
+            views.append(self._device.view(memory.copy, offset, table.shape, table.dtype))
+        memory.queue_copy(offsets[-1])
+        self._filters = [views[i : i + 4] for i in range(0, len(views), 4)]
+        self._tables_of = groups
+
+    def _prepare(
+        self, groups: tuple[Group, ...], arrays: list[Array], image: Array
+    ) -> list[Callable[[], None]]:
+        launches, start = [], 0
+        for group, frames, filters in zip(groups, arrays, self._filters, strict=True):
+            launch = resize_normalize.launch(
+                frames,
+                group.pixel_format,
+                BAYER.get(group.pixel_format, (0, 0)),
+                (filters[0], filters[1]),
+                (filters[2], filters[3]),
+                *self._affine,
+                image.narrow(0, start, group.images),
+                self._device.architecture,
+            )
+            launches.append(self._device.prepare(launch))
+            start += group.images
+        return launches
+
+
+class _GrowingBlock:
+    """Pinned memory and a copy of it on the device, which grow with what is staged.
+
+    Attributes:
+        host: the pinned memory as the host sees it, uint8
+        pinned: the same as kernels take it
+        copy: the memory on the device
+    """
+
+    host: NDArray[np.uint8]
+    pinned: Array
+    copy: Array
+
+    def __init__(self, device: Device) -> None:
+        self._device = device
+        self._owner: Device | None = None
+        self._size = 0
+
+    def reserve(self, size: int) -> None:
+        """Make room for ``size`` bytes; what was staged is lost if that takes new memory."""
+        if size <= self._size:
+            return
+        with EXCLUSIVE:
+            self.close()
+            self._owner = self._device.child()
+            size = 1 << (size - 1).bit_length()  # so that growing frames move it rarely
+            self.host, self.pinned = self._owner.pinned((size,), np.uint8)
+            self.copy = self._owner.empty((size,), np.uint8)
+            self._size = size
+
+    def queue_copy(self, size: int) -> None:
+        """Queue a copy of the first bytes to the device."""
+        view = self._device.view
+        target, source = (view(x, 0, (size,), np.uint8) for x in (self.copy, self.pinned))
+        self._device.copy(target, source)
+
+    def close(self) -> None:
+        if self._owner is not None:
+            self._owner.close()
+        self._owner, self._size = None, 0
