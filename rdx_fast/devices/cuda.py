@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from math import prod
 from typing import Any
@@ -33,10 +33,8 @@ class CudaDevice:
         self._kernels = kernels
         self._borrowed: list[Any] = []
 
-    @contextmanager
-    def current(self) -> Iterator[None]:
-        with self._gpu.current():
-            yield
+    def current(self) -> AbstractContextManager[None]:
+        return self._gpu.current()
 
     def child(self) -> CudaDevice:
         return CudaDevice(self._gpu, self._kernels, Stream(self.stream))

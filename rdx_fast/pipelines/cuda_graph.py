@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rdx_fast.devices.device import BoundNetwork, Device
 from rdx_fast.kernels.epilogue import MapStats
@@ -32,6 +31,8 @@ class CudaGraph:
     Attributes:
         device: as given
         image: the network's input ``[B, 3, H, W]``, to be written before ``run``
+        stats: results of the last run, valid once the device is done
+        maps: maps of the last run ``[B, H, W]`` float32, likewise; None if not wanted
     """
 
     def __init__(
@@ -46,12 +47,11 @@ class CudaGraph:
         # Areas, maxima and top means in one block, so that one fill resets them all.
         self._offsets = np.cumsum([0, *(aligned(item * batch) for item in (8, 4, 4))]).tolist()
         self._results = device.pinned((self._offsets[-1],), np.uint8)
-        self._maps_host = device.pinned((batch, *size), np.float32) if maps else None
-        self._maps: Array | None = None
-        if top_k:
-            self._maps = device.empty((batch, *size), np.float32)
-        elif self._maps_host is not None:
-            self._maps = self._maps_host.device
+        self.stats = self._read_results()
+        pinned = device.pinned((batch, *size), np.float32) if maps else None
+        self.maps = None if pinned is None else pinned.host
+        self._maps_out: Array | None = None if pinned is None else pinned.device
+        self._maps = device.empty((batch, *size), np.float32) if top_k else self._maps_out
         self._distances = [device.empty((batch, h, w), np.float32) for _, h, w in mapper.scales]
         rows, columns = mapper.rows, mapper.columns
         self._product = None
@@ -68,8 +68,8 @@ class CudaGraph:
         teacher, student = self._bound.run()
         for launch in self.postprocess(teacher, student):
             self.device.prepare(launch)()
-        if self._maps_host is not None and self._maps is not self._maps_host.device:
-            self.device.copy(self._maps_host.device, self._maps)
+        if self._maps_out is not None and self._maps is not self._maps_out:
+            self.device.copy(self._maps_out, self._maps)
 
     def postprocess(self, teacher: Sequence[Array], student: Sequence[Array]) -> list[Launch]:
         """The kernel launches from features to maps and their scores."""
@@ -87,18 +87,15 @@ class CudaGraph:
         self._results.host.fill(0xFF)
         self._replay()
 
-    def results(self) -> tuple[MapStats, NDArray[np.float32] | None]:
-        """Results of the last run, valid once the device is done; the maps are the graph's own
-        buffer, None if not requested."""
+    def close(self) -> None:
+        self.device.close()
+
+    def _read_results(self) -> MapStats:
         areas, maxima, top_means = (
             self._results.host[begin:].view(dtype)[: self._batch]
             for begin, dtype in zip(self._offsets, (np.int64, np.float32, np.float32), strict=False)
         )
-        wanted = top_means if self._mapper.epilogue.top_k else None
-        return MapStats(maxima, wanted, areas), self._maps_host and self._maps_host.host
-
-    def close(self) -> None:
-        self.device.close()
+        return MapStats(maxima, top_means if self._mapper.epilogue.top_k else None, areas)
 
     def _make_epilogue(self) -> smooth_map.Epilogues:
         device, batch, block = self.device, self._batch, self._results.device

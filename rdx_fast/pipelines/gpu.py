@@ -48,7 +48,7 @@ class ExecutionSlot:
         self._graphs: OrderedDict[tuple[int, bool], CudaGraph] = OrderedDict()
 
     def begin(self, frames: list[Frame] | Array, options: ScoreOptions) -> CudaGraph:
-        """Queue a batch; ``graph.results`` are valid once the device is done.
+        """Queue a batch; ``graph.stats`` and ``graph.maps`` are valid once the device is done.
 
         Args:
             frames: in host memory, or ``[B, H, W, 3]`` or ``[B, H, W]`` on the device
@@ -270,10 +270,9 @@ class _Work:
         where, slot, graph = self._queued[0]
         with slot.device.current():
             slot.device.wait()
-        found, maps = graph.results()
-        self.summary.put(where, found)
+        self.summary.put(where, graph.stats)
         if self.maps is not None:
-            self.maps[where] = maps
+            self.maps[where] = graph.maps
         self._queued.popleft()
         return slot
 

@@ -88,10 +88,12 @@ class FrameStaging:
         self._affine = (device.upload(gain), device.upload(offset))
         self._frames = _GrowingBlock(device)
         self._tables = _GrowingBlock(device)
-        # Of the last batch: the next one of a line differs from it in its pixels alone.
-        self._tables_of: tuple[Group, ...] = ()
+        self._groups: tuple[Group, ...] = ()  # whose filters are in the tables
         self._filters: list[list[Array]] = []
-        self._launches_of: Any = None
+        # Of the last batch: the next one of a line differs from it in its pixels alone.
+        self._kind: Any = None
+        self._targets: list[NDArray[np.uint8]] = []
+        self._copied = 0
         self._launches: list[Callable[[], None]] = []
 
     def queue(self, frames: list[Frame] | Array, options: ScoreOptions, image: Array) -> None:
@@ -106,76 +108,53 @@ class FrameStaging:
         Raises:
             ValueError: the options do not fit a frame
         """
-        if isinstance(frames, list):
-            self._queue(*self._stage(frames, options), image)
-        else:
+        if not isinstance(frames, list):
             group = Group.of(frames.shape[0], tuple(frames.shape[1:]), options)
-            self._queue((group,), [frames], image)
-            self._launches_of, self._launches = None, []  # they would keep the owner's memory
+            for launch in self._prepare((group,), [frames], image):
+                launch()
+            return
+        shapes = [frame.shape for frame in frames]
+        kind = (shapes, options.pixel_format, options.crop, image.data_ptr())
+        if kind != self._kind:
+            self._kind = None  # until all is ready
+            self._arrange(shapes, options, image)
+            self._kind = kind
+        for frame, target in zip(frames, self._targets, strict=True):
+            target[...] = frame
+        if self._copied:
+            self._frames.queue_copy(self._copied)
+        for launch in self._launches:
+            launch()
 
     def close(self) -> None:
         self._frames.close()
         self._tables.close()
 
-    def _stage(
-        self, frames: list[Frame], options: ScoreOptions
-    ) -> tuple[tuple[Group, ...], list[Array]]:
-        """Copy frames to where the kernel reads them: an array for each group."""
-        groups = tuple(
-            Group.of(len(list(same)), shape, options)
-            for shape, same in groupby(frame.shape for frame in frames)
-        )
-        sizes = [aligned(group.nbytes) for group in groups]
+    def _arrange(self, shapes: list[tuple[int, ...]], options: ScoreOptions, image: Array) -> None:
+        """Choose each frame's place in pinned memory, and prepare the launches that read them."""
+        groups = tuple(Group.of(len(list(same)), shape, options) for shape, same in groupby(shapes))
+        offsets = np.cumsum([0, *(aligned(group.nbytes) for group in groups)]).tolist()
         memory = self._frames
-        memory.reserve(sum(sizes))
-        in_place = sum(sizes) <= READ_IN_PLACE
-        source = memory.pinned if in_place else memory.copy
-        arrays, start, offset = [], 0, 0
-        for group, size in zip(groups, sizes, strict=True):
-            staged = memory.host[offset : offset + group.nbytes].reshape(group.images, *group.shape)
-            for frame, target in zip(frames[start : start + group.images], staged, strict=True):
-                target[...] = frame
-            arrays.append(self._device.view(source, offset, staged.shape, np.uint8))
-            start += group.images
-            offset += size
-        if not in_place:
-            memory.queue_copy(offset)
-        return groups, arrays
-
-    def _queue(self, groups: tuple[Group, ...], arrays: list[Array], image: Array) -> None:
-        if groups != self._tables_of:
-            self._write_tables(groups)
-        places = tuple((array.data_ptr(), tuple(array.stride())) for array in (*arrays, image))
-        if (groups, places) != self._launches_of:
-            self._launches_of = None  # until they are complete
-            self._launches = self._prepare(groups, arrays, image)
-            self._launches_of = (groups, places)
-        for launch in self._launches:
-            launch()
-
-    def _write_tables(self, groups: tuple[Group, ...]) -> None:
-        """Put the filters of all groups into one block, which one copy brings to the device."""
-        self._tables_of, self._launches_of = (), None
-        tables = [
-            table
-            for group in groups
-            for taps in group.taps(self._spec)
-            for table in (taps.first, taps.weights)
-        ]
-        offsets = np.cumsum([0, *(aligned(table.nbytes) for table in tables)]).tolist()
-        memory = self._tables
         memory.reserve(offsets[-1])
-        views = []
-        for table, offset in zip(tables, offsets, strict=False):
-            memory.host[offset : offset + table.nbytes] = np.frombuffer(table.tobytes(), np.uint8)
-            views.append(self._device.view(memory.copy, offset, table.shape, table.dtype))
-        memory.queue_copy(offsets[-1])
-        self._filters = [views[i : i + 4] for i in range(0, len(views), 4)]
-        self._tables_of = groups
+        in_place = offsets[-1] <= READ_IN_PLACE
+        source = memory.pinned if in_place else memory.copy
+        targets: list[NDArray[np.uint8]] = []
+        arrays = []
+        for group, offset in zip(groups, offsets, strict=False):
+            shape = (group.images, *group.shape)
+            targets.extend(memory.host[offset : offset + group.nbytes].reshape(shape))
+            arrays.append(self._device.view(source, offset, shape, np.uint8))
+        self._launches = self._prepare(groups, arrays, image)
+        self._targets, self._copied = targets, 0 if in_place else offsets[-1]
 
     def _prepare(
         self, groups: tuple[Group, ...], arrays: list[Array], image: Array
     ) -> list[Callable[[], None]]:
+        """Prepare a launch for each group of frames; their filters are queued if they are new."""
+        if groups != self._groups:
+            self._kind, self._groups = None, ()  # until the tables are complete
+            self._filters = self._write_tables(groups)
+            self._groups = groups
         launches, start = [], 0
         for group, frames, filters in zip(groups, arrays, self._filters, strict=True):
             launch = resize_normalize.launch(
@@ -191,6 +170,28 @@ class FrameStaging:
             launches.append(self._device.prepare(launch))
             start += group.images
         return launches
+
+    def _write_tables(self, groups: tuple[Group, ...]) -> list[list[Array]]:
+        """Put the filters of all groups into one block, which one copy brings to the device.
+
+        Returns:
+            by group, first inputs and weights of the rows, then those of the columns
+        """
+        tables = [
+            table
+            for group in groups
+            for taps in group.taps(self._spec)
+            for table in (taps.first, taps.weights)
+        ]
+        offsets = np.cumsum([0, *(aligned(table.nbytes) for table in tables)]).tolist()
+        memory = self._tables
+        memory.reserve(offsets[-1])
+        views = []
+        for table, offset in zip(tables, offsets, strict=False):
+            memory.host[offset : offset + table.nbytes] = np.frombuffer(table.tobytes(), np.uint8)
+            views.append(self._device.view(memory.copy, offset, table.shape, table.dtype))
+        memory.queue_copy(offsets[-1])
+        return [views[i : i + 4] for i in range(0, len(views), 4)]
 
 
 class _GrowingBlock:

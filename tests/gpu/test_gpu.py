@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,9 @@ from support.small_network import SCALES, SIZE, SPEC, mapper
 from support.trained import WIDE, draw_part
 
 pytestmark = pytest.mark.gpu
+
+# Between two graphs: cuDNN measures its algorithms for each, and may choose others in float16.
+ANOTHER = 2e-3
 
 
 @pytest.fixture(scope="module")
@@ -74,8 +79,10 @@ def test_same_as_on_the_cpu(detector: Detector, half: Bundle, frames: Any) -> No
     largest = float(wanted.scores.max())
     np.testing.assert_allclose(found.anomaly_maps, wanted.anomaly_maps, atol=2e-2 * largest)
     streamed = [r.scores for r in detector.stream(frames, batch=3, depth=3)]
-    np.testing.assert_allclose(np.concatenate(streamed), found.scores, rtol=2e-3)
-    np.testing.assert_array_equal(detector.score(frames, maps=False).scores, found.scores)
+    np.testing.assert_allclose(np.concatenate(streamed), found.scores, rtol=ANOTHER)
+    np.testing.assert_allclose(
+        detector.score(frames, maps=False).scores, found.scores, rtol=ANOTHER
+    )
 
 
 class Interface:
@@ -88,13 +95,11 @@ class Interface:
 
 
 def test_arrays_on_the_gpu(detector: Detector, frames: Any) -> None:
-    wanted = detector.score(frames[:4]).scores
-    there = torch.from_numpy(frames[:4]).cuda()
+    wanted = detector.score(frames).scores
+    there = torch.from_numpy(frames).cuda()  # more than the network takes at once
     torch.cuda.synchronize()
-    np.testing.assert_array_equal(detector.score(there).scores, wanted)
-    np.testing.assert_array_equal(detector.score(Interface(there)).scores, wanted)
-    with pytest.raises(ValueError, match="at most 4"):
-        detector.score(torch.from_numpy(frames).cuda())
+    np.testing.assert_allclose(detector.score(there).scores, wanted, rtol=ANOTHER)
+    np.testing.assert_allclose(detector.score(Interface(there)).scores, wanted, rtol=ANOTHER)
     # On the caller's stream, whose work is far from done.
     big = torch.randn(8192, 8192, device="cuda")
     with torch.cuda.stream(torch.cuda.Stream()):
@@ -103,13 +108,44 @@ def test_arrays_on_the_gpu(detector: Detector, frames: Any) -> None:
         late = torch.zeros_like(there)
         late += there
         late += (big.isnan().sum() * 0).to(torch.uint8)
-        np.testing.assert_array_equal(detector.score(late).scores, wanted)
+        np.testing.assert_allclose(detector.score(late).scores, wanted, rtol=ANOTHER)
+
+
+def test_default_stream_during_first_calls(detector: Detector, frames: Any) -> None:
+    """torch is used in another thread while graphs are recorded."""
+    stop = threading.Event()
+    failures: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            while not stop.is_set():
+                torch.ones(1000, device="cuda").sum().item()
+        except RuntimeError as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        for batch in (1, 2, 3, 4):
+            detector.score(frames[:batch])
+    finally:
+        stop.set()
+        thread.join()
+    assert not failures
+
+
+def test_two_threads_begin_at_once(detector: Detector, frames: Any) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(lambda batch: detector.score(frames[:batch]).scores, (1, 2, 3, 4)))
+    for batch, scores in enumerate(found, 1):
+        np.testing.assert_allclose(scores, detector.score(frames[:batch]).scores, rtol=ANOTHER)
 
 
 def test_arrays_of_other_libraries(detector: Detector, frames: Any) -> None:
     cupy = pytest.importorskip("cupy")
     wanted = detector.score(frames[:4]).scores
-    np.testing.assert_array_equal(detector.score(cupy.asarray(frames[:4])).scores, wanted)
+    found = detector.score(cupy.asarray(frames[:4])).scores
+    np.testing.assert_allclose(found, wanted, rtol=ANOTHER)
 
 
 def through_the_driver(gpu: Gpu, library: KernelLibrary, maps: list[NDArray[Any]]) -> GpuPipeline:

@@ -228,8 +228,8 @@ def test_what_is_queued(
     assert queued == [*tables, "resize_normalize", *graph]
     queued.clear()
     monkeypatch.setattr(staging, "READ_IN_PLACE", frames[:2].nbytes - 1)
-    tried.score(frames[:2], ScoreOptions(maps, crop=(0, 1, 40, 40)))
-    assert queued == ["copy", "resize_normalize", *graph]
+    tried.score(frames[:2], ScoreOptions(maps, crop=(0, 2, 40, 40)))
+    assert queued == [*tables, "copy", "resize_normalize", *graph]
 
 
 class DeviceEngine:
