@@ -11,13 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rdx_fast.devices.device import Pinned, no_collection
+from rdx_fast.devices.device import Pinned, no_collection, on_a_gpu
 from rdx_fast.errors import MissingDependencyError
 from rdx_fast.kernels.gpu.driver import LEGACY_STREAM, Gpu, Stream
 from rdx_fast.kernels.gpu.launch import Launch
 from rdx_fast.kernels.gpu.library import DeviceArray, KernelLibrary
-
-_ON_A_GPU = (2, 13)  # DLPack's names for CUDA memory, plain and managed
 
 
 class CudaDevice:
@@ -69,10 +67,7 @@ class CudaDevice:
         return partial(self._kernels.prepare(launch).start, int(self.stream))
 
     def holds(self, batch: Any) -> bool:
-        if hasattr(batch, "__cuda_array_interface__"):
-            return True
-        where = getattr(batch, "__dlpack_device__", None)
-        return where is not None and where()[0] in _ON_A_GPU
+        return on_a_gpu(batch)
 
     def borrow(self, array: Any) -> DeviceArray:
         view = strided_view(array, int(self.stream))

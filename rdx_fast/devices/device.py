@@ -20,6 +20,7 @@ from rdx_fast.kernels.gpu.launch import Array, Launch
 # thread may synchronise the device, which networks do while they are prepared, and so does the
 # driver when it frees memory.
 EXCLUSIVE = threading.RLock()
+_CUDA_MEMORY = (2, 13)  # DLPack's names, plain and managed
 
 
 @contextmanager
@@ -33,6 +34,14 @@ def no_collection() -> Iterator[None]:
     finally:
         if enabled:
             gc.enable()
+
+
+def on_a_gpu(batch: Any) -> bool:
+    """Whether a batch is an array in CUDA memory, of any library."""
+    if hasattr(batch, "__cuda_array_interface__"):
+        return True
+    where = getattr(batch, "__dlpack_device__", None)
+    return where is not None and where()[0] in _CUDA_MEMORY
 
 
 class Pinned(NamedTuple):

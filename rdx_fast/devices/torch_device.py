@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils.dlpack import from_dlpack
 
-from rdx_fast.devices.device import Pinned, no_collection
+from rdx_fast.devices.device import Pinned, no_collection, on_a_gpu
 from rdx_fast.errors import DeviceLostError, DeviceMemoryError, EngineError
 from rdx_fast.kernels import on_triton
 from rdx_fast.kernels.gpu.driver import LEGACY_STREAM
@@ -68,10 +69,10 @@ class TorchDevice:
         return partial(on_triton.run, launch)
 
     def holds(self, batch: Any) -> bool:
-        return isinstance(batch, Tensor) or hasattr(batch, "__cuda_array_interface__")
+        return isinstance(batch, Tensor) or on_a_gpu(batch)
 
     def borrow(self, array: Any) -> Tensor:
-        tensor = array if isinstance(array, Tensor) else torch.as_tensor(array, device="cuda")
+        tensor = self._tensor(array)
         if tensor.device != self.torch_device:
             raise ValueError(
                 f"the batch is on {tensor.device}, the engine on {self.torch_device}: copy it to "
@@ -79,11 +80,21 @@ class TorchDevice:
             )
         if self._stream is not None and self._caller is not None:
             self._stream.wait_stream(self._caller)
-            if tensor is not array:  # another library's, on the stream that it names
-                named = array.__cuda_array_interface__.get("stream") or LEGACY_STREAM
-                owner = torch.cuda.ExternalStream(named, self.torch_device)  # type: ignore[no-untyped-call]
-                self._stream.wait_stream(owner)
         return tensor
+
+    def _tensor(self, array: Any) -> Tensor:
+        """A view of an array; this device's queue waits for what another library's stream holds."""
+        if isinstance(array, Tensor):
+            return array
+        if hasattr(array, "__dlpack__"):  # whose owner lets the current stream wait
+            return from_dlpack(array)
+        named = array.__cuda_array_interface__.get("stream")
+        owner = torch.cuda.default_stream(self.torch_device)
+        if named not in (None, LEGACY_STREAM):  # which torch knows by the default one alone
+            owner = torch.cuda.ExternalStream(named, self.torch_device)  # type: ignore[no-untyped-call]
+        if self._stream is not None:
+            self._stream.wait_stream(owner)
+        return torch.as_tensor(array, device="cuda")
 
     def record(self, steps: Callable[[], None]) -> Callable[[], None]:
         steps()  # kernels and plans are chosen outside the graph
