@@ -29,13 +29,13 @@ def cosine_map(
     t1, s1, d1, channels1, count1, blocks1,
     t2, s2, d2, channels2, count2,
     CHANNELS_LAST: tl.constexpr, ALIGNED: tl.constexpr,
-    BLOCK_C: tl.constexpr, BLOCK_P: tl.constexpr,
+    BLOCK_C: tl.constexpr, BLOCK_P: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
     """1 - cosine similarity over channels; program (block of positions over all scales, image).
 
     ``t, s``: teacher and student ``[B, channels, count]``, or ``[B, count, channels]`` if
     ``CHANNELS_LAST``; ``d``: ``[B, count]`` float32. ``ALIGNED``: channels and counts are multiples
-    of 16, and so loads can be wide.
+    of 16, and so loads can be wide; ``STAGES``: blocks of channels that are in work at once.
     """
     block = tl.program_id(0)
     image = tl.program_id(1).to(tl.int64)
@@ -63,7 +63,8 @@ def cosine_map(
     dot = tl.zeros((BLOCK_C, BLOCK_P), tl.float32)
     tt = tl.zeros((BLOCK_C, BLOCK_P), tl.float32)
     ss = tl.zeros((BLOCK_C, BLOCK_P), tl.float32)
-    for start in range(0, channels, BLOCK_C):
+    # Without a product in it, a loop is pipelined only if it asks for stages itself.
+    for start in tl.range(0, channels, BLOCK_C, num_stages=STAGES):
         bounds_mask = (start + c < channels)[:, None] & (p < count)[None, :]
         t = tl.load(teacher + offsets, bounds_mask, other=0.0).to(tl.float32)
         s = tl.load(student + offsets, bounds_mask, other=0.0).to(tl.float32)

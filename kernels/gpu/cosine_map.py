@@ -18,15 +18,16 @@ from rdx_fast.kernels.gpu.launch import (
 )
 
 # By layout. Channels-first reads 64 neighbouring positions (128 bytes of float16) of 32 channels;
-# channels-last a line of 64 channels at 32 positions.
+# channels-last a line of 64 channels at 32 positions. While one block of channels is summed, the
+# STAGES - 1 next ones are being copied to shared memory.
 CONFIGURATIONS = {
     "first": {
-        BASELINE: Configuration({"BLOCK_C": 32, "BLOCK_P": 64}, num_warps=4, num_stages=3),
+        BASELINE: Configuration({"BLOCK_C": 32, "BLOCK_P": 64, "STAGES": 3}, num_warps=4),
         # More bytes in flight for its memory's bandwidth. On 100, eight warps spill registers.
-        90: Configuration({"BLOCK_C": 32, "BLOCK_P": 64}, num_warps=8, num_stages=3),
+        90: Configuration({"BLOCK_C": 32, "BLOCK_P": 64, "STAGES": 3}, num_warps=8),
     },
     "last": {
-        BASELINE: Configuration({"BLOCK_C": 64, "BLOCK_P": 32}, num_warps=4, num_stages=3),
+        BASELINE: Configuration({"BLOCK_C": 64, "BLOCK_P": 32, "STAGES": 3}, num_warps=4),
     },
 }
 

@@ -43,7 +43,14 @@ class Array(Protocol):
 
 
 class Configuration(NamedTuple):
-    """Block sizes of a kernel. Chosen once, in its operation's file: nothing is tuned live."""
+    """Block sizes of a kernel. Chosen once, in its operation's file: nothing is tuned live.
+
+    Attributes:
+        blocks: the kernel's constants that are free to choose, by name
+        num_warps: warps of a block
+        num_stages: stages of software pipelining, of loops with ``tl.dot``; Triton leaves all
+            others as they are, unless the loop names its own (see ``cosine_map``)
+    """
 
     blocks: dict[str, int]
     num_warps: int
@@ -69,7 +76,7 @@ class Launch(NamedTuple):
         arguments: those that are no constants, in the function's order
         constants: block sizes and others, by name
         num_warps: warps of a block
-        num_stages: stages of software pipelining
+        num_stages: see ``Configuration``
     """
 
     kernel: str

@@ -118,6 +118,21 @@ def test_everything_is_built(kernels: Path, manifest: list[dict]) -> None:
 
 
 @pytest.mark.slow
+def test_cosine_map_reads_ahead(kernels: Path, manifest: list[dict]) -> None:
+    """Features go into shared memory asynchronously while the ones before are summed."""
+    names = re.compile(r"cosine_map_(fp|bf)16_channels_last[01]_aligned1")
+    half = [k for k in manifest if names.fullmatch(k["name"])]
+    assert len(half) == 4
+    for kernel in half:
+        ptx = (kernels / kernel["builds"]["80"]["ptx"]["file"]).read_text()
+        assert re.search(r"cp\.async\.c[ag]\.shared\.global", ptx)
+        for build in kernel["builds"].values():
+            blocks = build["blocks"]
+            one = 2 * 2 * blocks["BLOCK_C"] * blocks["BLOCK_P"]  # bytes, teacher and student
+            assert build["shared_bytes"] >= (blocks["STAGES"] - 1) * one > 0
+
+
+@pytest.mark.slow
 def test_spills_are_refused(manifest: list[dict]) -> None:
     refuse_spills(manifest)
     spilling = copy.deepcopy(manifest)
