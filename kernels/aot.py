@@ -21,6 +21,7 @@ from typing import Annotated, Any
 import typer
 
 from rdx_fast.errors import MissingDependencyError, RdxError
+from rdx_fast.kernels.gpu.driver import OLDEST
 from rdx_fast.kernels.gpu.launch import (
     ALIGNMENT,
     ARCHITECTURES,
@@ -33,6 +34,8 @@ from rdx_fast.kernels.gpu.operations import source_hash, variants
 
 # Bytes of stack a thread, where ptxas puts what does not fit into registers.
 MAX_SPILLED = 0
+# Of the PTX that is built: 8.7 is the oldest that sm_120 has, and that of CUDA OLDEST.
+PTX_VERSION = 87
 
 
 def build(folder: Path, architectures: tuple[int, ...] = ARCHITECTURES, jobs: int = 2) -> Path:
@@ -75,14 +78,15 @@ def _compile(folder: Path, architectures: tuple[int, ...], variant: Variant) -> 
     builds = {}
     for architecture in architectures:
         compiled = compile_variant(variant, architecture)
-        files = {"cubin": compiled.asm["cubin"]}
+        files = {"cubin": (compiled.asm["cubin"], assembler_version(architecture))}
         if architecture == BASELINE:
-            files["ptx"] = compiled.asm["ptx"].encode()
+            files["ptx"] = (compiled.asm["ptx"].encode(), OLDEST)
         named = {}
-        for kind, content in files.items():
+        for kind, (content, cuda) in files.items():
             file = folder / f"{variant.name}_sm{architecture}.{kind}"
             file.write_bytes(content)
-            named[kind] = {"file": file.name, "sha256": sha256(content).hexdigest()}
+            digest = sha256(content).hexdigest()
+            named[kind] = {"file": file.name, "sha256": digest, "cuda": cuda}
         builds[str(architecture)] = {
             **named,
             "blocks": configuration(variant.configurations, architecture).blocks,
@@ -129,12 +133,25 @@ def compile_variant(variant: Variant, architecture: int) -> Any:
             "num_warps": config.num_warps,
             "num_stages": config.num_stages,
             "enable_fp_fusion": True,
+            "ptx_version": PTX_VERSION,
         },
     )
+    written = re.findall(r"^\.version (\d+)\.(\d+)", compiled.asm["ptx"], re.MULTILINE)
+    if written != [tuple(str(PTX_VERSION))]:
+        raise RuntimeError(f"{variant.name}: PTX has versions {written}, wanted {PTX_VERSION}")
     scratch = getattr(compiled.metadata, "global_scratch_size", 0)
     if scratch:
         raise RuntimeError(f"{variant.name} wants {scratch} bytes of Triton's scratch memory")
     return compiled
+
+
+def assembler_version(architecture: int) -> int:
+    """CUDA version of the assembler that Triton calls for an architecture, as the assembler states
+    it: 13010 for 13.1."""
+    from triton.backends.nvidia.compiler import get_ptxas
+
+    major, minor = map(int, get_ptxas(architecture).version.split("."))
+    return 1000 * major + 10 * minor
 
 
 def is_aligned(variant: Variant, name: str, kind: str) -> bool:

@@ -25,7 +25,7 @@ from rdx_fast.errors import (
     NoDriverError,
 )
 
-OLDEST = 12080  # CUDA version of the oldest driver whose loader takes the kernels: 12.8
+OLDEST = 12080  # CUDA version of the oldest driver that compiles the kernels' PTX: 12.8
 _VERSION_FILE = Path("/proc/driver/nvidia/version")
 _NO_DRIVER = {"NO_DEVICE", "STUB_LIBRARY", "DEVICE_NOT_LICENSED"}
 _TOO_OLD = {
@@ -123,7 +123,8 @@ class Gpu:
         ordinal: index of the GPU
         name: of the GPU
         architecture: compute capability, 90 for 9.0
-        driver: version of the driver
+        driver: version of the driver, as text
+        cuda: CUDA version that the driver supports, 12080 for 12.8
         lost: set by whoever finds that the GPU failed
 
     Raises:
@@ -134,7 +135,7 @@ class Gpu:
 
     def __init__(self, ordinal: int = 0) -> None:
         call("cuInit", 0)
-        version = check_version(call("cuDriverGetVersion"))
+        self.cuda = check_version(call("cuDriverGetVersion"))
         count = call("cuDeviceGetCount")
         if not 0 <= ordinal < count:
             raise EngineError(f"GPU {ordinal} was asked for, this machine has {count}: 0 is first")
@@ -150,7 +151,7 @@ class Gpu:
             )
         )
         self.architecture = 10 * major + minor
-        self.driver = driver_version(version, _VERSION_FILE)
+        self.driver = driver_version(self.cuda, _VERSION_FILE)
         self.lost = False
         self._context = call("cuDevicePrimaryCtxRetain", self._device)
 
@@ -268,11 +269,11 @@ class Stream:
         self._held.close()
 
 
-def check_version(version: int) -> int:
+def check_version(version: int, wanted: int = OLDEST) -> int:
     """The driver's CUDA version, 12080 for 12.8. Raises ``DriverTooOldError``."""
-    if version < OLDEST:
+    if version < wanted:
         raise DriverTooOldError(
-            f"the NVIDIA driver supports CUDA {_version(version)}, {_version(OLDEST)} or later is "
+            f"the NVIDIA driver supports CUDA {_version(version)}, {_version(wanted)} or later is "
             f"wanted: install a newer driver"
         )
     return version

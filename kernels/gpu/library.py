@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rdx_fast.errors import EngineError
-from rdx_fast.kernels.gpu.driver import bindings, call
+from rdx_fast.kernels.gpu.driver import bindings, call, check_version
 from rdx_fast.kernels.gpu.launch import ALIGNMENT, BASELINE, ELEMENTS, Launch, dtype_name
 from rdx_fast.kernels.gpu.operations import source_hash
 
@@ -26,7 +26,7 @@ _TYPES = {"i32": ctypes.c_int32, "i64": ctypes.c_int64, "fp32": ctypes.c_float}
 _LARGE_SHARED = 48 * 1024  # more than this is asked of the driver first
 THREADS_A_WARP = 32
 MANIFEST = "kernels.json"  # of a folder of built kernels
-FORMAT = 2
+FORMAT = 3
 KERNELS = "kernels"  # a folder inside the bundle
 BUILT = Path(__file__).parents[1] / "built"
 
@@ -72,27 +72,38 @@ class DeviceArray:
 class KernelLibrary:
     """The kernels that ``rdx_fast.kernels.aot`` built, for the current CUDA context.
 
-    A cubin of exactly the GPU's architecture is used, else the baseline's PTX, which the driver
-    compiles on loading. Kernels are loaded on their first launch; a context manager.
+    Cubins of exactly the GPU's architecture are used if the driver takes them, else the baseline's
+    PTX, which the driver compiles on loading. Kernels are loaded on their first launch; a context
+    manager.
 
     Args:
         folder: where they were built
         architecture: compute capability of the GPU, 90 for 9.0
+        cuda: CUDA version that the driver supports, 12080 for 12.8
+
+    Attributes:
+        architecture: compute capability that launches must be made for: the GPU's with cubins,
+            the baseline's with PTX
 
     Raises:
+        DriverTooOldError: the driver takes neither the cubins nor the PTX
         EngineError: the folder is incomplete or of other sources, the GPU is too old, a kernel was
             not built, or the driver refuses
     """
 
-    def __init__(self, folder: Path, architecture: int) -> None:
+    def __init__(self, folder: Path, architecture: int, *, cuda: int) -> None:
         if architecture < BASELINE:
             raise EngineError(
                 f"the GPU has compute capability {architecture / 10:.1f}, the kernels need "
                 f"{BASELINE / 10:.1f} or higher"
             )
-        self.architecture = architecture
         self._folder = folder
         self._kernels = _read_manifest(folder)
+        cubins = all(_takes_cubin(kernel, architecture, cuda) for kernel in self._kernels)
+        self._kind = "cubin" if cubins else "ptx"
+        self.architecture = architecture if cubins else BASELINE
+        if not cubins:  # a driver compiles PTX of its own CUDA version and of earlier ones
+            check_version(cuda, max(self._build(k)["ptx"]["cuda"] for k in self._kernels))
         self._loaded: dict[str, tuple[Any, Any]] = {}
         self._lock = threading.Lock()
 
@@ -108,9 +119,8 @@ class KernelLibrary:
         )
 
     def image(self, kernel: dict[str, Any]) -> bytes:
-        """Code of a kernel for this architecture: a cubin, else PTX."""
-        kind = "cubin" if str(self.architecture) in kernel["builds"] else "ptx"
-        file = self._build(kernel)[kind]
+        """Code of a kernel for this GPU and driver: a cubin, else PTX."""
+        file = self._build(kernel)[self._kind]
         content = (self._folder / file["file"]).read_bytes()
         if sha256(content).hexdigest() != file["sha256"]:
             raise EngineError(
@@ -154,8 +164,7 @@ class KernelLibrary:
         self.close()
 
     def _build(self, kernel: dict[str, Any]) -> dict[str, Any]:
-        builds = kernel["builds"]
-        return builds.get(str(self.architecture)) or builds[str(BASELINE)]
+        return kernel["builds"][str(self.architecture)]
 
     def _load(self, kernel: dict[str, Any]) -> tuple[Any, Any]:
         content, build = self.image(kernel), self._build(kernel)
@@ -250,6 +259,14 @@ def _fits(kernel: dict[str, Any], launch: Launch) -> bool:
         for parameter, argument in zip(kernel["parameters"], launch.arguments, strict=True)
         if parameter["type"].startswith("*")
     )
+
+
+def _takes_cubin(kernel: dict[str, Any], architecture: int, cuda: int) -> bool:
+    """Whether there is a cubin for a GPU, and a driver takes it: one of the assembler's major
+    version of CUDA or a later one does, whatever the minor version. See NVIDIA's "CUDA
+    Compatibility", "Minor Version Compatibility"."""
+    build = kernel["builds"].get(str(architecture))
+    return build is not None and build["cubin"]["cuda"] // 1000 <= cuda // 1000
 
 
 def _read_manifest(folder: Path) -> list[dict[str, Any]]:

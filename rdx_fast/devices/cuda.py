@@ -25,7 +25,7 @@ class CudaDevice:
     """
 
     def __init__(self, gpu: Gpu, kernels: KernelLibrary, stream: Stream | None = None) -> None:
-        self.architecture = gpu.architecture
+        self.architecture = kernels.architecture
         self.stream = Stream() if stream is None else stream
         self._gpu = gpu
         self._kernels = kernels

@@ -108,7 +108,7 @@ def _gpu_is_ready(bundle: Bundle, gpu: GpuOptions, precision: str | None) -> boo
     try:
         with Gpu(gpu.device) as found:
             choose(bundle.manifest, "tensorrt", (), precision)
-            KernelLibrary(find_kernels(bundle.path), found.architecture)
+            KernelLibrary(find_kernels(bundle.path), found.architecture, cuda=found.cuda)
             load_api().check(found.architecture)
     except (NoDriverError, MissingDependencyError):
         return False

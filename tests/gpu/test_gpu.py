@@ -175,7 +175,7 @@ def test_pipeline_through_the_driver(kernels: Path, frames: Any, maps: bool) -> 
     out = np.empty((4, *SIZE), np.float32)
     wanted = mapper(top_k=9)(features[: len(SCALES)], features[len(SCALES) :], out)
     with Gpu() as gpu, gpu.current():
-        library = KernelLibrary(kernels, gpu.architecture)
+        library = KernelLibrary(kernels, gpu.architecture, cuda=gpu.cuda)
         pipeline = through_the_driver(gpu, library, features)
         for _ in range(3):
             found = pipeline.score(frames[:4], ScoreOptions(maps))
@@ -198,7 +198,7 @@ def test_nothing_leaks_in_100_cycles(kernels: Path, frames: Any) -> None:
     with Gpu() as keep:
         for _ in range(101):
             with Gpu() as gpu, gpu.current():
-                library = KernelLibrary(kernels, gpu.architecture)
+                library = KernelLibrary(kernels, gpu.architecture, cuda=gpu.cuda)
                 pipeline = through_the_driver(gpu, library, constant_features())
                 pipeline.score(frames[:4], ScoreOptions())
                 pipeline.close()
@@ -218,12 +218,13 @@ from rdx_fast.kernels.gpu.library import DeviceArray, KernelLibrary
 
 def run(bad):
     with Gpu() as gpu, gpu.current():
-        stream, library = Stream(), KernelLibrary(Path(sys.argv[1]), gpu.architecture)
+        stream = Stream()
+        library = KernelLibrary(Path(sys.argv[1]), gpu.architecture, cuda=gpu.cuda)
         place = 0x10 if bad else stream.allocate(4 * 2 * 64 * 8 * 8)
         maps = [DeviceArray.contiguous(place, (2, 64, 8, 8), "float32")]
         out = [DeviceArray.contiguous(stream.allocate(4 * 2 * 64), (2, 8, 8), "float32")]
         try:
-            library.launch(cosine_map.launch(maps, maps, out, gpu.architecture), int(stream))
+            library.launch(cosine_map.launch(maps, maps, out, library.architecture), int(stream))
             stream.wait()
         except DeviceLostError as error:
             gpu.lost = True

@@ -12,19 +12,23 @@ import math
 import re
 import subprocess
 import sys
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from rdx_fast.errors import EngineError
-from rdx_fast.kernels.aot import refuse_spills
+from rdx_fast.errors import DriverTooOldError, EngineError
+from rdx_fast.kernels.aot import assembler_version, refuse_spills
 from rdx_fast.kernels.gpu import cosine_map, fuse_mul, resize_normalize, smooth_map
+from rdx_fast.kernels.gpu.driver import OLDEST, Gpu
 from rdx_fast.kernels.gpu.launch import ARCHITECTURES, Launch, configuration, dtype_name
 from rdx_fast.kernels.gpu.library import DeviceArray, KernelLibrary, Packed, find_kernels
 from rdx_fast.kernels.gpu.operations import source_hash, variants
 
 MAX_REGISTERS = 255  # of a thread, on every architecture
+NEWEST = 99000  # CUDA version of a driver that takes whatever was built
 
 
 @pytest.fixture(scope="session")
@@ -112,7 +116,13 @@ def test_everything_is_built(kernels: Path, manifest: list[dict]) -> None:
             assert 0 < build["registers"] <= MAX_REGISTERS
             assert build["shared_bytes"] <= 48 * 1024
             assert ("ptx" in build) == (architecture == "80")
+            assert build["cubin"]["cuda"] == assembler_version(int(architecture))
+            # Newer assemblers write their version into the cubin too.
+            for major, minor in re.findall(rb"tools, release (\d+)\.(\d+)", cubin):
+                assert build["cubin"]["cuda"] == 1000 * int(major) + 10 * int(minor)
+        assert kernel["builds"]["80"]["ptx"]["cuda"] == OLDEST
         ptx = (kernels / kernel["builds"]["80"]["ptx"]["file"]).read_text()
+        assert re.findall(r"^\.version (.*)", ptx, re.MULTILINE) == ["8.7"]
         assert f".entry {kernel['kernel']}(" in ptx
         assert ".target sm_80" in ptx
 
@@ -145,7 +155,7 @@ def test_spills_are_refused(manifest: list[dict]) -> None:
 @pytest.mark.parametrize("name", LAUNCHES)
 @pytest.mark.parametrize(("architecture", "kind"), [(90, b"\x7fELF"), (103, b"//")])
 def test_launches_find_their_kernel(kernels, name, architecture, kind) -> None:
-    library = KernelLibrary(kernels, architecture)
+    library = KernelLibrary(kernels, architecture, cuda=NEWEST)
     chosen = library.choose(LAUNCHES[name])
     assert chosen["name"] == name
     # Another architecture than those built gets the baseline's PTX.
@@ -187,13 +197,70 @@ def test_grids_cover_everything() -> None:
         assert smooth_launch(architecture).grid == (tiles, 2)
 
 
+def write_manifest(folder: Path, builds: dict[str, Any], **altered: Any) -> Path:
+    """A manifest of one kernel, with the files that ``builds`` names."""
+    for kinds in builds.values():
+        for kind in ("cubin", "ptx"):
+            if kind in kinds:
+                (folder / kind).write_bytes(kind.encode())
+                digest = sha256(kind.encode()).hexdigest()
+                kinds[kind] = {"file": kind, "sha256": digest, "cuda": kinds[kind]}
+    content = {
+        "format": 3,
+        "source_sha256": source_hash(),
+        "kernels": [{"name": "a_kernel", "builds": builds}],
+    }
+    (folder / "kernels.json").write_text(json.dumps(content | altered))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("architecture", "driver", "kind", "launched"),
+    [
+        (120, 12080, "ptx", 80),  # the assembler was CUDA 13.4's
+        (120, 12090, "ptx", 80),
+        (120, 13000, "cubin", 120),  # minor versions do not matter
+        (120, 14000, "cubin", 120),
+        (86, 12080, "cubin", 86),
+        (103, 13000, "ptx", 80),  # for which there is no cubin
+        (80, 12080, "cubin", 80),
+    ],
+)
+def test_the_driver_decides_what_is_loaded(
+    tmp_path: Path, architecture: int, driver: int, kind: str, launched: int
+) -> None:
+    builds = {
+        "80": {"cubin": 12090, "ptx": 12080},
+        "86": {"cubin": 12090},
+        "120": {"cubin": 13040},
+    }
+    library = KernelLibrary(write_manifest(tmp_path, builds), architecture, cuda=driver)
+    assert library.architecture == launched
+    (kernel,) = json.loads((tmp_path / "kernels.json").read_text())["kernels"]
+    assert library.image(kernel) == kind.encode()
+
+
+def test_drivers_that_are_too_old(tmp_path: Path) -> None:
+    folder = write_manifest(tmp_path, {"80": {"cubin": 13000, "ptx": 12080}})
+    for architecture in (80, 90):
+        assert KernelLibrary(folder, architecture, cuda=12080).architecture == 80
+        with pytest.raises(DriverTooOldError, match=r"supports CUDA 12\.6, 12\.8 or later"):
+            KernelLibrary(folder, architecture, cuda=12060)
+
+
+def test_kernels_without_their_toolchain_are_refused(tmp_path: Path) -> None:
+    folder = write_manifest(tmp_path, {}, format=2)
+    with pytest.raises(EngineError, match=r"has format 2, .* reads 3: build the kernels"):
+        KernelLibrary(folder, 90, cuda=NEWEST)
+
+
 @pytest.mark.slow
 def test_library_needs_neither_torch_nor_triton(kernels: Path) -> None:
     code = """
 import sys
 from pathlib import Path
 from rdx_fast.kernels.gpu.library import KernelLibrary
-KernelLibrary(Path(sys.argv[1]), 90)
+KernelLibrary(Path(sys.argv[1]), 90, cuda=13040)
 print(sorted({"torch", "triton", "cuda"} & sys.modules.keys()))
 """
     command = [sys.executable, "-P", "-c", code, str(kernels)]
@@ -204,13 +271,13 @@ print(sorted({"torch", "triton", "cuda"} & sys.modules.keys()))
 @pytest.mark.slow
 def test_what_is_refused(kernels: Path, tmp_path: Path) -> None:
     with pytest.raises(EngineError, match=r"compute capability 7\.5, the kernels need 8\.0"):
-        KernelLibrary(kernels, 75)
+        KernelLibrary(kernels, 75, cuda=NEWEST)
     with pytest.raises(EngineError, match=r"cannot be read .*python -m rdx_fast\.kernels\.aot"):
-        KernelLibrary(tmp_path, 90)
+        KernelLibrary(tmp_path, 90, cuda=NEWEST)
     (tmp_path / "kernels.json").write_text('{"format": 99, "kernels": []}')
-    with pytest.raises(EngineError, match="has format 99, this rdx_fast reads 2"):
-        KernelLibrary(tmp_path, 90)
-    library = KernelLibrary(kernels, 90)
+    with pytest.raises(EngineError, match="has format 99, this rdx_fast reads 3"):
+        KernelLibrary(tmp_path, 90, cuda=NEWEST)
+    library = KernelLibrary(kernels, 90, cuda=NEWEST)
     launch = cosine_launch("float64", last=False)
     with pytest.raises(EngineError, match=r"holds no cosine_map for .*float64"):
         library.choose(launch)
@@ -235,7 +302,7 @@ def test_kernels_of_other_sources_are_refused(
 
     def write(name: str, source: str) -> Path:
         (tmp_path / name).mkdir(exist_ok=True)
-        content = {"format": 2, "source_sha256": source, "kernels": []}
+        content = {"format": 3, "source_sha256": source, "kernels": []}
         (tmp_path / name / "kernels.json").write_text(json.dumps(content))
         return tmp_path / name
 
@@ -243,7 +310,7 @@ def test_kernels_of_other_sources_are_refused(
     with pytest.raises(EngineError, match=r"built from sources other than .*rdx-fast plan"):
         find_kernels(tmp_path)
     with pytest.raises(EngineError, match="built from sources other than"):
-        KernelLibrary(stale, 90)
+        KernelLibrary(stale, 90, cuda=NEWEST)
     built = write("built", source_hash())
     assert find_kernels(tmp_path) == built
     own = write("kernels", source_hash())
@@ -254,7 +321,7 @@ def test_kernels_of_other_sources_are_refused(
 def test_altered_code_is_refused(kernels: Path, tmp_path: Path) -> None:
     for file in kernels.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
-    library = KernelLibrary(tmp_path, 90)
+    library = KernelLibrary(tmp_path, 90, cuda=NEWEST)
     kernel = library.choose(LAUNCHES["fuse_mul"])
     with (tmp_path / kernel["builds"]["90"]["cubin"]["file"]).open("ab") as file:
         file.write(b"x")
@@ -283,12 +350,15 @@ def test_top_mean_wants_the_maps() -> None:
 
 @pytest.mark.gpu
 def test_on_the_gpu(kernels: Path) -> None:
-    major, minor = torch.cuda.get_device_capability()
     maps = [torch.randn(3, 64, 8, 40, device="cuda", dtype=torch.float16) for _ in range(2)]
     out = torch.full((3, 8, 40), math.nan, device="cuda")
     given = [[array(tuple(x.shape), dtype_name(x), x.data_ptr())] for x in (*maps, out)]
-    with KernelLibrary(kernels, 10 * major + minor) as library:
-        library.launch(cosine_map.launch(*given, 10 * major + minor))
+    with (
+        Gpu() as gpu,
+        gpu.current(),
+        KernelLibrary(kernels, gpu.architecture, cuda=gpu.cuda) as library,
+    ):
+        library.launch(cosine_map.launch(*given, library.architecture))
         torch.cuda.synchronize()
     expected = 1 - torch.nn.functional.cosine_similarity(*(x.double() for x in maps))
     torch.testing.assert_close(out.double(), expected, rtol=0, atol=2e-6)

@@ -102,7 +102,8 @@ class TensorRTEngine:
         self._gpu.close()
 
     def _open(self, bundle: Bundle, on_progress: Progress) -> None:
-        self._kernels = KernelLibrary(find_kernels(bundle.path), self._gpu.architecture)
+        kernels = find_kernels(bundle.path)
+        self._kernels = KernelLibrary(kernels, self._gpu.architecture, cuda=self._gpu.cuda)
         self._api: Api = load_api()
         trt = self._api.module
         self._log = Log(trt)
