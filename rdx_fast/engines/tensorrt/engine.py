@@ -80,7 +80,7 @@ class TensorRTEngine:
 
     @property
     def kernels(self) -> str:
-        return f"sm_{self._gpu.architecture}"
+        return f"sm_{self._kernels.architecture}"
 
     @property
     def max_batch(self) -> int:
