@@ -76,7 +76,7 @@ class Chain:
         self.closed = False
         self.gpu = Gpu()
         with self.gpu.current():
-            self.library = KernelLibrary(folder, self.gpu.architecture)
+            self.library = KernelLibrary(folder, self.gpu.architecture, cuda=self.gpu.cuda)
         self.pipeline = GpuPipeline(
             "recorded", self.open_device, self.bind, mapper(top_k=top_k), SPEC, most,
             lambda: self.closed,

@@ -475,7 +475,8 @@ def write_kernels(folder: Path) -> Path:
         }
         content = json.dumps(about).encode()
         (folder / f"{variant.name}.ptx").write_bytes(content)
-        file = {"file": f"{variant.name}.ptx", "sha256": sha256(content).hexdigest()}
+        digest = sha256(content).hexdigest()
+        file = {"file": f"{variant.name}.ptx", "sha256": digest, "cuda": ours.OLDEST}
         config = configuration(variant.configurations, BASELINE)
         kernels.append(
             {
