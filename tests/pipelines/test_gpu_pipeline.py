@@ -197,6 +197,9 @@ def test_a_trained_bundle(bundle: Bundle, parts: Any, monkeypatch: pytest.Monkey
     np.testing.assert_allclose(found.anomaly_maps, wanted.anomaly_maps, rtol=1e-3, atol=1e-5)
 
 
+# A graph that is replayed calls no Python: what is noted or patched there, or waits there, does so
+# on the CPU alone.
+@needs_no_gpu
 @pytest.mark.parametrize("fusion", ["add", "mul"])
 @pytest.mark.parametrize("maps", [True, False])
 @pytest.mark.parametrize("top_k", [0, 15])
@@ -251,8 +254,6 @@ class DeviceEngine:
         pass
 
 
-# A graph that is replayed calls no Python: what is patched there, or waits there, does so on the
-# CPU alone.
 @pytest.mark.parametrize("step", [pytest.param("prepare", marks=needs_no_gpu), "replay"])
 def test_what_was_not_inspected_is_never_ok(
     bundle: Bundle, frames: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch, step: str
