@@ -40,9 +40,9 @@ def open_all(bundle: Bundle) -> tuple[dict[str, Engine], list[dict[str, Any]]]:
     engines: dict[str, Engine] = {}
     refused: list[dict[str, Any]] = []
     for backend, options in (
-        ("tensorrt", GpuOptions(batches=(1, 1, 128))),
-        ("torch", GpuOptions(batches=(1, 1, 128))),
-        ("torch", GpuOptions(batches=(1, 1, 128), compile=True)),
+        ("tensorrt", GpuOptions()),
+        ("torch", GpuOptions()),
+        ("torch", GpuOptions(compile=True)),
     ):
         name = f"{backend}, compiled" if options.compile else backend
         begin = perf_counter()

@@ -24,19 +24,19 @@ Capability = Annotated[
 def plan(
     bundle: BundlePath,
     compute_capability: Capability = None,
-    usual_batch: Annotated[int, typer.Option(min=1, help="Batch size to optimize for.")] = 1,
-    max_batch: Annotated[int, typer.Option(min=1, help="Largest batch size.")] = 32,
+    max_batch: Annotated[int, typer.Option(min=1, help="Largest batch size.")] = 128,
     workspace_mb: Annotated[
         int, typer.Option(min=1, help="Memory in MB that TensorRT may use while building.")
     ] = 4096,
+    optimization_level: Annotated[
+        int,
+        typer.Option(min=0, max=5, help="How long TensorRT searches for the fastest plan."),
+    ] = 3,
     device: Annotated[int, typer.Option(min=0, help="Number of the GPU.")] = 0,
     precision: Executed = None,
 ) -> None:
     """Build the TensorRT plan and the GPU kernels of a bundle before its first use."""
-    try:
-        options = GpuOptions(device, (1, usual_batch, max_batch), workspace_mb)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
+    options = GpuOptions(device, max_batch, workspace_mb, optimization_level=optimization_level)
     plan_bundle(open_bundle(bundle), compute_capability, options, precision)
 
 

@@ -22,32 +22,43 @@ class GpuOptions:
 
     Attributes:
         device: index of the GPU, 0 is the first
-        batches: smallest, usual and largest batch that a TensorRT plan is built for; the largest is
-            also the most images that torch takes at once. Larger batches are scored in parts. The
-            smallest must be 1
+        max_batch: the most images that the network takes at once. Larger batches are scored in
+            parts
         workspace_mb: MB of GPU memory that TensorRT may use while it searches for the fastest plan
         compile: compile the network with ``torch.compile`` (backend "torch" only)
+        optimization_level: how long TensorRT searches for the fastest plan, 0 to 5; at 5 also for
+            tilings that keep data in the GPU's L2 cache. TensorRT for RTX knows no levels but 3
 
     Raises:
         ValueError: a value is out of range
     """
 
     device: int = 0
-    batches: tuple[int, int, int] = (1, 1, 32)
+    max_batch: int = 128
     workspace_mb: int = 4096
     compile: bool = False
+    optimization_level: int = 3
 
     def __post_init__(self) -> None:
-        smallest, usual, largest = self.batches
-        if not 1 == smallest <= usual <= largest:
-            raise ValueError(
-                f"batches are {self.batches}, wanted smallest, usual and largest, in this order; "
-                f"the smallest must be 1, since the remainder of a split batch is scored too"
-            )
         if self.device < 0:
             raise ValueError(f"device is {self.device}, wanted 0 or more")
+        if self.max_batch < 1:
+            raise ValueError(f"max_batch is {self.max_batch}, wanted at least 1")
         if self.workspace_mb < 1:
             raise ValueError(f"workspace_mb is {self.workspace_mb}, wanted at least 1")
+        if not 0 <= self.optimization_level <= 5:
+            raise ValueError(f"optimization_level is {self.optimization_level}, wanted 0 to 5")
+
+    @property
+    def profiles(self) -> tuple[tuple[int, int, int], ...]:
+        """Ranges of batches that a TensorRT plan is optimised for, each as its smallest, usual and
+        largest batch. Together they hold every batch up to ``max_batch``."""
+        ranges = ((1, 1, 1), (2, 8, 8), (9, 32, self.max_batch))
+        return tuple(
+            (smallest, min(usual, self.max_batch), min(largest, self.max_batch))
+            for smallest, usual, largest in ranges
+            if smallest <= self.max_batch
+        )
 
 
 Progress = Callable[[str, int, int], None]

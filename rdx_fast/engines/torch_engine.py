@@ -89,7 +89,7 @@ class TorchEngine:
 
     @property
     def max_batch(self) -> int:
-        return self.options.batches[2]
+        return self.options.max_batch
 
     def open_device(self) -> TorchDevice:
         return TorchDevice(self.device)

@@ -183,9 +183,8 @@ def test_plan(bundle: Bundle, kernels: Path, tmp_path: Path) -> None:
     assert "wanted one such as 8.6" in unboxed(
         run("plan", path, "--compute-capability", "sm86", code=2).stderr
     )
-    assert "smallest, usual and largest" in unboxed(
-        run("plan", path, "--usual-batch", 9, "--max-batch", 8, code=2).stderr
-    )
+    level = ("--compute-capability", 8.6, "--optimization-level", 5)
+    assert "builds the same plan at each" in unboxed(run("plan", path, *level, code=2).stderr)
     done = run("export", path, path, "--compute-capability", 8.6, code=2)
     assert "is for --tensorrt" in unboxed(done.stderr)
 

@@ -17,7 +17,14 @@ from rdx_fast import Detector, open_engine
 from rdx_fast.bundle import Bundle
 from rdx_fast.engines import GpuOptions
 from rdx_fast.engines.tensorrt.api import Api, Log, load_api
-from rdx_fast.engines.tensorrt.build import parse, plan_key, prepare_plan, timings_file
+from rdx_fast.engines.tensorrt.build import (
+    configure,
+    inputs_and_outputs,
+    parse,
+    plan_key,
+    prepare_plan,
+    timings_file,
+)
 from rdx_fast.engines.tensorrt.engine import io_shapes
 from rdx_fast.engines.tensorrt.plan import PlanKey, Target, load_plan, save_plan
 from rdx_fast.errors import DeviceMemoryError, EngineError, NoDriverError, PlanError
@@ -49,22 +56,24 @@ def test_plans_of_all_networks(
 ) -> None:
     given = exported.as_bundle(networks, method, backbone, precision, bundle.manifest)
     file = given.network("fp16" if precision == "fp16" else "int8_symmetric")
+    key = plan_key(file, given, Target.of_capability(AMPERE), api, GpuOptions())
     trt = api.module
     log = Log(trt)
-    network, _parser = parse(file, api, log, trt.Builder(log.logger))
-    tensors = [network.get_input(i) for i in range(network.num_inputs)]
-    tensors += [network.get_output(i) for i in range(network.num_outputs)]
+    builder = trt.Builder(log.logger)
+    network, _parser = parse(file, key, api, log, builder)
+    tensors = inputs_and_outputs(network)
     wanted = io_shapes(given.manifest)
     assert {t.name: tuple(t.shape) for t in tensors} == wanted
     assert all(shape[0] == -1 for shape in wanted.values())
     half = precision == "fp16"
     assert {t.dtype for t in tensors} == {trt.DataType.HALF if half else trt.DataType.FLOAT}
+    lies = trt.TensorFormat.HWC8 if half else trt.TensorFormat.LINEAR
+    assert {t.allowed_formats for t in tensors} == {1 << int(lies)}
     layers = [network.get_layer(i) for i in range(network.num_layers)]
-    assert precision == "fp16" or any(layer.type == trt.LayerType.QUANTIZE for layer in layers)
+    assert half or any(layer.type == trt.LayerType.QUANTIZE for layer in layers)
+    assert configure(builder, network, key, api).num_optimization_profiles == 3
 
-    options = GpuOptions(batches=(1, 4, 32))
-    path = prepare_plan(given, options, AMPERE)
-    key = plan_key(file, given, Target.of_capability(AMPERE), api, options)
+    path = prepare_plan(given, None, AMPERE)
     plan = load_plan(path, key)
     assert plan is not None
     assert len(plan) > sum(w.nbytes for w in weights(file)) / 2
@@ -98,7 +107,16 @@ def test_a_plan_is_built_once(bundle_copy: Bundle, api: Api) -> None:
 
 
 KEY = PlanKey(
-    "ab" * 32, "tensorrt 11.4.0", "NVIDIA H200", "580.65, CUDA 13.0", 90, (1, 1, 32), 4096, 1
+    network="ab" * 32,
+    runtime="tensorrt 11.4.0",
+    gpu="NVIDIA H200",
+    driver="580.65, CUDA 13.0",
+    compute_capability=90,
+    profiles=((1, 1, 1), (2, 8, 8)),
+    workspace_mb=4096,
+    optimization_level=3,
+    half_format="HWC8",
+    recipe=1,
 )
 OTHERS = {
     "network": "cd" * 32,
@@ -106,8 +124,10 @@ OTHERS = {
     "gpu": "NVIDIA L4",
     "driver": "570.12, CUDA 12.8",
     "compute_capability": 89,
-    "batches": (1, 1, 16),
+    "profiles": ((1, 1, 1), (2, 7, 7)),
     "workspace_mb": 1024,
+    "optimization_level": 5,
+    "half_format": "LINEAR",
     "recipe": 2,
 }
 
@@ -132,7 +152,7 @@ def test_measurements_are_kept_for_one_gpu_and_driver(tmp_path: Path) -> None:
     names = {
         timings_file(replace(KEY, **{name: value}), tmp_path) for name, value in OTHERS.items()
     }
-    # Networks, batches and workspaces share what was measured.
+    # Networks, batches, workspaces, levels and formats share what was measured.
     assert len(names | {timings_file(KEY, tmp_path)}) == 5
     assert timings_file(KEY, tmp_path).name == (
         "tensorrt_11.4.0-NVIDIA_H200-580.65__CUDA_13.0-90.timings"
@@ -232,8 +252,9 @@ def test_objects_that_tensorrt_does_not_make(api: Api) -> None:
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        ({"batches": (2, 2, 4)}, "the smallest must be 1"),
-        ({"batches": (1, 8, 4)}, "smallest, usual and largest"),
+        ({"max_batch": 0}, "max_batch is 0, wanted at least 1"),
+        ({"optimization_level": 6}, "optimization_level is 6, wanted 0 to 5"),
+        ({"optimization_level": -1}, "optimization_level is -1"),
         ({"device": -1}, "device is -1"),
         ({"workspace_mb": 0}, "workspace_mb is 0"),
     ],
@@ -241,6 +262,30 @@ def test_objects_that_tensorrt_does_not_make(api: Api) -> None:
 def test_options(options: dict[str, Any], complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         GpuOptions(**options)
+
+
+@pytest.mark.parametrize(
+    ("max_batch", "profiles"),
+    [
+        (1, [(1, 1, 1)]),
+        (2, [(1, 1, 1), (2, 2, 2)]),
+        (6, [(1, 1, 1), (2, 6, 6)]),
+        (8, [(1, 1, 1), (2, 8, 8)]),
+        (9, [(1, 1, 1), (2, 8, 8), (9, 9, 9)]),
+        (20, [(1, 1, 1), (2, 8, 8), (9, 20, 20)]),
+        (128, [(1, 1, 1), (2, 8, 8), (9, 32, 128)]),
+        (200, [(1, 1, 1), (2, 8, 8), (9, 32, 200)]),
+    ],
+)
+def test_profiles(max_batch: int, profiles: list[tuple[int, int, int]]) -> None:
+    assert GpuOptions(max_batch=max_batch).profiles == tuple(profiles)
+    assert GpuOptions().max_batch == 128
+
+
+def test_levels_are_of_tensorrt_alone(bundle: Bundle, api: Api) -> None:
+    """TensorRT for RTX builds the same plan at each: it is not asked for another in vain."""
+    with pytest.raises(PlanError, match=r"optimization_level is 5, and tensorrt-rtx .*the same"):
+        prepare_plan(bundle, GpuOptions(optimization_level=5), AMPERE)
 
 
 @needs_no_gpu

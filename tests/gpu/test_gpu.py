@@ -59,7 +59,7 @@ def frames() -> NDArray[np.uint8]:
 @pytest.fixture(params=["torch", "tensorrt"])
 def detector(request: pytest.FixtureRequest, half: Bundle) -> Iterator[Detector]:
     try:
-        engine = open_engine(half, request.param, gpu=GpuOptions(batches=(1, 1, 4)))
+        engine = open_engine(half, request.param, gpu=GpuOptions(max_batch=4))
     except PlanError as error:
         if "builds no plans for compute capability" not in str(error):
             raise

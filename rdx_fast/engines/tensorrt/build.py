@@ -17,20 +17,37 @@ from rdx_fast.precision import choose
 
 # Raise it with every change of what is asked of the builder: plans of another recipe may have other
 # layouts in the same shapes.
-RECIPE = 1
+RECIPE = 2
+GROUP = 8  # channels that lie together in TensorRT's format HWC8
 
 
 def plan_key(
     network: Path, bundle: Bundle, target: Target, api: Api, options: GpuOptions
 ) -> PlanKey:
+    """What a plan of a bundle's network is built from and for.
+
+    Raises:
+        PlanError: this TensorRT does not know one of the options
+    """
+    if api.rtx and options.optimization_level != GpuOptions().optimization_level:
+        raise PlanError(
+            f"optimization_level is {options.optimization_level}, and {api.name} builds the same "
+            f"plan at each, since it measures nothing while it builds: leave the level at its "
+            f"default, or install the package tensorrt on the machine with the GPU"
+        )
+    # Channels-last as most kernels of TensorRT work, and as ours read it: with all channels in
+    # groups of eight nothing has to be rearranged between them.
+    in_groups = all(scale.channels % GROUP == 0 for scale in bundle.manifest.scales)
     return PlanKey(
         network=bundle.manifest.files[network.name].sha256,
         runtime=api.name,
         gpu=target.gpu,
         driver=target.driver,
         compute_capability=target.compute_capability,
-        batches=options.batches,
+        profiles=options.profiles,
         workspace_mb=options.workspace_mb,
+        optimization_level=options.optimization_level,
+        half_format="HWC8" if in_groups else "LINEAR",
         recipe=RECIPE,
     )
 
@@ -67,16 +84,9 @@ def build_plan(
         ) from error
     try:
         builder = log.made("its builder", trt.Builder)
-        network, _parser = parse(network_file, api, log, builder)
-        config = builder.create_builder_config()
-        config.clear_flag(trt.BuilderFlag.TF32)  # float32 is executed as such
-        config.add_optimization_profile(_profile(builder, network, key.batches))
-        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, key.workspace_mb * 2**20)
+        network, _parser = parse(network_file, key, api, log, builder)
+        config = configure(builder, network, key, api)
         config.progress_monitor = _monitor(trt, on_progress)
-        if api.rtx:  # for this compute capability, whichever GPU is present, if any
-            config.num_compute_capabilities = 1
-            aim = getattr(trt.ComputeCapability, f"SM{key.compute_capability}")
-            config.set_compute_capability(aim, 0)
         timings = timings_file(key, bundle)
         if not api.rtx:  # TensorRT for RTX measures nothing before the first run
             known = timings.read_bytes() if timings.is_file() else b""
@@ -157,8 +167,8 @@ def prepare_plan(
     return path
 
 
-def parse(file: Path, api: Api, log: Log, builder: Any) -> tuple[Any, Any]:
-    """Parse a network with the types of its graph.
+def parse(file: Path, key: PlanKey, api: Api, log: Log, builder: Any) -> tuple[Any, Any]:
+    """Parse a network with the types of its graph and the formats of its plan.
 
     Returns:
         the network, and the parser, which must be kept until the plan is built
@@ -172,14 +182,50 @@ def parse(file: Path, api: Api, log: Log, builder: Any) -> tuple[Any, Any]:
     if not parser.parse_from_file(str(file)):
         words = "; ".join(parser.get_error(i).desc() for i in range(parser.num_errors))
         raise PlanError(f"TensorRT cannot read {file}: {words}")
+    for tensor in inputs_and_outputs(network):
+        tensor.allowed_formats = 1 << int(tensor_format(trt, key, tensor.dtype))
     return network, parser
 
 
-def _profile(builder: Any, network: Any, batches: tuple[int, int, int]) -> Any:
+def inputs_and_outputs(network: Any) -> list[Any]:
+    """The tensors of a parsed network, its input first."""
+    inputs = [network.get_input(i) for i in range(network.num_inputs)]
+    return inputs + [network.get_output(i) for i in range(network.num_outputs)]
+
+
+def tensor_format(trt: Any, key: PlanKey, dtype: Any) -> Any:
+    """The memory format of an input or output of a plan by its ``trt.DataType``."""
+    return getattr(trt.TensorFormat, key.half_format if dtype == trt.DataType.HALF else "LINEAR")
+
+
+def configure(builder: Any, network: Any, key: PlanKey, api: Api) -> Any:
+    """The builder's configuration for a parsed network, without its timing cache.
+
+    Raises:
+        PlanError: TensorRT takes no such batches
+    """
+    trt = api.module
+    config = builder.create_builder_config()
+    config.clear_flag(trt.BuilderFlag.TF32)  # float32 is executed as such
+    config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, key.workspace_mb * 2**20)
     image = network.get_input(0)
-    profile = builder.create_optimization_profile()
-    profile.set_shape(image.name, *((batch, *tuple(image.shape)[1:]) for batch in batches))
-    return profile
+    for batches in key.profiles:
+        profile = builder.create_optimization_profile()
+        profile.set_shape(image.name, *((batch, *tuple(image.shape)[1:]) for batch in batches))
+        if config.add_optimization_profile(profile) < 0:
+            raise PlanError(f"{api.name} takes no profile for batches of {batches}")
+    if not api.rtx:
+        config.builder_optimization_level = key.optimization_level
+        if key.optimization_level == 5:
+            config.tiling_optimization_level = trt.TilingOptimizationLevel.FULL
+        return config
+    # Without memory of its own: it could not take any while a graph is recorded.
+    config.set_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)
+    # For this compute capability, whichever GPU is present, if any.
+    config.num_compute_capabilities = 1
+    aim = getattr(trt.ComputeCapability, f"SM{key.compute_capability}")
+    config.set_compute_capability(aim, 0)
+    return config
 
 
 def timings_file(key: PlanKey, bundle: Path) -> Path:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from itertools import product
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from rdx_fast.bundle import Bundle
 from rdx_fast.devices.cuda import CudaDevice
 from rdx_fast.devices.device import BoundNetwork, Device
 from rdx_fast.engines.engine import GpuOptions, Progress
 from rdx_fast.engines.tensorrt.api import Api, Log, load_api
-from rdx_fast.engines.tensorrt.build import build_plan, plan_key
+from rdx_fast.engines.tensorrt.build import GROUP, build_plan, plan_key, tensor_format
 from rdx_fast.engines.tensorrt.plan import Target, load_plan, write_whole
 from rdx_fast.errors import EngineError, PlanError
 from rdx_fast.kernels.gpu.driver import Gpu
@@ -68,10 +71,9 @@ class TensorRTEngine:
 
     @property
     def description(self) -> str:
-        smallest, usual, largest = self.options.batches
         return (
             f"{self._api.name} {self._gpu.name}, {self.execution.label} ({self._reason}), "
-            f"batches {smallest}/{usual}/{largest}"
+            f"batches to {self.max_batch}"
         )
 
     @property
@@ -84,7 +86,7 @@ class TensorRTEngine:
 
     @property
     def max_batch(self) -> int:
-        return self.options.batches[2]
+        return self.options.max_batch
 
     @property
     def closed(self) -> bool:
@@ -109,7 +111,8 @@ class TensorRTEngine:
         self._log = Log(trt)
         self._runtime = self._log.made("its runtime", trt.Runtime, EngineError)
         network = bundle.network(self.execution.stored)
-        key = plan_key(network, bundle, Target.of(self._gpu, self._api), self._api, self.options)
+        target = Target.of(self._gpu, self._api)
+        self._key = key = plan_key(network, bundle, target, self._api, self.options)
         plan = load_plan(key.file(bundle.path), key)
         kept = plan is not None
         if plan is None:
@@ -125,17 +128,29 @@ class TensorRTEngine:
         self._config = self._context_config(trt)
 
     def _check(self) -> None:
-        """Raises ``PlanError`` unless inputs and outputs match the manifest."""
-        found = {}
-        for i in range(self._engine.num_io_tensors):
-            name = self._engine.get_tensor_name(i)
-            found[name] = tuple(self._engine.get_tensor_shape(name))
+        """Raises ``PlanError`` unless inputs and outputs match the manifest, and lie in memory as
+        ``bind`` lays them out, in every profile."""
+        engine = self._engine
+        names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
+        found = {name: tuple(engine.get_tensor_shape(name)) for name in names}
         wanted = io_shapes(self.manifest)
         if found != wanted:
             raise PlanError(
                 f"the plan has inputs and outputs {found}, the manifest says {wanted}: export the "
                 f"bundle again"
             )
+        for name, profile in product(names, range(len(self._key.profiles))):
+            lies, asked = engine.get_tensor_format(name, profile), self._format(name)
+            if lies != asked:
+                raise PlanError(
+                    f"{name} of the plan has the format {lies.name} in profile {profile}, "
+                    f"{asked.name} was asked for: use another version of {self._api.name}, or "
+                    f"backend='torch'"
+                )
+
+    def _format(self, name: str) -> Any:
+        """The memory format of an input or output."""
+        return tensor_format(self._api.module, self._key, self._engine.get_tensor_dtype(name))
 
     def _context_config(self, trt: Any) -> Any:
         """How contexts are created: we allocate their memory, so that it is freed with the buffers
@@ -171,18 +186,22 @@ class TensorRTEngine:
         assert isinstance(device, CudaDevice)
         if self.closed:
             raise EngineError("the engine is closed: open a new one")
-        trt = self._api.module
+        stream = int(device.stream)
         context = self._engine.create_execution_context(self._config)
         if context is None:
             raise self._log.error("TensorRT could not create an execution context", EngineError)
         shapes = {n: (batch, *shape[1:]) for n, shape in io_shapes(self.manifest).items()}
         errors = self._log.errors
-        if not context.set_input_shape("image", shapes["image"]):
+        profile = sum(batch > largest for _, _, largest in self._key.profiles)
+        if not (
+            context.set_optimization_profile_async(profile, stream)
+            and context.set_input_shape("image", shapes["image"])
+        ):
             raise self._log.error(f"TensorRT takes no batch of {batch}", EngineError)
-        arrays: dict[str, DeviceArray] = {}
-        for name, shape in shapes.items():
-            arrays[name] = device.empty(shape, trt.nptype(self._engine.get_tensor_dtype(name)))
-            context.set_tensor_address(name, arrays[name].pointer)
+        arrays = {name: self._allocate(device, name, shape) for name, shape in shapes.items()}
+        for name, array in arrays.items():
+            if not context.set_tensor_address(name, array.pointer):
+                raise self._log.error(f"TensorRT takes no memory for {name}", EngineError)
         size = context.update_device_memory_size_for_shapes()
         if not size and self._log.errors > errors:  # 0 also says that it failed
             raise self._log.error("TensorRT could not size its memory", EngineError)
@@ -190,7 +209,6 @@ class TensorRTEngine:
             context.set_device_memory(device.stream.allocate(size), size)
         scales = range(len(self.manifest.scales))
         teacher, student = ([arrays[f"{p}_{s}"] for s in scales] for p in ("teacher", "student"))
-        stream = int(device.stream)
 
         def run() -> tuple[list[DeviceArray], list[DeviceArray]]:
             if not context.execute_async_v3(stream):
@@ -198,6 +216,20 @@ class TensorRTEngine:
             return teacher, student
 
         return BoundNetwork(arrays["image"], run)
+
+    def _allocate(self, device: CudaDevice, name: str, shape: tuple[int, ...]) -> DeviceArray:
+        """Memory for an input or output, as the plan lays it out."""
+        trt = self._api.module
+        dtype = np.dtype(trt.nptype(self._engine.get_tensor_dtype(name)))
+        if self._format(name) == trt.TensorFormat.LINEAR:
+            return device.empty(shape, dtype)
+        batch, channels, height, width = shape
+        padded = -(-channels // GROUP) * GROUP
+        strides = (height * width * padded, 1, width * padded, padded)
+        block = device.empty((batch * strides[0] * dtype.itemsize,), np.uint8)
+        # The network reads the channels that pad a pixel: 0 times its weights is not NaN.
+        device.fill(block, 0)
+        return DeviceArray(block.pointer, shape, dtype, strides)
 
 
 def io_shapes(manifest: Manifest) -> dict[str, tuple[int, ...]]:

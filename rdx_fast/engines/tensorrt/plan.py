@@ -27,8 +27,11 @@ class PlanKey:
         gpu: name of the GPU that the plan was tuned on, "any" if it does not matter
         driver: version of the driver that the plan was tuned with, "any" if it does not matter
         compute_capability: of the GPU, 90 for 9.0
-        batches: smallest, usual and largest batch
+        profiles: see ``GpuOptions``
         workspace_mb: MB of GPU memory that the builder may use
+        optimization_level: of the builder
+        half_format: memory format of inputs and outputs in float16, by its name in TensorRT; those
+            in float32 are "LINEAR"
         recipe: version of how plans are built, ``build.RECIPE``
     """
 
@@ -37,8 +40,10 @@ class PlanKey:
     gpu: str
     driver: str
     compute_capability: int
-    batches: tuple[int, int, int]
+    profiles: tuple[tuple[int, int, int], ...]
     workspace_mb: int
+    optimization_level: int
+    half_format: str
     recipe: int
 
     @property
