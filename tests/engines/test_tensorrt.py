@@ -71,7 +71,7 @@ def test_plans_of_all_networks(
     assert {t.allowed_formats for t in tensors} == {1 << int(lies)}
     layers = [network.get_layer(i) for i in range(network.num_layers)]
     assert half or any(layer.type == trt.LayerType.QUANTIZE for layer in layers)
-    assert configure(builder, network, key, api).num_optimization_profiles == 3
+    assert configure(builder, network, key, api, log).num_optimization_profiles == 3
 
     path = prepare_plan(given, None, AMPERE)
     plan = load_plan(path, key)

@@ -26,7 +26,12 @@ PACKAGES = (
 def kept(store: Path, name: str, sources: tuple[str, ...], make: Callable[[Path], object]) -> Path:
     """The folder that ``make`` fills, unless that was done. ``sources`` are folders and files of
     the package, or ``.`` for all of it. Nobody may change what is in it."""
-    folder = store / f"{name}-{_fingerprint(sources)}"
+    return kept_as(store, name, _fingerprint(sources), make)
+
+
+def kept_as(store: Path, name: str, version: str, make: Callable[[Path], object]) -> Path:
+    """The same where ``version`` alone has a say in what is made."""
+    folder = store / f"{name}-{version}"
     with (store / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not folder.is_dir():

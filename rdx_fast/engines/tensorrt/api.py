@@ -119,6 +119,16 @@ class Log:
         except TypeError as null:  # how the bindings say that the pointer is null
             raise self.error(f"TensorRT could not create {what} ({null})", error) from null
 
+    def given(self, what: str, thing: Any, error: type[EngineError] = PlanError) -> Any:
+        """``thing``, unless it is the None that TensorRT gives where it could not create ``what``.
+
+        Raises:
+            EngineError: of type ``error``
+        """
+        if thing is None:
+            raise self.error(f"TensorRT could not create {what}", error)
+        return thing
+
     def error(self, what: str, kind: type[EngineError] = PlanError) -> EngineError:
         """An error for the failure ``what`` with TensorRT's last messages: of type ``kind``, or a
         ``DeviceMemoryError`` if they report that memory ran out."""

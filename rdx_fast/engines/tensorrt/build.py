@@ -85,18 +85,17 @@ def build_plan(
     try:
         builder = log.made("its builder", trt.Builder)
         network, _parser = parse(network_file, key, api, log, builder)
-        config = configure(builder, network, key, api)
+        config = configure(builder, network, key, api, log)
         config.progress_monitor = _monitor(trt, on_progress)
         timings = timings_file(key, bundle)
-        if not api.rtx:  # TensorRT for RTX measures nothing before the first run
-            known = timings.read_bytes() if timings.is_file() else b""
-            config.set_timing_cache(config.create_timing_cache(known), ignore_mismatch=False)
-        plan = builder.build_serialized_network(network, config)
-        if plan is None:
-            raise log.error(f"TensorRT built no plan of {network_file}")
+        # TensorRT for RTX measures nothing before the first run.
+        cache = None if api.rtx else _timing_cache(config, timings, log)
+        plan = log.given(
+            f"a plan of {network_file}", builder.build_serialized_network(network, config)
+        )
         save_plan(path, key, plan)
-        if not api.rtx:
-            write_whole(timings, config.get_timing_cache().serialize())
+        if cache is not None:
+            write_whole(timings, log.given("its timings", cache.serialize()))
         return plan
     finally:
         log.close()
@@ -177,8 +176,9 @@ def parse(file: Path, key: PlanKey, api: Api, log: Log, builder: Any) -> tuple[A
         PlanError: TensorRT cannot read the file
     """
     trt = api.module
-    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
-    parser = trt.OnnxParser(network, log.logger)
+    typed = 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
+    network = log.given("a network", builder.create_network(typed))
+    parser = log.made("its parser", lambda logger: trt.OnnxParser(network, logger))
     if not parser.parse_from_file(str(file)):
         words = "; ".join(parser.get_error(i).desc() for i in range(parser.num_errors))
         raise PlanError(f"TensorRT cannot read {file}: {words}")
@@ -198,22 +198,22 @@ def tensor_format(trt: Any, key: PlanKey, dtype: Any) -> Any:
     return getattr(trt.TensorFormat, key.half_format if dtype == trt.DataType.HALF else "LINEAR")
 
 
-def configure(builder: Any, network: Any, key: PlanKey, api: Api) -> Any:
+def configure(builder: Any, network: Any, key: PlanKey, api: Api, log: Log) -> Any:
     """The builder's configuration for a parsed network, without its timing cache.
 
     Raises:
         PlanError: TensorRT takes no such batches
     """
     trt = api.module
-    config = builder.create_builder_config()
+    config = log.given("a configuration", builder.create_builder_config())
     config.clear_flag(trt.BuilderFlag.TF32)  # float32 is executed as such
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, key.workspace_mb * 2**20)
     image = network.get_input(0)
     for batches in key.profiles:
-        profile = builder.create_optimization_profile()
+        profile = log.given("a profile", builder.create_optimization_profile())
         profile.set_shape(image.name, *((batch, *tuple(image.shape)[1:]) for batch in batches))
         if config.add_optimization_profile(profile) < 0:
-            raise PlanError(f"{api.name} takes no profile for batches of {batches}")
+            raise log.error(f"TensorRT takes no profile for batches of {batches}")
     if not api.rtx:
         config.builder_optimization_level = key.optimization_level
         if key.optimization_level == 5:
@@ -226,6 +226,15 @@ def configure(builder: Any, network: Any, key: PlanKey, api: Api) -> Any:
     aim = getattr(trt.ComputeCapability, f"SM{key.compute_capability}")
     config.set_compute_capability(aim, 0)
     return config
+
+
+def _timing_cache(config: Any, file: Path, log: Log) -> Any:
+    """What the builder measured before, to which it adds; nothing if it does not accept that."""
+    for known in (file.read_bytes() if file.is_file() else b"", b""):
+        cache = config.create_timing_cache(known)
+        if cache is not None and config.set_timing_cache(cache, ignore_mismatch=False):
+            return cache
+    raise log.error("TensorRT could not create a timing cache")
 
 
 def timings_file(key: PlanKey, bundle: Path) -> Path:

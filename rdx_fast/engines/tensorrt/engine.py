@@ -158,13 +158,13 @@ class TensorRTEngine:
         strategy = trt.ExecutionContextAllocationStrategy.USER_MANAGED
         if not self._api.rtx:
             return strategy
-        config = self._engine.create_runtime_config()
+        config = self._log.given("a runtime config", self._engine.create_runtime_config())
         config.set_execution_context_allocation_strategy(strategy)
         # A graph must record the kernels specialised for its sizes, not the generic ones that run
         # until those are compiled.
         eager = trt.DynamicShapesKernelSpecializationStrategy.EAGER
         config.dynamic_shapes_kernel_specialization_strategy = eager
-        cache = config.create_runtime_cache()
+        cache = self._log.given("a runtime cache", config.create_runtime_cache())
         with suppress(OSError):
             cache.deserialize(self._jit_file.read_bytes())
         config.set_runtime_cache(cache)
@@ -187,16 +187,19 @@ class TensorRTEngine:
         if self.closed:
             raise EngineError("the engine is closed: open a new one")
         stream = int(device.stream)
-        context = self._engine.create_execution_context(self._config)
-        if context is None:
-            raise self._log.error("TensorRT could not create an execution context", EngineError)
+        context = self._log.given(
+            "an execution context",
+            self._engine.create_execution_context(self._config),
+            EngineError,
+        )
         shapes = {n: (batch, *shape[1:]) for n, shape in io_shapes(self.manifest).items()}
         errors = self._log.errors
         profile = sum(batch > largest for _, _, largest in self._key.profiles)
-        if not (
-            context.set_optimization_profile_async(profile, stream)
-            and context.set_input_shape("image", shapes["image"])
-        ):
+        try:
+            taken = context.set_optimization_profile_async(profile, stream)
+        except RuntimeError:  # how the bindings say that it failed
+            taken = False
+        if not (taken and context.set_input_shape("image", shapes["image"])):
             raise self._log.error(f"TensorRT takes no batch of {batch}", EngineError)
         arrays = {name: self._allocate(device, name, shape) for name, shape in shapes.items()}
         for name, array in arrays.items():
@@ -227,8 +230,8 @@ class TensorRTEngine:
         padded = -(-channels // GROUP) * GROUP
         strides = (height * width * padded, 1, width * padded, padded)
         block = device.empty((batch * strides[0] * dtype.itemsize,), np.uint8)
-        # The network reads the channels that pad a pixel: 0 times its weights is not NaN.
-        device.fill(block, 0)
+        if padded > channels:  # read with the pixels: NaN there would spread
+            device.fill(block, 0)
         return DeviceArray(block.pointer, shape, dtype, strides)
 
 
