@@ -61,7 +61,7 @@ FAILING = (
 class FakeGpu:
     """A ``Gpu`` of compute capability 8.6."""
 
-    name, architecture, driver, ordinal = "a GPU", 86, "a driver", 0
+    name, architecture, driver, cuda, ordinal = "a GPU", 86, "a driver", 13000, 0
 
     def __init__(self, ordinal: int = 0) -> None:
         pass
@@ -102,8 +102,8 @@ class FakeStream:
 class FakeKernels:
     """A ``KernelLibrary`` without kernels."""
 
-    def __init__(self, folder: Path, architecture: int) -> None:
-        pass
+    def __init__(self, folder: Path, architecture: int, *, cuda: int) -> None:
+        self.architecture = architecture
 
     def close(self) -> None:
         pass
