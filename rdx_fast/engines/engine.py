@@ -25,9 +25,12 @@ class GpuOptions:
         max_batch: the most images that the network takes at once. Larger batches are scored in
             parts
         workspace_mb: MB of GPU memory that TensorRT may use while it searches for the fastest plan
-        compile: compile the network with ``torch.compile`` (backend "torch" only)
         optimization_level: how long TensorRT searches for the fastest plan, 0 to 5; at 5 also for
             tilings that keep data in the GPU's L2 cache. TensorRT for RTX knows no levels but 3
+        compile: compile the network with ``torch.compile`` (backend "torch" only)
+        fuse: run convolution, residual addition and ReLU as one operator of cuDNN; False runs the
+            graph as it was exported, for comparison (backend "torch" only; without effect if
+            ``compile``, which fuses by itself)
 
     Raises:
         ValueError: a value is out of range
@@ -36,8 +39,9 @@ class GpuOptions:
     device: int = 0
     max_batch: int = 128
     workspace_mb: int = 4096
-    compile: bool = False
     optimization_level: int = 3
+    compile: bool = False
+    fuse: bool = True
 
     def __post_init__(self) -> None:
         if self.device < 0:

@@ -14,6 +14,7 @@ from rdx_fast.bundle import Bundle
 from rdx_fast.devices.device import BoundNetwork, Device
 from rdx_fast.devices.torch_device import TorchDevice, named_errors
 from rdx_fast.engines.engine import Chunk, GpuOptions
+from rdx_fast.engines.torch_fusion import check_nan, fuse
 from rdx_fast.engines.torch_graph import check_shapes, read_network
 from rdx_fast.errors import EngineError, NoDriverError
 from rdx_fast.precision import choose
@@ -27,7 +28,8 @@ class TorchEngine:
         device: "cuda", "cuda:N" or "cpu". On a GPU the whole pipeline runs there, as one CUDA graph
             for each batch size; on a CPU the network runs between the CPU kernels
         options: see ``GpuOptions``; None for the defaults. With ``compile`` the network is compiled
-            by ``torch.compile``, which takes about a minute for each batch size
+            by ``torch.compile``, which takes about a minute for each batch size. It fuses operators
+            itself and could not look into cuDNN's fused ones, so the graph stays as exported then
         precision: executed precision, None for the fastest that the bundle holds (see ``choose``)
 
     Raises:
@@ -35,6 +37,8 @@ class TorchEngine:
         NoDriverError: torch finds no GPU
         BundleError: the network does not match the manifest
         ValueError: unknown precision
+
+    ``bind`` raises ``EngineError`` if cuDNN's fused operators hide NaN (see ``check_nan``).
     """
 
     def __init__(
@@ -62,6 +66,11 @@ class TorchEngine:
         if self.execution.executed == "bf16":  # float32 in the graph
             self._image_type = torch.bfloat16
             network = network.to(torch.bfloat16)
+        self._fused = 0
+        if self.options.fuse and not self.options.compile:
+            spec = self.manifest.input
+            image = torch.empty(1, 3, spec.height, spec.width, dtype=self._image_type)
+            self._fused = fuse(network, image)
         placed: Any = network.eval().to(self.device)
         self._network: Any = placed.to(memory_format=torch.channels_last)
         if self.options.compile:
@@ -70,10 +79,8 @@ class TorchEngine:
     @property
     def description(self) -> str:
         name = "CPU" if self.device.type == "cpu" else torch.cuda.get_device_name(self.device)
-        compiled = ", compiled" if self.options.compile else ""
-        return (
-            f"torch {torch.__version__} {name}, {self.execution.label} ({self._reason}){compiled}"
-        )
+        how = ", compiled" if self.options.compile else ", fused" if self._fused else ""
+        return f"torch {torch.__version__} {name}, {self.execution.label} ({self._reason}){how}"
 
     @property
     def on_device(self) -> bool:
@@ -131,6 +138,8 @@ class TorchEngine:
             teacher, student = self._features(image.to(self._image_type))
             return _channels_last(teacher), _channels_last(student)
 
+        if self._fused and self.on_device:
+            check_nan(run, image)
         return BoundNetwork(image, run)
 
 

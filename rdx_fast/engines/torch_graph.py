@@ -17,6 +17,7 @@ from rdx_fast.errors import EngineError
 from rdx_fast.manifest import Manifest
 
 Step = Callable[..., Tensor]
+Pads = tuple[int, int, int, int]  # top, left, bottom, right
 
 
 def read_network(path: Path) -> tuple[fx.GraphModule, torch.dtype]:
@@ -75,7 +76,7 @@ def check_shapes(path: Path, manifest: Manifest) -> None:
 
 
 def _conv(attributes: dict[str, Any]) -> tuple[Step, dict[str, Any]]:
-    return _conv_padded, {
+    return convolution, {
         "pads": tuple(attributes["pads"]),
         "stride": tuple(attributes["strides"]),
         "dilation": tuple(attributes["dilations"]),
@@ -83,18 +84,26 @@ def _conv(attributes: dict[str, Any]) -> tuple[Step, dict[str, Any]]:
     }
 
 
-def _conv_padded(
+def convolution(
     x: Tensor,
     weight: Tensor,
     bias: Tensor | None = None,
     *,
-    pads: tuple[int, int, int, int],
+    pads: Pads,
     **options: Any,
 ) -> Tensor:
+    """``conv2d`` with padding of ONNX."""
+    x, padding = padded(x, pads)
+    return functional.conv2d(x, weight, bias, padding=padding, **options)
+
+
+def padded(x: Tensor, pads: Pads) -> tuple[Tensor, tuple[int, int]]:
+    """``x`` and the padding that is left to a convolution: uneven padding, which torch's have not,
+    is done here."""
     top, left, bottom, right = pads
     if (top, left) == (bottom, right):
-        return functional.conv2d(x, weight, bias, padding=(top, left), **options)
-    return functional.conv2d(functional.pad(x, (left, right, top, bottom)), weight, bias, **options)
+        return x, (top, left)
+    return functional.pad(x, (left, right, top, bottom)), (0, 0)
 
 
 def _conv_transpose(attributes: dict[str, Any]) -> tuple[Step, dict[str, Any]]:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import operator
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -8,11 +10,16 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from torch import fx
+from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from rdx_fast import Detector
 from rdx_fast.bundle import Bundle
+from rdx_fast.engines import GpuOptions, torch_fusion
 from rdx_fast.engines.torch_engine import TorchEngine, _set_up_cudnn
-from rdx_fast.engines.torch_graph import read_network
+from rdx_fast.engines.torch_fusion import check_nan, conv_add_relu, conv_relu, fuse
+from rdx_fast.engines.torch_graph import convolution, read_network
 from rdx_fast.errors import EngineError
 from rdx_fast.images import list_images, read_image
 from support import exported
@@ -36,6 +43,205 @@ def test_networks_as_exported(method: str, backbone: str, precision: str, networ
         difference = np.linalg.norm(found.float().numpy() - expected)
         assert difference <= TOLERANCE[precision] * np.linalg.norm(expected)
     assert not any("batch_norm" in str(node.target) for node in network.graph.nodes)
+
+
+def features(network: Any, image: torch.Tensor) -> list[torch.Tensor]:
+    with torch.inference_mode():
+        teacher, student = network(image)
+    return [*teacher, *student]
+
+
+def steps(network: fx.GraphModule) -> Counter[Any]:
+    return Counter(node.target for node in network.graph.nodes if node.op == "call_function")
+
+
+def exported_network(
+    networks: Path, method: str, backbone: str, precision: str = "fp32"
+) -> tuple[fx.GraphModule, torch.Tensor]:
+    """A network channels-last, and an image."""
+    network, dtype = read_network(
+        networks / f"{method}-{backbone}-{precision}" / f"network_{precision}.onnx"
+    )
+    image, _ = exported.recorded(networks, method, backbone)
+    placed = network.to(memory_format=torch.channels_last)
+    return placed, torch.from_numpy(image).to(dtype)
+
+
+class OnCuDnn(TorchDispatchMode):
+    """cuDNN's fused operators, computed as their schemas in torch name the arguments."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func._schema.name
+        if not name.startswith("aten::cudnn_"):
+            return func(*args, **(kwargs or {}))
+        self.calls[name] += 1
+        given = dict(zip([a.name for a in func._schema.arguments], args, strict=True))
+        options = [given[k] for k in ("bias", "stride", "padding", "dilation", "groups")]
+        result = functional.conv2d(given["self"], given["weight"], *options)
+        if name == "aten::cudnn_convolution_add_relu":
+            result = result + given["alpha"] * given["z"]
+        return functional.relu(result)
+
+
+@pytest.mark.parametrize(("method", "backbone"), exported.NETWORKS)
+def test_fused_networks_give_the_same(
+    method: str, backbone: str, networks: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network, image = exported_network(networks, method, backbone)
+    expected, before = features(network, image), steps(network)
+    made = fuse(network, image)
+    after = steps(network)
+    print(method, backbone, sum(before.values()), "steps,", sum(after.values()), "fused,", made)
+    assert made == after[conv_relu] + after[conv_add_relu]
+    assert after[functional.relu] == before[functional.relu] - made
+    assert after[operator.add] == before[operator.add] - after[conv_add_relu]
+    assert after[convolution] == before[convolution] - made
+    for found, wanted in zip(features(network, image), expected, strict=True):
+        torch.testing.assert_close(found, wanted, rtol=0, atol=0)
+    # No ReLU is left of which a convolution alone computes the value.
+    for relu in network.graph.find_nodes(op="call_function", target=functional.relu):
+        (value,) = relu.args
+        assert value.target is not convolution or len(value.users) > 1
+    # The same through cuDNN's operators: each argument is where torch expects it.
+    monkeypatch.setattr(torch_fusion, "_in_cudnn", lambda _: True)
+    with OnCuDnn() as cudnn:
+        through = features(network, image)
+    for found, wanted in zip(through, expected, strict=True):
+        torch.testing.assert_close(found, wanted, rtol=0, atol=0)
+    assert cudnn.calls["aten::cudnn_convolution_relu"] == after[conv_relu]
+    assert cudnn.calls["aten::cudnn_convolution_add_relu"] == after[conv_add_relu]
+
+
+@pytest.mark.parametrize(("method", "backbone"), [("rd4ad", "resnet18")])
+def test_what_is_fused_of_resnets(method: str, backbone: str, networks: Path) -> None:
+    network, image = exported_network(networks, method, backbone, "fp16")
+    assert fuse(network, image)
+    after = steps(network)
+    assert after[conv_relu] > after[conv_add_relu] > 10
+    in_bf16, image = exported_network(networks, method, backbone)
+    assert fuse(in_bf16.to(torch.bfloat16), image.to(torch.bfloat16)) == 0
+
+
+def small_graph(build: Callable[[fx.Graph, fx.Node, Callable[..., fx.Node]], Any]) -> Any:
+    """A network whose graph ``build`` makes of an image and of convolutions ``[B, 4, 8, 8]``."""
+    root, graph = torch.nn.Module(), fx.Graph()
+    image = graph.placeholder("image")
+
+    def conv(x: fx.Node, groups: int = 1, bias: bool = True, channels: int = 4) -> fx.Node:
+        generator = torch.Generator().manual_seed(len(graph.nodes))
+        given = [x]
+        shapes = [(channels, 4 // groups, 3, 3), (channels,)] if bias else [(4, 4 // groups, 3, 3)]
+        for shape in shapes:
+            name = f"constant_{len(graph.nodes)}"
+            value = torch.randn(shape, generator=generator)
+            root.register_parameter(name, torch.nn.Parameter(value, requires_grad=False))
+            given.append(graph.get_attr(name))
+        options = {"pads": (1, 1, 1, 1), "stride": (1, 1), "dilation": (1, 1), "groups": groups}
+        return graph.call_function(convolution, tuple(given), options)
+
+    outputs = build(graph, image, conv)
+    graph.output(([outputs[0]], list(outputs[1:])))
+    return fx.GraphModule(root, graph)
+
+
+def relu_of(graph: fx.Graph, value: fx.Node) -> fx.Node:
+    return graph.call_function(functional.relu, (value,))
+
+
+def added(graph: fx.Graph, *values: Any) -> fx.Node:
+    return graph.call_function(operator.add, values)
+
+
+@pytest.mark.parametrize(
+    ("build", "made"),
+    [
+        (lambda g, x, conv: [relu_of(g, conv(x)), relu_of(g, added(g, x, conv(x)))], 2),
+        (lambda g, x, conv: [relu_of(g, added(g, conv(x), conv(x)))], 1),
+        (lambda g, x, conv: [relu_of(g, c := conv(x)), c], 0),  # also an output
+        (lambda g, x, conv: [relu_of(g, s := added(g, conv(x), x)), s], 0),
+        (lambda g, x, conv: [relu_of(g, added(g, c := conv(x), x)), relu_of(g, c)], 0),
+        (lambda g, x, conv: [relu_of(g, added(g, c := conv(x), c))], 0),
+        (lambda g, x, conv: [relu_of(g, added(g, conv(x), 1.5))], 0),
+        (lambda g, x, conv: [relu_of(g, added(g, conv(x, channels=1), x))], 0),  # broadcast
+        (lambda g, x, conv: [relu_of(g, conv(x, groups=2))], 0),
+        (lambda g, x, conv: [relu_of(g, conv(x, bias=False))], 0),
+        (lambda g, x, conv: [relu_of(g, x), conv(x)], 0),
+    ],
+)
+def test_what_is_fused(build: Any, made: int) -> None:
+    network = small_graph(build)
+    image = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    expected = features(network, image)
+    assert fuse(network, image) == made
+    for found, wanted in zip(features(network, image), expected, strict=True):
+        torch.testing.assert_close(found, wanted, rtol=0, atol=0)
+
+
+def test_uneven_padding_before_cudnn(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, w = torch.randn(2, 3, 9, 11), torch.randn(4, 3, 3, 3)
+    b = torch.randn(4)
+    options: dict[str, Any] = {"pads": (0, 1, 1, 2), "stride": (2, 1), "dilation": (1, 2)}
+    plain = convolution(x, w, b, **options, groups=1)
+    other = torch.randn_like(plain)
+    monkeypatch.setattr(torch_fusion, "_in_cudnn", lambda _: True)
+    with OnCuDnn(), torch.inference_mode():
+        alone = conv_relu(x, w, b, **options, groups=1)
+        summed = conv_add_relu(x, w, b, other, **options, groups=1)
+    torch.testing.assert_close(alone, functional.relu(plain), rtol=0, atol=0)
+    torch.testing.assert_close(summed, functional.relu(plain + other), rtol=0, atol=0)
+
+
+def test_the_engine_says_that_it_fuses(exported_as: Callable[..., Bundle]) -> None:
+    bundle = exported_as("fp32")
+    image = np.random.default_rng(0).random((1, 3, 64, 96), np.float32)
+    found = []
+    for fused in (True, False):
+        engine = TorchEngine(bundle, "cpu", GpuOptions(fuse=fused))
+        assert engine.description.endswith(", fused") is fused
+        (chunk,) = engine.run(image)
+        found.append([*chunk.teacher, *chunk.student])
+    for a, b in zip(*found, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_compiled_networks_stay_as_exported(
+    exported_as: Callable[..., Bundle], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "compile", lambda network, **_: network)
+    engine = TorchEngine(exported_as("fp32"), "cpu", GpuOptions(compile=True))
+    assert engine.description.endswith(", compiled")
+    assert not steps(engine._network).keys() & {conv_relu, conv_add_relu}
+
+
+@pytest.mark.parametrize(("method", "backbone"), exported.QUICK)
+def test_nan_shows_in_all_features(
+    method: str, backbone: str, networks: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network, image = exported_network(networks, method, backbone)
+    assert fuse(network, image)
+
+    def run() -> Any:
+        with torch.inference_mode():
+            return network(image)
+
+    check_nan(run, image)
+    kept: list[torch.Tensor] = []
+
+    def hiding(x: torch.Tensor) -> torch.Tensor:
+        return torch.relu(x.nan_to_num())
+
+    def keeping(x: torch.Tensor) -> torch.Tensor:
+        kept.append(x)
+        return torch.relu(x + 0 * kept[0].sum())
+
+    for relu, message in ((hiding, "hide NaN"), (keeping, "NaN that an earlier image left")):
+        monkeypatch.setattr(torch_fusion.functional, "relu", relu)
+        with pytest.raises(EngineError, match=rf"{message}.*GpuOptions\(fuse=False\)"):
+            check_nan(run, image)
 
 
 @pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-5), ("fp16", 2e-2)])

@@ -14,12 +14,14 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from torch.nn import functional
 
 from rdx_fast import Detector
 from rdx_fast.bundle import Bundle
 from rdx_fast.devices.cuda import CudaDevice
 from rdx_fast.devices.device import BoundNetwork
 from rdx_fast.engines import GpuOptions, open_engine
+from rdx_fast.engines.torch_fusion import conv_add_relu, conv_relu
 from rdx_fast.errors import DeviceLostError, EngineError, PlanError
 from rdx_fast.export import export_bundle
 from rdx_fast.images import list_images
@@ -83,6 +85,41 @@ def test_same_as_on_the_cpu(detector: Detector, half: Bundle, frames: Any) -> No
     np.testing.assert_allclose(
         detector.score(frames, maps=False).scores, found.scores, rtol=ANOTHER
     )
+
+
+def test_fused_as_unfused(half: Bundle, frames: Any) -> None:
+    """Binding also checks that NaN shows, for each batch size."""
+    found = []
+    for fused in (True, False):
+        with Detector(open_engine(half, "torch", gpu=GpuOptions(fuse=fused))) as detector:
+            results = [detector.score(frames[:batch]) for batch in (1, 3, 10)]
+            assert results[0].engine.count("fused") == fused
+            found.append(np.concatenate([r.scores for r in results]))
+    np.testing.assert_allclose(*found, rtol=1e-2)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float16, 2e-3), (torch.float32, 1e-5)])
+def test_fused_operators(
+    dtype: torch.dtype, tolerance: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TF32 has 11 bits: it would not stay within float32's tolerance."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    generator = torch.Generator().manual_seed(0)
+    x, weight, other = (
+        torch.randn(shape, generator=generator).to("cuda", dtype, memory_format=torch.channels_last)
+        for shape in ((2, 64, 24, 24), (32, 64, 3, 3), (2, 32, 12, 12))
+    )
+    bias = torch.randn(32, generator=generator).to("cuda", dtype)
+    options: dict[str, Any] = {"stride": (2, 2), "dilation": (1, 1), "groups": 1}
+    exact = functional.conv2d(
+        *(v.cpu().double() for v in (x, weight, bias)), padding=(1, 1), **options
+    )
+    alone = conv_relu(x, weight, bias, pads=(1, 1, 1, 1), **options)
+    summed = conv_add_relu(x, weight, bias, other, pads=(1, 1, 1, 1), **options)
+    for result, value in ((alone, exact), (summed, exact + other.cpu().double())):
+        assert result.is_contiguous(memory_format=torch.channels_last)
+        allowed = tolerance * float(value.max())
+        torch.testing.assert_close(result.cpu().double(), value.relu(), rtol=0, atol=allowed)
 
 
 class Interface:
@@ -211,6 +248,7 @@ def test_nothing_leaks_in_100_cycles(kernels: Path, frames: Any) -> None:
 LOST = """
 import sys
 from pathlib import Path
+from rdx_fast.engines.torch_fusion import conv_add_relu, conv_relu
 from rdx_fast.errors import DeviceLostError
 from rdx_fast.kernels.gpu import cosine_map
 from rdx_fast.kernels.gpu.driver import Gpu, Stream

@@ -78,6 +78,7 @@ OWNED = {
         "rdx_fast.devices.torch_device",
         "rdx_fast.engines.torch_engine",
         "rdx_fast.engines.torch_graph",
+        "rdx_fast.engines.torch_fusion",
     },
     "triton": {"rdx_fast.kernels.triton_kernels", "rdx_fast.kernels.aot"},
 }
