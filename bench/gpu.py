@@ -1,7 +1,7 @@
-"""All tests and measurements that need a GPU, in one run: ``python -m rdx_fast.bench.gpu --help``.
+"""All tests and measurements that need a GPU: ``python -m rdx_fast.bench.gpu --help``.
 
-First the tests that depend on a GPU, then the kernels, then the engines. Nothing is timed before
-its results agree with the CPU's. Takes less than eight minutes.
+A second call with the same output and commit goes on where the first one ended. Nothing is timed
+before its results agree with the CPU's.
 """
 
 from __future__ import annotations
@@ -9,28 +9,24 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
+from math import inf
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import torch
 import typer
-from numpy.typing import NDArray
 
-from rdx_fast.bench import gpu_engines
-from rdx_fast.bench.generated import generated_bundle
+from rdx_fast.bench.gpu_engines import Subject, measure_engine, measure_rivals
 from rdx_fast.bench.gpu_kernels import measure_kernels
-from rdx_fast.bench.result_rows import append, facts, network_facts
-from rdx_fast.bundle import Bundle, open_bundle
-from rdx_fast.datasets import find_dataset
-from rdx_fast.detector import Detector
-from rdx_fast.images import read_image
+from rdx_fast.bench.result_rows import facts
+from rdx_fast.bench.steps import Step, run_steps
+from rdx_fast.engines import GpuOptions
 from rdx_fast.kernels.gpu.operations import OPERATIONS
-from rdx_fast.models import make_network
 
 TESTS = (
     *OPERATIONS,
@@ -41,6 +37,8 @@ TESTS = (
     "gpu_pipeline",
     "gpu",
 )
+OPTIONS = GpuOptions(batches=(1, 1, 128))
+LOST = "test_a_lost_gpu"  # part of the name of the test that makes a GPU fail
 
 
 def main(
@@ -55,7 +53,15 @@ def main(
     skip_tests: Annotated[bool, typer.Option("--skip-tests")] = False,
     calls: Annotated[int, typer.Option(min=10, help="Calls for each latency.")] = 2000,
     seconds: Annotated[float, typer.Option(help="Seconds for each throughput.")] = 2.0,
-    output: Annotated[Path | None, typer.Option(help="JSON lines to append to.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="JSON lines to append to, and to go on from.")
+    ] = None,
+    budget_seconds: Annotated[
+        float, typer.Option(help="Start no further step after this time.")
+    ] = inf,
+    commit: Annotated[
+        str | None, typer.Option(help="What is measured, where git cannot tell it.")
+    ] = None,
 ) -> None:
     """Test, check and time on this machine's GPU."""
     if not torch.cuda.is_available():
@@ -63,95 +69,75 @@ def main(
             "torch finds no CUDA GPU, which this command needs: run it on a machine with a GPU and "
             "a CUDA build of torch"
         )
-    tested: dict[str, Any] = {}
-    if not skip_tests:
-        files = [str(path) for name in TESTS for path in tests.rglob(f"test_{name}.py")]
-        if len(files) != len(TESTS):
-            raise typer.BadParameter(f"{tests} holds {len(files)} of the {len(TESTS)} test files")
-        options = ("-q", "-n0", "-m", "")  # in one process, since there is one GPU; slow tests too
-        done = subprocess.run([sys.executable, "-m", "pytest", *options, *files], check=False)
-        if done.returncode:  # measure nonetheless: what does work is worth knowing
-            print("tests fail on this GPU", file=sys.stderr)
-        tested = {"tests_passed": not done.returncode}
     common = facts("gpu", ("numpy", "torch", "triton"))
-    common |= {"gpu": torch.cuda.get_device_name(), "cuda": torch.version.cuda} | tested
+    common |= {"gpu": torch.cuda.get_device_name(), "cuda": torch.version.cuda}
+    common |= {"network": f"untrained {backbone}" if bundle is None else str(bundle)}
+    if commit is not None:
+        common["commit"] = commit
     for package in ("tensorrt", "tensorrt_rtx_cu13", "cuda-bindings", "openvino"):
         try:
             common["versions"][package] = version(package)
         except PackageNotFoundError:
             common["versions"][package] = None
     with ExitStack() as stack:
-        if bundle is None:
-            folder = stack.enter_context(tempfile.TemporaryDirectory())
-            opened = generated_bundle(backbone, "fp16", Path(folder))
+        if output is None:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         else:
-            opened = open_bundle(bundle)
-        if not any(e.executed == "fp32" for e in opened.manifest.executions):
-            raise typer.BadParameter(
-                f"{opened.path} has no network to execute in float32 on the CPU, with which scores "
-                f"are compared: export it with --precision auto or fp16"
-            )
-        frames = real_frames(dataset) if dataset is not None else drawn_frames(opened)
-        for row in (
-            *measure_kernels(),
-            *measure_engines(opened, frames, "cuda", calls, seconds),
-        ):
-            # Written one by one, so that what was measured before a failure is kept.
-            print(row, flush=True)
-            if output is not None:
-                append(output, [common | row])
+            folder = output.with_suffix(".bundles") / common["commit"]
+            folder.mkdir(parents=True, exist_ok=True)
+        subject = Subject(bundle, backbone, folder, dataset)
+        steps = all_steps(subject, None if skip_tests else tests, calls, seconds)
+        same = ("commit", "gpu", "network")
+        states = run_steps(steps, common, same, output, budget_seconds)
+    for name, state in states.items():
+        print(f"{state:8} {name}")
+    if set(states.values()) != {"done"}:
+        raise typer.Exit(1)
 
 
-def measure_engines(
-    bundle: Bundle, frames: list[NDArray[np.uint8]], device: str, calls: int, seconds: float
-) -> Iterator[dict[str, Any]]:
-    """Rows about every engine on a GPU, one engine after the other."""
-    manifest = bundle.manifest
-    about: dict[str, Any] = {
-        "method": manifest.method,
-        "backbone": manifest.backbone,
-        "frame": list(frames[0].shape),
-    }
-    flops, rate = gpu_engines.image_flops(bundle), gpu_engines.matrix_rate(device)
-    limit = rate / flops
-    yield about | {"gflop_per_image": flops / 1e9, "tflop_per_s": rate / 1e12, "limit_fps": limit}
-    engines, opened = gpu_engines.open_all(bundle)
-    yield from (about | row for row in opened)
-    batches = np.stack([frames[i % len(frames)] for i in range(max(gpu_engines.STREAM_BATCHES))])
-    network = make_network(manifest.method, manifest.backbone)
-    rivals = gpu_engines.rivals(network, manifest, device)
-    for engine in engines.values():
-        with (
-            Detector(engine) as detector,
-            Detector(bundle.path, "openvino", precision="fp32") as cpu,
-        ):
-            same = about | network_facts(detector) | {"engine": detector.description}
-            try:
-                yield same | gpu_engines.parity(detector, cpu, frames)
-            except RuntimeError as error:  # of this engine; the others are measured
-                yield same | {"refused": str(error)}
-                continue
-            for batch in gpu_engines.LATENCY_BATCHES:
-                yield same | gpu_engines.latency(detector, batches[:batch], calls)
-            yield same | gpu_engines.latency(detector, batches[:1], calls, maps=True)
-            for batch in gpu_engines.STREAM_BATCHES:
-                fps = gpu_engines.throughput(detector, batches, batch, seconds)
-                yield same | {"batch": batch, "fps": round(fps, 1), "share_of_limit": fps / limit}
-            ours = partial(detector.score, maps=False)
-            compared = gpu_engines.against(ours, rivals, batches[0], calls // 10)
-            yield from (same | row for row in compared)
+def all_steps(subject: Subject, tests: Path | None, calls: int, seconds: float) -> list[Step]:
+    """In the order to run them. What may take longest, or lose the GPU, comes last."""
+    steps: list[Step] = []
+    if tests is not None:
+        files = {name: path for name in TESTS for path in tests.rglob(f"test_{name}.py")}
+        if files.keys() != set(TESTS):
+            missing = ", ".join(sorted(set(TESTS) - files.keys()))
+            raise typer.BadParameter(f"{tests} holds no tests of {missing}")
+        steps += [
+            (f"tests of {name}", partial(run_tests, path, f"not {LOST}"))
+            for name, path in files.items()
+        ]
+
+    def engine(backend: str, **options: Any) -> Callable[[], Iterator[dict[str, Any]]]:
+        given = replace(OPTIONS, **options)
+        return partial(measure_engine, subject, backend, given, calls, seconds)
+
+    steps += [
+        ("kernels", measure_kernels),
+        ("torch", engine("torch")),
+        ("torch, not fused", engine("torch", fuse=False)),
+        ("published pipeline", partial(measure_rivals, subject, False, calls // 10)),
+        ("tensorrt", engine("tensorrt")),
+        ("torch, compiled", engine("torch", compile=True)),
+        ("torch.compile alone", partial(measure_rivals, subject, True, calls // 10)),
+    ]
+    if tests is not None:
+        steps += [("recovery of a lost GPU", partial(run_tests, files["gpu"], LOST))]
+    return steps
 
 
-def real_frames(dataset: Path) -> list[NDArray[np.uint8]]:
-    """The images of a test set."""
-    return [read_image(image.path) for image in find_dataset(dataset).test()]
+def run_tests(path: Path, selected: str) -> Iterator[dict[str, Any]]:
+    """Run tests of one file in a process of its own, slow ones too.
 
-
-def drawn_frames(bundle: Bundle) -> list[NDArray[np.uint8]]:
-    """Noise of the input's size, used without a data set."""
-    spec = bundle.manifest.input
-    rng = np.random.default_rng(0)
-    return [rng.integers(0, 256, (spec.height, spec.width, 3), dtype=np.uint8) for _ in range(16)]
+    Raises ``RuntimeError`` with the end of what pytest said if one fails.
+    """
+    options = ("-q", "-n0", "-m", "", "-k", selected)
+    command = [sys.executable, "-m", "pytest", *options, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    said = done.stdout.strip().splitlines()
+    if done.returncode:
+        raise RuntimeError("\n".join(["tests fail on this GPU", *said[-40:]]))
+    yield {"tests": path.stem, "passed": said[-1]}
 
 
 if __name__ == "__main__":

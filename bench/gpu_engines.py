@@ -8,6 +8,8 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property, partial
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -18,46 +20,174 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from rdx_fast.bench.features import published_scores
+from rdx_fast.bench.generated import generated_bundle
 from rdx_fast.bench.gpu_kernels import eager
-from rdx_fast.bench.result_rows import spread
+from rdx_fast.bench.result_rows import network_facts, spread
+from rdx_fast.bench.steps import Target
 from rdx_fast.bench.timing import summary
-from rdx_fast.bundle import Bundle
+from rdx_fast.bundle import Bundle, open_bundle
+from rdx_fast.datasets import find_dataset
 from rdx_fast.detector import Detector
-from rdx_fast.engines import Engine, GpuOptions, open_engine
+from rdx_fast.engines import GpuOptions, open_engine
+from rdx_fast.engines.tensorrt.api import load_api
+from rdx_fast.engines.tensorrt.build import prepare_kernels
 from rdx_fast.engines.torch_graph import read_network
 from rdx_fast.errors import EngineError, MissingDependencyError
+from rdx_fast.images import read_image
 from rdx_fast.manifest import Manifest
+from rdx_fast.models import make_network
 
 LATENCY_BATCHES = (1, 4, 16)
 STREAM_BATCHES = (1, 2, 4, 8, 16, 32, 64, 128)
 DEPTH = 3
+TARGETS_OF = ("rd4ad", "wide_resnet50_2", (256, 256))
+TARGETS = {
+    "p50": Target("ms from host to host at batch 1, p50", 1.0, at_most=True),
+    "p99": Target("ms from host to host at batch 1, p99", 1.3, at_most=True),
+    "published": Target("times faster than the published pipeline", 15, at_most=False),
+}
+FRAMES_PER_S = {"H200": 6500, "H100": 5500}  # by a part of the GPU's name
 Frames = NDArray[np.uint8]
 
 
-def open_all(bundle: Bundle) -> tuple[dict[str, Engine], list[dict[str, Any]]]:
-    """Every engine that runs on this machine's GPU, and a row each with the seconds to open it or
-    why it does not run."""
-    engines: dict[str, Engine] = {}
-    refused: list[dict[str, Any]] = []
-    for backend, options in (
-        ("tensorrt", GpuOptions()),
-        ("torch", GpuOptions()),
-        ("torch", GpuOptions(compile=True)),
-    ):
-        name = f"{backend}, compiled" if options.compile else backend
-        begin = perf_counter()
-        try:
-            engines[name] = open_engine(bundle, backend, gpu=options)
-        except (EngineError, MissingDependencyError) as error:
-            refused.append({"engine": name, "refused": f"{type(error).__name__}: {error}"})
+class Subject:
+    """What is measured; made when it is first asked for.
+
+    Args:
+        path: an engine bundle; None for one of an untrained network
+        backbone: of the untrained network
+        folder: where its bundle is kept for the next call
+        dataset: whose test set gives the frames; None for noise
+    """
+
+    def __init__(
+        self, path: Path | None, backbone: str, folder: Path, dataset: Path | None
+    ) -> None:
+        self._path = path
+        self._backbone = backbone
+        self._folder = folder
+        self._dataset = dataset
+
+    @cached_property
+    def bundle(self) -> Bundle:
+        kept = self._folder / f"rd4ad_{self._backbone}_fp16.rdx"
+        if self._path is not None or (kept / "manifest.json").exists():
+            bundle = open_bundle(self._path or kept)
         else:
-            refused.append({"engine": name, "open_s": round(perf_counter() - begin, 2)})
-    return engines, refused
+            bundle = generated_bundle(self._backbone, "fp16", self._folder)
+        if not any(e.executed == "fp32" for e in bundle.manifest.executions):
+            raise EngineError(
+                f"{bundle.path} has no network to execute in float32 on the CPU, with which scores "
+                f"are compared: export it with --precision auto or fp16"
+            )
+        return bundle
+
+    @cached_property
+    def frames(self) -> list[Frames]:
+        if self._dataset is not None:
+            return [read_image(image.path) for image in find_dataset(self._dataset).test()]
+        return drawn_frames(self.bundle)
+
+    @cached_property
+    def batch(self) -> Frames:
+        """The largest batch, of the frames in turn."""
+        count = max(STREAM_BATCHES)
+        return np.stack([self.frames[i % len(self.frames)] for i in range(count)])
+
+    @cached_property
+    def limit_fps(self) -> float:
+        """Images per second at the rate of a matrix product."""
+        return matrix_rate("cuda") / image_flops(self.bundle)
+
+    def targets(self) -> dict[str, Target]:
+        """What is to be reached with this network on this GPU."""
+        manifest = self.bundle.manifest
+        size = (manifest.input.height, manifest.input.width)
+        if (manifest.method, manifest.backbone, size) != TARGETS_OF:
+            return {}
+        name = torch.cuda.get_device_name()
+        found = dict(TARGETS)
+        for gpu, fps in FRAMES_PER_S.items():
+            if gpu in name:
+                found["fps"] = Target("frames/s at the best batch", fps, at_most=False)
+        return found
 
 
-def parity(detector: Detector, cpu: Detector, frames: Sequence[Frames]) -> dict[str, Any]:
+def drawn_frames(bundle: Bundle) -> list[Frames]:
+    """Noise of the input's size, used without a data set."""
+    spec = bundle.manifest.input
+    rng = np.random.default_rng(0)
+    return [rng.integers(0, 256, (spec.height, spec.width, 3), dtype=np.uint8) for _ in range(16)]
+
+
+def measure_engine(
+    subject: Subject, backend: str, options: GpuOptions, calls: int, seconds: float
+) -> Iterator[dict[str, Any]]:
+    """Rows about one engine: how long it takes to open, how its scores agree with the CPU's, then
+    latency and throughput."""
+    try:
+        detector, about = _opened(subject, backend, options)
+    except MissingDependencyError as error:  # no failure: there is nothing to measure
+        yield {"engine": backend, "not_installed": str(error)}
+        return
+    targets = subject.targets()
+    with detector:
+        with Detector(subject.bundle.path, "openvino", precision="fp32") as cpu:
+            yield about | parity(detector, cpu, subject.frames, 1 if options.compile else 8)
+        # Each batch size is compiled by itself, for minutes.
+        for batch in (1,) if options.compile else LATENCY_BATCHES:
+            row = latency(detector, subject.batch[:batch], calls)
+            found = row["latency_ms"]
+            judged = [
+                targets[name].judged(found[name])
+                for name in ("p50", "p99")
+                if batch == 1 and name in targets and name in found
+            ]
+            yield about | row | {"targets": judged}
+        yield about | latency(detector, subject.batch[:1], calls, maps=True)
+        best = 0.0
+        for batch in (32,) if options.compile else STREAM_BATCHES:
+            fps = throughput(detector, subject.batch, batch, seconds)
+            best = max(best, fps)
+            share = fps / subject.limit_fps
+            yield about | {"batch": batch, "fps": round(fps, 1), "share_of_limit": share}
+        judged = [targets["fps"].judged(best)] if "fps" in targets else []
+        yield about | {"best_fps": round(best, 1), "targets": judged}
+
+
+def measure_rivals(subject: Subject, compiled: bool, calls: int) -> Iterator[dict[str, Any]]:
+    """Rows about the torch engine and what it replaces, called in turn on one frame."""
+    manifest = subject.bundle.manifest
+    network = make_network(manifest.method, manifest.backbone)
+    others = rivals(network, manifest, "cuda", compiled)
+    targets = subject.targets()
+    detector, about = _opened(subject, "torch", GpuOptions())
+    with detector:
+        for row in against(partial(detector.score, maps=False), others, subject.batch[0], calls):
+            judged = []
+            if row["rival"] == "published" and "published" in targets:
+                judged = [targets["published"].judged(row["times_longer"][1])]
+            yield about | row | {"targets": judged}
+
+
+def _opened(subject: Subject, backend: str, options: GpuOptions) -> tuple[Detector, dict[str, Any]]:
+    """A Detector, and what all rows about it hold."""
+    if backend == "tensorrt":
+        load_api()  # before kernels are built for nothing
+        prepare_kernels(subject.bundle)
+    begin = perf_counter()
+    engine = open_engine(subject.bundle, backend, gpu=options)
+    seconds = perf_counter() - begin
+    detector = Detector(engine)
+    about = network_facts(detector) | {"frame": list(subject.frames[0].shape)}
+    return detector, about | {"engine": detector.description, "open_s": round(seconds, 2)}
+
+
+def parity(
+    detector: Detector, cpu: Detector, frames: Sequence[Frames], batch: int = 8
+) -> dict[str, Any]:
     """Compare scores with the CPU's. Raises ``RuntimeError`` if they differ too much."""
-    scores = np.concatenate([r.scores for r in detector.stream(frames, batch=8)])
+    scores = np.concatenate([r.scores for r in detector.stream(frames, batch=batch)])
     wanted = np.concatenate([r.scores for r in cpu.stream(frames, batch=8)])
     difference = float(np.abs(scores / wanted - 1).max())
     threshold = cpu.threshold.value
@@ -134,8 +264,11 @@ def matrix_rate(device: str, size: int = 8192) -> float:
     return 2 * size**3 / float(np.median(times))
 
 
-def rivals(network: nn.Module, manifest: Manifest, device: str) -> dict[str, Callable[..., Any]]:
-    """Other ways to score a frame ``[H, W, 3]``: the published pipeline, and optimised torch."""
+def rivals(
+    network: nn.Module, manifest: Manifest, device: str, compiled: bool = False
+) -> dict[str, Callable[..., Any]]:
+    """Other ways to score a frame ``[H, W, 3]``: the published pipeline and torch's operators in
+    float16; or, ``compiled``, those compiled, which takes minutes."""
     spec = manifest.input
     mean, std = (torch.tensor(v).reshape(3, 1, 1) for v in (spec.mean, spec.std))
     plain = network.eval().to(device)
@@ -152,7 +285,6 @@ def rivals(network: nn.Module, manifest: Manifest, device: str) -> dict[str, Cal
         return {"published": published}
     half: Any = copy.deepcopy(plain).half()
     half = half.to(memory_format=torch.channels_last)
-    compiled = torch.compile(half, mode="max-autotune")
 
     def on_the_gpu(run: Callable[[Tensor], Any]) -> Callable[[Frames], NDArray[np.float32]]:
         def score(frame: Frames) -> NDArray[np.float32]:
@@ -162,11 +294,10 @@ def rivals(network: nn.Module, manifest: Manifest, device: str) -> dict[str, Cal
 
         return score
 
-    return {
-        "published": published,
-        "torch eager fp16": on_the_gpu(half),
-        "torch.compile fp16": on_the_gpu(compiled),
-    }
+    if compiled:
+        fast = torch.compile(half, mode="max-autotune", dynamic=False)
+        return {"torch.compile fp16": on_the_gpu(fast)}
+    return {"published": published, "torch eager fp16": on_the_gpu(half)}
 
 
 def against(

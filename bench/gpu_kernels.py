@@ -7,7 +7,7 @@ results agree with those of the CPU kernels.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import cycle
 from typing import Any
 
@@ -23,13 +23,20 @@ from rdx_fast.bench.features import (
     published_distances,
     published_upsampled,
 )
-from rdx_fast.bench.triton_operations import Operators, buffers
+from rdx_fast.bench.steps import Target
+from rdx_fast.bench.triton_operations import Operators, buffers, resize_normalize
 from rdx_fast.kernels import on_triton
 from rdx_fast.kernels.gpu import cosine_map
+from rdx_fast.kernels.resize_normalize import resize_normalize as on_the_cpu
 from rdx_fast.postprocess import AnomalyMapper
 
 SETS = 4
 CALLS = 200
+FRAMES = ((1024, 1024, 3), (1024, 1024))
+COSINE = Target("cosine_map at batch 32, share of a copy's bandwidth", 0.7, at_most=False)
+POSTPROCESSING = Target(
+    "postprocessing of one image inside a graph, microseconds,", 30, at_most=True
+)
 
 
 def ours(
@@ -97,10 +104,15 @@ def in_graph(runs: Sequence[Callable[[], object]]) -> float:
     return median_us([graph.replay]) / len(runs)
 
 
-def inputs(batch: int) -> list[tuple[list[Tensor], list[Tensor]]]:
+def inputs(batch: int, channels_last: bool) -> list[tuple[list[Tensor], list[Tensor]]]:
     """Several sets of float16 features on the GPU."""
+    layout = torch.channels_last if channels_last else torch.contiguous_format
     maps = features(batch)
-    sets = [[[x.roll(i, 0).half().cuda() for x in half] for half in maps] for i in range(SETS)]
+
+    def placed(x: Tensor, i: int) -> Tensor:
+        return x.roll(i, 0).half().cuda().contiguous(memory_format=layout)
+
+    sets = [[[placed(x, i) for x in half] for half in maps] for i in range(SETS)]
     return [(teacher, student) for teacher, student in sets]
 
 
@@ -116,52 +128,94 @@ def check(
     return difference
 
 
-def measure_kernels() -> list[dict[str, Any]]:
+def measure_kernels() -> Iterator[dict[str, Any]]:
+    """Rows about all kernels, one operation after the other."""
     mapper = AnomalyMapper(map_spec("add"), SCALES)
     operators = Operators.of(mapper.rows, mapper.columns, "cuda")
     source = torch.empty(2**29, dtype=torch.uint8, device="cuda").random_()
     target = torch.empty_like(source)
     copy_us = median_us([lambda: target.copy_(source)])
     copied = 2 * source.numel() / copy_us / 1e3  # GB/s, read and written
-    rows: list[dict[str, Any]] = [{"operation": "copy", "gb_per_s": copied}]
+    yield {"operation": "copy", "gb_per_s": copied}
+    for layout in ("first", "last"):
+        for row in (
+            *_large_batch(mapper, operators, copied, layout == "last"),
+            _one_image(mapper, operators, layout == "last"),
+        ):
+            yield {"channels": layout, **row}
+    for frame in FRAMES:
+        yield _resize(frame)
 
-    sets = inputs(32)
+
+def _large_batch(
+    mapper: AnomalyMapper, operators: Operators, copied: float, channels_last: bool
+) -> Iterator[dict[str, Any]]:
+    """At batch 32, whose features no cache holds."""
+    sets = inputs(32, channels_last)
     chains, cosines = zip(*(ours(*s, operators) for s in sets), strict=True)
     difference = check(mapper, *sets[0], chains[0]())
     cosine_us = in_graph(cosines)
     read = sum(x.numel() * x.element_size() for maps in sets[0] for x in maps)
     written = sum(4 * x.shape[0] * x.shape[2] * x.shape[3] for x in sets[0][0])
     speed = (read + written) / cosine_us / 1e3
-    rows.append(
-        {
-            "operation": "cosine_map",
-            "batch": 32,
-            "us": cosine_us,
-            "gb_per_s": speed,
-            "share_of_copy": speed / copied,
-        }
-    )
+    yield {
+        "operation": "cosine_map",
+        "batch": 32,
+        "us": cosine_us,
+        "gb_per_s": speed,
+        "share_of_copy": speed / copied,
+        "targets": [COSINE.judged(speed / copied)],
+    }
     chain_us, eager_us = in_graph(chains), median_us([eager(*s) for s in sets])
-    rows.append(
-        {
-            "operation": "cosine + smooth + maximum",
-            "batch": 32,
-            "us": chain_us,
-            "torch_eager_us": eager_us,
-            "times_faster": eager_us / chain_us,
-            "score_difference": difference,
-        }
-    )
-    (one, *_) = inputs(1)
+    yield {
+        "operation": "cosine + smooth + maximum",
+        "batch": 32,
+        "us": chain_us,
+        "torch_eager_us": eager_us,
+        "times_faster": eager_us / chain_us,
+        "score_difference": difference,
+    }
+
+
+def _one_image(mapper: AnomalyMapper, operators: Operators, channels_last: bool) -> dict[str, Any]:
+    """Postprocessing of one image, as between the other steps of a graph: again and again, so that
+    the start of the graph itself does not count."""
+    (one, *_) = inputs(1, channels_last)
     fused, _ = ours(*one, operators)
     difference = check(mapper, *one, fused())
-    rows.append(
-        {
-            "operation": "cosine + smooth + maximum in a CUDA graph",
-            "batch": 1,
-            "us": in_graph([fused]),
-            "torch_eager_us": median_us([eager(*one)]),
-            "score_difference": difference,
-        }
-    )
-    return rows
+    us = in_graph([fused] * 20)
+    return {
+        "operation": "cosine + smooth + maximum in a CUDA graph",
+        "batch": 1,
+        "us": us,
+        "torch_eager_us": median_us([eager(*one)]),
+        "score_difference": difference,
+        "targets": [POSTPROCESSING.judged(us)],
+    }
+
+
+def _resize(frame: tuple[int, ...]) -> dict[str, Any]:
+    """One camera frame to a channels-last float16 input of 256 x 256."""
+    pixel_format = "rgb" if len(frame) == 3 else "bayer_rggb"
+    drawn = np.random.default_rng(0).integers(0, 256, frame, dtype=np.uint8)
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    expected = np.empty((3, 256, 256), np.float32)
+    on_the_cpu(drawn, expected, mean, std, pixel_format)
+    there = torch.from_numpy(drawn).cuda()[None]
+    out = torch.empty(1, 3, 256, 256, dtype=torch.float16, device="cuda")
+    out = out.contiguous(memory_format=torch.channels_last)
+
+    def run() -> None:
+        resize_normalize(there, out, mean, std, pixel_format)
+
+    run()
+    difference = float(np.abs(out[0].float().cpu().numpy() - expected).max())
+    if not difference <= 2e-3 * float(np.abs(expected).max()):  # float16 has eleven bits
+        raise RuntimeError(f"the GPU's input differs from the CPU's by {difference}: not timed")
+    return {
+        "operation": "resize_normalize",
+        "frame": list(frame),
+        "batch": 1,
+        "us": in_graph([run] * 20),
+        "difference": difference,
+    }

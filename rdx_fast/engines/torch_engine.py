@@ -74,7 +74,9 @@ class TorchEngine:
         placed: Any = network.eval().to(self.device)
         self._network: Any = placed.to(memory_format=torch.channels_last)
         if self.options.compile:
-            self._network = torch.compile(self._network, mode="max-autotune-no-cudagraphs")
+            self._network = torch.compile(
+                self._network, mode="max-autotune-no-cudagraphs", dynamic=False
+            )
 
     @property
     def description(self) -> str:

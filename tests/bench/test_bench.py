@@ -17,7 +17,6 @@ from typer.testing import CliRunner
 
 from rdx_fast import Detector, Result
 from rdx_fast.bench import (
-    gpu,
     gpu_engines,
     growth,
     instructions,
@@ -330,7 +329,7 @@ class Louder:
 
 def test_rows_about_engines(bundle: Bundle) -> None:
     """The benchmark of GPU engines, on the CPU: what it computes, not how fast anything is."""
-    frames = np.stack(gpu.drawn_frames(bundle))
+    frames = np.stack(gpu_engines.drawn_frames(bundle))
     manifest = bundle.manifest
     with Detector(TorchEngine(bundle, "cpu")) as detector, Detector(bundle.path) as cpu:
         row = gpu_engines.parity(detector, cpu, list(frames))
