@@ -132,8 +132,7 @@ def measure_engine(
         return
     targets = subject.targets()
     with detector:
-        with Detector(subject.bundle.path, "openvino", precision="fp32") as cpu:
-            yield about | parity(detector, cpu, subject.frames, 1 if options.compile else 8)
+        yield about | _parity(detector, subject, 1 if options.compile else 8)
         # Each batch size is compiled by itself, for minutes.
         for batch in (1,) if options.compile else LATENCY_BATCHES:
             row = latency(detector, subject.batch[:batch], calls)
@@ -163,6 +162,7 @@ def measure_rivals(subject: Subject, compiled: bool, calls: int) -> Iterator[dic
     targets = subject.targets()
     detector, about = _opened(subject, "torch", GpuOptions())
     with detector:
+        yield about | _parity(detector, subject)
         for row in against(partial(detector.score, maps=False), others, subject.batch[0], calls):
             judged = []
             if row["rival"] == "published" and "published" in targets:
@@ -181,6 +181,11 @@ def _opened(subject: Subject, backend: str, options: GpuOptions) -> tuple[Detect
     detector = Detector(engine)
     about = network_facts(detector) | {"frame": list(subject.frames[0].shape)}
     return detector, about | {"engine": detector.description, "open_s": round(seconds, 2)}
+
+
+def _parity(detector: Detector, subject: Subject, batch: int = 8) -> dict[str, Any]:
+    with Detector(subject.bundle.path, "openvino", precision="fp32") as cpu:
+        return parity(detector, cpu, subject.frames, batch)
 
 
 def parity(

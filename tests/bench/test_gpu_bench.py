@@ -14,7 +14,7 @@ import typer
 
 from rdx_fast import Detector
 from rdx_fast.bench import gpu, gpu_engines
-from rdx_fast.bench.gpu_engines import Subject, measure_engine
+from rdx_fast.bench.gpu_engines import Subject, measure_engine, measure_rivals
 from rdx_fast.bench.steps import Step, Target, run_steps
 from rdx_fast.bundle import Bundle
 from rdx_fast.engines import GpuOptions
@@ -209,3 +209,23 @@ def test_nothing_is_timed_that_scores_otherwise(
     subject = Subject(bundle.path, "", tmp_path, None)
     with pytest.raises(RuntimeError, match="nothing is timed"):
         list(on_the_cpu(subject, "torch", GpuOptions()))
+
+
+def test_rows_about_what_is_replaced(
+    bundle: Bundle, tmp_path: Path, on_the_cpu: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def of_the_cpu(network: Any, manifest: Any, device: str, compiled: bool) -> Any:
+        assert not compiled
+        return published(network, manifest, "cpu")
+
+    published = gpu_engines.rivals
+    monkeypatch.setattr(gpu_engines, "rivals", of_the_cpu)
+    targets = {"published": gpu_engines.TARGETS["published"]}
+    monkeypatch.setattr(Subject, "targets", lambda _: targets)
+    subject = Subject(bundle.path, "", tmp_path, None)
+    agreed, row = measure_rivals(subject, compiled=False, calls=3)
+    assert agreed["verdicts_that_differ"] == 0
+    assert row["rival"] == "published"
+    (judged,) = row["targets"]
+    assert judged["target"] == "times faster than the published pipeline >= 15"
+    assert judged["value"] == row["times_longer"][1]
