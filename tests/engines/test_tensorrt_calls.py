@@ -102,8 +102,14 @@ def test_what_is_asked_of_the_builder(told: Told) -> None:
         for selector, batch in enumerate(profile)  # smallest, usual, largest
     ]
     assert told["formats"] == dict.fromkeys(told["shapes"], 1 << told["HWC8"])
-    levels = (asked.get("level"), asked.get("tiling"))
-    assert levels == ((None, None) if told["rtx"] else ([5], [told["FULL"]]))
+    assert asked["clear_flag"] == [[told["TF32"]]]
+    assert asked["pool"] == [[told["WORKSPACE"], 4096 * 2**20]]
+    if told["rtx"]:
+        assert asked["set_flag"] == [[told["REQUIRE_USER_ALLOCATION"]]]
+        assert not {"level", "tiling"} & asked.keys()
+    else:
+        assert (asked["level"], asked["tiling"]) == ([[5]], [[told["FULL"]]])
+        assert "set_flag" not in asked
     assert told["prepared"] == ([".log", ".plan"] if told["rtx"] else [".log", ".plan", ".timings"])
 
 

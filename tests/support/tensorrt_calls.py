@@ -146,11 +146,11 @@ class Model:
         self.stub.calls.clear()
         self.built = 0
 
-    def note(self, name: str) -> Any:
-        """An answer that keeps a number, and agrees."""
+    def note(self, name: str, count: int = 1) -> Any:
+        """An answer that keeps so many numbers, and agrees."""
 
         def answer(this: Thing, *words: int) -> bool:
-            self.asked.setdefault(name, []).append(words[0])
+            self.asked.setdefault(name, []).append(words[:count])
             return True
 
         return answer
@@ -226,12 +226,12 @@ class Model:
             "IBuilderConfig.clear_flag": self.note("clear_flag"),
             "IBuilderConfig.set_flag": self.note("set_flag"),
             "IBuilderConfig.add_optimization_profile": lambda *_: 0,
-            "IBuilderConfig.set_memory_pool_limit": self.note("pool"),
+            "IBuilderConfig.set_memory_pool_limit": self.note("pool", 2),
             "IBuilderConfig.progress_monitor": self.note("progress_monitor"),
             "IBuilderConfig.builder_optimization_level": self.note("level"),
             "IBuilderConfig.tiling_optimization_level": self.note("tiling"),
             "IBuilderConfig.num_compute_capabilities": self.note("capabilities"),
-            "IBuilderConfig.set_compute_capability": self.note("capability"),
+            "IBuilderConfig.set_compute_capability": self.note("capability", 2),
             "IBuilderConfig.create_timing_cache": self.timing_cache,
             "IBuilderConfig.set_timing_cache": self.set_timing_cache,
             "ITimingCache.serialize": lambda *_: self.stub.memory(b"timings"),
@@ -345,23 +345,23 @@ def tell(model: Model, bundle: Bundle, options: GpuOptions) -> Iterator[tuple[st
 
 def main(which: str, path: str, bindings: str, *libraries: str) -> None:
     rtx = which == "tensorrt_rtx"
-    if rtx:
-        sys.modules["tensorrt_rtx_libs"] = ModuleType("tensorrt_rtx_libs")  # loads the real ones
-    else:
+    package = "tensorrt_rtx" if rtx else "tensorrt"
+    if not rtx:
         sys.path.insert(0, bindings)
+    sys.modules[f"{package}_libs"] = ModuleType("none")  # it would load the real ones
     bundle = open_bundle(path)
-    name = "tensorrt_rtx_bindings" if rtx else "tensorrt_bindings"
-    model = Model(bundle, name, [Path(library) for library in libraries])
+    model = Model(bundle, f"{package}_bindings", [Path(library) for library in libraries])
     trt = model.stub.module
-    sys.modules["tensorrt_rtx" if rtx else "tensorrt"] = trt  # as the package around them does it
+    sys.modules[package] = trt  # as the package around the bindings does it
     options = OPTIONS if rtx else replace(OPTIONS, optimization_level=5)
     told = {
         "version": trt.__version__,
         "rtx": rtx,
         "shapes": model.shapes,
-        "LINEAR": int(trt.TensorFormat.LINEAR),
-        "HWC8": int(trt.TensorFormat.HWC8),
+        **{name: int(trt.TensorFormat.__members__[name]) for name in ("LINEAR", "HWC8")},
+        **{name: int(member) for name, member in trt.BuilderFlag.__members__.items()},
         "FULL": int(trt.TilingOptimizationLevel.FULL),
+        "WORKSPACE": int(trt.MemoryPoolType.WORKSPACE),
         "names": sorted({n for k in model.stub.classes for n in vars(k) if not n.startswith("_")}),
     }
     with (
