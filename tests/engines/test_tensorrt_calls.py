@@ -139,15 +139,20 @@ def test_graphs_take_the_profile_of_their_batch(told: Told) -> None:
 def test_halves_lie_channels_last(told: Told) -> None:
     for batch, bound in told["bound"].items():
         assert bound["layout"] == "last"
-        for name, (pointer, shape, strides, dtype) in bound["arrays"].items():
-            _, channels, height, width = told["shapes"][name]
-            assert (shape, dtype) == ([int(batch), channels, height, width], "float16")
-            padded = 8 if name == "image" else channels
-            assert strides == [height * width * padded, 1, width * padded, padded]
-            size = int(batch) * height * width * padded * 2
-            assert bound["sizes"][str(pointer)] == size
-            # The padding is zero before anything runs.
-            assert bound["filled"].get(str(pointer)) == ([0, size] if name == "image" else None)
+        for name in told["shapes"]:
+            check_halves(name, int(batch), bound, told)
+
+
+def check_halves(name: str, batch: int, bound: Told, told: Told) -> None:
+    pointer, shape, strides, dtype = bound["arrays"][name]
+    _, channels, height, width = told["shapes"][name]
+    assert (shape, dtype) == ([batch, channels, height, width], "float16")
+    padded = 8 if name == "image" else channels
+    assert strides == [height * width * padded, 1, width * padded, padded]
+    size = batch * height * width * padded * 2
+    assert bound["sizes"][str(pointer)] == size
+    # The padding is zero before anything runs.
+    assert bound["filled"].get(str(pointer)) == ([0, size] if name == "image" else None)
 
 
 def test_floats_lie_channels_first(told: Told) -> None:
@@ -156,6 +161,16 @@ def test_floats_lie_channels_first(told: Told) -> None:
     assert floats["formats"] == dict.fromkeys(told["shapes"], 1 << told["LINEAR"])
     assert not floats["filled"]
     assert {dtype for *_, dtype in floats["arrays"].values()} == {"float32"}
+
+
+def test_each_lies_by_its_own_type(told: Told) -> None:
+    """As of a network whose feature maps are too large for float16."""
+    mixed = told["float maps"]
+    assert mixed["layout"] == "first"
+    check_halves("image", 5, mixed, told)
+    assert mixed["formats"] == {
+        name: 1 << told["HWC8" if name == "image" else "LINEAR"] for name in told["shapes"]
+    }
 
 
 def test_plans_with_other_formats_are_refused(told: Told) -> None:

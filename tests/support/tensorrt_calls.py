@@ -115,7 +115,7 @@ class Model:
     def __init__(self, bundle: Bundle, name: str, libraries: list[Path]) -> None:
         self.shapes = io_shapes(bundle.manifest)
         self.names = list(self.shapes)
-        self.half = True  # whether inputs and outputs are float16
+        self.halves = {*self.names}  # inputs and outputs in float16
         self.format_in_plan: int | None = None  # in place of what was asked for
         self.refused = 0  # plans that are not loaded
         self.old_timings_fit = True
@@ -220,7 +220,7 @@ class Model:
             "INetworkDefinition.get_output": lambda _, i, *__: self.tensor(self.names[1 + i]),
             "ITensor.name": lambda this, *_: this.facts["name"],
             "ITensor.shape": lambda this, *_: self.shapes[this.facts["name"]],
-            "ITensor.dtype": lambda *_: int(self.half),
+            "ITensor.dtype": lambda this, *_: this.facts["name"] in self.halves,
             "ITensor.allowed_formats": self.set_allowed_formats,
             "IOptimizationProfile.set_shape": self.set_shape,
             "IBuilderConfig.clear_flag": self.note("clear_flag"),
@@ -239,7 +239,7 @@ class Model:
             "ICudaEngine.num_io_tensors": lambda *_: len(self.names),
             "ICudaEngine.get_tensor_name": lambda _, i, *__: self.names[i],
             "ICudaEngine.get_tensor_shape": lambda _, name, *__: self.shapes[text(name)],
-            "ICudaEngine.get_tensor_dtype": lambda *_: int(self.half),
+            "ICudaEngine.get_tensor_dtype": lambda _, name, *__: text(name) in self.halves,
             "ICudaEngine.get_tensor_format": self.format_of,
             "ICudaEngine.create_execution_context": self.context,
             "ICudaEngine.create_runtime_config": self.make("IRuntimeConfig"),
@@ -327,11 +327,12 @@ def tell(model: Model, bundle: Bundle, options: GpuOptions) -> Iterator[tuple[st
     build.prepare_plan(bundle, options)
     yield "prepared", sorted(file.suffix for file in plans.iterdir())
 
-    shutil.rmtree(plans)
-    model.half = False
-    with_floats = TensorRTEngine(bundle, options)
-    yield "floats", bound(with_floats, 5) | {"formats": model.formats}
-    with_floats.close()
+    for name, halves in (("floats", set()), ("float maps", {"image"})):
+        shutil.rmtree(plans)
+        model.halves = halves
+        opened = TensorRTEngine(bundle, options)
+        yield name, bound(opened, 5) | {"formats": dict(model.formats)}
+        opened.close()
 
     failing = {}
     for name in sorted({*FAILING} & {*model.stub.calls}):
