@@ -37,7 +37,7 @@ TESTS = (
     "gpu_pipeline",
     "gpu",
 )
-OPTIONS = GpuOptions(batches=(1, 1, 128))
+OPTIONS = GpuOptions()
 LOST = "test_a_lost_gpu"  # part of the name of the test that makes a GPU fail
 
 
