@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import copy
+import warnings
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, fx
 
 from rdx_fast.bundle import Bundle
 from rdx_fast.devices.device import BoundNetwork, Device
 from rdx_fast.devices.torch_device import TorchDevice, named_errors
 from rdx_fast.engines.engine import Chunk, GpuOptions
-from rdx_fast.engines.torch_fusion import check_nan, fuse
+from rdx_fast.engines.torch_fusion import depends_on_memory, fuse
 from rdx_fast.engines.torch_graph import check_shapes, read_network
 from rdx_fast.errors import EngineError, NoDriverError
 from rdx_fast.precision import choose
@@ -37,8 +40,6 @@ class TorchEngine:
         NoDriverError: torch finds no GPU
         BundleError: the network does not match the manifest
         ValueError: unknown precision
-
-    ``bind`` raises ``EngineError`` if cuDNN's fused operators hide NaN (see ``check_nan``).
     """
 
     def __init__(
@@ -66,13 +67,15 @@ class TorchEngine:
         if self.execution.executed == "bf16":  # float32 in the graph
             self._image_type = torch.bfloat16
             network = network.to(torch.bfloat16)
+        placed: Any = network.eval().to(self.device)
+        self._network: Any = placed.to(memory_format=torch.channels_last)
+        self._exported = self._network
         self._fused = 0
         if self.options.fuse and not self.options.compile:
             spec = self.manifest.input
             image = torch.empty(1, 3, spec.height, spec.width, dtype=self._image_type)
-            self._fused = fuse(network, image)
-        placed: Any = network.eval().to(self.device)
-        self._network: Any = placed.to(memory_format=torch.channels_last)
+            self._network = fx.GraphModule(self._exported, copy.deepcopy(self._exported.graph))
+            self._fused = fuse(self._network, image)
         if self.options.compile:
             self._network = torch.compile(
                 self._network, mode="max-autotune-no-cudagraphs", dynamic=False
@@ -108,7 +111,8 @@ class TorchEngine:
         in the batch."""
         for start in range(len(inputs)):
             image = torch.from_numpy(inputs[start : start + 1]).to(self.device, self._image_type)
-            features = self._features(image.contiguous(memory_format=torch.channels_last))
+            image = image.contiguous(memory_format=torch.channels_last)
+            features = self._features(image, self._network)
             teacher, student = ([m.float().cpu().numpy() for m in maps] for maps in features)
             yield Chunk(start, teacher, student)
 
@@ -117,13 +121,13 @@ class TorchEngine:
         return self._network is None
 
     def close(self) -> None:
-        self._network = None
+        self._network = self._exported = None
 
-    def _features(self, image: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+    def _features(self, image: Tensor, network: Any) -> tuple[list[Tensor], list[Tensor]]:
         if self.closed:
             raise EngineError("the engine is closed: open a new one")
         with named_errors(), torch.inference_mode():
-            return self._network(image)
+            return network(image)
 
     def bind(self, device: Device, batch: int) -> BoundNetwork:
         spec = self.manifest.input
@@ -136,12 +140,17 @@ class TorchEngine:
             memory_format=torch.channels_last,
         )
 
-        def run() -> tuple[list[Tensor], list[Tensor]]:
-            teacher, student = self._features(image.to(self._image_type))
+        def run(network: Any = self._network) -> tuple[list[Tensor], list[Tensor]]:
+            teacher, student = self._features(image.to(self._image_type), network)
             return _channels_last(teacher), _channels_last(student)
 
-        if self._fused and self.on_device:
-            check_nan(run, image)
+        if self._fused and depends_on_memory(run, image):
+            warnings.warn(
+                f"cuDNN's fused operators read memory that they should not on this GPU: batches of "
+                f"{batch} run without them. GpuOptions(fuse=False) runs all so",
+                stacklevel=2,
+            )
+            return BoundNetwork(image, partial(run, self._exported))
         return BoundNetwork(image, run)
 
 
