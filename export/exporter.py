@@ -25,7 +25,9 @@ from rdx_fast.export.check import (
     check_execution,
     open_execution,
 )
+from rdx_fast.export.gpu import quantize_for_gpus
 from rdx_fast.export.graph import output_shapes, to_onnx
+from rdx_fast.export.quantize import quantize
 from rdx_fast.images import read_image
 from rdx_fast.manifest import (
     BORDER,
@@ -74,7 +76,7 @@ def export_bundle(
         checkpoint: of a finished or interrupted run, or imported
         good: images of good parts that were not trained on. They are used to calibrate a threshold
             for each executed precision (see ``calibrate_threshold``), to measure the ranges of
-            int8, and to check the exported networks against the trained one
+            int8 and fp8, and to check the exported networks against the trained one
         output: folder of the bundle, such as ``part.rdx``
         precision: a key of ``CONTENTS``. "auto" writes every network that is the fastest on some
             machine; those that fail their check are left out, with the reason in the manifest. For
@@ -93,7 +95,7 @@ def export_bundle(
         EngineError: a network is rejected by what executes it, or its execution fails
         ImageError: an image cannot be read
         BundleError: ``output`` exists, and is not a bundle or ``overwrite`` is false
-        MissingDependencyError: a package for int8 is not installed
+        MissingDependencyError: a package for int8 or fp8 is not installed
         ValueError: an argument is out of range
     """
     if precision not in CONTENTS:
@@ -169,7 +171,7 @@ def export_bundle(
             left_out=tuple(left_out),
             files={file.name: describe_file(file) for file in sorted(folder.iterdir())},
             training=_training_facts(checkpoint),
-            versions=_versions("int8" in kept),
+            versions=_versions(not {"int8", "int8_symmetric", "fp8"}.isdisjoint(kept)),
         )
         write_manifest(manifest, folder)
     return open_bundle(output)
@@ -188,19 +190,19 @@ def _write_networks(
     """Write each network to its own file."""
     on_stage("network")
     graphs: dict[str, onnx.ModelProto] = {}
-    if "fp16" in stored:
+    for_gpus = [s for s in stored if s in ("int8_symmetric", "fp8")]
+    if "fp16" in stored or for_gpus:
         graphs["fp16"] = to_onnx(
             network, spec, "fp16", scales, map(load, _spread(good, _RANGE_IMAGES))
         )
     if set(stored) - {"fp16"}:
         graphs["fp32"] = to_onnx(network, spec, "fp32", scales)
-    if "int8" in stored:
+    if "int8" in stored or for_gpus:
         on_stage("quantisation")
-        from rdx_fast.export.quantize import quantize, symmetric
-
         images = map(load, _spread(good, _CALIBRATION_IMAGES))
-        graphs["int8"] = quantize(graphs["fp32"], images)
-        graphs["int8_symmetric"] = symmetric(graphs["int8"])
+        graphs["int8"] = quantize(graphs["fp32"], images, correct_bias="int8" in stored)
+        for name in for_gpus:
+            graphs[name] = quantize_for_gpus(graphs["fp16"], graphs["int8"], name)
     for name in stored:
         onnx.save(graphs[name], folder / network_file(name))
 

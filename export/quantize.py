@@ -31,14 +31,15 @@ def quantize(
         correct_bias: correct the shift of each layer's mean, which takes most of the time
 
     Raises:
-        MissingDependencyError: the package nncf is not installed
+        MissingDependencyError: the package nncf or onnxruntime is not installed
     """
     try:
         import nncf
+        import onnxruntime  # noqa: F401  with which NNCF runs the network
     except ModuleNotFoundError as error:
-        if error.name != "nncf":
+        if error.name not in ("nncf", "onnxruntime"):
             raise
-        raise MissingDependencyError("nncf", "precision int8", "train") from error
+        raise MissingDependencyError(error.name, "precisions int8 and fp8", "train") from error
 
     calibration = list(inputs)
     height = calibration[0].shape[2]
@@ -102,33 +103,3 @@ def _drop_unused(model: onnx.ModelProto) -> None:
     kept = [c for c in model.graph.initializer if c.name in used]
     del model.graph.initializer[:]
     model.graph.initializer.extend(kept)
-
-
-def symmetric(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy with activations quantised symmetrically to signed bytes, as TensorRT requires.
-
-    CPUs keep the other graph, since they multiply unsigned activations faster and with half the
-    rounding error. Ranges are kept: a scale grows so that 127 steps cover its larger end.
-    """
-    twin = onnx.ModelProto()
-    twin.CopyFrom(model)
-    del twin.graph.value_info[:]  # it describes the previous types
-    constants = {c.name: c for c in twin.graph.initializer}
-    quantised: dict[str, str] = {}  # scale to zero point
-    for node in twin.graph.node:
-        if node.op_type.lower().endswith("quantizelinear") and node.input[0] not in constants:
-            scale = node.input[1]
-            quantised.setdefault(scale, node.input[2])
-            node.input[2] = f"{scale}_zero"
-    for scale, zero in quantised.items():
-        step, shift = (numpy_helper.to_array(constants[name]) for name in (scale, zero))
-        steps = np.iinfo(shift.dtype)
-        # The lowest step is not used, so that a range that is already symmetric stays as it is.
-        ends = (abs(end - shift.astype(np.float32)) for end in (steps.min + 1, steps.max))
-        wider = np.asarray(step * np.maximum(*ends) / 127, np.float32)
-        constants[scale].CopyFrom(numpy_helper.from_array(wider, scale))
-        nothing = np.zeros(shift.shape, np.int8)
-        twin.graph.initializer.append(numpy_helper.from_array(nothing, f"{scale}_zero"))
-    _drop_unused(twin)
-    onnx.checker.check_model(twin)
-    return twin

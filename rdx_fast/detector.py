@@ -36,8 +36,8 @@ class Detector:
         region: region of interest, bool [H, W] of the manifest's map size; scores and areas are of
             what lies inside
         top_k: also give the mean of that many largest map values
-        precision: what is executed, "fp32", "fp16", "bf16" or "int8"; None for the fastest that
-            the bundle holds and this machine has
+        precision: what is executed, "fp32", "fp16", "bf16", "int8" or "fp8"; None for the fastest
+            that the bundle holds and this machine has
         on_progress: called with step, steps done and steps in all while a TensorRT plan is built
 
     Raises:

@@ -13,10 +13,11 @@ from typing import Any
 from rdx_fast.errors import BundleError
 
 FORMAT = 2
-# Precisions in which a network is stored. int8_symmetric has signed activations, for GPUs.
-STORED = ("fp32", "fp16", "int8", "int8_symmetric")
+# Precisions in which a network is stored. int8_symmetric and fp8 are for GPUs: signed bytes and
+# float8 (e4m3) between float16.
+STORED = ("fp32", "fp16", "int8", "int8_symmetric", "fp8")
 # Precisions in which a network is executed. bfloat16 executes a network stored in float32.
-PRECISIONS = ("fp32", "fp16", "bf16", "int8")
+PRECISIONS = ("fp32", "fp16", "bf16", "int8", "fp8")
 # All known executions, as (stored, executed), by the precision that a user names. A network for
 # half precision may also be executed in float32, on processors without half precision.
 EXECUTIONS = {
@@ -24,6 +25,7 @@ EXECUTIONS = {
     "fp16": (("fp16", "fp16"), ("fp16", "fp32")),
     "bf16": (("fp32", "bf16"), ("fp32", "fp32")),
     "int8": (("int8", "int8"), ("int8_symmetric", "int8")),
+    "fp8": (("fp8", "fp8"),),
 }
 FUSIONS = ("add", "mul")
 CHECKSUM = "sha256"  # key of the manifest's own checksum

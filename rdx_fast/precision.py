@@ -15,8 +15,8 @@ class Option(NamedTuple):
     Attributes:
         stored: see ``manifest.STORED``
         executed: see ``manifest.PRECISIONS``
-        needs: capability that the processor must have, one of OpenVINO's or ``FAST_BF16``; None if
-            every processor runs it
+        needs: capability that the processor must have, one of OpenVINO's, ``FAST_BF16`` or
+            ``FLOAT8``; None if every processor runs it
     """
 
     stored: str
@@ -26,10 +26,13 @@ class Option(NamedTuple):
 
 # Capability: bfloat16 is faster than float32, see ``cpu.has_fast_bf16``.
 FAST_BF16 = "FAST_BF16"
+# Capability of GPUs: float8.
+FLOAT8 = "compute capability 8.9"
 # What each backend runs, fastest first. On CPUs the order is measured: see
 # docs/measured/precision.md. float16 is left out there, since CPUs that have it are slower in
-# float16 than in float32. On GPUs the order follows from the throughput of their arithmetic. A
-# second option for the same execution is for processors that lack what the first one needs.
+# float16 than in float32. On GPUs the order follows from the throughput of their arithmetic; fp8 is
+# last, so that it runs only if it is requested or alone, as long as it has not been timed. A second
+# option for the same execution is for processors that lack what the first one needs.
 FASTEST_FIRST = {
     "openvino": (
         Option("int8", "int8", "INT8"),
@@ -42,6 +45,7 @@ FASTEST_FIRST = {
         Option("fp16", "fp16"),
         Option("int8_symmetric", "int8"),
         Option("fp32", "fp32"),
+        Option("fp8", "fp8", FLOAT8),
     ),
     "torch": (
         Option("fp16", "fp16"),
@@ -113,6 +117,11 @@ def choose(
 ) -> Choice:
     """The fastest of ``choices``, with the same arguments and errors."""
     return choices(manifest, backend, capabilities, precision)[0]
+
+
+def gpu_capabilities(compute_capability: int) -> tuple[str, ...]:
+    """What ``choices`` asks for, of a GPU; 89 for compute capability 8.9."""
+    return (FLOAT8,) if compute_capability >= 89 else ()
 
 
 def able_options(backend: str, capabilities: Collection[str] = ()) -> list[Option]:

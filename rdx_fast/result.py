@@ -23,7 +23,7 @@ class Result:
         timings_ms: wall time in ms, ``total`` and by stage: on a CPU ``preprocess``, ``network``
             and ``postprocess``; on a GPU ``staging`` (until all work is queued) and ``device``
             (until it is done)
-        executed: executed precision, "fp32", "fp16", "bf16" or "int8"
+        executed: executed precision, "fp32", "fp16", "bf16", "int8" or "fp8"
         engine: description of the engine, why it was chosen, and the kernels around it
     """
 

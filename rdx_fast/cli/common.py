@@ -29,7 +29,7 @@ Backend = Annotated[
     typer.Option(help="What runs the network: openvino on the CPU, tensorrt or torch on a GPU."),
 ]
 Executed = Annotated[
-    Literal["fp32", "fp16", "bf16", "int8"] | None,
+    Literal["fp32", "fp16", "bf16", "int8", "fp8"] | None,
     typer.Option(
         "--precision",
         help="Precision to execute. Default: the fastest in the bundle on this machine.",

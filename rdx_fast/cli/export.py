@@ -32,7 +32,7 @@ def export(
         ),
     ] = None,
     precision: Annotated[
-        Literal["auto", "fp32", "fp16", "bf16", "int8"],
+        Literal["auto", "fp32", "fp16", "bf16", "int8", "fp8"],
         typer.Option(
             help="auto: every network that is fastest on some machine. A single precision makes a "
             "smaller bundle."

@@ -15,7 +15,7 @@ from rdx_fast.engines.engine import (
     Progress,
 )
 from rdx_fast.errors import EngineError, MissingDependencyError, NoDriverError
-from rdx_fast.precision import choose
+from rdx_fast.precision import choose, gpu_capabilities
 
 __all__ = [
     "BACKENDS",
@@ -51,8 +51,8 @@ def open_engine(
         mode: "latency" or "throughput", on the CPU only, see ``OpenVINOEngine``
         gpu: see ``GpuOptions``; on a GPU only
         on_progress: called with step, steps done and steps in all while a TensorRT plan is built
-        precision: executed precision ("fp32", "fp16", "bf16", "int8"), None for the fastest that
-            the bundle holds and the hardware supports (see ``rdx_fast.precision.choose``)
+        precision: executed precision ("fp32", "fp16", "bf16", "int8", "fp8"), None for the fastest
+            that the bundle holds and the hardware supports (see ``rdx_fast.precision.choose``)
 
     Raises:
         ValueError: unknown backend, mode or precision, or an option of another kind of hardware
@@ -107,7 +107,7 @@ def _gpu_is_ready(bundle: Bundle, gpu: GpuOptions, precision: str | None) -> boo
 
     try:
         with Gpu(gpu.device) as found:
-            choose(bundle.manifest, "tensorrt", (), precision)
+            choose(bundle.manifest, "tensorrt", gpu_capabilities(found.architecture), precision)
             KernelLibrary(find_kernels(bundle.path), found.architecture, cuda=found.cuda)
             load_api().check(found.architecture)
     except (NoDriverError, MissingDependencyError):

@@ -48,20 +48,20 @@ def read_network(path: Path) -> tuple[fx.GraphModule, torch.dtype]:
     (image,) = model.graph.input
     values[image.name] = graph.placeholder("image")
     for node in model.graph.node:
-        if node.op_type not in _STEPS:
+        if node.op_type not in STEPS:
             raise EngineError(
                 f"{path}: the torch backend does not support the operator {node.op_type} (it "
-                f"supports {', '.join(sorted(_STEPS))}): use backend='openvino' or 'tensorrt'"
+                f"supports {', '.join(sorted(STEPS))}): use backend='openvino' or 'tensorrt'"
             )
         attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
-        step, options = _STEPS[node.op_type](attributes)
+        step, options = STEPS[node.op_type](attributes)
         given = tuple(values[name] for name in node.input)
         values[node.output[0]] = graph.call_function(step, given, options)
     maps = [values[output.name] for output in model.graph.output]
     half = len(maps) // 2
     graph.output((maps[:half], maps[half:]))
     graph.lint()
-    return fx.GraphModule(root, graph), _torch_type(image.type.tensor_type.elem_type)
+    return fx.GraphModule(root, graph), torch_type(image.type.tensor_type.elem_type)
 
 
 def check_shapes(path: Path, manifest: Manifest) -> None:
@@ -141,10 +141,10 @@ def _even(attributes: dict[str, Any]) -> tuple[int, int]:
 
 
 def _cast(attributes: dict[str, Any]) -> tuple[Step, dict[str, Any]]:
-    return Tensor.to, {"dtype": _torch_type(attributes["to"])}
+    return Tensor.to, {"dtype": torch_type(attributes["to"])}
 
 
-def _torch_type(element: int) -> torch.dtype:
+def torch_type(element: int) -> torch.dtype:
     return getattr(torch, str(onnx.helper.tensor_dtype_to_np_dtype(element)))
 
 
@@ -177,7 +177,7 @@ def _plain(step: Step) -> Callable[[dict[str, Any]], tuple[Step, dict[str, Any]]
     return lambda attributes: (step, {})
 
 
-_STEPS: dict[str, Callable[[dict[str, Any]], tuple[Step, dict[str, Any]]]] = {
+STEPS: dict[str, Callable[[dict[str, Any]], tuple[Step, dict[str, Any]]]] = {
     "Add": _plain(operator.add),
     "AveragePool": _average_pool,
     "Cast": _cast,

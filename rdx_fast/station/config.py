@@ -204,7 +204,7 @@ class StationFile:
     camera: CameraConfig
     backend: Literal["auto", "openvino", "tensorrt", "torch"] = "auto"
     threads: int | None = None
-    precision: Literal["fp32", "fp16", "bf16", "int8"] | None = None
+    precision: Literal["fp32", "fp16", "bf16", "int8", "fp8"] | None = None
     first_job: int | None = None
     handshake: HandshakeConfig = field(default_factory=HandshakeConfig)
     records: RecordConfig = field(default_factory=RecordConfig)

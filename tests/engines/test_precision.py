@@ -27,7 +27,7 @@ from rdx_fast.export.check import TOLERANCE
 from rdx_fast.images import list_images, read_image
 from rdx_fast.kernels.gpu import driver
 from rdx_fast.manifest import PRECISIONS, STORED, LeftOut, Manifest
-from rdx_fast.precision import FASTEST_FIRST, choose
+from rdx_fast.precision import FASTEST_FIRST, FLOAT8, choose, gpu_capabilities
 
 AVX2 = {"FP32", "INT8"}
 COOPER_LAKE = {*AVX2, "BF16"}
@@ -87,12 +87,33 @@ def test_gpus(whole_bundle: Bundle) -> None:
     assert choose(manifest, "torch", (), "bf16").execution.label == "bf16 of network fp32"
 
 
+def test_float8_runs_if_it_is_requested_or_alone(whole_bundle: Bundle) -> None:
+    held = whole_bundle.manifest
+    float8 = replace(held.executions[0], stored="fp8", executed="fp8")
+    files = {**held.files, "network_fp8.onnx": next(iter(held.files.values()))}
+    networks = {**held.networks, "fp8": "network_fp8.onnx"}
+    manifest = replace(held, executions=(*held.executions, float8), networks=networks, files=files)
+    ada, ampere = map(gpu_capabilities, (89, 86))
+    assert choose(manifest, "tensorrt", ada).execution.label == "fp16"
+    assert choose(manifest, "tensorrt", ada, "fp8").execution.label == "fp8"
+    alone = holding(manifest, "fp8")
+    assert choose(alone, "tensorrt", gpu_capabilities(120)).execution.label == "fp8"
+    for held_here in (manifest, alone):
+        words = r"fp8 needs compute capability 8\.9, which this processor lacks"
+        with pytest.raises(EngineError, match=words):
+            choose(held_here, "tensorrt", ampere, "fp8")
+    with pytest.raises(EngineError, match=r"does not execute fp8 \(backend tensorrt does\)"):
+        choose(alone, "openvino", GRANITE_RAPIDS, "fp8")
+    with pytest.raises(EngineError, match=r"it holds fp8\. No network of the bundle runs here"):
+        choose(alone, "tensorrt", ampere)
+
+
 def test_the_table_is_of_what_there_is() -> None:
     for options in FASTEST_FIRST.values():
         assert len(set(options)) == len(options)
         assert {o.stored for o in options} <= set(STORED)
         assert {o.executed for o in options} <= set(PRECISIONS)
-        assert {o.needs for o in options} <= {None, "INT8", "BF16", "FAST_BF16"}
+        assert {o.needs for o in options} <= {None, "INT8", "BF16", "FAST_BF16", FLOAT8}
 
 
 @pytest.mark.parametrize("hidden", [(), ("BF16", "FAST_BF16")])
@@ -115,8 +136,8 @@ def test_named_precisions(
             assert result.threshold == by_precision[precision].threshold.value
         assert f"{detector.engine.execution.label} (as requested)" in result.engine
         assert all(feature in result.engine for feature in cpu_features())
-    with pytest.raises(ValueError, match="precision is 'fp8', wanted one of fp32"):
-        Detector(whole_bundle.path, "openvino", precision="fp8")
+    with pytest.raises(ValueError, match="precision is 'fp4', wanted one of fp32"):
+        Detector(whole_bundle.path, "openvino", precision="fp4")
     with (
         Detector(open_engine(whole_bundle, "openvino")) as detector,
         pytest.raises(ValueError, match="are the opened engine's own"),

@@ -31,7 +31,7 @@ from rdx_fast.errors import DeviceMemoryError, EngineError, NoDriverError, PlanE
 from support import exported
 from support.checkout import needs_no_gpu
 
-AMPERE = 86
+AMPERE, ADA, BLACKWELL = 86, 89, 120
 
 
 @pytest.fixture(scope="module")
@@ -49,14 +49,30 @@ def bundle_copy(bundle: Bundle, tmp_path: Path) -> Bundle:
     return Bundle(path, bundle.manifest)
 
 
-@pytest.mark.parametrize("precision", ["fp16", "int8"])
+@pytest.mark.parametrize(
+    ("precision", "stored", "capability", "quantised"),
+    [
+        ("fp16", "fp16", AMPERE, None),
+        ("int8", "int8_symmetric", AMPERE, "INT8"),
+        ("fp8", "fp8", ADA, "FP8"),
+        pytest.param("fp8", "fp8", BLACKWELL, "FP8", marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize(("method", "backbone"), exported.NETWORKS)
 def test_plans_of_all_networks(
-    method: str, backbone: str, precision: str, networks: Path, bundle: Bundle, api: Api
+    method: str,
+    backbone: str,
+    precision: str,
+    stored: str,
+    capability: int,
+    quantised: str | None,
+    networks: Path,
+    bundle: Bundle,
+    api: Api,
 ) -> None:
     given = exported.as_bundle(networks, method, backbone, precision, bundle.manifest)
-    file = given.network("fp16" if precision == "fp16" else "int8_symmetric")
-    key = plan_key(file, given, Target.of_capability(AMPERE), api, GpuOptions())
+    file = given.network(stored)
+    key = plan_key(file, given, Target.of_capability(capability), api, GpuOptions())
     trt = api.module
     log = Log(trt)
     builder = trt.Builder(log.logger)
@@ -65,21 +81,25 @@ def test_plans_of_all_networks(
     wanted = io_shapes(given.manifest)
     assert {t.name: tuple(t.shape) for t in tensors} == wanted
     assert all(shape[0] == -1 for shape in wanted.values())
-    half = precision == "fp16"
-    assert {t.dtype for t in tensors} == {trt.DataType.HALF if half else trt.DataType.FLOAT}
-    lies = trt.TensorFormat.HWC8 if half else trt.TensorFormat.LINEAR
-    assert {t.allowed_formats for t in tensors} == {1 << int(lies)}
+    assert {t.dtype for t in tensors} == {trt.DataType.HALF}
+    assert {t.allowed_formats for t in tensors} == {1 << int(trt.TensorFormat.HWC8)}
     layers = [network.get_layer(i) for i in range(network.num_layers)]
-    assert half or any(layer.type == trt.LayerType.QUANTIZE for layer in layers)
+    found = {x.get_output(0).dtype for x in layers if x.type == trt.LayerType.QUANTIZE}
+    assert found == ({getattr(trt.DataType, quantised)} if quantised else set())
     assert configure(builder, network, key, api, log).num_optimization_profiles == 3
 
-    path = prepare_plan(given, None, AMPERE)
+    path = prepare_plan(given, None, capability, precision=precision)
     plan = load_plan(path, key)
     assert plan is not None
     assert len(plan) > sum(w.nbytes for w in weights(file)) / 2
     for name in wanted:
         assert name.encode() in plan
     path.unlink()
+
+
+def test_float8_needs_a_gpu_that_has_it(exported_as: Callable[..., Bundle], api: Api) -> None:
+    with pytest.raises(EngineError, match=r"tensorrt: fp8 needs compute capability 8\.9, which"):
+        prepare_plan(exported_as("fp8"), None, AMPERE, precision="fp8")
 
 
 def weights(file: Path) -> Iterator[np.ndarray]:

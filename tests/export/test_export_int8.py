@@ -1,9 +1,8 @@
-"""Quantised networks."""
+"""The quantised network for CPUs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import onnx
@@ -13,12 +12,6 @@ from onnx import numpy_helper
 from rdx_fast.bundle import Bundle
 from rdx_fast.engines.openvino.network import OpenVINONetwork
 from rdx_fast.errors import EngineError
-from rdx_fast.export.check import TOLERANCE
-from rdx_fast.export.reference import OnnxNetwork
-from rdx_fast.images import list_images, read_image
-from rdx_fast.postprocess import AnomalyMapper
-from rdx_fast.preprocess import to_input
-from support.exported import operators
 
 
 def test_int8_is_what_it_says(exported_as: Callable[..., Bundle]) -> None:
@@ -49,29 +42,3 @@ def test_int8_is_what_it_says(exported_as: Callable[..., Bundle]) -> None:
     assert len(ordinary) - len(depthwise) <= engine.convolutions["i8"] <= len(ordinary)
     with pytest.raises(EngineError, match=r"asked for fp32, OpenVINO .* i8\)"):
         OpenVINONetwork(bundle.network("int8"), "fp32")
-
-
-def test_the_symmetric_twin(exported_as: Callable[..., Bundle], parts: Path) -> None:
-    bundle = exported_as("int8")
-    twin = onnx.load(bundle.network("int8_symmetric"))
-    constants = {c.name: numpy_helper.to_array(c) for c in twin.graph.initializer}
-    quantisers = [n for n in twin.graph.node if n.op_type == "QuantizeLinear"]
-    assert len(quantisers) > 20
-    for node in twin.graph.node:
-        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
-            zero = constants[node.input[2]]
-            assert zero.dtype == np.int8
-            assert not zero.any()
-    assert [n.op_type for n in twin.graph.node] == operators(bundle, "int8")
-
-    mapper = AnomalyMapper(bundle.manifest.map, bundle.manifest.scales)
-    images = [to_input([read_image(p)], bundle.manifest.input) for p in list_images(parts / "test")]
-    scores = {}
-    for path in map(bundle.network, ("int8", "int8_symmetric")):
-        network = OnnxNetwork(path)
-        chunks = [next(network.run(image)) for image in images]
-        scores[path] = np.array([mapper(c.teacher, c.student).maxima[0] for c in chunks])
-    # Two roundings of eight bits, each of which may differ from the trained network as much.
-    allowed = TOLERANCE["int8"][0] * bundle.manifest.executions[0].threshold.value
-    np.testing.assert_allclose(*scores.values(), rtol=0, atol=allowed)
-    assert not np.array_equal(*scores.values())

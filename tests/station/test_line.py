@@ -279,7 +279,7 @@ def test_a_former_key_is_read_with_a_warning(
         ('[jobs]\n1 = "a"\n[camera]\nkind = "still"\npath = "x"\nsped = 1\n', "sped"),
         (
             'precision = "FP32"\n[jobs]\n1 = "a"\n[camera]\nkind = "still"\npath = "x"\n',
-            'precision is "FP32", wanted "fp32" or "fp16" or "bf16" or "int8"',
+            'precision is "FP32", wanted "fp32" or "fp16" or "bf16" or "int8" or "fp8"',
         ),
         (
             'threads = "2"\n[jobs]\n1 = "a"\n[camera]\nkind = "still"\npath = "x"\n',

@@ -14,8 +14,9 @@ from torch import nn
 
 from rdx_fast.bundle import Bundle, describe_file
 from rdx_fast.export.exporter import network_file
+from rdx_fast.export.gpu import quantize_for_gpus
 from rdx_fast.export.graph import to_onnx
-from rdx_fast.export.quantize import quantize, symmetric
+from rdx_fast.export.quantize import quantize
 from rdx_fast.manifest import InputSpec, Manifest, ScaleSpec
 from rdx_fast.models import BACKBONES, METHODS, make_network
 
@@ -33,6 +34,7 @@ _EXECUTIONS = {
     "fp32": (("fp32", "fp32"),),
     "fp16": (("fp16", "fp16"),),
     "int8": (("int8", "int8"), ("int8_symmetric", "int8")),
+    "fp8": (("fp8", "fp8"),),
 }
 
 
@@ -94,11 +96,14 @@ def export(method: str, backbone: str, folder: Path) -> None:
     spec = InputSpec(*SIZE, (0.0,) * 3, (1.0,) * 3, "bilinear-antialiased")
     inputs = [image[i : i + 1].numpy() for i in range(2)]
     plain = to_onnx(network, spec, "fp32", 3)
-    quantised = quantize(plain, inputs, correct_bias=False)
+    half = to_onnx(network, spec, "fp16", 3, inputs)
+    int8 = quantize(plain, inputs, correct_bias=False)
+    symmetric, float8 = (quantize_for_gpus(half, int8, s) for s in ("int8_symmetric", "fp8"))
     graphs = {
         "fp32": {"fp32": plain},
-        "fp16": {"fp16": to_onnx(network, spec, "fp16", 3, inputs)},
-        "int8": {"int8": quantised, "int8_symmetric": symmetric(quantised)},
+        "fp16": {"fp16": half},
+        "int8": {"int8": int8, "int8_symmetric": symmetric},
+        "fp8": {"fp8": float8},
     }
     for precision, files in graphs.items():
         target = folder / f"{method}-{backbone}-{precision}"

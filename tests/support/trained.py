@@ -15,8 +15,14 @@ from rdx_fast.images import list_images
 if TYPE_CHECKING:
     from rdx_fast.training import Recipe
 
-# For bundles with bfloat16, which this small network is at the edge of holding.
-WIDE = {"fp32": (1e-3, 1e-3), "fp16": (0.05, 0.05), "bf16": (0.2, 0.3), "int8": (0.2, 0.3)}
+# For bundles with bfloat16 and float8, which this small network is at the edge of holding.
+WIDE = {
+    "fp32": (1e-3, 1e-3),
+    "fp16": (0.05, 0.05),
+    "bf16": (0.2, 0.3),
+    "int8": (0.2, 0.3),
+    "fp8": (0.2, 0.3),
+}
 SIZE = (64, 96)  # of the trained network's input: not square, so that a swap shows
 
 
@@ -71,7 +77,7 @@ def export_part(run: Path, parts: Path, precision: str, folder: Path) -> None:
     from rdx_fast.training import load_checkpoint
 
     good = list_images(parts / "calibration")
-    tolerance = WIDE if precision in ("auto", "bf16") else TOLERANCE
+    tolerance = WIDE if precision in ("auto", "bf16", "fp8") else TOLERANCE
     export_bundle(
         load_checkpoint(run), good, folder / "part.rdx", precision=precision, tolerance=tolerance
     )

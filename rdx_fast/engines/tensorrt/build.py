@@ -13,7 +13,7 @@ from rdx_fast.engines.tensorrt.api import Api, Log, load_api
 from rdx_fast.engines.tensorrt.plan import PlanKey, Target, load_plan, save_plan, write_whole
 from rdx_fast.errors import EngineError, PlanError
 from rdx_fast.kernels.gpu.driver import Gpu
-from rdx_fast.precision import choose
+from rdx_fast.precision import choose, gpu_capabilities
 
 # Raise it with every change of what is asked of the builder: plans of another recipe may have other
 # layouts in the same shapes.
@@ -156,9 +156,9 @@ def prepare_plan(
                 f"{api.name} builds plans only for the GPU of this machine: leave the compute "
                 f"capability out, or install TensorRT for RTX instead (tensorrt-rtx-cu13)"
             )
-        network = bundle.network(
-            choose(bundle.manifest, "tensorrt", (), precision).execution.stored
-        )
+        able = gpu_capabilities(target.compute_capability)
+        choice = choose(bundle.manifest, "tensorrt", able, precision)
+        network = bundle.network(choice.execution.stored)
         key = plan_key(network, bundle, target, api, options)
         path = key.file(bundle.path)
         if load_plan(path, key) is None:

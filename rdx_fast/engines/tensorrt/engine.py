@@ -20,7 +20,7 @@ from rdx_fast.errors import EngineError, PlanError
 from rdx_fast.kernels.gpu.driver import Gpu
 from rdx_fast.kernels.gpu.library import DeviceArray, KernelLibrary, find_kernels
 from rdx_fast.manifest import Manifest
-from rdx_fast.precision import choose
+from rdx_fast.precision import choose, gpu_capabilities
 
 
 class TensorRTEngine:
@@ -55,13 +55,14 @@ class TensorRTEngine:
         precision: str | None = None,
     ) -> None:
         self.manifest = bundle.manifest
-        self.execution, self._reason = choose(self.manifest, "tensorrt", (), precision)
         self.options = options or GpuOptions()
         self._gpu = Gpu(self.options.device)
         self._engine: Any = None
         self._config: Any = None
         self._runtime: Any = None
         try:
+            able = gpu_capabilities(self._gpu.architecture)
+            self.execution, self._reason = choose(self.manifest, "tensorrt", able, precision)
             with self._gpu.current():
                 self._open(bundle, on_progress)
         except BaseException:
