@@ -16,6 +16,7 @@ from rdx_fast.engines.engine import Chunk
 from rdx_fast.engines.openvino.compilation import capabilities
 from rdx_fast.engines.openvino.network import OpenVINONetwork
 from rdx_fast.errors import EngineError, ExportError
+from rdx_fast.export.gpu import FOR_GPUS
 from rdx_fast.export.reference import RoundedNetwork
 from rdx_fast.manifest import EXECUTIONS, ExportCheck, ThresholdSpec
 from rdx_fast.models import ReverseDistillation
@@ -120,7 +121,7 @@ def open_execution(file: Path, stored: str, executed: str) -> tuple[Runner, str]
     Raises:
         EngineError: OpenVINO rejects the network
     """
-    for_gpus = stored in ("int8_symmetric", "fp8") or executed == "fp16"
+    for_gpus = stored in FOR_GPUS or executed == "fp16"
     if not for_gpus and (executed != "bf16" or "BF16" in capabilities()):
         try:
             return OpenVINONetwork(file, executed), f"openvino {version('openvino')}"

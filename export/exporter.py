@@ -25,7 +25,7 @@ from rdx_fast.export.check import (
     check_execution,
     open_execution,
 )
-from rdx_fast.export.gpu import quantize_for_gpus
+from rdx_fast.export.gpu import FOR_GPUS, quantize_for_gpus
 from rdx_fast.export.graph import output_shapes, to_onnx
 from rdx_fast.export.quantize import quantize
 from rdx_fast.images import read_image
@@ -171,7 +171,7 @@ def export_bundle(
             left_out=tuple(left_out),
             files={file.name: describe_file(file) for file in sorted(folder.iterdir())},
             training=_training_facts(checkpoint),
-            versions=_versions(not {"int8", "int8_symmetric", "fp8"}.isdisjoint(kept)),
+            versions=_versions(not {"int8", *FOR_GPUS}.isdisjoint(kept)),
         )
         write_manifest(manifest, folder)
     return open_bundle(output)
@@ -190,7 +190,7 @@ def _write_networks(
     """Write each network to its own file."""
     on_stage("network")
     graphs: dict[str, onnx.ModelProto] = {}
-    for_gpus = [s for s in stored if s in ("int8_symmetric", "fp8")]
+    for_gpus = [s for s in stored if s in FOR_GPUS]
     if "fp16" in stored or for_gpus:
         graphs["fp16"] = to_onnx(
             network, spec, "fp16", scales, map(load, _spread(good, _RANGE_IMAGES))

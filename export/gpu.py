@@ -40,8 +40,8 @@ class _Kind(NamedTuple):
 
 def _suits_int8(node: NodeProto, weights: Array) -> bool:
     """TensorRT for RTX computes transposed convolutions in floating point, and would convert their
-    weights at every run."""
-    return node.op_type == "Conv"
+    weights at every run. For three channels, those of the image, TensorRT may have no kernel."""
+    return node.op_type == "Conv" and weights.shape[1] != 3
 
 
 def _suits_float8(node: NodeProto, weights: Array) -> bool:
@@ -61,6 +61,7 @@ _KINDS = {
         TensorProto.FLOAT8E4M3FN, 448.0, lambda x: x.to(torch.float8_e4m3fn), _suits_float8
     ),
 }
+FOR_GPUS = tuple(_KINDS)
 
 
 def quantize_for_gpus(half: ModelProto, int8: ModelProto, stored: str) -> ModelProto:
@@ -73,7 +74,7 @@ def quantize_for_gpus(half: ModelProto, int8: ModelProto, stored: str) -> ModelP
     Args:
         half: the network in float16
         int8: the same network quantised by ``quantize``, whose ranges of activations are used
-        stored: "int8_symmetric" or "fp8"
+        stored: one of ``FOR_GPUS``
     """
     kind = _KINDS[stored]
     twin = ModelProto()
@@ -96,8 +97,8 @@ def quantize_for_gpus(half: ModelProto, int8: ModelProto, stored: str) -> ModelP
     for node in chosen:
         activations, name = node.input[:2]
         weights = constants[name]
-        quantised[name] = _quantise_weights(name, weights, kind)
-        quantised[activations] = _quantise_activations(
+        quantised[name] = _quantize_weights(name, weights, kind)
+        quantised[activations] = _quantize_activations(
             activations, largest[activations], weights.dtype, kind
         )
     _insert(graph, quantised, {node.output[0] for node in chosen})
@@ -117,7 +118,7 @@ class _Quantised(NamedTuple):
     nodes: list[NodeProto]
 
 
-def _quantise_activations(name: str, largest: float, dtype: np.dtype, kind: _Kind) -> _Quantised:
+def _quantize_activations(name: str, largest: float, dtype: np.dtype, kind: _Kind) -> _Quantised:
     scale = _scale(np.array(largest), dtype, kind)
     constants = _scale_constants(name, scale, kind)
     quantised, back = f"{name}_quantised", f"{name}_dequantised"
@@ -131,7 +132,7 @@ def _quantise_activations(name: str, largest: float, dtype: np.dtype, kind: _Kin
     )
 
 
-def _quantise_weights(name: str, weights: Array, kind: _Kind) -> _Quantised:
+def _quantize_weights(name: str, weights: Array, kind: _Kind) -> _Quantised:
     """The weights are stored quantised."""
     scale = _scale(abs(weights).max((1, 2, 3), keepdims=True), weights.dtype, kind)
     exact = torch.from_numpy(weights.astype(np.float32) / scale.astype(np.float32))

@@ -84,7 +84,9 @@ def test_plans_of_all_networks(
     assert {t.dtype for t in tensors} == {trt.DataType.HALF}
     assert {t.allowed_formats for t in tensors} == {1 << int(trt.TensorFormat.HWC8)}
     layers = [network.get_layer(i) for i in range(network.num_layers)]
-    found = {x.get_output(0).dtype for x in layers if x.type == trt.LayerType.QUANTIZE}
+    quantisers = [x for x in layers if x.type == trt.LayerType.QUANTIZE]
+    assert "image" not in {x.get_input(0).name for x in quantisers}
+    found = {x.get_output(0).dtype for x in quantisers}
     assert found == ({getattr(trt.DataType, quantised)} if quantised else set())
     assert configure(builder, network, key, api, log).num_optimization_profiles == 3
 
