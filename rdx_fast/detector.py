@@ -169,12 +169,22 @@ class Detector:
             engine=self.description,
         )
 
-    def warmup(self, runs: int = 3) -> None:
-        """Score grey frames, so that the first real one finds buffers and caches ready."""
+    def warmup(self, runs: int = 3, batch: int = 1, depth: int = 1) -> None:
+        """Score grey frames, so that the first real ones find buffers, caches and graphs ready.
+
+        Args:
+            runs: how often, with and without maps
+            batch: frames scored at a time; an engine on a GPU prepares each size by itself
+            depth: batches in flight, as ``stream`` will have
+        """
         spec = self.manifest.input
         grey = np.full((spec.height, spec.width, 3), 128, np.uint8)
-        for _ in range(runs):
-            self.score(grey)
+        for maps in (True, False):
+            for _ in range(runs):
+                self.score([grey] * batch, maps)  # in this thread, which has buffers of its own
+            if depth > 1:
+                for _ in self.stream([grey] * (runs * depth * batch), batch, depth, maps):
+                    pass
 
     def close(self) -> None:
         """Free the engine and what its pipeline holds."""

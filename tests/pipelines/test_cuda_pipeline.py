@@ -12,11 +12,14 @@ from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from rdx_fast.bundle import Bundle
+from rdx_fast.detector import Detector
 from rdx_fast.devices import cuda
 from rdx_fast.devices.cuda import CudaDevice
 from rdx_fast.devices.device import BoundNetwork
@@ -162,6 +165,24 @@ def test_what_one_frame_costs(chain: Chain, driver: RecordingDriver) -> None:
         "cuGraphLaunch": 1,
         "cuStreamSynchronize": 1,
     }
+
+
+def test_warmup_records_what_the_line_will_need(
+    chain: Chain, driver: RecordingDriver, bundle: Bundle
+) -> None:
+    engine: Any = SimpleNamespace(
+        manifest=bundle.manifest, execution=bundle.manifest.executions[0], close=lambda: None
+    )
+    with patch("rdx_fast.detector.open_pipeline", lambda engine, mapper: chain.pipeline):
+        detector = Detector(engine)
+    detector.warmup(1, batch=2, depth=3)
+    recorded = driver.calls["cuStreamBeginCapture"]
+    assert recorded == 2 * 3  # with and without maps, on three slots
+    for maps in (False, True):
+        for result in detector.stream(frames_of(*range(12)), batch=2, depth=3, maps=maps):
+            assert len(result) == 2
+    detector.score(frames_of(1, 2))
+    assert driver.calls["cuStreamBeginCapture"] == recorded
 
 
 def test_kinds_of_frames_share_a_graph(chain: Chain, driver: RecordingDriver) -> None:
