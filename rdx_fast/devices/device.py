@@ -86,9 +86,6 @@ class Device(Protocol):
     def copy(self, target: Any, source: Any) -> None:
         """Queue a copy between contiguous arrays of one dtype and size, pinned or on the device."""
 
-    def fill(self, block: Any, byte: int) -> None:
-        """Queue setting every byte of a ``uint8`` array to ``byte``."""
-
     def prepare(self, launch: Launch) -> Callable[[], None]:
         """Prepare a kernel's launch; the returned function queues it."""
 

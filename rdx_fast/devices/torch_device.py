@@ -62,9 +62,6 @@ class TorchDevice:
     def copy(self, target: Tensor, source: Tensor) -> None:
         target.copy_(source, non_blocking=True)
 
-    def fill(self, block: Tensor, byte: int) -> None:
-        block.fill_(byte)
-
     def prepare(self, launch: Launch) -> Callable[[], None]:
         return partial(on_triton.run, launch)
 
