@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from torch import Tensor, fx
 
 from rdx_fast.bundle import Bundle
-from rdx_fast.devices.device import BoundNetwork, Device
+from rdx_fast.devices.device import EXCLUSIVE, BoundNetwork, Device
 from rdx_fast.devices.torch_device import TorchDevice, named_errors
 from rdx_fast.engines.engine import Chunk, GpuOptions
-from rdx_fast.engines.torch_fusion import depends_on_memory, fuse
+from rdx_fast.engines.torch_fusion import fuse, reserve_zeros
 from rdx_fast.engines.torch_graph import check_shapes, read_network
-from rdx_fast.errors import EngineError, NoDriverError
+from rdx_fast.errors import DeviceLostError, DeviceMemoryError, EngineError, NoDriverError
 from rdx_fast.precision import choose
 
 
@@ -69,13 +69,10 @@ class TorchEngine:
             network = network.to(torch.bfloat16)
         placed: Any = network.eval().to(self.device)
         self._network: Any = placed.to(memory_format=torch.channels_last)
-        self._exported = self._network
         self._fused = 0
-        if self.options.fuse and not self.options.compile:
-            spec = self.manifest.input
-            image = torch.empty(1, 3, spec.height, spec.width, dtype=self._image_type)
-            self._network = fx.GraphModule(self._exported, copy.deepcopy(self._exported.graph))
-            self._fused = fuse(self._network, image)
+        # float32 as such is not for tensor cores, for which cuDNN's fused kernels are.
+        if self.options.fuse and not self.options.compile and self.execution.executed == "fp16":
+            self._fuse()
         if self.options.compile:
             self._network = torch.compile(
                 self._network, mode="max-autotune-no-cudagraphs", dynamic=False
@@ -111,8 +108,7 @@ class TorchEngine:
         in the batch."""
         for start in range(len(inputs)):
             image = torch.from_numpy(inputs[start : start + 1]).to(self.device, self._image_type)
-            image = image.contiguous(memory_format=torch.channels_last)
-            features = self._features(image, self._network)
+            features = self._features(image.contiguous(memory_format=torch.channels_last))
             teacher, student = ([m.float().cpu().numpy() for m in maps] for maps in features)
             yield Chunk(start, teacher, student)
 
@@ -121,13 +117,36 @@ class TorchEngine:
         return self._network is None
 
     def close(self) -> None:
-        self._network = self._exported = None
+        self._network = None
 
-    def _features(self, image: Tensor, network: Any) -> tuple[list[Tensor], list[Tensor]]:
+    def _fuse(self) -> None:
+        """Fuse operators, and try them: a cuDNN without a kernel for one raises. Then the graph
+        stays as exported, which the description says too."""
+        spec = self.manifest.input
+        image = torch.zeros(
+            (1, 3, spec.height, spec.width), dtype=self._image_type, device=self.device
+        )
+        exported = self._network
+        self._network = fx.GraphModule(exported, copy.deepcopy(exported.graph))
+        self._fused = fuse(self._network, image)
+        if not self._fused or not self.on_device:
+            return
+        try:
+            with EXCLUSIVE:
+                reserve_zeros(self._network, 1)
+                teacher, _ = self._features(image.contiguous(memory_format=torch.channels_last))
+                teacher[0].cpu()
+        except (DeviceLostError, DeviceMemoryError):
+            raise
+        except EngineError as error:
+            warnings.warn(f"the network runs without fused operators: {error}", stacklevel=4)
+            self._network, self._fused = exported, 0
+
+    def _features(self, image: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         if self.closed:
             raise EngineError("the engine is closed: open a new one")
         with named_errors(), torch.inference_mode():
-            return network(image)
+            return self._network(image)
 
     def bind(self, device: Device, batch: int) -> BoundNetwork:
         spec = self.manifest.input
@@ -140,18 +159,13 @@ class TorchEngine:
             memory_format=torch.channels_last,
         )
 
-        def run(network: Any = self._network) -> tuple[list[Tensor], list[Tensor]]:
-            teacher, student = self._features(image.to(self._image_type), network)
-            return _channels_last(teacher), _channels_last(student)
+        zeros = reserve_zeros(self._network, batch) if self._fused else None
+        return BoundNetwork(image, partial(self._run_bound, image, zeros))
 
-        if self._fused and depends_on_memory(run, image):
-            warnings.warn(
-                f"cuDNN's fused operators read memory that they should not on this GPU: batches of "
-                f"{batch} run without them. GpuOptions(fuse=False) runs all so",
-                stacklevel=2,
-            )
-            return BoundNetwork(image, partial(run, self._exported))
-        return BoundNetwork(image, run)
+    def _run_bound(self, image: Tensor, zeros: Tensor | None) -> tuple[list[Tensor], list[Tensor]]:
+        """``zeros`` is only held: graphs that were recorded point to it."""
+        teacher, student = self._features(image.to(self._image_type))
+        return _channels_last(teacher), _channels_last(student)
 
 
 def _set_up_cudnn(exact: bool) -> None:

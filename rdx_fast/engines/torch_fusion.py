@@ -4,7 +4,7 @@ kernel."""
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Sequence
+from math import prod
 from typing import Any
 
 import torch
@@ -20,9 +20,9 @@ def fuse(network: fx.GraphModule, image: Tensor) -> int:
     """Make one step of each convolution that a ReLU follows, directly or after the addition of
     another value.
 
-    Convolutions in groups or without bias, values that are used elsewhere too, additions of another
-    shape, and types other than ``TYPES`` stay as they are. On a CPU the results are the same, bit
-    for bit.
+    Convolutions in groups, without bias or of input channels that are no multiple of 8, values that
+    are used elsewhere too, additions of another shape, and types other than ``TYPES`` stay as they
+    are. On a CPU the results are the same, bit for bit.
 
     Args:
         network: what ``read_network`` returned; changed in place
@@ -33,41 +33,66 @@ def fuse(network: fx.GraphModule, image: Tensor) -> int:
     """
     values = _Values(network)
     values.run(torch.empty_like(image, device="meta"))
-    relus = network.graph.find_nodes(op="call_function", target=functional.relu)
+    network.register_buffer("zeros", torch.zeros(0, dtype=image.dtype, device=image.device))
+    graph = network.graph
+    relus = graph.find_nodes(op="call_function", target=functional.relu)
+    with graph.inserting_after(next(node for node in graph.nodes if node.op == "placeholder")):
+        zeros = graph.get_attr("zeros")
     made = 0
     for relu in relus:
-        found = _fused(relu.args[0], values.of)
+        found = _fused(relu.args[0], values.of, zeros)
         if found is None:
             continue
-        with network.graph.inserting_before(relu):
-            step = network.graph.call_function(*found)
+        with graph.inserting_before(relu):
+            step = graph.call_function(*found)
         values.of[step] = values.of[relu]
         relu.replace_all_uses_with(step)
         made += 1
-    network.graph.eliminate_dead_code()
-    network.graph.lint()
+    graph.eliminate_dead_code()
+    graph.lint()
     network.recompile()
     return made
+
+
+def reserve_zeros(network: fx.GraphModule, batch: int) -> Tensor:
+    """Provide the zeros that ``conv_relu`` adds, for batches up to this size.
+
+    Returns:
+        the zeros, to be kept as long as a CUDA graph of the network is used
+    """
+    steps = network.graph.find_nodes(op="call_function", target=conv_relu)
+    wanted = batch * max((prod(step.kwargs["size"]) for step in steps), default=0)
+    zeros: Any = network.zeros
+    if zeros.numel() < wanted:
+        network.zeros = zeros.new_zeros(wanted)
+    return network.zeros  # type: ignore[return-value]
 
 
 def conv_relu(
     x: Tensor,
     weight: Tensor,
     bias: Tensor,
+    zeros: Tensor,
     *,
+    size: tuple[int, int, int],
     pads: Pads,
     stride: tuple[int, int],
     dilation: tuple[int, int],
     groups: int,
 ) -> Tensor:
-    """``relu(convolution(x))``; cuDNN's operator follows torch's settings ``allow_tf32`` and
-    ``benchmark``, as a plain convolution does."""
+    """``relu(convolution(x))`` of ``size`` (channels, height, width).
+
+    torch's ``cudnn_convolution_relu`` gives cuDNN the uninitialised memory of its output as a
+    summand times 0: were cuDNN to read it, NaN that an overflow left there would spread. Therefore
+    this is ``cudnn_convolution_add_relu``, with ``zeros`` times 0, which does the same otherwise.
+    """
     if not _in_cudnn(x):
         options: dict[str, Any] = {"stride": stride, "dilation": dilation, "groups": groups}
         return functional.relu(convolution(x, weight, bias, pads=pads, **options))
-    x, padding = padded(x, pads)
-    run = torch.ops.aten.cudnn_convolution_relu.default
-    return run(x, weight, bias, stride, padding, dilation, groups)
+    channels, height, width = size
+    shape = (x.shape[0], height, width, channels)
+    nothing = zeros[: prod(shape)].view(shape).permute(0, 3, 1, 2)
+    return _on_cudnn(x, weight, bias, nothing, 0.0, pads, stride, dilation, groups)
 
 
 def conv_add_relu(
@@ -81,35 +106,26 @@ def conv_add_relu(
     dilation: tuple[int, int],
     groups: int,
 ) -> Tensor:
-    """``relu(convolution(x) + other)``; see ``conv_relu``."""
+    """``relu(convolution(x) + other)``."""
     if not _in_cudnn(x):
         options: dict[str, Any] = {"stride": stride, "dilation": dilation, "groups": groups}
         return functional.relu(convolution(x, weight, bias, pads=pads, **options) + other)
+    return _on_cudnn(x, weight, bias, other, 1.0, pads, stride, dilation, groups)
+
+
+def _on_cudnn(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    other: Tensor,
+    alpha: float,
+    pads: Pads,
+    *options: Any,
+) -> Tensor:
     x, padding = padded(x, pads)
+    stride, dilation, groups = options
     run = torch.ops.aten.cudnn_convolution_add_relu.default
-    return run(x, weight, other, 1.0, bias, stride, padding, dilation, groups)
-
-
-def depends_on_memory(run: Callable[[], Sequence[Sequence[Tensor]]], image: Tensor) -> bool:
-    """Whether features depend on what earlier images left in memory.
-
-    ``cudnn_convolution_relu`` gives cuDNN the memory of its output as a summand, times 0. A cuDNN
-    that reads it nevertheless makes NaN of what an overflow left there. Tried with an infinite
-    image between two equal ones.
-
-    Args:
-        run: runs the network and returns lists of features
-        image: the network's input, which is overwritten
-    """
-
-    def features() -> list[Tensor]:
-        image.zero_()
-        return [m.clone() for maps in run() for m in maps]
-
-    before = features()
-    image.fill_(float("inf"))
-    run()
-    return not all(map(torch.equal, before, features()))
+    return run(x, weight, other, alpha, bias, stride, padding, dilation, groups)
 
 
 def _in_cudnn(x: Tensor) -> bool:
@@ -131,10 +147,11 @@ class _Values(fx.Interpreter):
         return self.of[n]
 
 
-def _fused(value: Any, of: dict[fx.Node, Any]) -> tuple[Any, Any, Any] | None:
+def _fused(value: Any, of: dict[fx.Node, Any], zeros: fx.Node) -> tuple[Any, Any, Any] | None:
     """Step, arguments and options instead of the ReLU of a value; None if there is none."""
     if _is_fusable(value, of):
-        return conv_relu, value.args, value.kwargs
+        size = tuple(of[value].shape[1:])
+        return conv_relu, (*value.args, zeros), {"size": size, **value.kwargs}
     if value.target is not operator.add or len(value.users) > 1:
         return None
     first, second = value.args
@@ -150,12 +167,14 @@ def _fused(value: Any, of: dict[fx.Node, Any]) -> tuple[Any, Any, Any] | None:
 
 
 def _is_fusable(value: Any, of: dict[fx.Node, Any]) -> bool:
-    """Whether a value is that of a convolution which only one other step uses."""
+    """Whether a value is that of a convolution which only one other step uses, and which tensor
+    cores take as it is: that of an image's three channels is slow in cuDNN's fused form."""
+    if not isinstance(value, fx.Node) or value.target is not convolution or len(value.users) > 1:
+        return False
+    given: Any = value.args[0]
     return bool(
-        isinstance(value, fx.Node)
-        and value.target is convolution
-        and len(value.users) == 1
-        and value.kwargs["groups"] == 1
+        value.kwargs["groups"] == 1
         and len(value.args) == 3  # with bias
+        and of[given].shape[1] % 8 == 0
         and of[value].dtype in TYPES
     )
