@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from math import prod
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,7 @@ from rdx_fast.errors import (
 )
 
 OLDEST = 12080  # CUDA version of the oldest driver that compiles the kernels' PTX: 12.8
+LEGACY_STREAM = 1  # handle of the default stream, which libraries use unless told otherwise
 _VERSION_FILE = Path("/proc/driver/nvidia/version")
 _NO_DRIVER = {"NO_DEVICE", "STUB_LIBRARY", "DEVICE_NOT_LICENSED"}
 _TOO_OLD = {
@@ -54,9 +55,6 @@ _LOST = {
     "TENSOR_MEMORY_LEAK",
     "UNKNOWN",
 }
-
-
-LEGACY_STREAM = 1  # handle of the default stream, which libraries use unless told otherwise
 
 
 @cache
@@ -177,18 +175,6 @@ class Gpu:
         self.close()
 
 
-class Pinned(NamedTuple):
-    """Page-locked host memory, which the GPU reads and writes in place.
-
-    Attributes:
-        host: for the host; not to be used after ``Stream.close``
-        pointer: for kernels and copies
-    """
-
-    host: NDArray[Any]
-    pointer: int
-
-
 class Stream:
     """A queue of work on the current GPU, and all memory that was allocated with it.
 
@@ -217,14 +203,18 @@ class Stream:
         self._held.callback(_free, "cuMemFree", pointer)
         return int(pointer)
 
-    def pinned(self, shape: Sequence[int], dtype: Any) -> Pinned:
-        """Allocate page-locked host memory."""
+    def pinned(self, shape: Sequence[int], dtype: Any) -> tuple[NDArray[Any], int]:
+        """Allocate page-locked host memory, which the GPU reads and writes in place.
+
+        Returns:
+            the memory, not to be used after ``close``, and its address for kernels and copies
+        """
         size = prod(shape) * np.dtype(dtype).itemsize
         # With unified addressing, which all supported GPUs have, one address serves both sides.
         pointer = int(call("cuMemHostAlloc", max(size, 1), 0))
         self._held.callback(_free, "cuMemFreeHost", pointer)
         memory = (ctypes.c_uint8 * size).from_address(pointer)
-        return Pinned(np.frombuffer(memory, dtype).reshape(shape), pointer)
+        return np.frombuffer(memory, dtype).reshape(shape), pointer
 
     def copy(self, target: int, source: int, size: int) -> None:
         """Queue a copy of bytes between pinned or device memory."""

@@ -73,8 +73,8 @@ class KernelLibrary:
     """The kernels that ``rdx_fast.kernels.aot`` built, for the current CUDA context.
 
     Cubins of exactly the GPU's architecture are used if the driver takes them, else the baseline's
-    PTX, which the driver compiles on loading. Kernels are loaded on their first launch; a context
-    manager.
+    PTX, which the driver compiles on loading. Kernels are loaded on their first launch, or all by
+    ``load``; a context manager.
 
     Args:
         folder: where they were built
@@ -133,10 +133,7 @@ class KernelLibrary:
         """Choose and load a launch's kernel and pack its arguments. Arrays are ``DeviceArray``s,
         and must live until the last start is done."""
         kernel = self.choose(launch)
-        with self._lock:
-            if kernel["name"] not in self._loaded:
-                self._loaded[kernel["name"]] = self._load(kernel)
-            function = self._loaded[kernel["name"]][1]
+        function = self._function(kernel)
         build = self._build(kernel)
         if any(launch.constants[name] != size for name, size in build["blocks"].items()):
             raise EngineError(
@@ -150,6 +147,11 @@ class KernelLibrary:
     def launch(self, launch: Launch, stream: int = 0) -> None:
         """Start a kernel on a CUDA stream."""
         self.prepare(launch).start(stream)
+
+    def load(self) -> None:
+        """Load all kernels now, instead of each on its first launch."""
+        for kernel in self._kernels:
+            self._function(kernel)
 
     def close(self) -> None:
         """Unload the kernels."""
@@ -165,6 +167,12 @@ class KernelLibrary:
 
     def _build(self, kernel: dict[str, Any]) -> dict[str, Any]:
         return kernel["builds"][str(self.architecture)]
+
+    def _function(self, kernel: dict[str, Any]) -> Any:
+        with self._lock:
+            if kernel["name"] not in self._loaded:
+                self._loaded[kernel["name"]] = self._load(kernel)
+            return self._loaded[kernel["name"]][1]
 
     def _load(self, kernel: dict[str, Any]) -> tuple[Any, Any]:
         content, build = self.image(kernel), self._build(kernel)

@@ -54,8 +54,8 @@ class CudaDevice:
         return DeviceArray.contiguous(block.pointer + offset, shape, dtype)
 
     def pinned(self, shape: Sequence[int], dtype: Any) -> Pinned:
-        memory = self.stream.pinned(shape, dtype)
-        return Pinned(memory.host, DeviceArray.contiguous(memory.pointer, shape, dtype))
+        host, pointer = self.stream.pinned(shape, dtype)
+        return Pinned(host, DeviceArray.contiguous(pointer, shape, dtype))
 
     def copy(self, target: DeviceArray, source: DeviceArray) -> None:
         self.stream.copy(target.pointer, source.pointer, source.nbytes)
@@ -102,7 +102,7 @@ class CudaDevice:
 def names_a_stream(array: Any) -> bool:
     """Whether an array's interface orders our work after its owner's: DLPack, or a stream in the
     CUDA Array Interface. Libraries that do neither use the legacy default stream."""
-    if hasattr(array, "__dlpack__"):
+    if hasattr(array, "__dlpack__") and hasattr(array, "__dlpack_device__"):
         return True
     return array.__cuda_array_interface__.get("stream") is not None
 

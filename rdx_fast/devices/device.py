@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 
 from rdx_fast.kernels.gpu.launch import Array, Launch
 
-# Held by whoever prepares or frees something on a device. While a graph is recorded, no other
-# thread may synchronise the device, which networks do while they are prepared, and so does the
-# driver when it frees memory.
+# Held while engines are opened and closed, networks bound, graphs recorded, memory allocated and
+# freed: all of these may synchronise the device, which no thread may do while another one records.
 EXCLUSIVE = threading.RLock()
 _CUDA_MEMORY = (2, 13)  # DLPack's names, plain and managed
 
@@ -26,7 +25,8 @@ _CUDA_MEMORY = (2, 13)  # DLPack's names, plain and managed
 @contextmanager
 def no_collection() -> Iterator[None]:
     """Keep the garbage collector from running while a graph is recorded: a finaliser that frees
-    memory of the device would spoil the graph."""
+    memory of the device would spoil the graph. ``EXCLUSIVE`` must be held: the collector is the
+    process's."""
     enabled = gc.isenabled()
     gc.disable()
     try:

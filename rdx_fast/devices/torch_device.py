@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -98,10 +98,17 @@ class TorchDevice:
         if self._stream is None:
             return steps
         self.wait()
-        graph = torch.cuda.CUDAGraph()
-        recording = torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local")
-        with no_collection(), recording:
-            steps()
+        graph, pool = torch.cuda.CUDAGraph(), torch.cuda.graph_pool_handle()
+        recording = torch.cuda.graph(
+            graph, pool=pool, stream=self._stream, capture_error_mode="thread_local"
+        )
+        try:
+            with no_collection(), recording:
+                steps()
+        except RuntimeError:
+            with suppress(RuntimeError):  # torch before 2.12 goes on allocating from the pool
+                torch._C._cuda_endAllocateToPool(self.torch_device.index, pool)
+            raise
         return graph.replay
 
     def wait(self) -> None:

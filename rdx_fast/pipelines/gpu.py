@@ -241,7 +241,8 @@ class _Work:
         for start in range(0, images, self._max_batch):
             if start:
                 slot = self._next_slot()
-                frames = _frames_for(slot, batch)
+                if not isinstance(frames, list):  # each queue must wait for the owner's work
+                    frames = _frames_for(slot, batch)
             where = slice(start, min(start + self._max_batch, images))
             with slot.device.current():
                 graph = slot.begin(_part_of(frames, where), self._options)
@@ -251,13 +252,13 @@ class _Work:
         """Wait for all parts and collect their results."""
         while self._queued:
             self._collect()
-        for slot in reversed(self._slots):  # so that the next batch takes them in the same order
-            self._give(slot, None)
+        while self._slots:  # the first one last, so that the next batch takes them in this order
+            self._give(self._slots.pop(), None)
 
     def abandon(self, error: BaseException) -> None:
         """Give the slots back after a failure."""
-        for slot in self._slots:
-            self._give(slot, error)
+        while self._slots:
+            self._give(self._slots.pop(), error)
 
     def _next_slot(self) -> ExecutionSlot:
         if len(self._queued) == MAX_SLOTS:
@@ -278,8 +279,7 @@ class _Work:
 
 
 def _frames_for(slot: ExecutionSlot, batch: Any) -> list[Frame] | Array:
-    """The frames of a batch. What is on the device is borrowed by each slot that works on it, since
-    each queue must wait for the owner's work."""
+    """The frames of a batch, in host memory or borrowed on the slot's device."""
     if not slot.device.holds(batch):
         return as_frames(batch)
     with slot.device.current():

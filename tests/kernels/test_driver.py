@@ -108,18 +108,19 @@ def test_on_the_gpu() -> None:
         with pytest.raises(DeviceMemoryError, match="OUT_OF_MEMORY"):
             driver.Stream().allocate(2 * total)
         stream = driver.Stream()
-        given, back = stream.pinned((1000,), "int32"), stream.pinned((1000,), "int32")
+        given, given_at = stream.pinned((1000,), "int32")
+        back, back_at = stream.pinned((1000,), "int32")
         there = stream.allocate(4000)
-        given.host[:] = range(1000)
+        given[:] = range(1000)
 
         def steps() -> None:
             stream.fill(there, 0xFF, 4000)
-            stream.copy(there, given.pointer, 2000)
-            stream.copy(back.pointer, there, 4000)
+            stream.copy(there, given_at, 2000)
+            stream.copy(back_at, there, 4000)
 
         replay = stream.capture(steps)
-        back.host[:] = 0
+        back[:] = 0
         replay()
         stream.wait()
-        assert back.host.tolist() == [*range(500), *[-1] * 500]
+        assert back.tolist() == [*range(500), *[-1] * 500]
         stream.close()

@@ -153,11 +153,11 @@ def test_scores_and_maps(
 def test_what_one_frame_costs(chain: Chain, driver: RecordingDriver) -> None:
     """Pinned memory is read and written by the kernels: nothing is copied or filled for it."""
     scores(chain, frames_of(1))
-    driver.queued.clear()
+    driver.ran.clear()
     driver.calls.clear()
     assert scores(chain, frames_of(2)) == [2]
     network = ["copy"]
-    assert driver.queued == ["resize_normalize", *network, "cosine_map", "smooth_map"]
+    assert driver.ran == ["resize_normalize", *network, "cosine_map", "smooth_map"]
     assert driver.calls == {
         "cuCtxPushCurrent": 2,
         "cuCtxPopCurrent": 2,
@@ -224,9 +224,15 @@ class Other:
 
 @pytest.fixture
 def other_arrays(monkeypatch: pytest.MonkeyPatch) -> None:
-    """cuda-python asks the driver itself; here its view is made without."""
+    """cuda-python asks the real driver; this view does the same through the double."""
 
     def view(array: Other, stream: int) -> Any:
+        named = array.__cuda_array_interface__["stream"]
+        if named is not None:
+            event = call("cuEventCreate", 0)
+            call("cuEventRecord", event, named)
+            call("cuStreamWaitEvent", stream, event, 0)
+            call("cuEventDestroy", event)
         pixels = array.frames
         return SimpleNamespace(
             ptr=pixels.ctypes.data, shape=pixels.shape, strides=pixels.strides,
@@ -237,22 +243,23 @@ def other_arrays(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("other_arrays")
-@pytest.mark.parametrize("stream", [None, 77])
-def test_arrays_of_other_libraries(
-    chain: Chain, driver: RecordingDriver, stream: int | None
-) -> None:
+@pytest.mark.parametrize("named", [True, False])
+def test_arrays_of_other_libraries(chain: Chain, driver: RecordingDriver, named: bool) -> None:
+    """Their owner's work may still be queued, on a stream that it names or on the default one."""
     with chain.gpu.current():
+        owner = call("cuStreamCreate", 0) if named else LEGACY[0]
         pointer = int(call("cuMemAlloc", 5 * 20 * 24 * 3))
-    there = values(pointer, (5, 20, 24, 3), np.uint8)
-    there[:] = np.arange(1, 6)[:, None, None, None]
-    assert scores(chain, Other(there, stream)) == [1, 2, 3, 4, 5]
-    assert scores(chain, Other(there[3], stream)) == [4]
-    waited_for = {source for _, source in driver.waits}
-    # Both slots' queues wait for a library that names no stream; cuda-python for a named one.
-    assert waited_for == ({LEGACY[1]} if stream is None else set())
-    assert len({waiting for waiting, _ in driver.waits}) == (2 if stream is None else 0)
-    with chain.gpu.current():
+        there = values(pointer, (5, 20, 24, 3), np.uint8)
+        there[:] = 1
+        # Five frames are two parts, on two slots.
+        for level, frames in ((7, there), (8, there), (9, there[3])):
+            call("cuMemsetD8Async", pointer, level, there.nbytes, owner)
+            given = Other(frames, int(owner) if named else None)
+            assert scores(chain, given) == [level] * (5 if frames is there else 1)
         call("cuMemFree", pointer)
+        if named:
+            call("cuStreamDestroy", owner)
+    assert driver.calls["cuEventCreate"] == driver.calls["cuEventDestroy"] > 0
 
 
 def test_others_use_the_default_stream_during_a_capture(
@@ -265,6 +272,7 @@ def test_others_use_the_default_stream_during_a_capture(
         with chain.gpu.current():
             place = call("cuMemAlloc", 16)
             call("cuMemsetD8Async", place, 0, 16, LEGACY[0])
+            call("cuStreamSynchronize", LEGACY[0])
             call("cuMemFree", place)
         used.append(driver.capturing())
 

@@ -5,8 +5,10 @@ The network is a small one that is cheap to run: what is tested lies around it.
 
 from __future__ import annotations
 
+import gc
 import threading
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -325,6 +327,36 @@ def test_a_refused_capture_is_no_lost_device(error: RuntimeError, kind: type[Eng
     with pytest.raises(EngineError) as caught, named_errors():
         raise error
     assert type(caught.value) is kind
+
+
+@needs_no_gpu
+def test_a_capture_that_fails_leaves_torchs_allocator_as_it_was(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pool, left = (0, 7), []
+
+    class Refusing:
+        def __init__(self, graph: Any, **options: Any) -> None:
+            assert options["pool"] == pool
+
+        def __enter__(self) -> None: ...
+
+        def __exit__(self, *_: object) -> None:
+            raise accelerator_error(901)
+
+    device = TorchDevice(torch.device("cpu"))
+    device.torch_device = torch.device("cuda", 0)
+    device._stream = SimpleNamespace(synchronize=lambda: None)  # type: ignore[assignment]
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: None)
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: pool)
+    monkeypatch.setattr(torch.cuda, "graph", Refusing)
+    monkeypatch.setattr(
+        torch._C, "_cuda_endAllocateToPool", lambda *given: left.append(given), raising=False
+    )
+    with pytest.raises(EngineError, match="could not record"), named_errors():
+        device.record(lambda: None)
+    assert left == [(0, pool)]
+    assert gc.isenabled()
 
 
 @needs_no_gpu

@@ -1,12 +1,13 @@
 """A test double of ``cuda.bindings.driver`` that keeps CUDA's rules, with no GPU.
 
-Memory on the device and pinned memory are real memory of this process, and copies are made at once;
-kernels do what a test's ``effects`` say. What CUDA answers with an error is answered with that
-error: no current context, what a capture forbids. What CUDA leaves undefined raises ``Misuse``: a
-pointer outside of live memory, pageable memory in a captured copy, memory freed while queued work
-or a live graph points to it, handles used after their release or released twice, garbage collection
-during a capture. Arguments also go through the conversion of the real bindings, which check their
-types before they look for the driver.
+Memory on the device and pinned memory are real memory of this process; kernels do what a test's
+``effects`` say. Streams are asynchronous: what is queued runs no sooner than somebody waits for it,
+in the order that streams and events prescribe. What CUDA answers with an error is answered with
+that error: no current context, what a capture forbids. What CUDA leaves undefined raises
+``Misuse``: a pointer outside of live memory, pageable memory in a captured copy, memory freed while
+queued work or a live graph points to it, handles used after their release or released twice,
+garbage collection during a capture. Arguments also go through the conversion of the real bindings,
+which check their types before they look for the driver.
 """
 
 from __future__ import annotations
@@ -67,13 +68,18 @@ class Memory:
         return found
 
 
-@dataclass
+@dataclass(eq=False)
 class Operation:
     """What a stream is told to do, and the memory that it touches."""
 
     name: str
     run: Callable[[], object]
     touched: list[Memory]
+
+
+@dataclass(eq=False)
+class _Event:
+    recorded: tuple[_Stream, Operation] | None = None
 
 
 @dataclass
@@ -99,8 +105,7 @@ class RecordingDriver:
     Attributes:
         calls: how often each function was called
         order: names of all functions as they were called
-        queued: names of the operations that ran, kernels by theirs, in order
-        waits: streams that wait for another one, as (waiting, waited for)
+        ran: names of the operations that ran, kernels by theirs, in order
         effects: by kernel, what it does with its arguments, which are given by name
         failures: by function, statuses that its next calls answer with, None for success. After
             "ILLEGAL_ADDRESS" the context is of no more use, and every call answers so
@@ -110,14 +115,14 @@ class RecordingDriver:
         self.architecture = architecture
         self.calls: Counter[str] = Counter()
         self.order: list[str] = []
-        self.queued: list[str] = []
-        self.waits: list[tuple[int, int]] = []
+        self.ran: list[str] = []
         self.effects: dict[str, Callable[[dict[str, Any]], object]] = {}
         self.failures: dict[str, list[str | None]] = {}
         self.misuses: list[str] = []
         self._lost = False
         self._lock = threading.RLock()
         self._handles = count(0x100)
+        self._legacy = _Stream(blocking=True)
         self._contexts = threading.local()
         self._memory: dict[int, Memory] = {}
         self._live: dict[str, dict[int, Any]] = {
@@ -222,7 +227,8 @@ class RecordingDriver:
             if stream.capture is not None:
                 stream.capture.invalid = True
                 raise _Refused("STREAM_CAPTURE_UNSUPPORTED")
-            stream.pending.clear()
+        for stream in (self._legacy, *self._live["stream"].values()):
+            self._drain(stream)
 
     def _cuGetErrorString(self, status: Any) -> bytes:
         return b"of the recording driver"
@@ -252,7 +258,7 @@ class RecordingDriver:
         memory = self._memory.get(pointer)
         if memory is None or memory.pinned != pinned:
             raise Misuse(f"{pointer:#x} is freed, which is no such memory, or no more")
-        for stream in self._live["stream"].values():
+        for stream in (self._legacy, *self._live["stream"].values()):
             if any(memory in operation.touched for operation in stream.pending):
                 raise Misuse(f"{memory} is freed while queued work uses it")
         for operations in self._live["exec"].values():
@@ -278,18 +284,18 @@ class RecordingDriver:
         del self._live["stream"][int(handle)]
 
     def _cuStreamSynchronize(self, handle: Any) -> None:
-        stream = self._at("stream", handle)
+        stream = self._stream(handle)
         if stream.capture is not None:
             stream.capture.invalid = True
             raise _Refused("STREAM_CAPTURE_UNSUPPORTED")
         self._unsafe_in_capture()
-        stream.pending.clear()
+        self._drain(stream)
 
     def _cuMemcpyAsync(self, target: Any, source: Any, size: int, handle: Any) -> None:
         ends = [self._find(int(end), size) for end in (target, source)]
         if ends[0] is None or (ends[1] is None and self._find(int(source))):
             raise Misuse(f"a copy of {size} bytes exceeds the memory that it is from or to")
-        if ends[1] is None and int(handle) not in LEGACY and self._at("stream", handle).capture:
+        if ends[1] is None and self._stream(handle).capture:
             raise Misuse("a copy from pageable memory is captured: a replay would read it again")
         self._queue(
             Operation(
@@ -330,16 +336,18 @@ class RecordingDriver:
         self._queue(Operation(kernel["kernel"], lambda: effect(given), touched), handle)
 
     def _cuEventCreate(self, flags: int) -> Any:
-        return real.CUevent(self._new("event", None))
+        return real.CUevent(self._new("event", _Event()))
 
     def _cuEventRecord(self, event: Any, handle: Any) -> None:
-        self._at("event", event)
-        self._queue(Operation("event", lambda: None, []), handle)
-        self._live["event"][int(event)] = int(handle)
+        found = self._at("event", event)
+        mark = Operation("event", lambda: None, [])
+        self._queue(mark, handle)
+        found.recorded = (self._stream(handle), mark)
 
     def _cuStreamWaitEvent(self, handle: Any, event: Any, flags: int) -> None:
-        self._at("stream", handle)
-        self.waits.append((int(handle), self._at("event", event)))
+        recorded = self._at("event", event).recorded
+        if recorded is not None:
+            self._queue(Operation("wait", lambda: self._drain(*recorded), []), handle)
 
     def _cuEventDestroy(self, event: Any) -> None:
         self._at("event", event)
@@ -352,11 +360,8 @@ class RecordingDriver:
                 if stream.capture is not None and stream.blocking:
                     stream.capture.invalid = True
                     raise _Refused("STREAM_CAPTURE_IMPLICIT")
-            self._run(operation)
-            return
-        stream = self._at("stream", handle)
+        stream = self._stream(handle)
         if stream.capture is None:
-            self._run(operation)
             stream.pending.append(operation)
             return
         if gc.isenabled():
@@ -365,9 +370,22 @@ class RecordingDriver:
             raise _Refused("STREAM_CAPTURE_INVALIDATED")
         stream.capture.operations.append(operation)
 
-    def _run(self, operation: Operation) -> None:
-        self.queued.append(operation.name)
-        operation.run()
+    def _stream(self, handle: Any) -> _Stream:
+        return self._legacy if int(handle) in LEGACY else self._at("stream", handle)
+
+    def _drain(self, stream: _Stream, last: Operation | None = None) -> None:
+        """Run what a stream holds, to its end or to an operation, if that has not run yet."""
+        if last is not None and last not in stream.pending:
+            return
+        while stream.pending:
+            operation = stream.pending.pop(0)
+            if any(memory not in self._memory.values() for memory in operation.touched):
+                raise Misuse(f"{operation.name} uses memory that was freed")
+            if operation.name not in ("event", "wait"):
+                self.ran.append(operation.name)
+            operation.run()
+            if operation is last:
+                return
 
     # Graphs
 
@@ -400,13 +418,7 @@ class RecordingDriver:
         del self._live["exec"][int(executable)]
 
     def _cuGraphLaunch(self, executable: Any, handle: Any) -> None:
-        operations = self._at("exec", executable)
-        stream = self._at("stream", handle)
-        for operation in operations:
-            if any(memory not in self._memory.values() for memory in operation.touched):
-                raise Misuse(f"a graph's {operation.name} uses memory that was freed")
-            self._run(operation)
-        stream.pending += operations
+        self._at("stream", handle).pending.extend(self._at("exec", executable))
 
     # Modules
 

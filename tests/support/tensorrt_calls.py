@@ -105,6 +105,9 @@ class FakeKernels:
     def __init__(self, folder: Path, architecture: int, *, cuda: int) -> None:
         self.architecture = architecture
 
+    def load(self) -> None:
+        pass
+
     def close(self) -> None:
         pass
 

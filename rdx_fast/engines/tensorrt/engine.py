@@ -11,7 +11,7 @@ import numpy as np
 
 from rdx_fast.bundle import Bundle
 from rdx_fast.devices.cuda import CudaDevice
-from rdx_fast.devices.device import BoundNetwork, Device
+from rdx_fast.devices.device import EXCLUSIVE, BoundNetwork, Device
 from rdx_fast.engines.engine import GpuOptions, Progress
 from rdx_fast.engines.tensorrt.api import Api, Log, load_api
 from rdx_fast.engines.tensorrt.build import GROUP, build_plan, plan_key, tensor_format
@@ -63,7 +63,7 @@ class TensorRTEngine:
         try:
             able = gpu_capabilities(self._gpu.architecture)
             self.execution, self._reason = choose(self.manifest, "tensorrt", able, precision)
-            with self._gpu.current():
+            with EXCLUSIVE, self._gpu.current():
                 self._open(bundle, on_progress)
         except BaseException:
             self._engine = self._runtime = None
@@ -96,17 +96,19 @@ class TensorRTEngine:
     def close(self) -> None:
         if self.closed:
             return
-        with suppress(EngineError), self._gpu.current():
-            self._keep_jit_cache()
-            self._engine = self._config = self._runtime = None  # before the context they live in
-            self._kernels.close()
-        self._log.close()
-        self._engine = self._config = self._runtime = None
-        self._gpu.close()
+        with EXCLUSIVE:
+            with suppress(EngineError), self._gpu.current():
+                self._keep_jit_cache()
+                self._engine = self._config = self._runtime = None  # before their context
+                self._kernels.close()
+            self._log.close()
+            self._engine = self._config = self._runtime = None
+            self._gpu.close()
 
     def _open(self, bundle: Bundle, on_progress: Progress) -> None:
         kernels = find_kernels(bundle.path)
         self._kernels = KernelLibrary(kernels, self._gpu.architecture, cuda=self._gpu.cuda)
+        self._kernels.load()
         self._api: Api = load_api()
         trt = self._api.module
         self._log = Log(trt)
