@@ -107,6 +107,7 @@ class RecordingDriver:
         order: names of all functions as they were called
         ran: names of the operations that ran, kernels by theirs, in order
         effects: by kernel, what it does with its arguments, which are given by name
+        hurried: whether streams that do not block run before those that do, whichever is waited for
         failures: by function, statuses that its next calls answer with, None for success. After
             "ILLEGAL_ADDRESS" the context is of no more use, and every call answers so
     """
@@ -119,6 +120,7 @@ class RecordingDriver:
         self.effects: dict[str, Callable[[dict[str, Any]], object]] = {}
         self.failures: dict[str, list[str | None]] = {}
         self.misuses: list[str] = []
+        self.hurried = False
         self._lost = False
         self._lock = threading.RLock()
         self._handles = count(0x100)
@@ -289,6 +291,10 @@ class RecordingDriver:
             stream.capture.invalid = True
             raise _Refused("STREAM_CAPTURE_UNSUPPORTED")
         self._unsafe_in_capture()
+        if self.hurried:
+            for other in self._live["stream"].values():
+                if not other.blocking:
+                    self._drain(other)
         self._drain(stream)
 
     def _cuMemcpyAsync(self, target: Any, source: Any, size: int, handle: Any) -> None:
