@@ -293,7 +293,7 @@ class RecordingDriver:
         self._unsafe_in_capture()
         if self.hurried:
             for other in self._live["stream"].values():
-                if not other.blocking:
+                if other is not stream and not other.blocking:
                     self._drain(other)
         self._drain(stream)
 
