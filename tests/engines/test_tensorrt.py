@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
 from pathlib import Path
@@ -22,12 +25,15 @@ from rdx_fast.engines.tensorrt.build import (
     inputs_and_outputs,
     parse,
     plan_key,
+    prepare_kernels,
     prepare_plan,
     timings_file,
 )
 from rdx_fast.engines.tensorrt.engine import io_shapes
 from rdx_fast.engines.tensorrt.plan import PlanKey, Target, load_plan, save_plan
 from rdx_fast.errors import DeviceMemoryError, EngineError, NoDriverError, PlanError
+from rdx_fast.kernels.gpu.library import FORMAT, KernelLibrary
+from rdx_fast.kernels.gpu.operations import source_hash
 from support import exported
 from support.checkout import needs_no_gpu
 
@@ -308,6 +314,55 @@ def test_levels_are_of_tensorrt_alone(bundle: Bundle, api: Api) -> None:
     """TensorRT for RTX builds the same plan at each: it is not asked for another in vain."""
     with pytest.raises(PlanError, match=r"optimization_level is 5, and tensorrt-rtx .*the same"):
         prepare_plan(bundle, GpuOptions(optimization_level=5), AMPERE)
+
+
+class Compiler:
+    """Stands for the process that compiles the kernels.
+
+    Attributes:
+        called: commands and environments
+    """
+
+    def __init__(self, complaint: str = "") -> None:
+        self.complaint = complaint
+        self.called: list[tuple[list[str], dict[str, str]]] = []
+
+    def __call__(self, command: list[str], env: dict[str, str], **_: Any) -> Any:
+        self.called.append((command, env))
+        if not self.complaint:
+            folder = Path(command[-1])
+            folder.mkdir()
+            content = {"format": FORMAT, "source_sha256": source_hash(), "kernels": []}
+            (folder / "kernels.json").write_text(json.dumps(content))
+        return subprocess.CompletedProcess(command, bool(self.complaint), "", self.complaint)
+
+
+def test_kernels_are_compiled_in_a_process_of_its_own(
+    bundle_copy: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rdx_fast.kernels.gpu.library.BUILT", tmp_path / "none")
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    failing = Compiler("error: kernels spill registers\n")
+    monkeypatch.setattr("rdx_fast.engines.tensorrt.build.subprocess.run", failing)
+    with pytest.raises(EngineError, match=r"could not compile .*kernels: kernels spill registers$"):
+        prepare_kernels(bundle_copy)
+    compiler = Compiler()
+    monkeypatch.setattr("rdx_fast.engines.tensorrt.build.subprocess.run", compiler)
+    folder = bundle_copy.path / "kernels"
+    assert prepare_kernels(bundle_copy) == prepare_kernels(bundle_copy) == folder
+    ((command, environment),) = compiler.called
+    assert command[-3:] == ["-m", "rdx_fast.kernels.aot", str(folder)]
+    assert "TRITON_INTERPRET" not in environment
+    assert environment["PATH"] == os.environ["PATH"]
+
+
+@pytest.mark.slow
+def test_kernels_are_compiled_into_the_bundle(
+    bundle_copy: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rdx_fast.kernels.gpu.library.BUILT", tmp_path / "none")
+    folder = prepare_kernels(bundle_copy)
+    assert KernelLibrary(folder, AMPERE, cuda=99000).architecture == AMPERE
 
 
 @needs_no_gpu

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
@@ -105,7 +108,8 @@ def prepare_kernels(bundle: Bundle) -> Path:
     """Find the folder of compiled kernels; without one, compile them into the bundle with Triton.
 
     Raises:
-        EngineError: there are no compiled kernels and Triton is not installed
+        EngineError: there are no compiled kernels, and Triton is not installed or cannot compile
+            them
     """
     from rdx_fast.kernels.gpu.library import KERNELS, find_kernels
 
@@ -114,9 +118,15 @@ def prepare_kernels(bundle: Bundle) -> Path:
     except EngineError:
         if find_spec("triton") is None:
             raise
-    from rdx_fast.kernels.aot import build
-
-    return build(bundle.path / KERNELS).parent
+    # In a process of its own: it forks, which this one must not once CUDA or torch have threads.
+    folder = bundle.path / KERNELS
+    command = [sys.executable, "-P", "-m", "rdx_fast.kernels.aot", str(folder)]
+    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        words = done.stderr.strip().removeprefix("error: ") or f"exit status {done.returncode}"
+        raise EngineError(f"Triton could not compile the GPU's kernels into {folder}: {words}")
+    return find_kernels(bundle.path)
 
 
 def prepare_plan(
