@@ -1,7 +1,7 @@
 """All tests and measurements that need a GPU: ``python -m rdx_fast.bench.gpu --help``.
 
-A second call with the same output and commit goes on where the first one ended. Nothing is timed
-before its results agree with the CPU's.
+A second call with the same output and commit goes on where the first one ended: steps are small,
+since a step that is killed starts anew. Nothing is timed before its results agree with the CPU's.
 """
 
 from __future__ import annotations
@@ -9,9 +9,8 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from math import inf
@@ -21,10 +20,19 @@ from typing import Annotated, Any
 import torch
 import typer
 
-from rdx_fast.bench.gpu_engines import Subject, measure_engine, measure_rivals
+from rdx_fast.bench.gpu_engines import (
+    Subject,
+    free_memory,
+    latency_batches,
+    measure_latency,
+    measure_rivals,
+    measure_staging,
+    measure_stream,
+    stream_batches,
+)
 from rdx_fast.bench.gpu_kernels import measure_kernels
 from rdx_fast.bench.result_rows import facts
-from rdx_fast.bench.steps import Step, run_steps
+from rdx_fast.bench.steps import Step, recorded, run_steps
 from rdx_fast.engines import GpuOptions
 from rdx_fast.kernels.gpu.operations import OPERATIONS
 
@@ -37,8 +45,10 @@ TESTS = (
     "gpu_pipeline",
     "gpu",
 )
-OPTIONS = GpuOptions()
 LOST = "test_a_lost_gpu"  # part of the name of the test that makes a GPU fail
+TEST_SECONDS = 240.0  # for the tests of one file, so that one which hangs leaves time for others
+TEST_LINES = 25  # kept of what pytest said, from its end
+SAME = ("commit", "gpu", "network")  # facts of one measurement
 
 
 def main(
@@ -82,17 +92,36 @@ def main(
     with ExitStack() as stack:
         if output is None:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            output = folder / "rows.jsonl"
         else:
             folder = output.with_suffix(".bundles") / common["commit"]
             folder.mkdir(parents=True, exist_ok=True)
         subject = Subject(bundle, backbone, folder, dataset)
+        stack.callback(subject.close)
         steps = all_steps(subject, None if skip_tests else tests, calls, seconds)
-        same = ("commit", "gpu", "network")
-        states = run_steps(steps, common, same, output, budget_seconds)
+        states = run_steps(steps, common, SAME, output, budget_seconds, between_steps)
+        rows = recorded(output, common, SAME)
     for name, state in states.items():
         print(f"{state:8} {name}")
+    for engine, row in best_rates(rows).items():
+        print(f"{row['fps']} frames/s at batch {row['batch']}, the best of those done: {engine}")
     if set(states.values()) != {"done"}:
         raise typer.Exit(1)
+
+
+def between_steps() -> None:
+    """Free memory. Raises torch's error if the GPU is lost, which then every call reports."""
+    torch.cuda.synchronize()
+    free_memory()
+
+
+def best_rates(rows: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """The row with the most frames per second, by engine; of a step that ran again, its last."""
+    last = {row["step"]: row for row in rows if "fps" in row}
+    found: dict[str, Mapping[str, Any]] = {}
+    for row in sorted(last.values(), key=lambda row: float(row["fps"])):
+        found[row["engine"]] = row
+    return found
 
 
 def all_steps(subject: Subject, tests: Path | None, calls: int, seconds: float) -> list[Step]:
@@ -108,17 +137,16 @@ def all_steps(subject: Subject, tests: Path | None, calls: int, seconds: float) 
             for name, path in files.items()
         ]
 
-    def engine(backend: str, **options: Any) -> Callable[[], Iterator[dict[str, Any]]]:
-        given = replace(OPTIONS, **options)
-        return partial(measure_engine, subject, backend, given, calls, seconds)
+    def engine(name: str, backend: str, options: GpuOptions, copied: bool = False) -> list[Step]:
+        return engine_steps(name, subject, backend, options, calls, seconds, copied)
 
     steps += [
         ("kernels", measure_kernels),
-        ("torch", engine("torch")),
-        ("torch, not fused", engine("torch", fuse=False)),
+        *engine("torch", "torch", GpuOptions(), copied=True),
         ("published pipeline", partial(measure_rivals, subject, False, calls // 10)),
-        ("tensorrt", engine("tensorrt")),
-        ("torch, compiled", engine("torch", compile=True)),
+        *engine("torch, not fused", "torch", GpuOptions(fuse=False)),
+        *engine("tensorrt", "tensorrt", GpuOptions(), copied=True),
+        *engine("torch, compiled", "torch", GpuOptions(compile=True)),
         ("torch.compile alone", partial(measure_rivals, subject, True, calls // 10)),
     ]
     if tests is not None:
@@ -126,18 +154,54 @@ def all_steps(subject: Subject, tests: Path | None, calls: int, seconds: float) 
     return steps
 
 
-def run_tests(path: Path, selected: str) -> Iterator[dict[str, Any]]:
+def engine_steps(
+    name: str,
+    subject: Subject,
+    backend: str,
+    options: GpuOptions,
+    calls: int,
+    seconds: float,
+    copied: bool,
+) -> list[Step]:
+    """A step for each batch size; ``copied``: and one for frames that are copied to the GPU."""
+    of = (subject, backend, options)
+    steps: list[Step] = [
+        (f"{name}: latency at batch {batch}", partial(measure_latency, *of, batch, calls))
+        for batch in latency_batches(options)
+    ]
+    if copied:
+        steps += [(f"{name}: frames copied or read", partial(measure_staging, *of, calls))]
+    return steps + [
+        (f"{name}: frames/s at batch {batch}", partial(measure_stream, *of, batch, seconds))
+        for batch in stream_batches(options)
+    ]
+
+
+def run_tests(path: Path, selected: str, seconds: float = TEST_SECONDS) -> Iterator[dict[str, Any]]:
     """Run tests of one file in a process of its own, slow ones too.
 
-    Raises ``RuntimeError`` with the end of what pytest said if one fails.
+    Raises ``RuntimeError``, with the end of what pytest said as a note, if one fails or if they
+    take longer.
     """
-    options = ("-q", "-n0", "-m", "", "-k", selected)
+    options = ("-v", "-n0", "-m", "", "-k", selected)
     command = [sys.executable, "-m", "pytest", *options, str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    said = done.stdout.strip().splitlines()
-    if done.returncode:
-        raise RuntimeError("\n".join(["tests fail on this GPU", *said[-40:]]))
-    yield {"tests": path.stem, "passed": said[-1]}
+    # A file, not a pipe: what a killed test started may hold a pipe open.
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as file:
+        try:
+            done = subprocess.run(
+                command, stdout=file, stderr=subprocess.STDOUT, timeout=seconds, check=False
+            )
+            failure = "tests fail on this GPU" if done.returncode else ""
+        except subprocess.TimeoutExpired:
+            failure = f"tests took longer than {seconds:g} s and were killed"
+        file.seek(0)
+        said = file.read().strip().splitlines()
+    if failure:
+        # A note, not part of the message: that a test's process lost the GPU says nothing of ours.
+        error = RuntimeError(failure)
+        error.add_note("\n".join(said[-TEST_LINES:]))
+        raise error
+    yield {"tests": path.stem, "passed": said[-1].strip("= ")}
 
 
 if __name__ == "__main__":

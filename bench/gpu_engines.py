@@ -6,12 +6,14 @@ Part of ``rdx_fast.bench.gpu``.
 from __future__ import annotations
 
 import copy
+import gc
 import itertools
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property, partial
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -23,7 +25,7 @@ from rdx_fast.bench.features import published_scores
 from rdx_fast.bench.generated import generated_bundle
 from rdx_fast.bench.gpu_kernels import eager
 from rdx_fast.bench.result_rows import network_facts, spread
-from rdx_fast.bench.steps import Target
+from rdx_fast.bench.steps import NotApplicable, Target
 from rdx_fast.bench.timing import summary
 from rdx_fast.bundle import Bundle, open_bundle
 from rdx_fast.datasets import find_dataset
@@ -32,10 +34,11 @@ from rdx_fast.engines import GpuOptions, open_engine
 from rdx_fast.engines.tensorrt.api import load_api
 from rdx_fast.engines.tensorrt.build import prepare_kernels
 from rdx_fast.engines.torch_graph import read_network
-from rdx_fast.errors import EngineError, MissingDependencyError
+from rdx_fast.errors import EngineError, MissingDependencyError, PlanError
 from rdx_fast.images import read_image
 from rdx_fast.manifest import Manifest
 from rdx_fast.models import make_network
+from rdx_fast.pipelines import staging
 
 LATENCY_BATCHES = (1, 4, 16)
 STREAM_BATCHES = (1, 2, 4, 8, 16, 32, 64, 128)
@@ -50,8 +53,22 @@ FRAMES_PER_S = {"H200": 6500, "H100": 5500}  # by a part of the GPU's name
 Frames = NDArray[np.uint8]
 
 
+class Wanted(NamedTuple):
+    """What the CPU finds in float32.
+
+    Attributes:
+        scores: of the frames, float32 ``[N]``
+        threshold: that they are judged by
+    """
+
+    scores: NDArray[np.float32]
+    threshold: float
+
+
 class Subject:
     """What is measured; made when it is first asked for.
+
+    The last Detector stays open for the next step, since opening one may take minutes.
 
     Args:
         path: an engine bundle; None for one of an untrained network
@@ -67,6 +84,7 @@ class Subject:
         self._backbone = backbone
         self._folder = folder
         self._dataset = dataset
+        self._open: tuple[Any, Detector, dict[str, Any]] | None = None
 
     @cached_property
     def bundle(self) -> Bundle:
@@ -95,9 +113,45 @@ class Subject:
         return np.stack([self.frames[i % len(self.frames)] for i in range(count)])
 
     @cached_property
+    def wanted(self) -> Wanted:
+        with Detector(self.bundle.path, "openvino", precision="fp32") as cpu:
+            scores = np.concatenate([r.scores for r in cpu.stream(self.frames, batch=8)])
+            return Wanted(scores, cpu.threshold.value)
+
+    @cached_property
     def limit_fps(self) -> float:
         """Images per second at the rate of a matrix product."""
         return matrix_rate("cuda") / image_flops(self.bundle)
+
+    @contextmanager
+    def detector(
+        self, backend: str, options: GpuOptions
+    ) -> Iterator[tuple[Detector, dict[str, Any]]]:
+        """A Detector, and what all rows about it hold.
+
+        It is the one of the step before if that asked for the same; another one is closed first,
+        and so is this one if the step fails.
+
+        Raises:
+            NotApplicable: the backend is not installed, or not made for this GPU
+        """
+        asked = (backend, options)
+        try:
+            if self._open is None or self._open[0] != asked:
+                self.close()
+                free_memory()  # which torch would keep from TensorRT
+                self._open = (asked, *opened(self.bundle, backend, options))
+            _, detector, about = self._open
+            yield detector, about | {"frame": list(self.frames[0].shape)}
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Close the Detector that is open, if any."""
+        last, self._open = self._open, None
+        if last is not None:
+            last[1].close()
 
     def targets(self) -> dict[str, Target]:
         """What is to be reached with this network on this GPU."""
@@ -113,6 +167,12 @@ class Subject:
         return found
 
 
+def free_memory() -> None:
+    """Give GPU memory that torch keeps for later back."""
+    gc.collect()
+    torch.cuda.empty_cache()
+
+
 def drawn_frames(bundle: Bundle) -> list[Frames]:
     """Noise of the input's size, used without a data set."""
     spec = bundle.manifest.input
@@ -120,38 +180,73 @@ def drawn_frames(bundle: Bundle) -> list[Frames]:
     return [rng.integers(0, 256, (spec.height, spec.width, 3), dtype=np.uint8) for _ in range(16)]
 
 
-def measure_engine(
-    subject: Subject, backend: str, options: GpuOptions, calls: int, seconds: float
+def latency_batches(options: GpuOptions) -> tuple[int, ...]:
+    """Batches whose latency is measured; each one is compiled by itself, for minutes."""
+    return (1,) if options.compile else LATENCY_BATCHES
+
+
+def stream_batches(options: GpuOptions) -> tuple[int, ...]:
+    """Batches whose throughput is measured, likewise."""
+    return (32,) if options.compile else STREAM_BATCHES
+
+
+def measure_latency(
+    subject: Subject, backend: str, options: GpuOptions, batch: int, calls: int
 ) -> Iterator[dict[str, Any]]:
-    """Rows about one engine: how long it takes to open, how its scores agree with the CPU's, then
-    latency and throughput."""
-    try:
-        detector, about = _opened(subject, backend, options)
-    except MissingDependencyError as error:  # no failure: there is nothing to measure
-        yield {"engine": backend, "not_installed": str(error)}
-        return
+    """Rows about calls one after the other; of one image also with its map."""
     targets = subject.targets()
-    with detector:
-        yield about | _parity(detector, subject, 1 if options.compile else 8)
-        # Each batch size is compiled by itself, for minutes.
-        for batch in (1,) if options.compile else LATENCY_BATCHES:
-            row = latency(detector, subject.batch[:batch], calls)
+    with subject.detector(backend, options) as (detector, about):
+        for maps in (False, True) if batch == 1 else (False,):
+            yield about | bound(detector, subject, batch, maps=maps)
+            row = latency(detector, subject.batch[:batch], calls, maps)
             found = row["latency_ms"]
             judged = [
                 targets[name].judged(found[name])
                 for name in ("p50", "p99")
-                if batch == 1 and name in targets and name in found
+                if batch == 1 and not maps and name in targets and name in found
             ]
             yield about | row | {"targets": judged}
-        yield about | latency(detector, subject.batch[:1], calls, maps=True)
-        best = 0.0
-        for batch in (32,) if options.compile else STREAM_BATCHES:
-            fps = throughput(detector, subject.batch, batch, seconds)
-            best = max(best, fps)
-            share = fps / subject.limit_fps
-            yield about | {"batch": batch, "fps": round(fps, 1), "share_of_limit": share}
-        judged = [targets["fps"].judged(best)] if "fps" in targets else []
-        yield about | {"best_fps": round(best, 1), "targets": judged}
+
+
+def measure_stream(
+    subject: Subject, backend: str, options: GpuOptions, batch: int, seconds: float
+) -> Iterator[dict[str, Any]]:
+    """Rows about frames per second in batches of one size."""
+    targets = subject.targets()
+    with subject.detector(backend, options) as (detector, about):
+        yield about | bound(detector, subject, batch, depth=DEPTH)
+        fps = round(throughput(detector, subject.batch, batch, seconds), 1)
+        judged = [targets["fps"].judged(fps)] if "fps" in targets else []
+        row = {"batch": batch, "fps": fps, "share_of_limit": fps / subject.limit_fps}
+        yield about | row | {"targets": judged}
+
+
+def measure_staging(
+    subject: Subject, backend: str, options: GpuOptions, calls: int
+) -> Iterator[dict[str, Any]]:
+    """Rows about one frame that the kernel reads in pinned memory, and about the same frame copied
+    to the GPU first, called in turn."""
+    frame = subject.batch[0]
+    if frame.nbytes > staging.READ_IN_PLACE:
+        raise NotApplicable(
+            f"a frame of {frame.nbytes} bytes is always copied: only up to "
+            f"{staging.READ_IN_PLACE} are read in place"
+        )
+    with subject.detector(backend, options) as (detector, about), _second(detector) as other:
+
+        def copied(frame: Frames) -> None:
+            with copying_frames():
+                other.score(frame, maps=False)
+
+        yield about | {"read_in_place": True} | bound(detector, subject, 1)
+        with copying_frames():
+            yield about | {"read_in_place": False} | bound(other, subject, 1)
+        ms = in_turn({"read": partial(detector.score, maps=False), "copied": copied}, frame, calls)
+        row = about | {"batch": 1, "maps": False, "calls": calls}
+        yield row | {"read_in_place": True, "latency_ms": summary(ms["read"])}
+        longer = spread(ms["copied"] / ms["read"], 4)
+        found = {"latency_ms": summary(ms["copied"]), "times_longer": longer}
+        yield row | {"read_in_place": False} | found
 
 
 def measure_rivals(subject: Subject, compiled: bool, calls: int) -> Iterator[dict[str, Any]]:
@@ -160,9 +255,8 @@ def measure_rivals(subject: Subject, compiled: bool, calls: int) -> Iterator[dic
     network = make_network(manifest.method, manifest.backbone)
     others = rivals(network, manifest, "cuda", compiled)
     targets = subject.targets()
-    detector, about = _opened(subject, "torch", GpuOptions())
-    with detector:
-        yield about | _parity(detector, subject)
+    with subject.detector("torch", GpuOptions()) as (detector, about):
+        yield about | bound(detector, subject, 1)
         for row in against(partial(detector.score, maps=False), others, subject.batch[0], calls):
             judged = []
             if row["rival"] == "published" and "published" in targets:
@@ -170,37 +264,92 @@ def measure_rivals(subject: Subject, compiled: bool, calls: int) -> Iterator[dic
             yield about | row | {"targets": judged}
 
 
-def _opened(subject: Subject, backend: str, options: GpuOptions) -> tuple[Detector, dict[str, Any]]:
-    """A Detector, and what all rows about it hold."""
-    if backend == "tensorrt":
-        load_api()  # before kernels are built for nothing
-        prepare_kernels(subject.bundle)
-    begin = perf_counter()
-    engine = open_engine(subject.bundle, backend, gpu=options)
+def opened(bundle: Bundle, backend: str, options: GpuOptions) -> tuple[Detector, dict[str, Any]]:
+    """A Detector, and what rows about it hold.
+
+    Raises:
+        NotApplicable: the backend is not installed, or not made for this GPU
+    """
+    try:
+        if backend == "tensorrt":
+            major, minor = torch.cuda.get_device_capability()
+            check_tensorrt(10 * major + minor)  # before kernels are built for nothing
+            prepare_kernels(bundle)
+        begin = perf_counter()
+        engine = open_engine(bundle, backend, gpu=options)
+    except MissingDependencyError as error:
+        raise NotApplicable(str(error)) from error
     seconds = perf_counter() - begin
     detector = Detector(engine)
-    about = network_facts(detector) | {"frame": list(subject.frames[0].shape)}
-    return detector, about | {"engine": detector.description, "open_s": round(seconds, 2)}
+    about = network_facts(detector) | {"engine": detector.description}
+    return detector, about | {"open_s": round(seconds, 2)}
 
 
-def _parity(detector: Detector, subject: Subject, batch: int = 8) -> dict[str, Any]:
-    with Detector(subject.bundle.path, "openvino", precision="fp32") as cpu:
-        return parity(detector, cpu, subject.frames, batch)
+def check_tensorrt(compute_capability: int) -> None:
+    """Raises ``NotApplicable`` if the installed TensorRT builds no plans for a GPU."""
+    try:
+        load_api().check(compute_capability)
+    except PlanError as error:
+        raise NotApplicable(str(error)) from error
+
+
+@contextmanager
+def copying_frames() -> Iterator[None]:
+    """Frames are copied to the GPU, however small."""
+    limit = staging.READ_IN_PLACE
+    staging.READ_IN_PLACE = 0
+    try:
+        yield
+    finally:
+        staging.READ_IN_PLACE = limit
+
+
+@contextmanager
+def _second(first: Detector) -> Iterator[Detector]:
+    """A second Detector on the engine of one that stays open."""
+    second = Detector(first.engine)
+    try:
+        yield second
+    finally:
+        second._pipeline.close()  # the engine is the first one's
+
+
+def bound(
+    detector: Detector, subject: Subject, batch: int, depth: int = 1, maps: bool = False
+) -> dict[str, Any]:
+    """How long a batch size takes to be made ready, and whether its scores agree with the CPU's:
+    nothing is timed before. Raises ``RuntimeError`` if they do not."""
+    begin = perf_counter()
+    # A batch in each slot that will be in flight.
+    for _ in detector.stream(subject.batch[:1].repeat(depth * batch, 0), batch, depth, maps):
+        pass
+    row = {"batch": batch, "maps": maps, "bind_s": round(perf_counter() - begin, 2)}
+    return row | parity(detector, subject.wanted, subject.frames, batch, depth, maps)
 
 
 def parity(
-    detector: Detector, cpu: Detector, frames: Sequence[Frames], batch: int = 8
+    detector: Detector,
+    wanted: Wanted,
+    frames: Sequence[Frames],
+    batch: int,
+    depth: int = 1,
+    maps: bool = False,
 ) -> dict[str, Any]:
-    """Compare scores with the CPU's. Raises ``RuntimeError`` if they differ too much."""
-    scores = np.concatenate([r.scores for r in detector.stream(frames, batch=batch)])
-    wanted = np.concatenate([r.scores for r in cpu.stream(frames, batch=8)])
-    difference = float(np.abs(scores / wanted - 1).max())
-    threshold = cpu.threshold.value
+    """Compare the scores of all frames, in full batches, with the CPU's.
+
+    Raises ``RuntimeError`` if they differ too much.
+    """
+    least = max(len(frames), 2 * depth * batch)
+    count = batch * -(-least // batch)
+    given = itertools.islice(itertools.cycle(frames), count)
+    scores = np.concatenate([r.scores for r in detector.stream(given, batch, depth, maps)])
+    expected, threshold = np.resize(wanted.scores, count), wanted.threshold
+    difference = float(np.abs(scores / expected - 1).max())
     # Where rounding may decide the verdict: near a threshold, and between the two thresholds.
-    near = np.abs(wanted / threshold - 1) < 0.01 + abs(detector.threshold.value / threshold - 1)
-    verdicts = (scores > detector.threshold.value) != (wanted > threshold)
+    near = np.abs(expected / threshold - 1) < 0.01 + abs(detector.threshold.value / threshold - 1)
+    verdicts = (scores > detector.threshold.value) != (expected > threshold)
     row = {
-        "frames": len(frames),
+        "frames": count,
         "score_difference": difference,
         "verdicts_that_differ": int(verdicts[~near].sum()),
         "near_threshold": int(near.sum()),
@@ -223,7 +372,10 @@ def latency(detector: Detector, frames: Frames, calls: int, maps: bool = False) 
 
 
 def throughput(detector: Detector, frames: Frames, batch: int, seconds: float) -> float:
-    """Images per second of a stream that never waits for its source."""
+    """Images per second of a stream that never waits for its source.
+
+    The batch must be ready in each slot in flight: see ``bound``.
+    """
 
     def endless() -> Iterator[Frames]:
         for frame in itertools.cycle(frames):
@@ -231,10 +383,6 @@ def throughput(detector: Detector, frames: Frames, batch: int, seconds: float) -
                 return
             yield frame
 
-    # Each slot in flight makes its graphs in full batches before the clock starts.
-    first = itertools.islice(itertools.cycle(frames), 2 * DEPTH * batch)
-    for _ in detector.stream(first, batch=batch, depth=DEPTH):
-        pass
     begin, scored = perf_counter(), 0
     end = begin + seconds
     for result in detector.stream(endless(), batch=batch, depth=DEPTH):
@@ -309,27 +457,34 @@ def against(
     ours: Callable[[Frames], Any], others: dict[str, Callable[..., Any]], frame: Frames, calls: int
 ) -> list[dict[str, Any]]:
     """Milliseconds of each, called in turn, and the ratio to ours."""
-    runs = {"ours": ours, **others}
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    for run in runs.values():
-        for _ in range(5):
-            run(frame)
-    for _ in range(calls):
-        for name, run in runs.items():
-            begin = perf_counter()
-            run(frame)
-            times[name].append(1e3 * (perf_counter() - begin))
-    mine = np.array(times["ours"])
+    times = in_turn({"ours": ours, **others}, frame, calls)
+    mine = times["ours"]
     return [
         {
             "rival": name,
             "calls": calls,
             "p50_ms": round(float(np.median(times[name])), 4),
             "ours_p50_ms": round(float(np.median(mine)), 4),
-            "times_longer": spread(np.array(times[name]) / mine, 2),
+            "times_longer": spread(times[name] / mine, 2),
         }
         for name in others
     ]
+
+
+def in_turn(
+    runs: dict[str, Callable[[Frames], Any]], frame: Frames, calls: int
+) -> dict[str, NDArray[np.float64]]:
+    """Milliseconds of each call, of several functions that are called in turn on one frame."""
+    times = {name: np.empty(calls) for name in runs}
+    for run in runs.values():
+        for _ in range(5):
+            run(frame)
+    for i in range(calls):
+        for name, run in runs.items():
+            begin = perf_counter()
+            run(frame)
+            times[name][i] = 1e3 * (perf_counter() - begin)
+    return times
 
 
 def _synchronize(device: str) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import traceback
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic
@@ -15,6 +16,14 @@ from rdx_fast.errors import DeviceLostError
 
 Step = tuple[str, Callable[[], Iterable[dict[str, Any]]]]
 """A name, and the function that measures and yields rows."""
+TRACEBACK_LINES = 30  # kept of a failure, from its end
+# In the words of torch and Triton, whose errors may leave the GPU of no use to the process.
+_LOST = ("CUDA error", "Triton Error [CUDA]")
+
+
+class NotApplicable(Exception):
+    """Raised by a step that has nothing to measure on this machine: it is done, and its row says
+    why."""
 
 
 class Target(NamedTuple):
@@ -35,8 +44,9 @@ def run_steps(
     steps: Sequence[Step],
     common: Mapping[str, Any],
     same: Sequence[str],
-    output: Path | None,
+    output: Path,
     budget_s: float,
+    between: Callable[[], None] = lambda: None,
     clock: Callable[[], float] = monotonic,
 ) -> dict[str, str]:
     """Run the steps that are not done yet; print their rows and append them to ``output`` at once.
@@ -49,14 +59,17 @@ def run_steps(
         steps: in the order to run them
         common: facts that all rows get
         same: names of facts; rows in which they differ are of another measurement
-        output: JSON lines, read for what is done already; None to keep nothing
+        output: JSON lines, read for what is done already
         budget_s: seconds after which no further step is started
+        between: called after each step; if it raises, the device is lost
         clock: gives the time in seconds
 
     Returns:
         state of each step by name: "done", "failed", or "not run"
     """
-    begun, done = _recorded(output, {name: common[name] for name in same})
+    rows = recorded(output, common, same)
+    begun = Counter(row["step"] for row in rows if row.get("state") == "begun")
+    done = {row["step"] for row in rows if row.get("state") == "done"}
     states = {name: "done" if name in done else "not run" for name, _ in steps}
     end = clock() + budget_s
     for name, measure in sorted(steps, key=lambda step: begun[step[0]]):
@@ -65,43 +78,63 @@ def run_steps(
         if clock() >= end:
             break
         begin = clock()
+        lost = False
 
         def record(row: Mapping[str, Any], name: str = name) -> None:
             print(name, dict(row), flush=True)
-            if output is not None:
-                time = datetime.now(UTC).isoformat(timespec="seconds")
-                append(output, [{**common, "time": time, "step": name, **row}])
+            time = datetime.now(UTC).isoformat(timespec="seconds")
+            append(output, [{**common, "time": time, "step": name, **row}])
 
         record({"state": "begun"})
         try:
-            for row in measure():
+            for row in _rows(measure):
                 record(row)
         except Exception as error:
-            record({"state": "failed", "failed": f"{type(error).__name__}: {error}"})
+            record({"state": "failed", **_described(error)})
             states[name] = "failed"
-            if isinstance(error, DeviceLostError) or "CUDA error" in str(error):
-                print("the GPU is lost to this process: call again for the remaining steps")
-                break
+            lost = isinstance(error, DeviceLostError) or any(w in str(error) for w in _LOST)
         else:
             record({"state": "done", "seconds": round(clock() - begin, 1)})
             states[name] = "done"
+        if lost or _raises(between):
+            print("the GPU is lost to this process: call again for the remaining steps")
+            break
     return states
 
 
-def _recorded(output: Path | None, same: Mapping[str, Any]) -> tuple[Counter[str], set[str]]:
-    """How often each step was begun, and which are done."""
-    begun: Counter[str] = Counter()
-    done: set[str] = set()
-    if output is None or not output.exists():
-        return begun, done
-    for line in output.read_text(encoding="utf-8").splitlines():
+def _rows(measure: Callable[[], Iterable[dict[str, Any]]]) -> Iterator[dict[str, Any]]:
+    try:
+        yield from measure()
+    except NotApplicable as why:
+        yield {"not_measured": str(why)}
+
+
+def recorded(output: Path, common: Mapping[str, Any], same: Sequence[str]) -> list[dict[str, Any]]:
+    """The rows of ``output`` that hold the ``same`` facts, in the order they were written."""
+    found = []
+    for line in output.read_text(encoding="utf-8").splitlines() if output.exists() else ():
         try:
             row = json.loads(line)
         except ValueError:
             continue  # cut off while it was written
-        if any(row.get(name) != value for name, value in same.items()):
-            continue
-        begun[row["step"]] += row.get("state") == "begun"
-        if row.get("state") == "done":
-            done.add(row["step"])
-    return begun, done
+        if all(row.get(name) == common[name] for name in same):
+            found.append(row)
+    return found
+
+
+def _described(error: Exception) -> dict[str, str]:
+    """An error and the end of its traceback, for a row."""
+    lines = "".join(traceback.format_exception(error)).splitlines()
+    return {
+        "failed": f"{type(error).__name__}: {error}",
+        "traceback": "\n".join(lines[-TRACEBACK_LINES:]),
+    }
+
+
+def _raises(between: Callable[[], None]) -> bool:
+    try:
+        between()
+    except Exception:
+        traceback.print_exc()
+        return True
+    return False
