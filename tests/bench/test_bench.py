@@ -332,11 +332,13 @@ def test_rows_about_engines(bundle: Bundle) -> None:
     frames = np.stack(gpu_engines.drawn_frames(bundle))
     manifest = bundle.manifest
     with Detector(TorchEngine(bundle, "cpu")) as detector, Detector(bundle.path) as cpu:
-        row = gpu_engines.parity(detector, cpu, list(frames))
+        wanted = gpu_engines.Wanted(cpu.score(frames).scores, cpu.threshold.value)
+        row = gpu_engines.parity(detector, wanted, list(frames), batch=8)
         assert 0 < row["score_difference"] < 1e-4
         assert row["frames"] == len(frames)
+        louder: Any = Louder(cpu)
         with pytest.raises(RuntimeError, match="nothing is timed"):
-            gpu_engines.parity(Louder(cpu), cpu, list(frames))  # type: ignore[arg-type]
+            gpu_engines.parity(louder, wanted, list(frames), batch=8)
         row = gpu_engines.latency(detector, frames[:2], calls=10)
         found = row["latency_ms"]
         assert 0 < found["p50"] <= found["p90"] <= found["worst"]
