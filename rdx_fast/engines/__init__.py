@@ -49,7 +49,8 @@ def open_engine(
             description says which
         threads: CPU threads, see ``OpenVINOEngine``
         mode: "latency" or "throughput", on the CPU only, see ``OpenVINOEngine``
-        gpu: see ``GpuOptions``; on a GPU only
+        gpu: see ``GpuOptions``; on a GPU only. None takes a stored TensorRT plan whatever its
+            options (see ``TensorRTEngine``), else the defaults
         on_progress: called with step, steps done and steps in all while a TensorRT plan is built
         precision: executed precision ("fp32", "fp16", "bf16", "int8", "fp8"), None for the fastest
             that the bundle holds and the hardware supports (see ``rdx_fast.precision.choose``)

@@ -21,6 +21,7 @@ from rdx_fast.bundle import Bundle
 from rdx_fast.engines import GpuOptions
 from rdx_fast.engines.tensorrt.api import Api, Log, load_api
 from rdx_fast.engines.tensorrt.build import (
+    choose_key,
     configure,
     inputs_and_outputs,
     parse,
@@ -30,7 +31,7 @@ from rdx_fast.engines.tensorrt.build import (
     timings_file,
 )
 from rdx_fast.engines.tensorrt.engine import io_shapes
-from rdx_fast.engines.tensorrt.plan import PlanKey, Target, load_plan, save_plan
+from rdx_fast.engines.tensorrt.plan import PlanKey, Target, load_plan, save_plan, stored_keys
 from rdx_fast.errors import DeviceMemoryError, EngineError, NoDriverError, PlanError
 from rdx_fast.kernels.gpu.library import FORMAT, KernelLibrary
 from rdx_fast.kernels.gpu.operations import source_hash
@@ -174,6 +175,51 @@ def test_a_plan_of_another_key_is_never_loaded(tmp_path: Path) -> None:
         shutil.copy(KEY.file(tmp_path), other.file(tmp_path))
         assert load_plan(other.file(tmp_path), other) is None
     assert len(files) == 1 + len(OTHERS)
+
+
+def test_stored_plans(tmp_path: Path) -> None:
+    assert stored_keys(tmp_path) == []
+    (tmp_path / "plans").mkdir()
+    keys = [replace(KEY, **{name: value}) for name, value in OTHERS.items()]
+    for age, key in enumerate(keys):
+        save_plan(key.file(tmp_path), key, b"plan")
+        os.utime(key.file(tmp_path), (1e9 - age, 1e9 - age))
+    assert stored_keys(tmp_path) == keys
+    found = {name for name, key in zip(OTHERS, keys, strict=True) if KEY.differs_in_options(key)}
+    assert found == {"profiles", "workspace_mb", "optimization_level"}
+
+    first, second, third, fourth, *rest = (key.file(tmp_path) for key in keys)
+    first.write_bytes(first.read_bytes()[:-1])
+    second.write_bytes(second.read_bytes().replace(b'"driver"', b'"drover"'))
+    third.write_bytes(b"no plan")
+    fourth.rename(fourth.with_name("other.plan"))
+    assert [key.file(tmp_path) for key in stored_keys(tmp_path)] == rest
+
+
+def test_which_stored_plan_is_taken(bundle_copy: Bundle, api: Api) -> None:
+    network, target = bundle_copy.network("fp32"), Target.of_capability(AMPERE)
+
+    def chosen(options: GpuOptions | None = None) -> PlanKey:
+        return choose_key(network, bundle_copy, target, api, options)
+
+    def store(key: PlanKey, age: int) -> None:
+        save_plan(key.file(bundle_copy.path), key, b"plan")
+        os.utime(key.file(bundle_copy.path), (1e9 - age, 1e9 - age))
+
+    default = chosen()
+    assert default.profiles == GpuOptions().profiles
+    (bundle_copy.path / "plans").mkdir()
+    small, large = (chosen(GpuOptions(max_batch=n)) for n in (8, 200))
+    store(replace(default, network="of another"), age=0)
+    assert chosen() == default
+    store(small, age=2)
+    assert chosen() == small
+    store(large, age=1)
+    assert chosen() == large
+    assert (chosen().max_batch, chosen(GpuOptions(max_batch=4)).max_batch) == (200, 4)
+    assert chosen(GpuOptions()) == default
+    store(default, age=3)
+    assert chosen() == default
 
 
 def test_measurements_are_kept_for_one_gpu_and_driver(tmp_path: Path) -> None:

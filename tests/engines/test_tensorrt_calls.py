@@ -119,6 +119,18 @@ def test_plans_are_built_once(told: Told) -> None:
         assert told["timings"] == ["", "timings", "timings", ""]  # at last, they fit no more
 
 
+def test_without_options_the_stored_plan_is_taken(told: Told) -> None:
+    wanted = [
+        [0, 20, 3 if told["rtx"] else 5],
+        [1, 128, 3],  # asked for, and built
+        [1, 128, 3],  # the defaults' own plan comes first
+    ]
+    assert [found for *found, _ in told["openings"]] == wanted
+    for _, batch, level, description in told["openings"]:
+        ending = "" if told["rtx"] else f", optimization level {level}"
+        assert description.endswith(f", batches to {batch}{ending}")
+
+
 def test_graphs_take_the_profile_of_their_batch(told: Told) -> None:
     image = told["shapes"]["image"][1:]
     for profile, (batch, context) in enumerate(zip(told["bound"], told["contexts"], strict=False)):

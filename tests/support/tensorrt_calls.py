@@ -330,6 +330,16 @@ def tell(model: Model, bundle: Bundle, options: GpuOptions) -> Iterator[tuple[st
     build.prepare_plan(bundle, options)
     yield "prepared", sorted(file.suffix for file in plans.iterdir())
 
+    # With other options than those of the stored plan, and with none.
+    before, openings = model.built, []
+    for given in (None, GpuOptions(), None):
+        opened = TensorRTEngine(bundle, given)
+        took = opened.options
+        found = [model.built - before, opened.max_batch, took.optimization_level]
+        openings.append([*found, opened.description])
+        opened.close()
+    yield "openings", openings
+
     for name, halves in (("floats", set()), ("float maps", {"image"})):
         shutil.rmtree(plans)
         model.halves = halves

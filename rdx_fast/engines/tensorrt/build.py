@@ -13,7 +13,14 @@ from typing import Any
 from rdx_fast.bundle import Bundle
 from rdx_fast.engines.engine import GpuOptions, Progress
 from rdx_fast.engines.tensorrt.api import Api, Log, load_api
-from rdx_fast.engines.tensorrt.plan import PlanKey, Target, load_plan, save_plan, write_whole
+from rdx_fast.engines.tensorrt.plan import (
+    PlanKey,
+    Target,
+    load_plan,
+    save_plan,
+    stored_keys,
+    write_whole,
+)
 from rdx_fast.errors import EngineError, PlanError
 from rdx_fast.kernels.gpu.driver import Gpu
 from rdx_fast.precision import choose, gpu_capabilities
@@ -53,6 +60,28 @@ def plan_key(
         half_format="HWC8" if in_groups else "LINEAR",
         recipe=RECIPE,
     )
+
+
+def choose_key(
+    network: Path, bundle: Bundle, target: Target, api: Api, options: GpuOptions | None
+) -> PlanKey:
+    """The key of the plan to load, or to build if the bundle holds none of it.
+
+    Args:
+        network: the ONNX file in the bundle
+        bundle: an opened bundle
+        target: what the plan has to run on
+        api: the installed TensorRT
+        options: exactly these; None for a stored plan whatever its options, that of the defaults
+            first, else the one built last; without one, for the defaults
+
+    Raises:
+        PlanError: as ``plan_key`` does
+    """
+    key = plan_key(network, bundle, target, api, options or GpuOptions())
+    if options is not None or load_plan(key.file(bundle.path), key) is not None:
+        return key
+    return next(filter(key.differs_in_options, stored_keys(bundle.path)), key)
 
 
 def build_plan(
@@ -140,7 +169,8 @@ def prepare_plan(
 
     Args:
         bundle: an opened bundle
-        options: as the engine will be opened with; None for the defaults
+        options: as the engine will be opened with; None takes a stored plan whatever its options,
+            and builds with the defaults if there is none
         compute_capability: build for any GPU of it (86 for 8.6), which needs TensorRT for RTX and
             no GPU in this machine; None builds for the GPU of this machine
         on_progress: called with the phase, steps done and steps in all
@@ -153,10 +183,10 @@ def prepare_plan(
         EngineError: and its subclasses, as ``TensorRTEngine`` does
         MissingDependencyError: TensorRT is not installed
     """
-    options, api = options or GpuOptions(), load_api()
+    api = load_api()
     with ExitStack() as stack:
         if compute_capability is None:
-            gpu = stack.enter_context(Gpu(options.device))
+            gpu = stack.enter_context(Gpu((options or GpuOptions()).device))
             stack.enter_context(gpu.current())
             target = Target.of(gpu, api)
         elif api.rtx:
@@ -169,7 +199,7 @@ def prepare_plan(
         able = gpu_capabilities(target.compute_capability)
         choice = choose(bundle.manifest, "tensorrt", able, precision)
         network = bundle.network(choice.execution.stored)
-        key = plan_key(network, bundle, target, api, options)
+        key = choose_key(network, bundle, target, api, options)
         path = key.file(bundle.path)
         if load_plan(path, key) is None:
             build_plan(network, key, api, on_progress)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from rdx_fast.devices.cuda import CudaDevice
 from rdx_fast.devices.device import EXCLUSIVE, BoundNetwork, Device
 from rdx_fast.engines.engine import GpuOptions, Progress
 from rdx_fast.engines.tensorrt.api import Api, Log, load_api
-from rdx_fast.engines.tensorrt.build import GROUP, build_plan, plan_key, tensor_format
+from rdx_fast.engines.tensorrt.build import GROUP, build_plan, choose_key, tensor_format
 from rdx_fast.engines.tensorrt.plan import Target, load_plan, write_whole
 from rdx_fast.errors import EngineError, PlanError
 from rdx_fast.kernels.gpu.driver import Gpu
@@ -28,11 +29,13 @@ class TensorRTEngine:
 
     Its plan is read from the bundle's folder ``plans`` if there is one for exactly this network,
     GPU, driver, TensorRT and ``options``. Otherwise it is built, which takes seconds to minutes,
-    and stored there.
+    and stored there. Without ``options`` a stored plan is used whatever its options: that of the
+    defaults if there is one, else the one built last.
 
     Args:
         bundle: an opened bundle
-        options: see ``GpuOptions``; None for the defaults
+        options: see ``GpuOptions``; None for those of a stored plan, and the defaults if there is
+            none
         on_progress: called with the phase, steps done and steps in all while a plan is built
         precision: executed precision, None for the fastest that the bundle holds (see ``choose``)
 
@@ -45,6 +48,11 @@ class TensorRTEngine:
         EngineError: the kernels are not compiled, or the bundle holds nothing that TensorRT runs
             in the precision
         ValueError: unknown precision
+
+    Attributes:
+        manifest: of the bundle
+        execution: which of the bundle's networks runs, in which precision, and its threshold
+        options: of the plan that runs
     """
 
     def __init__(
@@ -64,7 +72,7 @@ class TensorRTEngine:
             able = gpu_capabilities(self._gpu.architecture)
             self.execution, self._reason = choose(self.manifest, "tensorrt", able, precision)
             with EXCLUSIVE, self._gpu.current():
-                self._open(bundle, on_progress)
+                self._open(bundle, options, on_progress)
         except BaseException:
             self._engine = self._runtime = None
             self._gpu.close()
@@ -72,9 +80,10 @@ class TensorRTEngine:
 
     @property
     def description(self) -> str:
+        level = "" if self._api.rtx else f", optimization level {self.options.optimization_level}"
         return (
             f"{self._api.name} {self._gpu.name}, {self.execution.label} ({self._reason}), "
-            f"batches to {self.max_batch}"
+            f"batches to {self.max_batch}{level}"
         )
 
     @property
@@ -105,7 +114,7 @@ class TensorRTEngine:
             self._engine = self._config = self._runtime = None
             self._gpu.close()
 
-    def _open(self, bundle: Bundle, on_progress: Progress) -> None:
+    def _open(self, bundle: Bundle, options: GpuOptions | None, on_progress: Progress) -> None:
         kernels = find_kernels(bundle.path)
         self._kernels = KernelLibrary(kernels, self._gpu.architecture, cuda=self._gpu.cuda)
         self._kernels.load()
@@ -115,7 +124,13 @@ class TensorRTEngine:
         self._runtime = self._log.made("its runtime", trt.Runtime, EngineError)
         network = bundle.network(self.execution.stored)
         target = Target.of(self._gpu, self._api)
-        self._key = key = plan_key(network, bundle, target, self._api, self.options)
+        self._key = key = choose_key(network, bundle, target, self._api, options)
+        self.options = replace(
+            self.options,
+            max_batch=key.max_batch,
+            workspace_mb=key.workspace_mb,
+            optimization_level=key.optimization_level,
+        )
         plan = load_plan(key.file(bundle.path), key)
         kept = plan is not None
         if plan is None:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +51,22 @@ class PlanKey:
         text = json.dumps(asdict(self), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:20]
 
+    @property
+    def max_batch(self) -> int:
+        return self.profiles[-1][-1]
+
     def file(self, bundle: Path, suffix: str = "plan") -> Path:
         return bundle / FOLDER / f"{self.digest}.{suffix}"
+
+    def differs_in_options(self, other: PlanKey) -> bool:
+        """Whether nothing but what ``GpuOptions`` choose differs: profiles, workspace and level."""
+        same_options = replace(
+            self,
+            profiles=other.profiles,
+            workspace_mb=other.workspace_mb,
+            optimization_level=other.optimization_level,
+        )
+        return same_options == other
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,3 +134,33 @@ def load_plan(path: Path, key: PlanKey) -> bytes | None:
         "bytes": len(body),
     }
     return body if header == wanted else None
+
+
+def stored_keys(bundle: Path) -> list[PlanKey]:
+    """Keys of a bundle's intact plans, the one built last first.
+
+    Args:
+        bundle: folder of the bundle
+    """
+    files = sorted(
+        (bundle / FOLDER).glob("*.plan"), key=lambda file: file.stat().st_mtime_ns, reverse=True
+    )
+    keys = [(file, _stated_key(file)) for file in files]
+    return [
+        key
+        for file, key in keys
+        if key is not None and key.file(bundle) == file and load_plan(file, key) is not None
+    ]
+
+
+def _stated_key(file: Path) -> PlanKey | None:
+    """The key that a plan's file states, None if it states none of this version."""
+    try:
+        with file.open("rb") as stream:
+            if stream.readline() != _MAGIC:
+                return None
+            stated = json.loads(stream.readline())["key"]
+        profiles = tuple(map(tuple, stated["profiles"]))
+        return PlanKey(**{**stated, "profiles": profiles})
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
