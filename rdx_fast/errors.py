@@ -57,7 +57,19 @@ class EngineError(RdxError):
 
 
 class NoDriverError(EngineError):
-    """A GPU was requested, but this process has no driver or no GPU."""
+    """A GPU was requested, but this process has no driver or no GPU.
+
+    Args:
+        reason: what is missing
+        advice: what to do
+
+    Attributes:
+        reason: what is missing
+    """
+
+    def __init__(self, reason: str, advice: str = "") -> None:
+        super().__init__(f"{reason}: {advice}" if advice else reason)
+        self.reason = reason
 
 
 class DriverTooOldError(EngineError):

@@ -97,7 +97,7 @@ def choices(
     if not found:
         raise EngineError(
             f"bundle {manifest.name}, backend {backend}: "
-            f"{_why_not(manifest, backend, able, precision)}. {_advice(here)}"
+            f"{_why_not(manifest, backend, able, precision)}. {_advice(manifest, here)}"
         )
     if len(here) == 1:
         return [Choice(found[0], "the only one that runs here")]
@@ -174,12 +174,14 @@ def _needs(options: Sequence[Option]) -> dict[str, str | None]:
     return {execution_label(o.stored, o.executed): o.needs for o in options}
 
 
-def _advice(here: Sequence[ExecutionSpec]) -> str:
+def _advice(manifest: Manifest, here: Sequence[ExecutionSpec]) -> str:
     other = (
         "export the bundle with another precision (export_bundle(precision=...), rdx-fast export "
         "--precision), or choose another backend"
     )
     if not here:
-        return f"No network of the bundle runs here: {other}"
+        holds_float8 = any(e.executed == "fp8" for e in manifest.executions)
+        why = f" (fp8 runs on GPUs of {FLOAT8} or later, with TensorRT)" if holds_float8 else ""
+        return f"No network of the bundle runs here{why}: {other}"
     precisions = dict.fromkeys(e.executed for e in here)
     return f"Choose precision {' or '.join(precisions)}, which the bundle holds, {other}"

@@ -80,8 +80,8 @@ def call(name: str, *arguments: Any) -> Any:
     except RuntimeError as error:
         # cuda-python found no libcuda to call.
         raise NoDriverError(
-            f"a GPU was asked for and NVIDIA's driver is not installed ({error}): install the "
-            f"driver, or use the CPU with backend='openvino'"
+            f"a GPU was asked for and NVIDIA's driver is not installed ({error})",
+            "install the driver, or use the CPU with backend='openvino'",
         ) from error
     if status != driver.CUresult.CUDA_SUCCESS:
         _, text = driver.cuGetErrorString(status)
@@ -95,8 +95,9 @@ def error_of(function: str, status: str, text: str) -> EngineError:
     what = f"CUDA's {function} failed: {status}, {text}"
     if kind in _NO_DRIVER:
         return NoDriverError(
-            f"{what}. A GPU was asked for: check that nvidia-smi lists one and that this process "
-            f"may use it, or use the CPU with backend='openvino'"
+            f"a GPU was asked for and {what}",
+            "check that nvidia-smi lists one and that this process may use it, or use the CPU with "
+            "backend='openvino'",
         )
     if kind in _TOO_OLD:
         return DriverTooOldError(f"{what}. Install a newer NVIDIA driver ({_version(OLDEST)} CUDA)")

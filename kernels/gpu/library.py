@@ -203,8 +203,8 @@ def find_kernels(bundle: Path) -> Path:
         f"{bundle} has no folder '{KERNELS}' and this installation holds no built kernels"
     )
     raise EngineError(
-        f"{why}. A GPU needs them: on a machine with Triton run  rdx-fast plan {bundle}  or  "
-        f"python -m rdx_fast.kernels.aot {bundle / KERNELS}"
+        f"{why}. A GPU needs them: on a machine with Triton (extra kernels), which needs no GPU, "
+        f"run  python -m rdx_fast.kernels.aot {bundle / KERNELS}"
     )
 
 

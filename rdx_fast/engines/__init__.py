@@ -56,10 +56,15 @@ def open_engine(
             that the bundle holds and the hardware supports (see ``rdx_fast.precision.choose``)
 
     Raises:
+        TypeError: the bundle is not an opened one
         ValueError: unknown backend, mode or precision, or an option of another kind of hardware
         EngineError: the engine cannot be opened
         MissingDependencyError: packages of the backend are not installed
     """
+    if not isinstance(bundle, Bundle):
+        raise TypeError(
+            f"bundle is {bundle!r}, wanted an opened bundle: open_engine(open_bundle(path))"
+        )
     if backend not in BACKENDS:
         raise ValueError(f"backend is {backend!r}, wanted one of {', '.join(BACKENDS)}")
     on_cpu = threads is not None or mode != "latency"

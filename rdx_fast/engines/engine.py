@@ -33,7 +33,7 @@ class GpuOptions:
             ``compile``, which fuses by itself)
 
     Raises:
-        ValueError: a value is out of range
+        ValueError: a value is out of range or of another type
     """
 
     device: int = 0
@@ -44,14 +44,16 @@ class GpuOptions:
     fuse: bool = True
 
     def __post_init__(self) -> None:
-        if self.device < 0:
-            raise ValueError(f"device is {self.device}, wanted 0 or more")
-        if self.max_batch < 1:
-            raise ValueError(f"max_batch is {self.max_batch}, wanted at least 1")
-        if self.workspace_mb < 1:
-            raise ValueError(f"workspace_mb is {self.workspace_mb}, wanted at least 1")
-        if not 0 <= self.optimization_level <= 5:
-            raise ValueError(f"optimization_level is {self.optimization_level}, wanted 0 to 5")
+        for name, least, most, wanted in (
+            ("device", 0, None, "the index of a GPU as an integer, 0 or more"),
+            ("max_batch", 1, None, "an integer, at least 1"),
+            ("workspace_mb", 1, None, "an integer, at least 1"),
+            ("optimization_level", 0, 5, "an integer, 0 to 5"),
+        ):
+            value = getattr(self, name)
+            # type(), since True is an int.
+            if type(value) is not int or value < least or (most is not None and value > most):
+                raise ValueError(f"{name} is {value!r}, wanted {wanted}")
 
     @property
     def profiles(self) -> tuple[tuple[int, int, int], ...]:

@@ -56,8 +56,8 @@ class TorchEngine:
         if self.device.type == "cuda":
             if not torch.cuda.is_available():
                 raise NoDriverError(
-                    f"torch {torch.__version__} finds no CUDA GPU: install a CUDA build of torch "
-                    f"and NVIDIA's driver, or use backend='openvino'"
+                    f"torch {torch.__version__} finds no CUDA GPU",
+                    "install a CUDA build of torch and NVIDIA's driver, or use backend='openvino'",
                 )
             self.device = torch.device("cuda", self.device.index or 0)
             _set_up_cudnn(exact=self.execution.executed == "fp32")

@@ -104,6 +104,15 @@ def test_float8_runs_if_it_is_requested_or_alone(whole_bundle: Bundle) -> None:
             choose(held_here, "tensorrt", ampere, "fp8")
     with pytest.raises(EngineError, match=r"does not execute fp8 \(backend tensorrt does\)"):
         choose(alone, "openvino", GRANITE_RAPIDS, "fp8")
+    for backend, capabilities in (
+        ("openvino", GRANITE_RAPIDS),
+        ("tensorrt", ampere),
+        ("torch", ()),
+    ):
+        for precision in (None, "fp8", "fp32"):
+            words = r"\(fp8 runs on GPUs of compute capability 8\.9 or later, with TensorRT\): exp"
+            with pytest.raises(EngineError, match=words):
+                choose(alone, backend, capabilities, precision)
     with pytest.raises(EngineError, match=r"it holds fp8\. No network of the bundle runs here"):
         choose(alone, "tensorrt", ampere)
 

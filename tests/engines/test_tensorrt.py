@@ -6,9 +6,11 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -32,7 +34,13 @@ from rdx_fast.engines.tensorrt.build import (
 )
 from rdx_fast.engines.tensorrt.engine import io_shapes
 from rdx_fast.engines.tensorrt.plan import PlanKey, Target, load_plan, save_plan, stored_keys
-from rdx_fast.errors import DeviceMemoryError, EngineError, NoDriverError, PlanError
+from rdx_fast.errors import (
+    DeviceMemoryError,
+    EngineError,
+    MissingDependencyError,
+    NoDriverError,
+    PlanError,
+)
 from rdx_fast.kernels.gpu.library import FORMAT, KernelLibrary
 from rdx_fast.kernels.gpu.operations import source_hash
 from support import exported
@@ -257,8 +265,11 @@ def test_a_corrupt_plan_is_built_again(bundle_copy: Bundle, api: Api, harm: str)
 
 
 def test_what_cannot_be_built(bundle_copy: Bundle, api: Api, bundle: Bundle) -> None:
-    with pytest.raises(PlanError, match=r"capability 9\.0 \(it does for 75, .*backend='torch'"):
+    with pytest.raises(PlanError, match=r"capability 9\.0 \(it does for 8\.0, 8.*backend='torch'"):
         prepare_plan(bundle_copy, None, 90)
+    with pytest.raises(PlanError, match=r"capability 7\.5 cannot run: .* need 8\.0 or higher"):
+        prepare_plan(bundle_copy, None, 75)
+    assert not (bundle_copy.path / "plans").exists()
     (bundle_copy.path / "plans").write_text("in the way")
     with pytest.raises(PlanError, match=r"plans are stored in .* cannot be written to"):
         prepare_plan(bundle_copy, None, AMPERE)
@@ -266,6 +277,16 @@ def test_what_cannot_be_built(bundle_copy: Bundle, api: Api, bundle: Bundle) -> 
     bundle_copy.network("fp32").write_bytes(b"no network")
     with pytest.raises(PlanError, match=r"cannot read .*network_fp32\.onnx"):
         prepare_plan(bundle_copy, None, AMPERE)
+
+
+def test_a_build_that_runs_out_of_memory(bundle_copy: Bundle, api: Api) -> None:
+    with pytest.raises(DeviceMemoryError) as raised:
+        prepare_plan(bundle_copy, GpuOptions(workspace_mb=1), AMPERE)
+    told = str(raised.value)
+    assert "Raise workspace_mb (--workspace-mb) or lower max_batch (--max-batch)" in told
+    (log,) = (bundle_copy.path / "plans").iterdir()
+    assert told.endswith(f"The complete log is {log}")
+    assert "OutOfMemory" in log.read_text()
 
 
 def test_an_int8_bundle_wants_its_symmetric_twin(
@@ -288,7 +309,10 @@ def test_words_of_tensorrt_in_errors(api: Api, tmp_path: Path) -> None:
         log.logger.log(severity.ERROR, f"complaint {i}")
     error = log.error("it failed")
     assert isinstance(error, PlanError)
-    assert str(error) == "it failed: complaint 57 | complaint 58 | complaint 59"
+    assert str(error) == (
+        f"it failed: complaint 57 | complaint 58 | complaint 59. The complete log is "
+        f"{tmp_path / 'log.txt'}"
+    )
     log.logger.log(severity.ERROR, "Requested size was 5 bytes: Out of memory")
     assert isinstance(log.error("it failed"), DeviceMemoryError)
     log.close()
@@ -326,11 +350,15 @@ def test_objects_that_tensorrt_does_not_make(api: Api) -> None:
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        ({"max_batch": 0}, "max_batch is 0, wanted at least 1"),
-        ({"optimization_level": 6}, "optimization_level is 6, wanted 0 to 5"),
+        ({"max_batch": 0}, "max_batch is 0, wanted an integer, at least 1"),
+        ({"optimization_level": 6}, "optimization_level is 6, wanted an integer, 0 to 5"),
         ({"optimization_level": -1}, "optimization_level is -1"),
         ({"device": -1}, "device is -1"),
         ({"workspace_mb": 0}, "workspace_mb is 0"),
+        ({"device": "cuda:0"}, "device is 'cuda:0', wanted the index of a GPU as an integer, 0 or"),
+        ({"max_batch": "8"}, "max_batch is '8', wanted an integer, at least 1"),
+        ({"workspace_mb": 1e3}, "workspace_mb is 1000.0, wanted an integer"),
+        ({"optimization_level": True}, "optimization_level is True, wanted an integer"),
     ],
 )
 def test_options(options: dict[str, Any], complaint: str) -> None:
@@ -411,13 +439,29 @@ def test_kernels_are_compiled_into_the_bundle(
     assert KernelLibrary(folder, AMPERE, cuda=99000).architecture == AMPERE
 
 
+def test_tensorrt_for_rtx_is_asked_for(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even if the other TensorRT is installed, which builds for this machine's GPU alone."""
+    monkeypatch.setitem(sys.modules, "tensorrt", ModuleType("tensorrt"))
+    monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
+    assert not load_api().rtx
+    with pytest.raises(MissingDependencyError, match=r'tensorrt_rtx.*install .*\[tensorrt-rtx\]"'):
+        prepare_plan(bundle, None, AMPERE)
+
+
+def test_a_path_is_no_bundle(bundle: Bundle) -> None:
+    with pytest.raises(TypeError, match=r"wanted an opened bundle: open_engine\(open_bundle\("):
+        open_engine(str(bundle.path), "tensorrt")  # type: ignore[arg-type]
+
+
 @needs_no_gpu
 def test_without_a_gpu(bundle: Bundle) -> None:
     for backend in ("tensorrt", "torch"):
         with pytest.raises(NoDriverError, match="backend='openvino'"):
             Detector(bundle.path, backend)
-    with pytest.raises(NoDriverError):
+    with pytest.raises(NoDriverError) as raised:
         prepare_plan(bundle)
+    assert "--compute-capability X.Y (TensorRT for RTX), or run this on the" in str(raised.value)
+    assert "openvino" not in str(raised.value)
     with Detector(bundle.path) as detector:  # "auto" has looked, and says what it took
         assert "openvino" in detector.description
     with pytest.raises(ValueError, match="threads and mode are for CPUs"):

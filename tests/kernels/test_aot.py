@@ -307,7 +307,7 @@ def test_kernels_of_other_sources_are_refused(
         return tmp_path / name
 
     stale = write("kernels", "0" * 64)
-    with pytest.raises(EngineError, match=r"built from sources other than .*rdx-fast plan"):
+    with pytest.raises(EngineError, match=r"built from sources other than .*kernels\.aot"):
         find_kernels(tmp_path)
     with pytest.raises(EngineError, match="built from sources other than"):
         KernelLibrary(stale, 90, cuda=NEWEST)

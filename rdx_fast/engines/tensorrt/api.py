@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rdx_fast.errors import DeviceMemoryError, EngineError, MissingDependencyError, PlanError
+from rdx_fast.kernels.gpu.launch import BASELINE
 
 _KEPT = 50  # messages kept for a later error
 
@@ -32,32 +33,42 @@ class Api(NamedTuple):
         return f"{'tensorrt-rtx' if self.rtx else 'tensorrt'} {self.module.__version__}"
 
     def check(self, compute_capability: int) -> None:
-        """Check that plans for a GPU can be built.
+        """Check that plans for a GPU can be built, and run between our kernels.
 
         Args:
             compute_capability: of the GPU, 90 for 9.0
 
         Raises:
-            PlanError: this package builds no plans for it
+            PlanError: this package builds no plans for it, or the kernels do not run on it
         """
+        if compute_capability < BASELINE:
+            raise PlanError(
+                f"a plan for compute capability {compute_capability / 10:.1f} cannot run: the "
+                f"kernels before and after it need {BASELINE / 10:.1f} or higher: use a newer GPU, "
+                f"or the CPU with backend='openvino'"
+            )
         capabilities = self.module.ComputeCapability.__members__ if self.rtx else {}
         if self.rtx and f"SM{compute_capability}" not in capabilities:
-            known = [name[2:] for name in capabilities if name.startswith("SM")]
+            known = sorted(int(name[2:]) for name in capabilities if name.startswith("SM"))
+            words = ", ".join(f"{one / 10:.1f}" for one in known if one >= BASELINE)
             raise PlanError(
                 f"TensorRT for RTX {self.module.__version__} builds no plans for compute "
-                f"capability {compute_capability / 10:.1f} (it does for {', '.join(known)}): "
+                f"capability {compute_capability / 10:.1f} (it does for {words}): "
                 f"install the package tensorrt on the machine with that GPU, or use backend='torch'"
             )
 
 
-def load_api() -> Api:
+def load_api(rtx: bool = False) -> Api:
     """Import whichever package is installed, ``tensorrt`` first.
 
+    Args:
+        rtx: import TensorRT for RTX, even if ``tensorrt`` is installed too
+
     Raises:
-        MissingDependencyError: neither is installed
+        MissingDependencyError: there is none
         EngineError: the package is installed but cannot be loaded
     """
-    for name in ("tensorrt", "tensorrt_rtx"):
+    for name in ("tensorrt_rtx",) if rtx else ("tensorrt", "tensorrt_rtx"):
         try:
             module = import_module(name)
         except ModuleNotFoundError as error:
@@ -69,6 +80,10 @@ def load_api() -> Api:
                 f"the package {name} is installed but cannot be loaded ({error}): reinstall it"
             ) from error
         return Api(module, name == "tensorrt_rtx")
+    if rtx:
+        raise MissingDependencyError(
+            "tensorrt_rtx", "a plan for a compute capability", "tensorrt-rtx"
+        )
     raise MissingDependencyError("tensorrt", "backend='tensorrt'", "tensorrt")
 
 
@@ -80,7 +95,8 @@ class Log:
 
     Args:
         trt: the module ``tensorrt`` or ``tensorrt_rtx``
-        file: text file for all messages but verbose ones; None for no file
+        file: of a build: text file for all messages but verbose ones, which errors name; None for
+            no file
 
     Attributes:
         logger: the logger to pass to TensorRT
@@ -92,6 +108,7 @@ class Log:
         self.complaints: list[str] = []
         self.errors = 0
         self._lock = threading.Lock()
+        self._file = file
         self._stream = None if file is None else file.open("w", encoding="utf-8")
         self.logger = _logger(trt)
         _OPEN.add(self)
@@ -133,12 +150,19 @@ class Log:
         """An error for the failure ``what`` with TensorRT's last messages: of type ``kind``, or a
         ``DeviceMemoryError`` if they report that memory ran out."""
         text = " | ".join(self.complaints[-3:]) or "no message"
-        if any("out of memory" in message.lower() for message in self.complaints):
+        log = "" if self._file is None else f". The complete log is {self._file}"
+        # TensorRT for RTX names the error code, "OutOfMemory".
+        if not any("outofmemory" in m.lower().replace(" ", "") for m in self.complaints):
+            return kind(f"{what}: {text}{log}")
+        if self._file is None:
             return DeviceMemoryError(
                 f"{what}: the GPU's memory is full ({text}). Use smaller batches or fewer "
                 f"Detectors at a time"
             )
-        return kind(f"{what}: {text}")
+        return DeviceMemoryError(
+            f"{what}: memory ran out in the build ({text}). Raise workspace_mb (--workspace-mb) or "
+            f"lower max_batch (--max-batch){log}"
+        )
 
     def close(self) -> None:
         _OPEN.discard(self)

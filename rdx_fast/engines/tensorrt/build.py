@@ -21,7 +21,7 @@ from rdx_fast.engines.tensorrt.plan import (
     stored_keys,
     write_whole,
 )
-from rdx_fast.errors import EngineError, PlanError
+from rdx_fast.errors import EngineError, NoDriverError, PlanError
 from rdx_fast.kernels.gpu.driver import Gpu
 from rdx_fast.precision import choose, gpu_capabilities
 
@@ -37,8 +37,10 @@ def plan_key(
     """What a plan of a bundle's network is built from and for.
 
     Raises:
-        PlanError: this TensorRT does not know one of the options
+        PlanError: this TensorRT builds no plans for the GPU or with one of the options, or our
+            kernels do not run on the GPU
     """
+    api.check(target.compute_capability)
     if api.rtx and options.optimization_level != GpuOptions().optimization_level:
         raise PlanError(
             f"optimization_level is {options.optimization_level}, and {api.name} builds the same "
@@ -100,10 +102,9 @@ def build_plan(
 
     Raises:
         PlanError: TensorRT cannot build it, or the bundle's folder ``plans`` is not writable
-        DeviceMemoryError: the GPU's memory is full
+        DeviceMemoryError: the GPU's memory or the workspace is full
     """
     trt = api.module
-    api.check(key.compute_capability)
     bundle = network_file.parent
     path = key.file(bundle)
     try:
@@ -181,21 +182,18 @@ def prepare_plan(
 
     Raises:
         EngineError: and its subclasses, as ``TensorRTEngine`` does
-        MissingDependencyError: TensorRT is not installed
+        NoDriverError: there is no compute capability, driver or GPU to build for
+        MissingDependencyError: TensorRT is not installed, or not that for RTX, which a compute
+            capability needs
     """
-    api = load_api()
+    api = load_api(rtx=compute_capability is not None)
     with ExitStack() as stack:
         if compute_capability is None:
-            gpu = stack.enter_context(Gpu((options or GpuOptions()).device))
+            gpu = stack.enter_context(_this_gpu(options or GpuOptions()))
             stack.enter_context(gpu.current())
             target = Target.of(gpu, api)
-        elif api.rtx:
-            target = Target.of_capability(compute_capability)
         else:
-            raise PlanError(
-                f"{api.name} builds plans only for the GPU of this machine: leave the compute "
-                f"capability out, or install TensorRT for RTX instead (tensorrt-rtx-cu13)"
-            )
+            target = Target.of_capability(compute_capability)
         able = gpu_capabilities(target.compute_capability)
         choice = choose(bundle.manifest, "tensorrt", able, precision)
         network = bundle.network(choice.execution.stored)
@@ -204,6 +202,18 @@ def prepare_plan(
         if load_plan(path, key) is None:
             build_plan(network, key, api, on_progress)
     return path
+
+
+def _this_gpu(options: GpuOptions) -> Gpu:
+    """This machine's GPU, to build a plan for."""
+    try:
+        return Gpu(options.device)
+    except NoDriverError as error:
+        raise NoDriverError(
+            error.reason,
+            "build for another machine's GPU with --compute-capability X.Y (TensorRT for RTX), or "
+            "run this on the machine with the GPU",
+        ) from error
 
 
 def parse(file: Path, key: PlanKey, api: Api, log: Log, builder: Any) -> tuple[Any, Any]:
