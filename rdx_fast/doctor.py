@@ -21,7 +21,7 @@ from rdx_fast.errors import (
     install_command,
 )
 from rdx_fast.kernels.gpu.driver import Gpu
-from rdx_fast.kernels.gpu.library import BUILT, MANIFEST
+from rdx_fast.kernels.gpu.library import BUILT, MANIFEST, find_kernels
 from rdx_fast.kernels.native import ISAS
 from rdx_fast.manifest import PRECISIONS
 from rdx_fast.precision import able_options, choose, not_on_cpu
@@ -82,7 +82,7 @@ def examine(bundle: Path | None = None) -> list[Finding]:
         *([] if bundle is None else [_bundle(bundle)]),
         _gpu(),
         _tensorrt(),
-        _gpu_kernels(),
+        _gpu_kernels(bundle),
         Finding(
             "C++ kernels",
             f"built, {ISAS[0]} used" if ISAS else "missing: NumPy is used, slower",
@@ -169,7 +169,13 @@ def _tensorrt() -> Finding:
         return Finding("TensorRT", "cannot be loaded", False, str(error))
 
 
-def _gpu_kernels() -> Finding:
+def _gpu_kernels(bundle: Path | None) -> Finding:
+    """The kernels that the bundle would run with, its own first."""
+    if bundle is not None and bundle.is_dir():
+        try:
+            return Finding("GPU kernels", f"built, in {find_kernels(bundle)}", True)
+        except EngineError as error:
+            return Finding("GPU kernels", "not built", False, str(error))
     present = (BUILT / MANIFEST).is_file()
     found = f"built, in {BUILT}" if present else "not built: bundles include their own"
     advice = "" if present else "rdx-fast plan part.rdx, or python -m rdx_fast.kernels.aot"

@@ -208,6 +208,17 @@ def find_kernels(bundle: Path) -> Path:
     )
 
 
+def describe_kernels(folder: Path) -> str:
+    """A folder of built kernels on one line: how many, for which compute capabilities.
+
+    Raises ``EngineError`` if it does not hold the kernels of this version of rdx_fast.
+    """
+    kernels = _read_manifest(folder)
+    built = sorted({int(one) for kernel in kernels for one in kernel["builds"]})
+    words = ", ".join(f"{one / 10:.1f}" for one in built)
+    return f"{len(kernels)} kernels for compute capability {words}"
+
+
 class Packed:
     """A kernel's arguments as the driver takes them: ``address`` of an array of pointers to them.
 

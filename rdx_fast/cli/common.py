@@ -32,7 +32,8 @@ Executed = Annotated[
     Literal["fp32", "fp16", "bf16", "int8", "fp8"] | None,
     typer.Option(
         "--precision",
-        help="Precision to execute. Default: the fastest in the bundle on this machine.",
+        help="Precision to execute. Default: the fastest in the bundle for the processor or GPU "
+        "that runs it.",
     ),
 ]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads. Default: all.")]

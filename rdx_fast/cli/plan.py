@@ -30,13 +30,27 @@ def plan(
     ] = 4096,
     optimization_level: Annotated[
         int,
-        typer.Option(min=0, max=5, help="How long TensorRT searches for the fastest plan."),
+        typer.Option(
+            min=0,
+            max=5,
+            help="How long TensorRT searches for the fastest plan. TensorRT for RTX takes the "
+            "default alone.",
+        ),
     ] = 3,
-    device: Annotated[int, typer.Option(min=0, help="Number of the GPU.")] = 0,
+    device: Annotated[
+        int | None, typer.Option(min=0, help="Number of this machine's GPU. Default: 0.")
+    ] = None,
     precision: Executed = None,
 ) -> None:
     """Build the TensorRT plan and the GPU kernels of a bundle before its first use."""
-    options = GpuOptions(device, max_batch, workspace_mb, optimization_level=optimization_level)
+    if device is not None and compute_capability is not None:
+        raise typer.BadParameter(
+            "--device is a GPU of this machine, --compute-capability is for any machine's: give "
+            "one of them"
+        )
+    options = GpuOptions(
+        device or 0, max_batch, workspace_mb, optimization_level=optimization_level
+    )
     plan_bundle(open_bundle(bundle), compute_capability, options, precision)
 
 
@@ -59,11 +73,13 @@ def plan_bundle(
         typer.BadParameter: the compute capability is invalid
     """
     from rdx_fast.engines.tensorrt.build import prepare_kernels, prepare_plan
+    from rdx_fast.engines.tensorrt.plan import describe_plan
 
     capability = parse_capability(compute_capability)
     with show_plan() as on_progress:
-        file = prepare_plan(bundle, options, capability, on_progress, precision)
-    notes.print(f"plan: {file} ({file.stat().st_size / 1e6:.0f} MB)")
+        file, key, built = prepare_plan(bundle, options, capability, on_progress, precision)
+    told = describe_plan(key, bundle.path, bundle.manifest)
+    notes.print(f"plan {'built' if built else 'already there'}: {told}: {file}", markup=False)
     with show_stages("plan", "kernels"):
         notes.print(f"kernels: {prepare_kernels(bundle)}")
 

@@ -18,7 +18,9 @@ from PIL import Image
 
 from rdx_fast.bundle import Bundle, open_bundle
 from rdx_fast.cli import app
+from rdx_fast.engines.tensorrt.api import load_api
 from rdx_fast.images import list_images
+from rdx_fast.kernels.gpu.operations import source_hash
 from rdx_fast.kernels.native import ISAS
 from support.checkout import GPU, needs_no_gpu
 from support.commands import run, start, unboxed
@@ -189,8 +191,55 @@ def test_plan(bundle: Bundle, kernels: Path, tmp_path: Path) -> None:
     assert "is for --tensorrt" in unboxed(done.stderr)
 
 
+def test_what_a_bundle_holds_for_gpus(bundle: Bundle, tmp_path: Path) -> None:
+    if not load_api().rtx:
+        pytest.skip("plans for GPUs that are not here are built by TensorRT for RTX alone")
+    path = tmp_path / "part.rdx"
+    shutil.copytree(bundle.path, path)
+    none = run("info", path).stdout.splitlines()[-2:]
+    assert none == ["TensorRT plan: none in the bundle", "GPU kernels: none in the bundle"]
+    (kernels,) = (
+        f for f in json.loads(run("doctor", path, "--json").stdout) if f["part"] == "GPU kernels"
+    )
+    assert not kernels["present"]
+    assert f"kernels.aot {path / 'kernels'}" in kernels["advice"]
+
+    (path / "kernels").mkdir()
+    builds: dict[str, dict[str, str]] = {"86": {}, "120": {}}
+    content = {"format": 3, "source_sha256": source_hash(), "kernels": [{"builds": builds}] * 2}
+    (path / "kernels" / "kernels.json").write_text(json.dumps(content))
+    options = ("--compute-capability", 8.6, "--max-batch", 8)
+    first, again = (unboxed(run("plan", path, *options).stderr) for _ in range(2))
+    (plan,) = (path / "plans").glob("*.plan")
+    told = (
+        f"fp32 for any GPU of compute capability 8.6, batches to 8, {load_api().name}, "
+        f"{plan.stat().st_size / 1e6:.0f} MB"
+    )
+    assert f"plan built: {told}: {plan} " in first
+    assert f"plan already there: {told}: {plan} " in again
+    assert f"kernels: {path / 'kernels'}" in again
+    held = run("info", path).stdout.splitlines()[-2:]
+    assert held == [
+        f"TensorRT plan: {told}",
+        "GPU kernels: 2 kernels for compute capability 8.6, 12.0",
+    ]
+    (kernels,) = (
+        f for f in json.loads(run("doctor", path, "--json").stdout) if f["part"] == "GPU kernels"
+    )
+    assert kernels["present"]
+    assert kernels["found"] == f"built, in {path / 'kernels'}"
+
+
+def test_what_plan_refuses(bundle: Bundle) -> None:
+    both = ("--device", 0, "--compute-capability", 8.6)
+    assert "give one of them" in unboxed(run("plan", bundle.path, *both, code=2).stderr)
+
+
 @needs_no_gpu
 def test_a_gpu_that_is_not_there(bundle: Bundle, parts: Path) -> None:
+    told = unboxed(run("plan", bundle.path, code=2).stderr)
+    assert "build for another machine's GPU with --compute-capability X.Y" in told
+    assert "openvino" not in told
     for backend in ("tensorrt", "torch"):
         done = run("score", bundle.path, parts / "test" / "good", "--backend", backend, code=2)
         assert "backend='openvino'" in unboxed(done.stderr)

@@ -105,7 +105,7 @@ def test_plans_of_all_networks(
     assert found == ({getattr(trt.DataType, quantised)} if quantised else set())
     assert configure(builder, network, key, api, log).num_optimization_profiles == 3
 
-    path = prepare_plan(given, None, capability, precision=precision)
+    path = prepare_plan(given, None, capability, precision=precision).file
     plan = load_plan(path, key)
     assert plan is not None
     assert len(plan) > sum(w.nbytes for w in weights(file)) / 2
@@ -126,7 +126,8 @@ def weights(file: Path) -> Iterator[np.ndarray]:
 
 def test_a_plan_is_built_once(bundle_copy: Bundle, api: Api) -> None:
     seen: list[tuple[str, int, int]] = []
-    path = prepare_plan(bundle_copy, None, AMPERE, lambda *step: seen.append(step))
+    path, key, built = prepare_plan(bundle_copy, None, AMPERE, lambda *step: seen.append(step))
+    assert built
     assert path.parent == bundle_copy.path / "plans"
     assert seen[-1][1] == seen[-1][2] > 0
     assert all(0 <= done <= steps for _, done, steps in seen)
@@ -137,7 +138,8 @@ def test_a_plan_is_built_once(bundle_copy: Bundle, api: Api) -> None:
     before = path.stat()
     assert before.st_mode & 0o777 == 0o644  # whoever runs the line may read what another built
     seen.clear()
-    assert prepare_plan(bundle_copy, None, AMPERE, lambda *step: seen.append(step)) == path
+    again = prepare_plan(bundle_copy, None, AMPERE, lambda *step: seen.append(step))
+    assert again == (path, key, False)
     assert not seen
     assert path.stat().st_mtime_ns == before.st_mtime_ns
     assert Detector(bundle_copy.path, "openvino").manifest == bundle_copy.manifest
@@ -243,7 +245,7 @@ def test_measurements_are_kept_for_one_gpu_and_driver(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("harm", ["flipped", "cut", "empty", "header", "longer"])
 def test_a_corrupt_plan_is_built_again(bundle_copy: Bundle, api: Api, harm: str) -> None:
-    path = prepare_plan(bundle_copy, None, AMPERE)
+    path = prepare_plan(bundle_copy, None, AMPERE).file
     key = plan_key(
         bundle_copy.network("fp32"), bundle_copy, Target.of_capability(AMPERE), api, GpuOptions()
     )
@@ -260,7 +262,7 @@ def test_a_corrupt_plan_is_built_again(bundle_copy: Bundle, api: Api, harm: str)
         }[harm]
     )
     assert load_plan(path, key) is None
-    assert prepare_plan(bundle_copy, None, AMPERE) == path
+    assert prepare_plan(bundle_copy, None, AMPERE) == (path, key, True)
     assert load_plan(path, key) is not None
 
 

@@ -8,7 +8,7 @@ import sys
 from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rdx_fast.bundle import Bundle
 from rdx_fast.engines.engine import GpuOptions, Progress
@@ -159,13 +159,27 @@ def prepare_kernels(bundle: Bundle) -> Path:
     return find_kernels(bundle.path)
 
 
+class PreparedPlan(NamedTuple):
+    """A plan in a bundle.
+
+    Attributes:
+        file: the plan's file
+        key: what it was built from and for
+        built: whether it was built now; otherwise it was there already
+    """
+
+    file: Path
+    key: PlanKey
+    built: bool
+
+
 def prepare_plan(
     bundle: Bundle,
     options: GpuOptions | None = None,
     compute_capability: int | None = None,
     on_progress: Progress = lambda *_: None,
     precision: str | None = None,
-) -> Path:
+) -> PreparedPlan:
     """Build the plan that the engine will look for, unless it is already in the bundle.
 
     Args:
@@ -176,9 +190,6 @@ def prepare_plan(
             no GPU in this machine; None builds for the GPU of this machine
         on_progress: called with the phase, steps done and steps in all
         precision: executed precision, None for the fastest that the bundle holds
-
-    Returns:
-        the plan's file
 
     Raises:
         EngineError: and its subclasses, as ``TensorRTEngine`` does
@@ -199,9 +210,10 @@ def prepare_plan(
         network = bundle.network(choice.execution.stored)
         key = choose_key(network, bundle, target, api, options)
         path = key.file(bundle.path)
-        if load_plan(path, key) is None:
+        missing = load_plan(path, key) is None
+        if missing:
             build_plan(network, key, api, on_progress)
-    return path
+    return PreparedPlan(path, key, built=missing)
 
 
 def _this_gpu(options: GpuOptions) -> Gpu:

@@ -12,6 +12,8 @@ from typing import Any
 
 from rdx_fast.engines.tensorrt.api import Api
 from rdx_fast.kernels.gpu.driver import Gpu
+from rdx_fast.manifest import Manifest, execution_label
+from rdx_fast.precision import FASTEST_FIRST
 
 FOLDER = "plans"  # inside the bundle
 _MAGIC = b"rdx_fast plan 1\n"
@@ -134,6 +136,30 @@ def load_plan(path: Path, key: PlanKey) -> bytes | None:
         "bytes": len(body),
     }
     return body if header == wanted else None
+
+
+def describe_plan(key: PlanKey, bundle: Path, manifest: Manifest) -> str:
+    """A stored plan on one line: its precision, GPU, batches, TensorRT and size.
+
+    Args:
+        key: of the plan
+        bundle: folder of the bundle
+        manifest: of the bundle
+    """
+    labels = {
+        manifest.files[manifest.networks[o.stored]].sha256: execution_label(o.stored, o.executed)
+        for o in FASTEST_FIRST["tensorrt"]
+        if o.stored in manifest.networks
+    }
+    precision = labels.get(key.network, "a network that is not in the bundle")
+    for_any = key.gpu == "any"
+    capability = f"compute capability {key.compute_capability / 10:.1f}"
+    gpu = f"any GPU of {capability}" if for_any else f"{key.gpu} ({capability}, {key.driver})"
+    level = "" if for_any else f", optimization level {key.optimization_level}"
+    return (
+        f"{precision} for {gpu}, batches to {key.max_batch}{level}, {key.runtime}, "
+        f"{key.file(bundle).stat().st_size / 1e6:.0f} MB"
+    )
 
 
 def stored_keys(bundle: Path) -> list[PlanKey]:
