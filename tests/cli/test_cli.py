@@ -230,9 +230,9 @@ def test_what_a_bundle_holds_for_gpus(bundle: Bundle, tmp_path: Path) -> None:
     assert kernels["found"] == f"built, in {path / 'kernels'}"
 
 
-def test_what_plan_refuses(bundle: Bundle) -> None:
+def test_what_plan_refuses(tmp_path: Path) -> None:
     both = ("--device", 0, "--compute-capability", 8.6)
-    assert "give one of them" in unboxed(run("plan", bundle.path, *both, code=2).stderr)
+    assert "give one of them" in unboxed(run("plan", tmp_path, *both, code=2).stderr)
 
 
 @needs_no_gpu
