@@ -289,7 +289,7 @@ def test_rows_about_one_engine(
         "ms from host to host at batch 1, p99 <= 1.3",
         *["frames/s at the best batch >= 6500"] * 2,
     ]
-    assert all("fused" in row["engine"] and row["open_s"] > 0 for row in found)
+    assert all(row["engine"].startswith("torch") and row["open_s"] > 0 for row in found)
     (best,) = gpu.best_rates(recorded(output, COMMON, SAME)).values()
     assert best["fps"] == max(row["fps"] for row in found if "fps" in row)
     # Each figure follows the comparison for the same batch.
