@@ -37,6 +37,7 @@ from rdx_fast.engines import Chunk
 from rdx_fast.engines.openvino.compilation import capabilities
 from rdx_fast.engines.openvino.engine import OpenVINOEngine
 from rdx_fast.engines.torch_engine import TorchEngine
+from rdx_fast.engines.torch_graph import read_network
 from rdx_fast.export.exporter import network_file
 from rdx_fast.models import make_network
 from support.checkout import ROOT
@@ -356,3 +357,13 @@ def test_generated_bundle_opens(tmp_path: Path) -> None:
     manifest = generated_bundle("efficientnet_lite0", "fp32", tmp_path, size=64).manifest
     assert (manifest.backbone, list(manifest.networks)) == ("efficientnet_lite0", ["fp32"])
     assert manifest.training["teacher_weights"] == "generated"
+
+
+@pytest.mark.slow
+def test_the_network_that_gpus_are_measured_with_is_float16_throughout(tmp_path: Path) -> None:
+    """As trained ones are. Values too large for it would leave layers and features in float32."""
+    bundle = generated_bundle("wide_resnet50_2", "fp16", tmp_path)
+    network, dtype = read_network(bundle.network("fp16"))
+    assert dtype == torch.float16
+    assert {value.dtype for value in network.parameters()} == {torch.float16}
+    assert not network.graph.find_nodes(op="call_function", target=torch.Tensor.to)
