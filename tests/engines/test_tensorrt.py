@@ -23,8 +23,8 @@ from rdx_fast.bundle import Bundle
 from rdx_fast.engines import GpuOptions
 from rdx_fast.engines.tensorrt.api import Api, Log, load_api
 from rdx_fast.engines.tensorrt.build import (
-    choose_key,
     configure,
+    find_plan,
     inputs_and_outputs,
     parse,
     plan_key,
@@ -210,7 +210,8 @@ def test_which_stored_plan_is_taken(bundle_copy: Bundle, api: Api) -> None:
     network, target = bundle_copy.network("fp32"), Target.of_capability(AMPERE)
 
     def chosen(options: GpuOptions | None = None) -> PlanKey:
-        return choose_key(network, bundle_copy, target, api, options)
+        key, _ = find_plan(network, bundle_copy, target, api, options)
+        return key
 
     def store(key: PlanKey, age: int) -> None:
         save_plan(key.file(bundle_copy.path), key, b"plan")

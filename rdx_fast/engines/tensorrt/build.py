@@ -18,7 +18,7 @@ from rdx_fast.engines.tensorrt.plan import (
     Target,
     load_plan,
     save_plan,
-    stored_keys,
+    stored_plans,
     write_whole,
 )
 from rdx_fast.errors import EngineError, NoDriverError, PlanError
@@ -64,10 +64,10 @@ def plan_key(
     )
 
 
-def choose_key(
+def find_plan(
     network: Path, bundle: Bundle, target: Target, api: Api, options: GpuOptions | None
-) -> PlanKey:
-    """The key of the plan to load, or to build if the bundle holds none of it.
+) -> tuple[PlanKey, bytes | None]:
+    """The plan to run and its key; if the bundle does not hold it, the key to build it with.
 
     Args:
         network: the ONNX file in the bundle
@@ -81,9 +81,12 @@ def choose_key(
         PlanError: as ``plan_key`` does
     """
     key = plan_key(network, bundle, target, api, options or GpuOptions())
-    if options is not None or load_plan(key.file(bundle.path), key) is not None:
-        return key
-    return next(filter(key.differs_in_options, stored_keys(bundle.path)), key)
+    plan = load_plan(key.file(bundle.path), key)
+    if plan is None and options is None:
+        for stored, intact in stored_plans(bundle.path):
+            if key.differs_in_options(stored):
+                return stored, intact
+    return key, plan
 
 
 def build_plan(
@@ -208,12 +211,10 @@ def prepare_plan(
         able = gpu_capabilities(target.compute_capability)
         choice = choose(bundle.manifest, "tensorrt", able, precision)
         network = bundle.network(choice.execution.stored)
-        key = choose_key(network, bundle, target, api, options)
-        path = key.file(bundle.path)
-        missing = load_plan(path, key) is None
-        if missing:
+        key, plan = find_plan(network, bundle, target, api, options)
+        if plan is None:
             build_plan(network, key, api, on_progress)
-    return PreparedPlan(path, key, built=missing)
+    return PreparedPlan(key.file(bundle.path), key, built=plan is None)
 
 
 def _this_gpu(options: GpuOptions) -> Gpu:

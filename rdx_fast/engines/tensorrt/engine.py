@@ -15,8 +15,8 @@ from rdx_fast.devices.cuda import CudaDevice
 from rdx_fast.devices.device import EXCLUSIVE, BoundNetwork, Device
 from rdx_fast.engines.engine import GpuOptions, Progress
 from rdx_fast.engines.tensorrt.api import Api, Log, load_api
-from rdx_fast.engines.tensorrt.build import GROUP, build_plan, choose_key, tensor_format
-from rdx_fast.engines.tensorrt.plan import Target, load_plan, write_whole
+from rdx_fast.engines.tensorrt.build import GROUP, build_plan, find_plan, tensor_format
+from rdx_fast.engines.tensorrt.plan import Target, write_whole
 from rdx_fast.errors import EngineError, PlanError
 from rdx_fast.kernels.gpu.driver import Gpu
 from rdx_fast.kernels.gpu.library import DeviceArray, KernelLibrary, find_kernels
@@ -124,14 +124,14 @@ class TensorRTEngine:
         self._runtime = self._log.made("its runtime", trt.Runtime, EngineError)
         network = bundle.network(self.execution.stored)
         target = Target.of(self._gpu, self._api)
-        self._key = key = choose_key(network, bundle, target, self._api, options)
+        key, plan = find_plan(network, bundle, target, self._api, options)
+        self._key = key
         self.options = replace(
             self.options,
             max_batch=key.max_batch,
             workspace_mb=key.workspace_mb,
             optimization_level=key.optimization_level,
         )
-        plan = load_plan(key.file(bundle.path), key)
         kept = plan is not None
         if plan is None:
             plan = build_plan(network, key, self._api, on_progress)

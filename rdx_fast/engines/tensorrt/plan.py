@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import tempfile
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -168,15 +169,21 @@ def stored_keys(bundle: Path) -> list[PlanKey]:
     Args:
         bundle: folder of the bundle
     """
+    return [key for key, _ in stored_plans(bundle)]
+
+
+def stored_plans(bundle: Path) -> Iterator[tuple[PlanKey, bytes]]:
+    """The same with the plans, each read when it is asked for."""
     files = sorted(
         (bundle / FOLDER).glob("*.plan"), key=lambda file: file.stat().st_mtime_ns, reverse=True
     )
-    keys = [(file, _stated_key(file)) for file in files]
-    return [
-        key
-        for file, key in keys
-        if key is not None and key.file(bundle) == file and load_plan(file, key) is not None
-    ]
+    for file in files:
+        key = _stated_key(file)
+        if key is None or key.file(bundle) != file:
+            continue
+        plan = load_plan(file, key)
+        if plan is not None:
+            yield key, plan
 
 
 def _stated_key(file: Path) -> PlanKey | None:
