@@ -76,9 +76,7 @@ def conv_relu(
     *,
     size: tuple[int, int, int],
     pads: Pads,
-    stride: tuple[int, int],
-    dilation: tuple[int, int],
-    groups: int,
+    **options: Any,
 ) -> Tensor:
     """``relu(convolution(x))`` of ``size`` (channels, height, width).
 
@@ -87,12 +85,11 @@ def conv_relu(
     this is ``cudnn_convolution_add_relu``, with ``zeros`` times 0, which does the same otherwise.
     """
     if not _in_cudnn(x):
-        options: dict[str, Any] = {"stride": stride, "dilation": dilation, "groups": groups}
         return functional.relu(convolution(x, weight, bias, pads=pads, **options))
     channels, height, width = size
     shape = (x.shape[0], height, width, channels)
     nothing = zeros[: prod(shape)].view(shape).permute(0, 3, 1, 2)
-    return _on_cudnn(x, weight, bias, nothing, 0.0, pads, stride, dilation, groups)
+    return _on_cudnn(x, weight, bias, nothing, 0.0, pads, **options)
 
 
 def conv_add_relu(
@@ -102,15 +99,12 @@ def conv_add_relu(
     other: Tensor,
     *,
     pads: Pads,
-    stride: tuple[int, int],
-    dilation: tuple[int, int],
-    groups: int,
+    **options: Any,
 ) -> Tensor:
     """``relu(convolution(x) + other)``."""
     if not _in_cudnn(x):
-        options: dict[str, Any] = {"stride": stride, "dilation": dilation, "groups": groups}
         return functional.relu(convolution(x, weight, bias, pads=pads, **options) + other)
-    return _on_cudnn(x, weight, bias, other, 1.0, pads, stride, dilation, groups)
+    return _on_cudnn(x, weight, bias, other, 1.0, pads, **options)
 
 
 def _on_cudnn(
@@ -120,10 +114,12 @@ def _on_cudnn(
     other: Tensor,
     alpha: float,
     pads: Pads,
-    *options: Any,
+    *,
+    stride: tuple[int, int],
+    dilation: tuple[int, int],
+    groups: int,
 ) -> Tensor:
     x, padding = padded(x, pads)
-    stride, dilation, groups = options
     run = torch.ops.aten.cudnn_convolution_add_relu.default
     return run(x, weight, other, alpha, bias, stride, padding, dilation, groups)
 
