@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from rdx_fast.export.float16 import to_half
-from rdx_fast.export.fold import fold_batch_norm
 from rdx_fast.manifest import InputSpec
+from rdx_fast.models.fold import fold_batch_norm
 
 
 class _Flat(nn.Module):

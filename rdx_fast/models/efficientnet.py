@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from rdx_fast.models.depthwise import depthwise_conv2d
+
 # (expansion, channels, blocks, stride, kernel) of the stages up to the tap at stride 16.
 _STAGES = (
     (1, 16, 1, 1, 3),
@@ -55,7 +57,9 @@ class InvertedResidual(nn.Module):
         y = x
         if self.expand_conv is not None:
             y = self.act(self.bn0(self.expand_conv(y)))
-        y = self.act(self.bn1(self.depthwise_conv(self.pad(y))))
+        y = self.pad(y)
+        conv = self.depthwise_conv
+        y = self.act(self.bn1(depthwise_conv2d(y, conv) if self.training else conv(y)))
         y = self.bn2(self.project_conv(y))
         return x + y if self.has_shortcut else y
 

@@ -117,11 +117,7 @@ class ReverseDistillation(nn.Module):
         self.student = make_student(spec)
 
     def train(self, mode: bool = True) -> ReverseDistillation:
-        """Set the mode of bottleneck and student.
-
-        The teacher stays in evaluation mode: even if its weights are trained, its batch statistics
-        stay those of ImageNet.
-        """
+        """Set the mode of bottleneck and student. The teacher stays in evaluation mode."""
         super().train(mode)
         self.teacher.eval()
         return self

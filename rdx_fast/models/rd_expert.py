@@ -12,7 +12,7 @@ from torch.nn.functional import cosine_similarity, relu
 
 from rdx_fast.models.backbones import Backbone
 from rdx_fast.models.rd4ad import ReverseDistillation, Student
-from rdx_fast.models.resnet import conv1x1, conv3x3, init_kaiming
+from rdx_fast.models.resnet import conv1x1, conv3x3, init_xavier
 
 INJECTIONS = ("guided", "plain", "none")
 
@@ -40,13 +40,13 @@ class Injection(nn.Module):
         self.merge = _conv_norm(conv3x3(teacher, channels))
         self.gate = _conv_norm(conv3x3(channels, channels)) if guided else None
         self.skip = _conv_norm(conv3x3(2 * channels, channels))
-        init_kaiming(self)
 
     def forward(self, student: Tensor, fitted: Tensor, teacher: Tensor, finer: Tensor) -> Tensor:
         detail = relu(self.merge(teacher + relu(self.finer(finer))))
         if self.gate is not None:
-            # In float32: the squares of features overflow float16.
-            similarity = cosine_similarity(fitted.float(), teacher.float(), dim=1).unsqueeze(1)
+            # In float32: the squares of features overflow float16. The gate itself has no gradient.
+            similarity = cosine_similarity(fitted.detach().float(), teacher.float(), dim=1)
+            similarity = similarity.unsqueeze(1)
             similarity = similarity.to(detail.dtype)
             detail = relu(self.gate(similarity * detail + (1 - similarity) * student))
         return relu(self.skip(torch.cat([student, detail], dim=1)))
@@ -92,6 +92,8 @@ class RDExpert(ReverseDistillation):
         else:
             guided = injection == "guided"
             super().__init__(backbone_name, lambda spec: InjectedStudent(spec, guided))
+        init_xavier(self.bottleneck)
+        init_xavier(self.student)
         self.injection = injection
 
 

@@ -121,13 +121,23 @@ def stage(
 
 
 def init_kaiming(module: nn.Module) -> None:
-    """Initialise as published: Kaiming-normal (fan out) convolutions, unit batch norms."""
+    """Initialise as published for RD4AD: Kaiming-normal (fan out) convolutions.
+
+    Transposed convolutions keep torch's default, as in the authors' code.
+    """
     for m in module.modules():
-        if isinstance(m, nn.Conv2d | nn.ConvTranspose2d):
+        if isinstance(m, nn.Conv2d):
             nn.init.kaiming_normal_(m.weight, mode="fan_out", nonlinearity="relu")
-        elif isinstance(m, nn.BatchNorm2d):
-            nn.init.ones_(m.weight)
-            nn.init.zeros_(m.bias)
+
+
+def init_xavier(module: nn.Module) -> None:
+    """Initialise as published for RD with Expert: Xavier-normal convolutions.
+
+    Transposed convolutions keep torch's default, as in the authors' code.
+    """
+    for m in module.modules():
+        if isinstance(m, nn.Conv2d):
+            nn.init.xavier_normal_(m.weight)
 
 
 class ResNetTeacher(nn.Module):

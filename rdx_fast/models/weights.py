@@ -50,6 +50,20 @@ def load_teacher(teacher: nn.Module, name: str, weights: Path | None = None) -> 
     return str(path.name)
 
 
+def has_batch_statistics(network: nn.Module) -> bool:
+    """Whether batch norms hold statistics of their own, not mean 0 and variance 1 throughout.
+
+    They do not where a file's batch normalisation was folded into its convolutions.
+    """
+    norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
+    return any(
+        not torch.equal(own, torch.full_like(own, value))
+        for norm in norms
+        for own, value in ((norm.running_mean, 0.0), (norm.running_var, 1.0))
+        if own is not None
+    )
+
+
 def misfits(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str:
     """Compare the keys and shapes of two state dicts.
 

@@ -18,7 +18,7 @@ from rdx_fast.models import ReverseDistillation, make_network
 from rdx_fast.training.recipe import Recipe
 
 FILE = "checkpoint.pt"
-_FORMAT = 2
+_FORMAT = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,8 @@ class Checkpoint:
         steps_per_epoch: batches in an epoch
         network: state dict of teacher, bottleneck and student
         expert: state dict of RD with Expert's frozen expert, empty for RD4AD
-        optimizer: its state dict
+        precision: that it was trained in, "fp32", "bf16" or "fp16"
+        optimizers: state dict of each term's optimizer
         scaler: state dict of the gradient scaler
         losses: by term, the mean of each finished epoch
         partial_losses: by term, the losses of the batches since the last finished epoch
@@ -47,7 +48,8 @@ class Checkpoint:
     steps_per_epoch: int
     network: dict[str, Tensor]
     expert: dict[str, Tensor]
-    optimizer: dict[str, Any]
+    precision: str
+    optimizers: dict[str, dict[str, Any]]
     scaler: dict[str, Any]
     losses: dict[str, list[float]]
     partial_losses: dict[str, list[float]]
@@ -68,7 +70,8 @@ class Checkpoint:
             steps_per_epoch=1,
             network=network.state_dict(),
             expert={},
-            optimizer={},
+            precision="fp32",
+            optimizers={},
             scaler={},
             losses={},
             partial_losses={},

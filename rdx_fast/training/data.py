@@ -16,7 +16,9 @@ from rdx_fast.errors import DatasetError, TrainingError, listed
 from rdx_fast.images import find_bad_images, read_image
 from rdx_fast.manifest import RESIZE, InputSpec
 from rdx_fast.models import backbone
+from rdx_fast.models.fold import FoldedCopy
 from rdx_fast.preprocess import to_input
+from rdx_fast.training.precision import Autocast
 from rdx_fast.training.recipe import Recipe
 
 
@@ -108,6 +110,8 @@ class TeacherFeatures:
             each batch again
         workers: processes that decode images; 0 decodes in this process
         device: device of the teacher and of the features returned
+        autocast: opens the context of mixed precision, for features that are not kept; kept ones
+            are computed once, in float32
 
     Attributes:
         bytes_needed: memory that the features of all images take
@@ -122,14 +126,16 @@ class TeacherFeatures:
         budget_bytes: float,
         workers: int,
         device: torch.device,
+        autocast: Autocast,
     ) -> None:
-        self.teacher = teacher
+        self.teacher = FoldedCopy(teacher)
         self.dataset = dataset
         self.batch = batch
         self.workers = workers
         self.device = device
+        self.autocast = autocast
         self._kept: list[Tensor] | None = None
-        sample = self.of_images(dataset[0][None])
+        sample = self._maps(dataset[0][None])
         self.bytes_needed = len(dataset) * sum(m.nbytes for m in sample)
         self.keeps = self.bytes_needed <= budget_bytes
 
@@ -158,14 +164,15 @@ class TeacherFeatures:
         return self.of_images(images)
 
     def _gathered(self, kept: list[Tensor], indices: list[int]) -> list[Tensor]:
-        return [m[indices].to(self.device) for m in kept]
+        # Kept as [n, h, w, C], so that what is gathered has the memory format channels-last.
+        return [m[indices].to(self.device).permute(0, 3, 1, 2) for m in kept]
 
     def _all_features(self) -> list[Tensor]:
         n = len(self.dataset)
         chunks = [list(range(i, min(i + self.batch, n))) for i in range(0, n, self.batch)]
         kept: list[Tensor] | None = None
         for indices, images in zip(chunks, self._images(chunks), strict=True):
-            maps = [m.cpu() for m in self.of_images(images)]
+            maps = [m.permute(0, 2, 3, 1).cpu() for m in self._maps(images)]
             if kept is None:
                 kept = [m.new_empty((n, *m.shape[1:])) for m in maps]
             for store, m in zip(kept, maps, strict=True):
@@ -182,8 +189,12 @@ class TeacherFeatures:
         )
         return iter(loader)
 
-    @torch.no_grad()
     def of_images(self, images: Tensor) -> list[Tensor]:
         """Compute the maps of any images, ``[B, 3, H, W]`` float32 normalised."""
+        with self.autocast():
+            return self._maps(images)
+
+    @torch.no_grad()
+    def _maps(self, images: Tensor) -> list[Tensor]:
         images = images.to(self.device, memory_format=torch.channels_last)
         return [m.float() for m in self.teacher(images)]

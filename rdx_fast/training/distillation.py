@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from rdx_fast.models import ReverseDistillation
 from rdx_fast.training.data import TeacherFeatures
 from rdx_fast.training.loss import distillation_loss
+from rdx_fast.training.precision import Autocast
 from rdx_fast.training.recipe import Recipe
 
 Batch = list[Tensor]
@@ -17,17 +18,23 @@ Batch = list[Tensor]
 class Distillation:
     """Trains bottleneck and student to reproduce the frozen teacher's maps of good images."""
 
-    def __init__(self, network: ReverseDistillation, features: TeacherFeatures) -> None:
+    def __init__(
+        self, network: ReverseDistillation, features: TeacherFeatures, autocast: Autocast
+    ) -> None:
         self.network = network
         self.features = features
+        self.autocast = autocast
 
-    def parameters(self, recipe: Recipe) -> list[dict[str, object]]:
-        """Parameter groups of the optimizer."""
-        return [{"params": self.network.decoding_parameters(), "lr": recipe.learning_rate}]
+    def parameters(self, recipe: Recipe) -> dict[str, tuple[list[nn.Parameter], float]]:
+        """Parameters and learning rate of the term's optimizer."""
+        return {"student": (self.network.decoding_parameters(), recipe.learning_rate)}
 
     def batches(self, steps: Sequence[tuple[int, list[int]]]) -> Iterator[Batch]:
         """Batches for ``losses``, one for each (step, indices of images)."""
         return self.features.batches([indices for _, indices in steps])
 
-    def losses(self, batch: Batch) -> dict[str, Tensor]:
-        return {"student": distillation_loss(batch, self.network.decode(batch))}
+    def losses(self, batch: Batch) -> Iterator[tuple[str, Tensor]]:
+        """The loss of the only term; the caller takes its optimizer step."""
+        with self.autocast():
+            loss = distillation_loss(batch, self.network.decode(batch))
+        yield "student", loss

@@ -8,12 +8,14 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from rdx_fast.models import ReverseDistillation
+from rdx_fast.models.fold import FoldedCopy
 from rdx_fast.training.data import ImageDataset, TeacherFeatures
-from rdx_fast.training.loss import agreement_loss, distillation_loss, separation_loss
+from rdx_fast.training.loss import student_loss, teacher_loss
+from rdx_fast.training.precision import Autocast
 from rdx_fast.training.recipe import Recipe
 from rdx_fast.training.synthetic import AnomalyMaker
 
@@ -56,12 +58,13 @@ class AnomalyDataset(Dataset[Batch]):
 
 
 class ExpertDistillation:
-    """Trains teacher and student together with the frozen expert.
+    """Trains teacher and student together with the frozen expert, in the authors' order.
 
     Args:
         network: to train
         expert: features of the good images from the ImageNet network
         data: batches with synthetic anomalies
+        autocast: opens the context of mixed precision
     """
 
     def __init__(
@@ -69,20 +72,20 @@ class ExpertDistillation:
         network: ReverseDistillation,
         expert: TeacherFeatures,
         data: AnomalyDataset,
+        autocast: Autocast,
     ) -> None:
         self.network = network
         self.expert = expert
         self.data = data
+        self.autocast = autocast
+        self.trained_teacher = FoldedCopy(network.teacher)
 
-    def parameters(self, recipe: Recipe) -> list[dict[str, object]]:
-        """Parameter groups of the optimizer."""
-        return [
-            {"params": self.network.decoding_parameters(), "lr": recipe.learning_rate},
-            {
-                "params": list(self.network.teacher.parameters()),
-                "lr": recipe.teacher_learning_rate,
-            },
-        ]
+    def parameters(self, recipe: Recipe) -> dict[str, tuple[list[nn.Parameter], float]]:
+        """Parameters and learning rate of each term's optimizer."""
+        return {
+            "teacher": (list(self.network.teacher.parameters()), recipe.teacher_learning_rate),
+            "student": (self.network.decoding_parameters(), recipe.learning_rate),
+        }
 
     def batches(self, steps: Sequence[tuple[int, list[int]]]) -> Iterator[Batch]:
         """Batches for ``losses``, one for each (step, indices of images)."""
@@ -95,37 +98,35 @@ class ExpertDistillation:
         )
         return iter(loader)
 
-    def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Losses of a batch by term.
+    def losses(self, batch: Batch) -> Iterator[tuple[str, Tensor]]:
+        """The loss of each term; the caller takes the term's optimizer step before the next one.
 
-        ``teacher``: the teacher must agree with the expert except where an anomaly is.
-        ``student``: for normal and anomalous images alike, the student must reproduce the normal
-        features of expert and teacher. No gradient of the student's loss reaches the teacher.
+        The teacher is trained with batch statistics, the good and the anomalous images in separate
+        passes. Then the updated teacher, in evaluation mode, gives the student's input and targets.
         """
         normal, anomalous = (
             images.to(self.expert.device, memory_format=torch.channels_last)
             for images in (batch.normal, batch.anomalous)
         )
-        count = len(batch.indices)
-        expert_normal = self.expert.of(batch.indices, normal)
-        expert_anomalous = self.expert.of_images(anomalous)
-        teacher = self.network.teacher(torch.cat([normal, anomalous]))
-        teacher_normal, teacher_anomalous = _halves(teacher, count)
-        teacher_loss = agreement_loss(expert_normal, teacher_normal) + separation_loss(
-            expert_anomalous, teacher_anomalous, batch.mask.to(self.expert.device)
-        )
-        student = self.network.decode([m.detach() for m in teacher])
-        targets = (expert_normal, [m.detach() for m in teacher_normal])
-        student_loss = torch.stack(
-            [
-                distillation_loss(target, maps)
-                for target in targets
-                for maps in _halves(student, count)
-            ]
-        ).mean()
-        return {"teacher": teacher_loss, "student": student_loss}
+        mask = batch.mask.to(self.expert.device)
+        teacher = self.network.teacher
+        with self.autocast():
+            expert_normal = self.expert.of(batch.indices, normal)
+            expert_anomalous = self.expert.of_images(anomalous)
+            teacher.train()
+            loss = teacher_loss(
+                expert_normal, expert_anomalous, teacher(normal), teacher(anomalous), mask
+            )
+        yield "teacher", loss
 
-
-def _halves(maps: Sequence[Tensor], count: int) -> tuple[list[Tensor], list[Tensor]]:
-    """Split maps of a batch of normal images followed by the same images with anomalies."""
-    return [m[:count] for m in maps], [m[count:] for m in maps]
+        with self.autocast():
+            self.trained_teacher.refresh()
+            teacher_normal = self.trained_teacher(normal)
+            teacher_anomalous = self.trained_teacher(anomalous)
+            loss = student_loss(
+                expert_normal,
+                teacher_normal,
+                self.network.decode(teacher_normal),
+                self.network.decode(teacher_anomalous),
+            )
+        yield "student", loss

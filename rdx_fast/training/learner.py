@@ -17,12 +17,13 @@ Losses = dict[str, list[float]]
 
 
 class Learner:
-    """Objective, optimizer and losses of a run; a checkpoint restores them.
+    """Objective, optimizers and losses of a run; a checkpoint restores them.
 
     Args:
         objective: batches and losses of the method
         recipe: options of the run
-        device: to train on; mixed precision is used on CUDA only
+        device: to train on
+        precision: a key of ``PRECISIONS``
 
     Attributes:
         step: number of batches trained
@@ -35,18 +36,22 @@ class Learner:
         objective: Distillation | ExpertDistillation,
         recipe: Recipe,
         device: torch.device,
+        precision: str,
     ) -> None:
         self.objective: Any = objective  # each takes its own kind of batches
-        self.optimizer = torch.optim.Adam(objective.parameters(recipe), betas=recipe.betas)
-        self.device = device
-        self.amp = recipe.amp and device.type == "cuda"
-        self.scaler = torch.amp.GradScaler(device.type, enabled=self.amp)
+        self.optimizers = {
+            term: torch.optim.Adam(parameters, rate, recipe.betas, fused=True)
+            for term, (parameters, rate) in objective.parameters(recipe).items()
+        }
+        # Only float16's gradients underflow.
+        self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
         self.step = 0
         self.losses: Losses = {}
         self.partial_losses: Losses = {}
 
     def restore(self, old: Checkpoint) -> None:
-        self.optimizer.load_state_dict(old.optimizer)
+        for term, optimizer in self.optimizers.items():
+            optimizer.load_state_dict(old.optimizers[term])
         self.scaler.load_state_dict(old.scaler)
         self.step = old.step
         self.losses = {term: list(values) for term, values in old.losses.items()}
@@ -54,11 +59,13 @@ class Learner:
 
     def learn(self, batch: Any) -> dict[str, float]:
         """Train one step and return its loss by term, which may not be finite."""
-        with torch.autocast(self.device.type, torch.float16, enabled=self.amp):
-            losses = self.objective.losses(batch)
-        self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(sum(losses.values())).backward()
-        self.scaler.step(self.optimizer)
+        losses = {}
+        for term, loss in self.objective.losses(batch):
+            optimizer = self.optimizers[term]
+            optimizer.zero_grad(set_to_none=True)
+            self.scaler.scale(loss).backward()
+            self.scaler.step(optimizer)
+            losses[term] = loss.detach()
         self.scaler.update()
         self.step += 1
         return {term: loss.item() for term, loss in losses.items()}

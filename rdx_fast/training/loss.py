@@ -6,10 +6,14 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cosine_similarity, interpolate
+from torch.nn.functional import interpolate
+
+from rdx_fast.training.cosine import cosine_distance
+
+Maps = Sequence[Tensor]  # ``[B, C_s, h_s, w_s]`` float, finest scale first
 
 
-def distillation_loss(target: Sequence[Tensor], student: Sequence[Tensor]) -> Tensor:
+def distillation_loss(target: Maps, student: Maps) -> Tensor:
     """RD4AD's published loss.
 
     At each scale 1 - cosine similarity of the flattened maps, averaged over the batch, then summed
@@ -17,50 +21,102 @@ def distillation_loss(target: Sequence[Tensor], student: Sequence[Tensor]) -> Te
     their figures, flattens.)
 
     Args:
-        target: maps ``[B, C_s, h_s, w_s]`` float
+        target: maps ``[B, C_s, h_s, w_s]`` float; no gradient reaches them
         student: maps of the same shapes
     """
     terms = [
-        (1 - cosine_similarity(t.flatten(1).float(), s.flatten(1).float())).mean()
+        cosine_distance(_last(t).flatten(1), _last(s).flatten(1)).mean()
         for t, s in zip(target, student, strict=True)
     ]
     return torch.stack(terms).sum()
 
 
-def agreement_loss(expert: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
-    """RD with Expert, normal images: cosine distance of expert and teacher.
+def teacher_loss(
+    expert_normal: Maps,
+    expert_anomalous: Maps,
+    teacher_normal: Maps,
+    teacher_anomalous: Maps,
+    mask: Tensor,
+) -> Tensor:
+    """RD with Expert, the teacher's loss: it learns to tell anomalies from good parts.
 
-    It is averaged over positions and summed over scales.
+    The sum of three terms, each summed over scales:
+
+    - the teacher agrees with the expert at every position of the good image;
+    - on its anomalous twin, the distance to the expert's features *of the good image* is 1 inside
+      the anomaly and 0 outside (mean absolute error over positions);
+    - on the twin, the flattened maps of teacher and expert agree, as in ``distillation_loss``.
+
+    All maps are ``[B, C_s, h_s, w_s]`` float, finest scale first; no gradient reaches the expert's.
 
     Args:
-        expert: maps ``[B, C_s, h_s, w_s]`` float
-        teacher: maps of the same shapes
+        expert_normal: the expert's maps of the good images
+        expert_anomalous: the expert's maps of the images with synthetic anomalies
+        teacher_normal: the teacher's maps of the good images
+        teacher_anomalous: the teacher's maps of the images with synthetic anomalies
+        mask: where the anomalies are, ``[B, H, W]`` float32 in {0, 1}
     """
-    return torch.stack([_distance(e, t).mean() for e, t in zip(expert, teacher, strict=True)]).sum()
+    agree = [
+        position_distance(e, t).mean() for e, t in zip(expert_normal, teacher_normal, strict=True)
+    ]
+    separate = [
+        (position_distance(e, t) - target).abs().mean()
+        for e, t, target in zip(
+            expert_normal, teacher_anomalous, masks_at_scales(mask, expert_normal), strict=True
+        )
+    ]
+    keep = distillation_loss(expert_anomalous, teacher_anomalous)
+    return torch.stack(agree + separate).sum() + keep
 
 
-def separation_loss(expert: Sequence[Tensor], teacher: Sequence[Tensor], mask: Tensor) -> Tensor:
-    """RD with Expert, synthetic anomalies: features must differ inside the mask, agree outside.
+def student_loss(
+    expert_normal: Maps, teacher_normal: Maps, student_normal: Maps, student_anomalous: Maps
+) -> Tensor:
+    """RD with Expert, the loss of student and bottleneck: they restore the good features.
 
-    Inside, the teacher's features must be orthogonal to the expert's; a larger distance does not
-    lower the loss further.
+    For the good images and their anomalous twins alike, the student reproduces the features of the
+    good images, the expert's and the teacher's: the sum of four times ``distillation_loss``.
+
+    All maps are ``[B, C_s, h_s, w_s]`` float, finest scale first; no gradient reaches the targets.
 
     Args:
-        expert: maps ``[B, C_s, h_s, w_s]`` float
-        teacher: maps of the same shapes
-        mask: ``[B, H, W]`` float in {0, 1}; at each scale a position is weighted by the share of it
-            that the mask covers
+        expert_normal: the expert's maps of the good images
+        teacher_normal: the teacher's maps of the good images
+        student_normal: the student's maps of the good images
+        student_anomalous: the student's maps of the images with synthetic anomalies
     """
-    terms = []
-    for e, t in zip(expert, teacher, strict=True):
-        inside = interpolate(mask[:, None], size=e.shape[2:], mode="area")[:, 0]
-        distance = _distance(e, t)
-        agree = (distance * (1 - inside)).sum() / (1 - inside).sum().clamp(min=1)
-        differ = ((1 - distance).clamp(min=0) * inside).sum() / inside.sum().clamp(min=1)
-        terms.append(agree + differ)
+    terms = [
+        distillation_loss(target, student)
+        for target in (teacher_normal, expert_normal)
+        for student in (student_normal, student_anomalous)
+    ]
     return torch.stack(terms).sum()
 
 
-def _distance(a: Tensor, b: Tensor) -> Tensor:
-    """Cosine distance over channels, ``[B, h, w]`` float32."""
-    return 1 - cosine_similarity(a.float(), b.float())
+def position_distance(target: Tensor, learnt: Tensor) -> Tensor:
+    """Cosine distance over channels at each position, ``[B, h, w]`` float32.
+
+    Args:
+        target: ``[B, C, h, w]`` float; no gradient reaches it
+        learnt: of the same shape
+    """
+    return cosine_distance(_last(target), _last(learnt))
+
+
+def masks_at_scales(mask: Tensor, maps: Maps) -> list[Tensor]:
+    """The mask at the size of each map, ``[B, h_s, w_s]`` float32 in {0, 1}.
+
+    As in the authors' code: the finest is the mask resized bilinearly with aligned corners and cut
+    at 0.5; each further one is made in the same way from the one before.
+    """
+    found = []
+    for m in maps:
+        resized = interpolate(mask[:, None], m.shape[2:], mode="bilinear", align_corners=True)
+        mask = (resized[:, 0] >= 0.5).float()
+        found.append(mask)
+    return found
+
+
+def _last(x: Tensor) -> Tensor:
+    """``[B, C, h, w]`` as ``[B, h, w, C]``: contiguous if the memory format is channels-last."""
+    return x.permute(0, 2, 3, 1)

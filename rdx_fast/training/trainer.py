@@ -13,8 +13,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from rdx_fast.errors import CheckpointError, TrainingError
+from rdx_fast.errors import CheckpointError, TrainingError, WeightsError
 from rdx_fast.models import ReverseDistillation, load_teacher, make_network
+from rdx_fast.models.weights import has_batch_statistics
 from rdx_fast.training.checkpoint import FILE, Checkpoint, load_checkpoint, save_checkpoint
 from rdx_fast.training.data import (
     ImageDataset,
@@ -27,6 +28,7 @@ from rdx_fast.training.data import (
 from rdx_fast.training.distillation import Distillation
 from rdx_fast.training.expert import AnomalyDataset, ExpertDistillation
 from rdx_fast.training.learner import Learner, WaitClock
+from rdx_fast.training.precision import autocast, training_precision
 from rdx_fast.training.recipe import Recipe
 from rdx_fast.training.synthetic import AnomalyMaker, foreground_masks
 
@@ -108,6 +110,8 @@ def train(
             f"method is {recipe.method}: leave them out"
         )
     torch_device = _device(device)
+    precision = training_precision(recipe, torch_device)
+    mixed = autocast(torch_device, precision)
     old = _previous(run, resume)
     training, held_out = split_holdout(readable_images(images, skip_bad), recipe)
     usable_textures = readable_images(textures, skip_bad)
@@ -115,11 +119,17 @@ def train(
     images_id = fingerprint([*training, *usable_textures, *masks])
 
     if old is not None:
-        _check_same_run(old, recipe, images_id, run)
+        _check_same_run(old, recipe, precision, images_id, run)
     network, frozen, weights_name = _networks(recipe, old, weights, torch_device)
     dataset = ImageDataset(training, input_spec(recipe))
     features = TeacherFeatures(
-        frozen, dataset, recipe.batch, feature_memory_gb * 2**30, workers or 0, torch_device
+        frozen,
+        dataset,
+        recipe.batch,
+        feature_memory_gb * 2**30,
+        workers or 0,
+        torch_device,
+        mixed,
     )
     if workers is None and (recipe.makes_anomalies or not features.keeps):
         features.workers = min(4, os.cpu_count() or 1)
@@ -127,10 +137,10 @@ def train(
     if recipe.makes_anomalies:
         maker = AnomalyMaker(dataset.spec, training, usable_textures, masks)
         anomalies = AnomalyDataset(dataset, maker, recipe.seed)
-        objective = ExpertDistillation(network, features, anomalies)
+        objective = ExpertDistillation(network, features, anomalies, mixed)
     else:
-        objective = Distillation(network, features)
-    learner = Learner(objective, recipe, torch_device)
+        objective = Distillation(network, features, mixed)
+    learner = Learner(objective, recipe, torch_device, precision)
     if old is not None:
         learner.restore(old)
     steps_per_epoch = math.ceil(len(training) / recipe.batch)
@@ -143,7 +153,8 @@ def train(
             steps_per_epoch=steps_per_epoch,
             network=network.state_dict(),
             expert=frozen.state_dict() if recipe.makes_anomalies else {},
-            optimizer=learner.optimizer.state_dict(),
+            precision=precision,
+            optimizers={t: o.state_dict() for t, o in learner.optimizers.items()},
             scaler=learner.scaler.state_dict(),
             losses=learner.losses,
             partial_losses=learner.partial_losses,
@@ -199,6 +210,13 @@ def _networks(
         network = make_network(recipe.method, recipe.backbone, recipe.injection)
         weights_name = load_teacher(network.teacher, recipe.backbone, weights)
         frozen = copy.deepcopy(network.teacher)
+        if recipe.makes_anomalies and not has_batch_statistics(frozen):
+            raise WeightsError(
+                f"{weights_name} has no batch statistics (all means 0, all variances 1: they were "
+                f"folded into its convolutions), and {recipe.method} trains the teacher with "
+                f"moving statistics: give weights as their publisher trained them, or use "
+                f"--method rd4ad"
+            )
     else:
         network = old.build()
         weights_name = old.teacher_weights
@@ -248,7 +266,9 @@ def _previous(run: Path, resume: bool) -> Checkpoint | None:
     return load_checkpoint(run) if resume and exists else None
 
 
-def _check_same_run(old: Checkpoint, recipe: Recipe, images_id: str, run: Path) -> None:
+def _check_same_run(
+    old: Checkpoint, recipe: Recipe, precision: str, images_id: str, run: Path
+) -> None:
     """Only the length of a run may change when it is resumed."""
     was = asdict(old.recipe)
     now = asdict(replace(recipe, epochs=old.recipe.epochs, iterations=old.recipe.iterations))
@@ -258,6 +278,8 @@ def _check_same_run(old: Checkpoint, recipe: Recipe, images_id: str, run: Path) 
             f"trained further"
         )
     changed = [f"{key}: {was[key]} before, {now[key]} now" for key in was if was[key] != now[key]]
+    if old.precision != precision:
+        changed.append(f"precision: {old.precision} before, {precision} on this machine")
     if old.images != images_id:
         changed.append("the training images are not the same files")
     if changed:

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import copy
+import math
 import os
 import signal
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
+from torch import nn
+from torch.nn.functional import cosine_similarity, interpolate
 from torch.utils.flop_counter import FlopCounterMode
 
-from rdx_fast.errors import CheckpointError, DatasetError
+from rdx_fast.errors import CheckpointError, DatasetError, WeightsError
 from rdx_fast.images import list_images
 from rdx_fast.models import BACKBONES, INJECTIONS, RDExpert, load_teacher, make_network
 from rdx_fast.training import Checkpoint, Progress, Recipe, load_checkpoint, train
-from rdx_fast.training.loss import agreement_loss, separation_loss
+from rdx_fast.training.expert import Batch, ExpertDistillation
+from rdx_fast.training.learner import Learner
+from rdx_fast.training.precision import autocast
+from rdx_fast.training.trainer import _networks
 from support.weights import assert_same_weights, assert_student_mirrors_teacher
 
 SHORT = Recipe(
@@ -57,12 +64,25 @@ def test_unknown_injection_and_method() -> None:
         make_network("rd5", "resnet18")
 
 
-def test_teacher_learns_but_for_its_batch_statistics() -> None:
-    network = RDExpert("resnet18").train()
-    before = {k: v.clone() for k, v in network.teacher.named_buffers()}
-    network(torch.randn(2, 3, 64, 64))
-    assert all(p.requires_grad for p in network.teacher.parameters())
-    assert all(torch.equal(v, before[k]) for k, v in network.teacher.named_buffers())
+def test_all_of_the_teacher_learns() -> None:
+    assert all(p.requires_grad for p in RDExpert("resnet18").teacher.parameters())
+
+
+def test_xavier_but_for_transposed_convolutions() -> None:
+    torch.manual_seed(0)
+    network = RDExpert("wide_resnet50_2")
+    for part in (network.bottleneck, network.student):
+        for module in part.modules():
+            if isinstance(module, nn.Conv2d):
+                outputs, inputs, height, width = module.weight.shape
+                wanted = math.sqrt(2 / ((inputs + outputs) * height * width))
+                assert module.weight.std().item() == pytest.approx(wanted, rel=0.05)
+            elif isinstance(module, nn.ConvTranspose2d):
+                fan_in = module.weight.shape[1] * 4  # torch's default: uniform within 1/sqrt(it)
+                assert module.weight.abs().max().item() <= 1 / math.sqrt(fan_in)
+    # RD4AD's published start is another one.
+    conv = make_network("rd4ad", "wide_resnet50_2").bottleneck.conv1
+    assert conv.weight.std().item() == pytest.approx(math.sqrt(2 / (512 * 9)), rel=0.05)
 
 
 def test_where_they_disagree_nothing_is_injected() -> None:
@@ -83,28 +103,6 @@ def test_where_they_disagree_nothing_is_injected() -> None:
         torch.testing.assert_close(alone, expected)
         agreed = injection(student, student, student, finer)
         assert not torch.allclose(agreed, expected, atol=1e-3)
-
-
-def test_losses_by_hand() -> None:
-    rng = torch.Generator().manual_seed(0)
-    expert = [torch.randn(2, 3, n, n, generator=rng) for n in (4, 2)]
-    teacher = [torch.randn(2, 3, n, n, generator=rng) for n in (4, 2)]
-    mask = torch.zeros(2, 8, 8)
-    mask[0, :4, :2] = 1  # whole positions at the finer scale, halves of them at the coarser
-    agreement, separation = 0.0, 0.0
-    for e, t, size in zip(expert, teacher, (4, 2), strict=True):
-        e64, t64 = e.double().numpy(), t.double().numpy()
-        cosine = (e64 * t64).sum(1) / np.linalg.norm(e64, axis=1) / np.linalg.norm(t64, axis=1)
-        agreement += (1 - cosine).mean()
-        block = 8 // size
-        inside = mask.numpy().reshape(2, size, block, size, block).mean(axis=(2, 4))
-        separation += ((1 - cosine) * (1 - inside)).sum() / (1 - inside).sum()
-        separation += (np.maximum(cosine, 0) * inside).sum() / max(inside.sum(), 1)
-    assert agreement_loss(expert, teacher).item() == pytest.approx(agreement, abs=1e-6)
-    assert separation_loss(expert, teacher, mask).item() == pytest.approx(separation, abs=1e-6)
-    # Agreement everywhere costs the mask alone: one for each scale.
-    assert separation_loss(expert, expert, mask).item() == pytest.approx(1.5, abs=1e-5)
-    assert separation_loss(expert, expert, 0 * mask).item() == pytest.approx(0, abs=1e-5)
 
 
 @pytest.fixture(scope="module")
@@ -133,8 +131,90 @@ def test_training(images: list[Path], unbroken: Checkpoint, tmp_path: Path) -> N
     learnt = checkpoint.network
     for key, value in imagenet.state_dict().items():
         assert torch.equal(checkpoint.expert[key], value)
-        is_statistic = "running" in key or "tracked" in key
-        assert torch.equal(learnt[f"teacher.{key}"], value) == is_statistic
+        # Batch statistics move too: the good and the anomalous images are a batch each.
+        assert not torch.equal(learnt[f"teacher.{key}"], value)
+        if key.endswith("num_batches_tracked"):
+            assert learnt[f"teacher.{key}"] == value + 2 * checkpoint.step
+
+
+def test_a_step_written_out(monkeypatch) -> None:
+    recipe = replace(SHORT, image_size=(64, 64), amp=False)
+    network, frozen, _ = _networks(recipe, None, None, torch.device("cpu"))
+    plain = copy.deepcopy(network)
+    expert = copy.deepcopy(frozen)
+    rng = torch.Generator().manual_seed(0)
+    normal = torch.randn(4, 3, 64, 64, generator=rng)
+    mask = torch.zeros(4, 64, 64)
+    mask[:, 8:30, 20:50] = 1
+    anomalous = torch.where(mask[:, None] > 0, torch.randn(normal.shape, generator=rng), normal)
+
+    features = SimpleNamespace(
+        device=torch.device("cpu"), of=lambda indices, images: frozen(images), of_images=frozen
+    )
+    precise = autocast(torch.device("cpu"), "fp32")
+    objective = ExpertDistillation(network, features, None, precise)  # type: ignore[arg-type]
+    learner = Learner(objective, recipe, torch.device("cpu"), "fp32")
+    losses = learner.learn(Batch(normal, anomalous, mask, [0, 1, 2, 3]))
+
+    # The same in plain torch, with its own convolutions, cosine and Adam.
+    monkeypatch.setattr("rdx_fast.models.efficientnet.depthwise_conv2d", lambda x, conv: conv(x))
+    teacher = plain.teacher.train()
+    good, twin = teacher(normal), teacher(anomalous)
+    with torch.no_grad():
+        wanted_good, wanted_twin = expert(normal), expert(anomalous)
+    small, teacher_terms = mask[:, None], []
+    for t, a, e, ea in zip(good, twin, wanted_good, wanted_twin, strict=True):
+        small = interpolate(small, t.shape[2:], mode="bilinear", align_corners=True)
+        small = torch.where(small < 0.5, 0.0, 1.0)
+        teacher_terms.append((1 - cosine_similarity(t, e)).mean())
+        teacher_terms.append((1 - cosine_similarity(a, e) - small[:, 0]).abs().mean())
+        teacher_terms.append((1 - cosine_similarity(a.flatten(1), ea.flatten(1))).mean())
+    teacher_loss = torch.stack(teacher_terms).sum()
+    adam = torch.optim.Adam(teacher.parameters(), 0.001, (0.5, 0.999), fused=False)
+    teacher_loss.backward()
+    adam.step()
+    assert losses["teacher"] == pytest.approx(teacher_loss.item(), rel=1e-5)
+    assert_same_gradients(network.teacher, teacher)
+    # Adam's first step has the size of the learning rate, and the sign of the gradient.
+    gradients, ours, theirs = (
+        torch.cat([v.flatten() for v in values])
+        for values in (
+            [p.grad for p in teacher.parameters() if p.grad is not None],
+            list(network.teacher.parameters()),
+            list(teacher.parameters()),
+        )
+    )
+    certain = gradients.abs() > 0.1 * gradients.std()
+    assert certain.sum() > 0.5 * len(certain)
+    torch.testing.assert_close(ours[certain], theirs[certain], rtol=0, atol=1e-5)
+    for p, q in zip(network.teacher.buffers(), teacher.buffers(), strict=True):
+        torch.testing.assert_close(p, q, rtol=1e-4, atol=1e-5)
+
+    # From here with the very teacher: gradients of a fresh student depend on it chaotically.
+    teacher.load_state_dict(network.teacher.state_dict())
+    with torch.no_grad():
+        teacher.eval()
+        good, twin = teacher(normal), teacher(anomalous)
+    student_terms = [
+        (1 - cosine_similarity(s.flatten(1), t.flatten(1))).mean()
+        for maps in (plain.decode(good), plain.decode(twin))
+        for target in (good, wanted_good)
+        for s, t in zip(maps, target, strict=True)
+    ]
+    student_loss = torch.stack(student_terms).sum()
+    student_loss.backward()
+    assert losses["student"] == pytest.approx(student_loss.item(), rel=1e-5)
+    assert_same_gradients(network.student, plain.student)
+    assert_same_gradients(network.bottleneck, plain.bottleneck)
+
+
+def assert_same_gradients(network: nn.Module, wanted: nn.Module) -> None:
+    ours, theirs = (
+        torch.cat([p.grad.flatten() for p in n.parameters() if p.grad is not None])
+        for n in (network, wanted)
+    )
+    assert len(theirs) == sum(p.numel() for p in wanted.parameters())
+    assert (ours - theirs).norm().item() < 0.01 * theirs.norm().item()
 
 
 def test_no_gradient_of_the_student_reaches_the_teacher(
@@ -143,11 +223,25 @@ def test_no_gradient_of_the_student_reaches_the_teacher(
     def silent(*maps: object) -> torch.Tensor:
         return torch.zeros((), requires_grad=True)
 
-    for name in ("agreement_loss", "separation_loss"):
-        monkeypatch.setattr(f"rdx_fast.training.expert.{name}", silent)
+    monkeypatch.setattr("rdx_fast.training.expert.teacher_loss", silent)
     checkpoint = train(SHORT, images, tmp_path / "run", max_minutes=0)
     for key, value in checkpoint.expert.items():
-        assert torch.equal(checkpoint.network[f"teacher.{key}"], value)
+        if not _is_statistic(key):
+            assert torch.equal(checkpoint.network[f"teacher.{key}"], value)
+
+
+def _is_statistic(key: str) -> bool:
+    return "running" in key or "tracked" in key
+
+
+def test_weights_without_batch_statistics(images: list[Path], tmp_path: Path) -> None:
+    folded = make_network("rd4ad", SHORT.backbone).teacher  # mean 0 and variance 1 throughout
+    torch.save(folded.state_dict(), tmp_path / "folded.pth")
+    with pytest.raises(WeightsError, match=r"folded\.pth has no batch statistics"):
+        train(SHORT, images, tmp_path / "run", weights=tmp_path / "folded.pth")
+    # RD4AD's teacher runs in evaluation mode, where folded weights are as good.
+    recipe = replace(SHORT, method="rd4ad")
+    train(recipe, images, tmp_path / "run", weights=tmp_path / "folded.pth", max_minutes=0)
 
 
 KILLED = """

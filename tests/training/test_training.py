@@ -49,19 +49,6 @@ def test_defaults_are_the_published_recipe() -> None:
     assert replace(recipe, iterations=10).total_steps(14) == 10
 
 
-def test_loss_flattens_each_scale() -> None:
-    rng = torch.Generator().manual_seed(0)
-    maps = [torch.randn(2, 3, n, n, generator=rng) for n in (4, 2)]
-    others = [torch.randn(2, 3, n, n, generator=rng) for n in (4, 2)]
-    expected = 0.0
-    for t, s in zip(maps, others, strict=True):
-        t64, s64 = t.reshape(2, -1).double().numpy(), s.reshape(2, -1).double().numpy()
-        norms = np.linalg.norm(t64, axis=1) * np.linalg.norm(s64, axis=1)
-        expected += float((1 - (t64 * s64).sum(1) / norms).mean())
-    assert distillation_loss(maps, others).item() == pytest.approx(expected, abs=1e-6)
-    assert distillation_loss(maps, maps).item() == pytest.approx(0.0, abs=1e-6)
-
-
 def test_loss_falls_and_progress_is_told(images: list[Path], tmp_path: Path) -> None:
     told: list[Progress] = []
     checkpoint = train(SHORT, images, tmp_path / "run", on_step=told.append)
@@ -119,10 +106,13 @@ def test_time_limit_stops_mid_epoch_and_resumes(
     assert_same_weights(train(SHORT, images, tmp_path / "run", resume=True), unbroken)
 
 
-def test_features_that_do_not_fit(images: list[Path], unbroken: Checkpoint, tmp_path: Path) -> None:
-    checkpoint = train(SHORT, images, tmp_path / "run", feature_memory_gb=0, workers=1)
+def test_features_that_do_not_fit(images: list[Path], tmp_path: Path) -> None:
+    # Kept features are float32 whatever the precision of a step.
+    recipe = replace(SHORT, amp=False)
+    kept = train(recipe, images, tmp_path / "kept")
+    computed = train(recipe, images, tmp_path / "computed", feature_memory_gb=0, workers=1)
     # The teacher sees other batches, so sums round differently; the way there is the same.
-    np.testing.assert_allclose(checkpoint.losses["student"], unbroken.losses["student"], rtol=1e-3)
+    np.testing.assert_allclose(computed.losses["student"], kept.losses["student"], rtol=1e-3)
 
 
 def test_resume_refuses_another_run(images: list[Path], tmp_path: Path) -> None:
