@@ -53,6 +53,21 @@ Textures = Annotated[
         "training images."
     ),
 ]
+TextureCuts = Annotated[
+    bool,
+    typer.Option(
+        "--texture-cuts",
+        help="rd-expert: cut textures out of their images at random and flip them. As published, "
+        "they are shown whole.",
+    ),
+]
+TextureColors = Annotated[
+    bool,
+    typer.Option(
+        "--texture-colors",
+        help="rd-expert: shift the colours of textures at random. As published, they stay.",
+    ),
+]
 Foreground = Annotated[
     Path | None,
     typer.Option(

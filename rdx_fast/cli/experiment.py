@@ -18,6 +18,8 @@ from rdx_fast.cli.common import (
     Iterations,
     JsonFlag,
     Minutes,
+    TextureColors,
+    TextureCuts,
     Textures,
     Weights,
     data,
@@ -64,6 +66,8 @@ def experiment(
     backbone: Annotated[BackboneName, typer.Option(help="Teacher network.")] = "wide_resnet50_2",
     weights: Weights = None,
     textures: Textures = None,
+    texture_cuts: TextureCuts = False,
+    texture_colors: TextureColors = False,
     image_size: ImageSize = (256, 256),
     batch: Annotated[int, typer.Option(min=1, help="Images in a training batch.")] = 16,
     epochs: Epochs = None,
@@ -86,6 +90,7 @@ def experiment(
     recipes: dict[str, Recipe] = {}
     for variant in method:
         name, _, injection = variant.value.partition(":")
+        anomalies = name == "rd-expert"  # alone takes their options
         recipes[variant.value] = make_recipe(
             method=name,
             backbone=backbone,
@@ -94,6 +99,8 @@ def experiment(
             batch=batch,
             epochs=epochs,
             iterations=iterations,
+            texture_cuts=texture_cuts and anomalies,
+            texture_colors=texture_colors and anomalies,
         )
     with show_training(max_minutes) as on_step:
         result = run_experiment(

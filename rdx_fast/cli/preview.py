@@ -7,7 +7,16 @@ from typing import Annotated
 
 import typer
 
-from rdx_fast.cli.common import Foreground, ImageSize, Textures, list_given, need_torch, notes
+from rdx_fast.cli.common import (
+    Foreground,
+    ImageSize,
+    TextureColors,
+    TextureCuts,
+    Textures,
+    list_given,
+    need_torch,
+    notes,
+)
 from rdx_fast.datasets import find_dataset
 
 
@@ -15,6 +24,8 @@ def preview(
     good: Annotated[Path, typer.Argument(help="Folder of images of good parts.")],
     picture: Annotated[Path, typer.Argument(help="Image file to write, .png.")],
     textures: Textures = None,
+    texture_cuts: TextureCuts = False,
+    texture_colors: TextureColors = False,
     foreground: Foreground = None,
     image_size: ImageSize = (256, 256),
     count: Annotated[int, typer.Option(min=1, help="Number of parts to show.")] = 8,
@@ -32,5 +43,7 @@ def preview(
         image_size,
         count,
         seed,
+        texture_cuts,
+        texture_colors,
     )
     notes.print(f"wrote {picture}: good part, synthetic anomaly, mask")

@@ -17,6 +17,8 @@ from rdx_fast.cli.common import (
     Iterations,
     MethodName,
     Minutes,
+    TextureColors,
+    TextureCuts,
     Textures,
     Weights,
     list_given,
@@ -43,6 +45,8 @@ def train(
         typer.Option(help="rd-expert: how teacher features are injected into the student."),
     ] = "guided",
     textures: Textures = None,
+    texture_cuts: TextureCuts = False,
+    texture_colors: TextureColors = False,
     foreground: Foreground = None,
     image_size: ImageSize = (256, 256),
     epochs: Epochs = None,
@@ -94,6 +98,8 @@ def train(
         seed=seed,
         amp=amp,
         holdout=holdout,
+        texture_cuts=texture_cuts,
+        texture_colors=texture_colors,
     )
     if not recipe.makes_anomalies and (textures or foreground):
         raise typer.BadParameter(

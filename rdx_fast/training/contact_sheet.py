@@ -22,6 +22,8 @@ def save_contact_sheet(
     image_size: tuple[int, int],
     count: int,
     seed: int,
+    cuts: bool = False,
+    colors: bool = False,
 ) -> None:
     """Write an image with a good part, its synthetic anomaly and the mask in each column.
 
@@ -33,6 +35,8 @@ def save_contact_sheet(
         image_size: height and width of each image in pixels
         count: number of columns
         seed: of the choice of images and of the anomalies
+        cuts: see ``AnomalyMaker``
+        colors: likewise
 
     Raises:
         DatasetError: a foreground mask is missing or empty
@@ -41,7 +45,7 @@ def save_contact_sheet(
     # Values in [0, 1], so that they can be shown.
     spec = InputSpec(*image_size, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), RESIZE)
     images = ImageDataset(good, spec)
-    maker = AnomalyMaker(spec, good, textures, foreground_masks(foreground, good))
+    maker = AnomalyMaker(spec, good, textures, foreground_masks(foreground, good), cuts, colors)
     rng = np.random.default_rng(seed)
     columns: list[NDArray[np.float32]] = []
     for index in rng.integers(len(good), size=count):

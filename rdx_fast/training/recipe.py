@@ -30,6 +30,9 @@ class Recipe:
         seed: of initialisation, order of the images, held-out images and synthetic anomalies
         amp: mixed precision, on CUDA only
         holdout: share of the images kept out of training for the threshold, 0 to 0.5
+        texture_cuts: cut the textures of synthetic anomalies out of their images at random and flip
+            them, instead of showing them whole, for RD with Expert only
+        texture_colors: shift the colours of these textures at random, likewise
 
     Raises:
         ValueError: a value is out of range
@@ -48,6 +51,8 @@ class Recipe:
     seed: int = 111
     amp: bool = True
     holdout: float = 0.0
+    texture_cuts: bool = False
+    texture_colors: bool = False
 
     def __post_init__(self) -> None:
         backbone(self.backbone)
@@ -80,6 +85,13 @@ class Recipe:
             raise ValueError(f"betas are {self.betas}: each must be in [0, 1)")
         if not 0 <= self.holdout <= 0.5:
             raise ValueError(f"holdout is {self.holdout}: it must be between 0 and 0.5")
+        options = {"texture_cuts": self.texture_cuts, "texture_colors": self.texture_colors}
+        chosen = [name for name, value in options.items() if value]
+        if chosen and not self.makes_anomalies:
+            raise ValueError(
+                f"{' and '.join(chosen)}: options of the synthetic anomalies, which {self.method} "
+                f"does not make: leave them out, or choose the method rd-expert"
+            )
         if not 0 <= self.seed < 2**63:
             raise ValueError(f"seed is {self.seed}: it must be between 0 and 2^63 - 1")
 

@@ -1,17 +1,18 @@
 """Synthetic anomalies: textures blended into good images where Perlin noise is high.
 
-Everything depends on seed and step only, so a resumed run sees the same images as an uninterrupted
-one.
+By default they are made as in the published training of RD with Expert. Everything depends on seed
+and step only, so a resumed run sees the same images as an uninterrupted one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from rdx_fast.errors import DatasetError, listed
 from rdx_fast.images import read_grey, read_image, resize_mask
@@ -21,7 +22,8 @@ from rdx_fast.preprocess import to_input
 NOISE_THRESHOLD = 0.5  # of noise in [-1, 1]
 OPACITY = (0.2, 1.0)  # of the texture over the part
 GAIN, SHIFT = (0.6, 1.4), (-0.2, 0.2)  # of each colour of the texture, in [0, 1]
-_MAX_CELLS = 6  # log2 of the noise's finest grid
+CELLS = (1, 2, 4, 8, 16, 32)  # of the noise's grid, along each axis
+TURN = 90  # degrees, the most that the noise is turned either way
 _TRIES = 20
 
 Floats = NDArray[np.float32]
@@ -30,7 +32,7 @@ Floats = NDArray[np.float32]
 def perlin_noise(
     rng: np.random.Generator, height: int, width: int, cells: tuple[int, int]
 ) -> Floats:
-    """Perlin's gradient noise, rotated by a random angle.
+    """Perlin's gradient noise.
 
     Args:
         rng: source of the noise
@@ -41,29 +43,46 @@ def perlin_noise(
     Returns:
         ``[height, width]`` float32 in [-1, 1]
     """
-    angle = rng.uniform(0, 2 * np.pi)
-    y = (np.arange(height, dtype=np.float32) / height - 0.5)[:, None]
-    x = (np.arange(width, dtype=np.float32) / width - 0.5)[None, :]
-    # A rotated unit square lies within +-0.71 of its centre.
-    v = (np.cos(angle) * y - np.sin(angle) * x + 0.75) * cells[0]
-    u = (np.sin(angle) * y + np.cos(angle) * x + 0.75) * cells[1]
-    top, left = v.astype(np.intp), u.astype(np.intp)
-    dy, dx = (v - top).astype(np.float32), (u - left).astype(np.float32)
-    directions = rng.uniform(0, 2 * np.pi, (2 * cells[0] + 2, 2 * cells[1] + 2))
-    gradient_y, gradient_x = np.sin(directions, dtype=np.float32), np.cos(directions).astype("f4")
+    directions = rng.uniform(0, 2 * np.pi, (cells[0] + 1, cells[1] + 1))
+    down, right = np.sin(directions, dtype=np.float32), np.cos(directions, dtype=np.float32)
+    top, dy, fade_y = _along(height, cells[0])
+    left, dx, fade_x = _along(width, cells[1])
+    # The sum over the corners of a cell is separable: first along the rows of the grid,
+    # [cells + 1, width], then down the columns.
+    across_down = _mix(down[:, left], down[:, left + 1], fade_x)
+    across_right = _mix(right[:, left] * dx, right[:, left + 1] * (dx - 1), fade_x)
+    upper = across_down[top] * dy[:, None] + across_right[top]
+    lower = across_down[top + 1] * (dy[:, None] - 1) + across_right[top + 1]
+    return np.sqrt(2, dtype=np.float32) * _mix(upper, lower, fade_y[:, None])
 
-    def corner(down: int, right: int) -> Floats:
-        at = (top + down, left + right)
-        return gradient_y[at] * (dy - down) + gradient_x[at] * (dx - right)
 
-    fade_y, fade_x = (d * d * d * (d * (d * 6 - 15) + 10) for d in (dy, dx))
-    upper = corner(0, 0) + fade_x * (corner(0, 1) - corner(0, 0))
-    lower = corner(1, 0) + fade_x * (corner(1, 1) - corner(1, 0))
-    return np.sqrt(2, dtype=np.float32) * (upper + fade_y * (lower - upper))
+def _along(size: int, cells: int) -> tuple[NDArray[np.intp], Floats, Floats]:
+    """The cell of each pixel of an axis, the place in it in [0, 1), and that place faded."""
+    place = np.arange(size) * cells / size
+    cell = place.astype(np.intp)
+    d = (place - cell).astype(np.float32)
+    return cell, d, d * d * d * (d * (d * 6 - 15) + 10)
+
+
+def _mix(first: Floats, second: Floats, share: Floats) -> Floats:
+    return first + share * (second - first)
+
+
+def turned(noise: Floats, degrees: float) -> Floats:
+    """Turn noise counterclockwise about its centre, bilinearly; 0 where there was none.
+
+    Args:
+        noise: ``[H, W]`` float32
+        degrees: angle
+
+    Returns:
+        ``[H, W]`` float32
+    """
+    return np.asarray(Image.fromarray(noise).rotate(degrees, Image.Resampling.BILINEAR))
 
 
 def anomaly_mask(rng: np.random.Generator, foreground: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Draw blobs of a random size inside the foreground.
+    """Draw blobs of a random size inside the foreground, and draw again while there are none.
 
     Args:
         rng: source of the blobs
@@ -74,9 +93,9 @@ def anomaly_mask(rng: np.random.Generator, foreground: NDArray[np.bool_]) -> NDA
     """
     height, width = foreground.shape
     for _ in range(_TRIES):
-        cells = 2 ** rng.integers(0, _MAX_CELLS, 2, endpoint=True)
+        cells = rng.choice(CELLS, 2)
         noise = perlin_noise(rng, height, width, (int(cells[0]), int(cells[1])))
-        mask = (noise > NOISE_THRESHOLD) & foreground
+        mask = (turned(noise, rng.uniform(-TURN, TURN)) > NOISE_THRESHOLD) & foreground
         if mask.any():
             return mask
     # A foreground of a few pixels that the noise keeps missing.
@@ -90,15 +109,20 @@ class AnomalyMaker:
     Attributes:
         spec: the network's input
         good: images of good parts
-        textures: images to blend in; if empty, good images cut into shuffled tiles
+        textures: images to blend in; if empty, random cuts of good images in shuffled tiles
         foreground: one mask for all images or one for each, white where the part is; if empty,
             anomalies may be anywhere
+        cuts: cut textures out of their images at random and flip them, instead of showing them
+            whole
+        colors: shift the colours of textures at random
     """
 
     spec: InputSpec
     good: Sequence[Path]
     textures: Sequence[Path] = ()
     foreground: Sequence[Path] = ()
+    cuts: bool = False
+    colors: bool = False
 
     def __call__(
         self, rng: np.random.Generator, image: Floats, index: int
@@ -129,24 +153,25 @@ class AnomalyMaker:
         return read_foreground(self.foreground[index % len(self.foreground)], *size)
 
     def _texture(self, rng: np.random.Generator) -> Floats:
-        """A texture ``[3, H, W]`` float32 normalised: a random crop, flipped at random, with its
-        colours shifted."""
+        """A texture ``[3, H, W]`` float32 normalised."""
         paths = self.textures or self.good
         frame = read_image(paths[int(rng.integers(len(paths)))])
-        # Colours are shifted in [0, 1], whatever the network's normalisation.
-        plain = replace(self.spec, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
-        texture = to_input([_random_cut(rng, frame)], plain)[0]
+        # A tile of a good part that is not cut shows the part as it is, and sometimes in its place.
+        if self.cuts or not self.textures:
+            frame = _random_cut(rng, frame)
+        texture = to_input([frame], self.spec)[0]
         if not self.textures:
             texture = shuffled_tiles(rng, texture)
-        for axis in (1, 2):
-            if rng.random() < 0.5:
-                texture = np.flip(texture, axis)
-        gain = rng.uniform(*GAIN, (3, 1, 1)).astype(np.float32)
-        shift = rng.uniform(*SHIFT, (3, 1, 1)).astype(np.float32)
+        return self._shifted(rng, texture) if self.colors else texture
+
+    def _shifted(self, rng: np.random.Generator, texture: Floats) -> Floats:
+        """The texture with shifted colours, which stay in the range of colours."""
         mean, std = (
             np.array(v, np.float32)[:, None, None] for v in (self.spec.mean, self.spec.std)
         )
-        return (np.clip(gain * texture + shift, 0, 1) - mean) / std
+        gain = rng.uniform(*GAIN, (3, 1, 1)).astype(np.float32)
+        shift = rng.uniform(*SHIFT, (3, 1, 1)).astype(np.float32)
+        return (np.clip(gain * (texture * std + mean) + shift, 0, 1) - mean) / std
 
 
 def foreground_masks(given: Path | None, images: Sequence[Path]) -> list[Path]:
@@ -203,12 +228,16 @@ def read_foreground(path: Path, height: int, width: int) -> NDArray[np.bool_]:
 
 
 def _random_cut(rng: np.random.Generator, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """A rectangle of half to all of each side, anywhere in the frame."""
+    """A rectangle of half to all of each side, anywhere in the frame, flipped at random."""
     height, width = frame.shape[:2]
     share = rng.uniform(0.5, 1, 2)
     h, w = max(1, int(height * share[0])), max(1, int(width * share[1]))
     top, left = rng.integers(height - h, endpoint=True), rng.integers(width - w, endpoint=True)
-    return np.ascontiguousarray(frame[top : top + h, left : left + w])
+    cut = frame[top : top + h, left : left + w]
+    for axis in (0, 1):
+        if rng.random() < 0.5:
+            cut = np.flip(cut, axis)
+    return np.ascontiguousarray(cut)
 
 
 def shuffled_tiles(rng: np.random.Generator, texture: Floats) -> Floats:

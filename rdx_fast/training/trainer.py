@@ -135,7 +135,14 @@ def train(
         features.workers = min(4, os.cpu_count() or 1)
     objective: Distillation | ExpertDistillation
     if recipe.makes_anomalies:
-        maker = AnomalyMaker(dataset.spec, training, usable_textures, masks)
+        maker = AnomalyMaker(
+            dataset.spec,
+            training,
+            usable_textures,
+            masks,
+            recipe.texture_cuts,
+            recipe.texture_colors,
+        )
         anomalies = AnomalyDataset(dataset, maker, recipe.seed)
         objective = ExpertDistillation(network, features, anomalies, mixed)
     else:

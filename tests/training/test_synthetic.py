@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -7,21 +9,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from scipy import ndimage
 
 from rdx_fast.errors import DatasetError
 from rdx_fast.images import list_images, read_image
 from rdx_fast.manifest import RESIZE, InputSpec
 from rdx_fast.preprocess import to_input
+from rdx_fast.training import synthetic
 from rdx_fast.training.contact_sheet import save_contact_sheet
 from rdx_fast.training.synthetic import (
     AnomalyMaker,
+    Floats,
     anomaly_mask,
     foreground_masks,
     perlin_noise,
     shuffled_tiles,
+    turned,
 )
 
 SPEC = InputSpec(64, 96, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), RESIZE)
+NORMALISED = InputSpec(64, 96, (0.4, 0.5, 0.45), (0.3, 0.2, 0.25), RESIZE)
 
 
 @given(
@@ -44,10 +51,70 @@ def test_noise_is_smooth_and_as_fine_as_its_grid() -> None:
     assert steps(4) < 0.05  # 64 pixels a cell
     assert 3 < steps(32) / steps(4) < 12
     # Gradient noise is zero on the grid's own points, so it is of both signs everywhere.
+    assert not perlin_noise(np.random.default_rng(2), 64, 96, (8, 16))[::8, ::6].any()
     noise = perlin_noise(np.random.default_rng(1), 256, 256, (16, 16))
     assert abs(float(noise.mean())) < 0.05
     assert noise.max() > 0.6
     assert noise.min() < -0.6
+
+
+@pytest.mark.parametrize(("size", "cells"), [((64, 96), (4, 8)), ((33, 20), (5, 3))])
+def test_noise_is_interpolated_between_gradients(
+    size: tuple[int, int], cells: tuple[int, int]
+) -> None:
+    noise = perlin_noise(np.random.default_rng(3), *size, cells)
+    shape = (cells[0] + 1, cells[1] + 1)
+    directions = np.random.default_rng(3).uniform(0, 2 * np.pi, shape)
+    for row, column in np.random.default_rng(4).integers(size, size=(50, 2)):
+        y, x = row * cells[0] / size[0], column * cells[1] / size[1]
+        # Each corner of the cell gives a slope, weighted by how near the corner is.
+        wanted = 0.0
+        for i in (int(y), int(y) + 1):
+            for j in (int(x), int(x) + 1):
+                slope = np.sin(directions[i, j]) * (y - i) + np.cos(directions[i, j]) * (x - j)
+                near = (1 - abs(y - i), 1 - abs(x - j))
+                wanted += slope * np.prod([6 * d**5 - 15 * d**4 + 10 * d**3 for d in near])
+        assert noise[row, column] == pytest.approx(np.sqrt(2) * wanted, abs=1e-5)
+
+
+def test_noise_is_turned_about_its_centre() -> None:
+    noise = perlin_noise(np.random.default_rng(0), 64, 96, (4, 4))
+    np.testing.assert_array_equal(turned(noise, 0), noise)
+    square = noise[:, :64]
+    np.testing.assert_allclose(turned(square, 90), np.rot90(square), atol=1e-6)
+    for degrees in (-77.0, -30.0, 10.0, 45.0):
+        wanted = ndimage.rotate(noise, degrees, reshape=False, order=1)
+        inside = ndimage.rotate(np.ones_like(noise), degrees, reshape=False, order=1) > 0.999
+        assert inside.mean() > 0.5
+        np.testing.assert_allclose(turned(noise, degrees)[inside], wanted[inside], atol=1e-4)
+    corners = turned(np.ones((64, 64), np.float32), 45)[[0, 0, -1, -1], [0, -1, 0, -1]]
+    np.testing.assert_array_equal(corners, 0)
+
+
+def test_masks_are_drawn_as_published(monkeypatch: pytest.MonkeyPatch) -> None:
+    cells, angles = [], []
+
+    def noise(rng: object, height: int, width: int, given: tuple[int, int]) -> Floats:
+        cells.append(given)
+        return np.ones((height, width), np.float32)
+
+    def turn(noise: Floats, degrees: float) -> Floats:
+        angles.append(degrees)
+        return noise
+
+    monkeypatch.setattr(synthetic, "perlin_noise", noise)
+    monkeypatch.setattr(synthetic, "turned", turn)
+    rng = np.random.default_rng(0)
+    for _ in range(7200):
+        anomaly_mask(rng, np.ones((1, 1), np.bool_))
+    pairs = list(itertools.product((1, 2, 4, 8, 16, 32), repeat=2))
+    counts = Counter(cells)
+    assert set(counts) == set(pairs)
+    # Each pair is expected 200 times, each tenth of the angles 720 times.
+    assert all(abs(count - 200) < 5 * np.sqrt(200) for count in counts.values())
+    tenths, _ = np.histogram(angles, 10, (-90, 90))
+    assert tenths.sum() == 7200
+    assert (abs(tenths - 720) < 5 * np.sqrt(720)).all()
 
 
 def test_masks_are_never_empty_and_stay_in_the_foreground() -> None:
@@ -66,9 +133,9 @@ def test_masks_are_never_empty_and_stay_in_the_foreground() -> None:
 
 
 @pytest.mark.parametrize("with_textures", [True, False])
-def test_only_the_mask_is_changed(parts: Path, with_textures: bool) -> None:
+def test_only_the_mask_is_changed(parts: Path, drawn: list[Path], with_textures: bool) -> None:
     good = list_images(parts / "train" / "good")
-    maker = AnomalyMaker(SPEC, good, list_images(parts / "test") if with_textures else [])
+    maker = AnomalyMaker(SPEC, good, drawn[1:] if with_textures else [])
     changed = []
     for index, path in enumerate(good[:12]):
         image = to_input([read_image(path)], SPEC)[0]
@@ -76,14 +143,72 @@ def test_only_the_mask_is_changed(parts: Path, with_textures: bool) -> None:
         assert anomalous.dtype == np.float32
         assert anomalous.flags.c_contiguous
         np.testing.assert_array_equal(anomalous[:, ~mask], image[:, ~mask])
-        assert 0 <= anomalous.min() <= anomalous.max() <= 1
+        assert -1e-6 <= anomalous.min() <= anomalous.max() <= 1 + 1e-6
         changed.append(np.abs(anomalous - image)[:, mask].mean())
         again, _ = maker(np.random.default_rng(index), image, index)
         np.testing.assert_array_equal(anomalous, again)
     assert np.median(changed) > 0.05  # to be seen
 
 
-def testshuffled_tiles_keep_every_pixel() -> None:
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """A grey part, and a texture with another colour at every pixel."""
+    folder = tmp_path_factory.mktemp("drawn")
+    ramp = np.zeros((60, 90, 3), np.uint8)
+    ramp[..., 0] = np.arange(60)[:, None] * 4
+    ramp[..., 1] = np.arange(90)[None] * 2 + 20
+    ramp[..., 2] = 230
+    Image.fromarray(np.full((64, 96, 3), 100, np.uint8)).save(folder / "part.png")
+    Image.fromarray(ramp).save(folder / "ramp.png")
+    return [folder / "part.png", folder / "ramp.png"]
+
+
+def test_textures_are_shown_whole(drawn: list[Path]) -> None:
+    part, ramp = (to_input([read_image(path)], NORMALISED)[0] for path in drawn)
+    maker = AnomalyMaker(NORMALISED, drawn[:1], drawn[1:])
+    opacities = []
+    for seed in range(80):
+        anomalous, mask = maker(np.random.default_rng(seed), part, 0)
+        opacity = ((anomalous - part) / (ramp - part))[:, mask]
+        assert np.ptp(opacity) < 1e-4  # the same at every pixel, so the texture is the whole ramp
+        opacities.append(opacity.mean())
+    assert 0.2 <= min(opacities) < 0.25
+    assert 0.95 < max(opacities) <= 1
+    assert np.mean(opacities) == pytest.approx(0.6, abs=0.08)
+
+
+def test_textures_are_drawn_uniformly(drawn: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(synthetic, "OPACITY", (1.0, 1.0))
+    white = drawn[0].with_name("white.png")
+    Image.fromarray(np.full((8, 8), 255, np.uint8)).save(white)
+    part = to_input([read_image(drawn[0])], SPEC)[0]
+    maker = AnomalyMaker(SPEC, drawn[:1], [drawn[1], white, drawn[0]])
+    seen = Counter()
+    for seed in range(300):
+        anomalous, mask = maker(np.random.default_rng(seed), part, 0)
+        seen["white" if anomalous[0][mask].min() == 1 else str(anomalous[2][mask].max() > 0.5)] += 1
+    assert sorted(seen) == ["False", "True", "white"]
+    assert all(abs(count - 100) < 5 * np.sqrt(100) for count in seen.values())
+
+
+def test_options_of_textures(drawn: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(synthetic, "OPACITY", (1.0, 1.0))
+    part, ramp = (to_input([read_image(path)], SPEC)[0] for path in drawn)
+
+    def textures(**options: bool) -> list[Floats]:
+        maker = AnomalyMaker(SPEC, drawn[:1], drawn[1:], **options)
+        made = [maker(np.random.default_rng(seed), part, 0) for seed in range(20)]
+        return [image[:, mask] - ramp[:, mask] for image, mask in made]
+
+    for red, green, blue in textures(cuts=True):
+        assert np.abs(red).max() + np.abs(green).max() > 0.05  # another place of the ramp
+        assert np.abs(blue).max() < 1e-6  # the same at every place
+    shifted = np.stack([change[2].mean() for change in textures(colors=True)])
+    assert shifted.std() > 0.05
+    assert all(np.ptp(change[2]) < 1e-6 for change in textures(colors=True))
+
+
+def test_shuffled_tiles_keep_every_pixel() -> None:
     texture = np.arange(3 * 64 * 96, dtype=np.float32).reshape(3, 64, 96)
     shuffled = shuffled_tiles(np.random.default_rng(0), texture)
     assert shuffled.shape == texture.shape

@@ -190,6 +190,8 @@ def test_holdout(images: list[Path]) -> None:
         {"batch": 0},
         {"learning_rate": float("nan")},
         {"betas": (0.5, 1.0)},
+        {"texture_cuts": True},
+        {"texture_colors": True},
         {"holdout": 0.9},
         {"seed": -1},
         {"backbone": "vgg"},
