@@ -3,13 +3,14 @@
 
 Parts and textures are drawn here, so that the picture may be distributed; ``rdx-fast preview``
 shows the same for your own images. There are three bands, each with a good part, its synthetic
-anomaly and the mask in every column: textures from other images; textures cut from the parts; the
-latter restricted to a foreground.
+anomaly and the mask in every column: textures from other images, as published; these cut and with
+shifted colours, on the foreground that GrabCut finds; textures cut from the parts.
 """
 
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +19,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from rdx_fast.training.contact_sheet import save_contact_sheet
+from rdx_fast.training.recipe import Recipe
 from rdx_fast.training.synthetic import perlin_noise
 
 SIZE = 128
+COLUMNS = 6
 _Y, _X = np.mgrid[:SIZE, :SIZE].astype(np.float32)
 
 
@@ -65,16 +68,18 @@ def main(picture: Path, seed: int = 0) -> None:
             Image.fromarray(draw_part(rng)).save(path)
         for path in textures:
             Image.fromarray(draw_texture(rng)).save(path)
-        foreground = folder / "foreground.png"
-        ring = np.hypot(_Y - 64, _X - 64) < 52
-        Image.fromarray(ring.astype(np.uint8) * 255).save(foreground)
+        published = Recipe(method="rd-expert", image_size=(SIZE, SIZE), seed=seed)
+        options = replace(published, texture_cuts=True, texture_colors=True, foreground="grabcut")
         bands = []
-        for given, mask in ((textures, None), ([], None), ([], foreground)):
-            save_contact_sheet(folder / "band.png", parts, given, mask, (SIZE, SIZE), 8, seed)
+        for recipe, given in ((published, textures), (options, textures), (published, [])):
+            save_contact_sheet(folder / "band.png", recipe, parts, given, count=COLUMNS)
             bands.append(np.asarray(Image.open(folder / "band.png")))
     picture.parent.mkdir(parents=True, exist_ok=True)
     gap = np.full((12, *bands[0].shape[1:]), 255, np.uint8)
-    Image.fromarray(np.concatenate([bands[0], gap, bands[1], gap, bands[2]])).save(picture)
+    whole = Image.fromarray(np.concatenate([bands[0], gap, bands[1], gap, bands[2]]))
+    # A palette makes the file a third as large.
+    palette = whole.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    palette.save(picture, optimize=True)
 
 
 if __name__ == "__main__":

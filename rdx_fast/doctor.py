@@ -43,7 +43,7 @@ _OPTIONAL = (
     ("asyncua", "a station's OPC UA", "station"),
     ("prometheus-client", "a station's metrics", "station"),
     ("structlog", "a station's logs", "station"),
-    ("opencv-python-headless", "cameras through OpenCV", "opencv"),
+    ("opencv-python-headless", "cameras through OpenCV, foreground masks", "opencv"),
     ("pyarrow", "records as Parquet", "parquet"),
     ("elpv-dataset", "demo", "demo"),
 )

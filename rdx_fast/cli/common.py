@@ -69,10 +69,13 @@ TextureColors = Annotated[
     ),
 ]
 Foreground = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
-        help="rd-expert: mask of the part (white): one file for all images, or a folder with a "
-        "mask of the same name for each image; synthetic anomalies stay inside."
+        metavar="auto|otsu-dark|otsu-bright|PATH",
+        help="rd-expert: keep synthetic anomalies on the part. auto: segment it by GrabCut; "
+        "otsu-dark, otsu-bright: by Otsu's threshold, what is dark or bright is the part; or a "
+        "path (for a file of such a name: ./auto) to a mask for all images, white where the part "
+        "is, or to a folder with a mask of the same name for each image. See 'preview'.",
     ),
 ]
 Device = Annotated[str, typer.Option(help="Device to train on: auto, cpu, cuda or cuda:N.")]
@@ -119,6 +122,24 @@ def make_recipe(**options: Any) -> Recipe:
         return Recipe(**options)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
+
+
+def foreground_given(option: str | None) -> tuple[str, Path | None]:
+    """Tell ways of making foreground masks from masks that are given.
+
+    Args:
+        option: value of ``--foreground``
+
+    Returns:
+        ``Recipe.foreground``, and the path of the masks.
+    """
+    if option is None:
+        return "none", None
+    if option == "auto":
+        return "grabcut", None
+    from rdx_fast.training.foreground import FOREGROUNDS
+
+    return (option, None) if option in FOREGROUNDS else ("none", Path(option))
 
 
 def list_given(folder: Path | None) -> list[Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,6 +15,7 @@ from rdx_fast.cli.common import (
     BackboneName,
     Device,
     Epochs,
+    Foreground,
     ImageSize,
     Iterations,
     JsonFlag,
@@ -23,6 +25,7 @@ from rdx_fast.cli.common import (
     Textures,
     Weights,
     data,
+    foreground_given,
     list_given,
     make_recipe,
     need_torch,
@@ -68,6 +71,7 @@ def experiment(
     textures: Textures = None,
     texture_cuts: TextureCuts = False,
     texture_colors: TextureColors = False,
+    foreground: Foreground = None,
     image_size: ImageSize = (256, 256),
     batch: Annotated[int, typer.Option(min=1, help="Images in a training batch.")] = 16,
     epochs: Epochs = None,
@@ -87,11 +91,11 @@ def experiment(
     need_torch("the experiment")
     from rdx_fast.evaluation.experiment import run_experiment
 
+    way, masks = foreground_given(foreground)
     recipes: dict[str, Recipe] = {}
     for variant in method:
         name, _, injection = variant.value.partition(":")
-        anomalies = name == "rd-expert"  # alone takes their options
-        recipes[variant.value] = make_recipe(
+        recipe = make_recipe(
             method=name,
             backbone=backbone,
             injection=injection or "guided",
@@ -99,9 +103,15 @@ def experiment(
             batch=batch,
             epochs=epochs,
             iterations=iterations,
-            texture_cuts=texture_cuts and anomalies,
-            texture_colors=texture_colors and anomalies,
         )
+        if recipe.makes_anomalies:
+            recipe = replace(
+                recipe,
+                texture_cuts=texture_cuts,
+                texture_colors=texture_colors,
+                foreground=way,
+            )
+        recipes[variant.value] = recipe
     with show_training(max_minutes) as on_step:
         result = run_experiment(
             dataset,
@@ -110,6 +120,7 @@ def experiment(
             range(first_seed, first_seed + seeds),
             weights=weights,
             textures=list_given(textures),
+            foreground=masks,
             device=device,
             max_minutes=max_minutes,
             oracle_epoch=oracle_epoch,

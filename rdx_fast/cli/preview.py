@@ -13,7 +13,9 @@ from rdx_fast.cli.common import (
     TextureColors,
     TextureCuts,
     Textures,
+    foreground_given,
     list_given,
+    make_recipe,
     need_torch,
     notes,
 )
@@ -35,15 +37,17 @@ def preview(
     need_torch("the preview")
     from rdx_fast.training.contact_sheet import save_contact_sheet
 
-    save_contact_sheet(
-        picture,
-        find_dataset(good).train(),
-        list_given(textures),
-        foreground,
-        image_size,
-        count,
-        seed,
-        texture_cuts,
-        texture_colors,
+    way, masks = foreground_given(foreground)
+    recipe = make_recipe(
+        method="rd-expert",
+        image_size=image_size,
+        seed=seed,
+        texture_cuts=texture_cuts,
+        texture_colors=texture_colors,
+        foreground=way,
     )
-    notes.print(f"wrote {picture}: good part, synthetic anomaly, mask")
+    save_contact_sheet(
+        picture, recipe, find_dataset(good).train(), list_given(textures), masks, count
+    )
+    outline = "" if foreground is None else " with the outline of its foreground"
+    notes.print(f"wrote {picture}: good part{outline}, synthetic anomaly, mask")

@@ -21,6 +21,7 @@ from rdx_fast.cli.common import (
     TextureCuts,
     Textures,
     Weights,
+    foreground_given,
     list_given,
     make_recipe,
     need_torch,
@@ -75,6 +76,10 @@ def train(
         float,
         typer.Option(min=0, help="Memory (GB) to cache the teacher's features if they fit."),
     ] = 4.0,
+    image_memory_gb: Annotated[
+        float,
+        typer.Option(min=0, help="Memory (GB) for decoded images and textures that fit."),
+    ] = 2.0,
     workers: Annotated[
         int | None,
         typer.Option(min=0, help="Processes that load data. Default: chosen automatically."),
@@ -84,6 +89,7 @@ def train(
     training = need_torch("training")
     from rdx_fast.training.checkpoint import FILE as CHECKPOINT
 
+    way, masks = foreground_given(foreground)
     recipe = make_recipe(
         method=method,
         backbone=backbone,
@@ -100,8 +106,9 @@ def train(
         holdout=holdout,
         texture_cuts=texture_cuts,
         texture_colors=texture_colors,
+        foreground=way,
     )
-    if not recipe.makes_anomalies and (textures or foreground):
+    if not recipe.makes_anomalies and (textures or masks):
         raise typer.BadParameter(
             f"--textures and --foreground are for synthetic anomalies, which {method} "
             f"does not make: leave them out, or use --method rd-expert"
@@ -115,14 +122,16 @@ def train(
             run,
             weights=weights,
             textures=list_given(textures),
-            foreground=foreground,
+            foreground=masks,
             device=device,
             resume=resume,
             skip_bad=skip_bad,
             max_minutes=max_minutes,
             checkpoint_every=checkpoint_every,
             feature_memory_gb=feature_memory_gb,
+            image_memory_gb=image_memory_gb,
             workers=workers,
+            on_stage=notes.print,
             on_step=on_step,
         )
     if on_step.last is not None:

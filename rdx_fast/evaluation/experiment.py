@@ -127,6 +127,7 @@ def run_experiment(
     *,
     weights: Path | None = None,
     textures: Sequence[Path] = (),
+    foreground: Path | None = None,
     device: str = "cpu",
     max_minutes: float | None = None,
     oracle_epoch: bool = False,
@@ -147,6 +148,7 @@ def run_experiment(
         seeds: seeds of the runs
         weights: teacher weights; None for the published ones
         textures: texture images for synthetic anomalies; empty for patches of the training images
+        foreground: mask files that keep them on the part, see ``train``; None for none
         device: device to train on, "auto", "cpu", "cuda" or "cuda:N"
         max_minutes: time limit of each run's training in minutes; None for no limit
         oracle_epoch: also evaluate all checkpoints and report the best one on the test set
@@ -169,6 +171,7 @@ def run_experiment(
         "dataset": str(root.resolve()),
         "weights": str(weights),
         "textures": len(textures),
+        "foreground": str(foreground),
         "max_minutes": max_minutes,
         "oracle_epoch": oracle_epoch,
     }
@@ -188,8 +191,9 @@ def run_experiment(
                     test,
                     folder,
                     weights=weights,
-                    # Methods without synthetic anomalies accept no textures.
+                    # Methods without synthetic anomalies accept no textures and masks.
                     textures=textures if recipe.makes_anomalies else (),
+                    foreground=foreground if recipe.makes_anomalies else None,
                     device=device,
                     max_minutes=max_minutes,
                     oracle_epoch=oracle_epoch,

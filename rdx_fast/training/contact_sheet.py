@@ -8,51 +8,67 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from scipy import ndimage
 
 from rdx_fast.manifest import RESIZE, InputSpec
 from rdx_fast.training.data import ImageDataset
-from rdx_fast.training.synthetic import AnomalyMaker, foreground_masks
+from rdx_fast.training.foreground import foreground_masks, mask_files
+from rdx_fast.training.frames import Frames
+from rdx_fast.training.recipe import Recipe
+from rdx_fast.training.synthetic import AnomalyMaker
+
+OUTLINE = (0.0, 1.0, 0.0)  # RGB, around the foreground
 
 
 def save_contact_sheet(
     picture: Path,
+    recipe: Recipe,
     good: Sequence[Path],
-    textures: Sequence[Path],
-    foreground: Path | None,
-    image_size: tuple[int, int],
-    count: int,
-    seed: int,
-    cuts: bool = False,
-    colors: bool = False,
+    textures: Sequence[Path] = (),
+    foreground: Path | None = None,
+    count: int = 8,
 ) -> None:
     """Write an image with a good part, its synthetic anomaly and the mask in each column.
 
+    Where anomalies are kept on a foreground, its outline is drawn on the good part.
+
     Args:
         picture: file to write; its suffix gives the format
+        recipe: of the training; its seed also decides which parts are shown
         good: images of good parts
         textures: see ``AnomalyMaker``
-        foreground: see ``foreground_masks``
-        image_size: height and width of each image in pixels
-        count: number of columns
-        seed: of the choice of images and of the anomalies
-        cuts: see ``AnomalyMaker``
-        colors: likewise
+        foreground: mask files, see ``mask_files``; instead of ``recipe.foreground``
+        count: number of columns; no part is shown twice unless there are fewer parts
 
     Raises:
-        DatasetError: a foreground mask is missing or empty
+        DatasetError: a foreground mask is missing or black, or one that was made misses the part
         ImageError: an image cannot be read
+        MissingDependencyError: masks are to be made, and OpenCV is not installed
     """
+    rng = np.random.default_rng(recipe.seed)
+    shown = [good[i] for i in np.resize(rng.permutation(len(good)), count).tolist()]
     # Values in [0, 1], so that they can be shown.
-    spec = InputSpec(*image_size, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), RESIZE)
-    images = ImageDataset(good, spec)
-    maker = AnomalyMaker(spec, good, textures, foreground_masks(foreground, good), cuts, colors)
-    rng = np.random.default_rng(seed)
+    spec = InputSpec(*recipe.image_size, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), RESIZE)
+    images = ImageDataset(Frames(shown), spec)
+    masks = foreground_masks(
+        recipe.foreground, mask_files(foreground, shown), images.frames, *recipe.image_size
+    )
+    maker = AnomalyMaker(
+        spec, Frames(good), Frames(textures), masks, recipe.texture_cuts, recipe.texture_colors
+    )
     columns: list[NDArray[np.float32]] = []
-    for index in rng.integers(len(good), size=count):
-        image = images.load(int(index))
-        anomalous, mask = maker(rng, image, int(index))
+    for index in range(count):
+        image = images.load(index)
+        anomalous, mask = maker(rng, image, index)
         white = np.broadcast_to(mask, image.shape).astype(np.float32)
+        if masks is not None:
+            image = _outlined(image, masks[index % len(masks)])
         columns.append(np.concatenate([image, anomalous, white], axis=1))
     pixels = np.concatenate(columns, axis=2).transpose(1, 2, 0)
     picture.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray((pixels * 255).round().astype(np.uint8)).save(picture)
+
+
+def _outlined(image: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.float32]:
+    edge = mask & ~ndimage.binary_erosion(mask, border_value=1)
+    return np.where(edge, np.array(OUTLINE, np.float32)[:, None, None], image)

@@ -13,11 +13,12 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from rdx_fast.errors import DatasetError, TrainingError, listed
-from rdx_fast.images import find_bad_images, read_image
+from rdx_fast.images import find_bad_images
 from rdx_fast.manifest import RESIZE, InputSpec
 from rdx_fast.models import backbone
 from rdx_fast.models.fold import FoldedCopy
 from rdx_fast.preprocess import to_input
+from rdx_fast.training.frames import Frames
 from rdx_fast.training.precision import Autocast
 from rdx_fast.training.recipe import Recipe
 
@@ -25,18 +26,18 @@ from rdx_fast.training.recipe import Recipe
 class ImageDataset(Dataset[Tensor]):
     """Images preprocessed as by the Detector, ``[3, height, width]`` float32 normalised."""
 
-    def __init__(self, paths: Sequence[Path], spec: InputSpec) -> None:
-        self.paths = list(paths)
+    def __init__(self, frames: Frames, spec: InputSpec) -> None:
+        self.frames = frames
         self.spec = spec
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.frames)
 
     def __getitem__(self, index: int) -> Tensor:
         return torch.from_numpy(self.load(index))
 
     def load(self, index: int) -> NDArray[np.float32]:
-        return to_input([read_image(self.paths[index])], self.spec)[0]
+        return to_input([self.frames[index]], self.spec)[0]
 
 
 def input_spec(recipe: Recipe) -> InputSpec:

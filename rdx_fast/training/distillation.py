@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from rdx_fast.models import ReverseDistillation
 from rdx_fast.training.data import TeacherFeatures
 from rdx_fast.training.loss import distillation_loss
-from rdx_fast.training.precision import Autocast
 from rdx_fast.training.recipe import Recipe
 
 Batch = list[Tensor]
@@ -18,12 +17,9 @@ Batch = list[Tensor]
 class Distillation:
     """Trains bottleneck and student to reproduce the frozen teacher's maps of good images."""
 
-    def __init__(
-        self, network: ReverseDistillation, features: TeacherFeatures, autocast: Autocast
-    ) -> None:
+    def __init__(self, network: ReverseDistillation, features: TeacherFeatures) -> None:
         self.network = network
         self.features = features
-        self.autocast = autocast
 
     def parameters(self, recipe: Recipe) -> dict[str, tuple[list[nn.Parameter], float]]:
         """Parameters and learning rate of the term's optimizer."""
@@ -35,6 +31,6 @@ class Distillation:
 
     def losses(self, batch: Batch) -> Iterator[tuple[str, Tensor]]:
         """The loss of the only term; the caller takes its optimizer step."""
-        with self.autocast():
+        with self.features.autocast():
             loss = distillation_loss(batch, self.network.decode(batch))
         yield "student", loss

@@ -15,7 +15,6 @@ from rdx_fast.models import ReverseDistillation
 from rdx_fast.models.fold import FoldedCopy
 from rdx_fast.training.data import ImageDataset, TeacherFeatures
 from rdx_fast.training.loss import student_loss, teacher_loss
-from rdx_fast.training.precision import Autocast
 from rdx_fast.training.recipe import Recipe
 from rdx_fast.training.synthetic import AnomalyMaker
 
@@ -64,7 +63,6 @@ class ExpertDistillation:
         network: to train
         expert: features of the good images from the ImageNet network
         data: batches with synthetic anomalies
-        autocast: opens the context of mixed precision
     """
 
     def __init__(
@@ -72,12 +70,10 @@ class ExpertDistillation:
         network: ReverseDistillation,
         expert: TeacherFeatures,
         data: AnomalyDataset,
-        autocast: Autocast,
     ) -> None:
         self.network = network
         self.expert = expert
         self.data = data
-        self.autocast = autocast
         self.trained_teacher = FoldedCopy(network.teacher)
 
     def parameters(self, recipe: Recipe) -> dict[str, tuple[list[nn.Parameter], float]]:
@@ -110,7 +106,7 @@ class ExpertDistillation:
         )
         mask = batch.mask.to(self.expert.device)
         teacher = self.network.teacher
-        with self.autocast():
+        with self.expert.autocast():
             expert_normal = self.expert.of(batch.indices, normal)
             expert_anomalous = self.expert.of_images(anomalous)
             teacher.train()
@@ -119,7 +115,7 @@ class ExpertDistillation:
             )
         yield "teacher", loss
 
-        with self.autocast():
+        with self.expert.autocast():
             self.trained_teacher.refresh()
             teacher_normal = self.trained_teacher(normal)
             teacher_anomalous = self.trained_teacher(anomalous)

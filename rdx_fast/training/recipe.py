@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from rdx_fast.models import INJECTIONS, METHODS, backbone
+from rdx_fast.training.foreground import FOREGROUNDS
 
 PUBLISHED_EPOCHS = 200  # RD4AD
 PUBLISHED_ITERATIONS = 5000  # RD with Expert; 10,000 for hard categories
@@ -33,6 +34,8 @@ class Recipe:
         texture_cuts: cut the textures of synthetic anomalies out of their images at random and flip
             them, instead of showing them whole, for RD with Expert only
         texture_colors: shift the colours of these textures at random, likewise
+        foreground: how masks are made that keep synthetic anomalies on the part, one of
+            ``FOREGROUNDS``; "none" also for masks that are given as files
 
     Raises:
         ValueError: a value is out of range
@@ -53,12 +56,14 @@ class Recipe:
     holdout: float = 0.0
     texture_cuts: bool = False
     texture_colors: bool = False
+    foreground: str = "none"
 
     def __post_init__(self) -> None:
         backbone(self.backbone)
         for what, given, known in (
             ("method", self.method, METHODS),
             ("injection", self.injection, INJECTIONS),
+            ("foreground", self.foreground, FOREGROUNDS),
         ):
             if given not in known:
                 raise ValueError(f"unknown {what} {given!r}: choose one of {', '.join(known)}")
@@ -85,7 +90,11 @@ class Recipe:
             raise ValueError(f"betas are {self.betas}: each must be in [0, 1)")
         if not 0 <= self.holdout <= 0.5:
             raise ValueError(f"holdout is {self.holdout}: it must be between 0 and 0.5")
-        options = {"texture_cuts": self.texture_cuts, "texture_colors": self.texture_colors}
+        options = {
+            "texture_cuts": self.texture_cuts,
+            "texture_colors": self.texture_colors,
+            "foreground": self.foreground != "none",
+        }
         chosen = [name for name, value in options.items() if value]
         if chosen and not self.makes_anomalies:
             raise ValueError(

@@ -6,18 +6,15 @@ and step only, so a resumed run sees the same images as an uninterrupted one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from rdx_fast.errors import DatasetError, listed
-from rdx_fast.images import read_grey, read_image, resize_mask
 from rdx_fast.manifest import InputSpec
 from rdx_fast.preprocess import to_input
+from rdx_fast.training.frames import Frames
 
 NOISE_THRESHOLD = 0.5  # of noise in [-1, 1]
 OPACITY = (0.2, 1.0)  # of the texture over the part
@@ -110,17 +107,17 @@ class AnomalyMaker:
         spec: the network's input
         good: images of good parts
         textures: images to blend in; if empty, random cuts of good images in shuffled tiles
-        foreground: one mask for all images or one for each, white where the part is; if empty,
-            anomalies may be anywhere
+        foreground: ``[n, H, W]`` bool, True where the part is, one mask for each good image or one
+            for all; if None, anomalies may be anywhere
         cuts: cut textures out of their images at random and flip them, instead of showing them
             whole
         colors: shift the colours of textures at random
     """
 
     spec: InputSpec
-    good: Sequence[Path]
-    textures: Sequence[Path] = ()
-    foreground: Sequence[Path] = ()
+    good: Frames
+    textures: Frames
+    foreground: NDArray[np.bool_] | None = None
     cuts: bool = False
     colors: bool = False
 
@@ -138,8 +135,7 @@ class AnomalyMaker:
             the image with an anomaly, and the mask ``[H, W]`` bool of what was changed
 
         Raises:
-            ImageError: a texture or mask cannot be read
-            DatasetError: a foreground mask is black
+            ImageError: a texture cannot be read
         """
         mask = anomaly_mask(rng, self._foreground(index))
         opacity = np.float32(rng.uniform(*OPACITY))
@@ -147,15 +143,14 @@ class AnomalyMaker:
         return np.where(mask, blended, image), mask
 
     def _foreground(self, index: int) -> NDArray[np.bool_]:
-        size = (self.spec.height, self.spec.width)
-        if not self.foreground:
-            return np.ones(size, np.bool_)
-        return read_foreground(self.foreground[index % len(self.foreground)], *size)
+        if self.foreground is None:
+            return np.ones((self.spec.height, self.spec.width), np.bool_)
+        return self.foreground[index % len(self.foreground)]
 
     def _texture(self, rng: np.random.Generator) -> Floats:
         """A texture ``[3, H, W]`` float32 normalised."""
-        paths = self.textures or self.good
-        frame = read_image(paths[int(rng.integers(len(paths)))])
+        source = self.textures or self.good
+        frame = source[int(rng.integers(len(source)))]
         # A tile of a good part that is not cut shows the part as it is, and sometimes in its place.
         if self.cuts or not self.textures:
             frame = _random_cut(rng, frame)
@@ -172,59 +167,6 @@ class AnomalyMaker:
         gain = rng.uniform(*GAIN, (3, 1, 1)).astype(np.float32)
         shift = rng.uniform(*SHIFT, (3, 1, 1)).astype(np.float32)
         return (np.clip(gain * (texture * std + mean) + shift, 0, 1) - mean) / std
-
-
-def foreground_masks(given: Path | None, images: Sequence[Path]) -> list[Path]:
-    """Find the foreground masks of images and check that they can be used.
-
-    Args:
-        given: one mask file for all images, or a folder with a .png of each image's name; None for
-            no masks
-        images: good images
-
-    Returns:
-        the mask files, one or as many as images; empty if ``given`` is None
-
-    Raises:
-        DatasetError: a mask is missing or black
-        ImageError: a mask cannot be read
-    """
-    if given is None:
-        return []
-    each = given.is_dir()
-    paths = [given / f"{path.stem}.png" for path in images] if each else [given]
-    if missing := [path for path in paths if not path.is_file()]:
-        raise DatasetError(
-            f"{len(missing)} foreground masks are missing (give one image for all parts, or a "
-            f"folder with a .png of each image's name):{listed(missing)}"
-        )
-    for path in paths:
-        read_foreground(path, 1024, 1024)
-    return paths
-
-
-def read_foreground(path: Path, height: int, width: int) -> NDArray[np.bool_]:
-    """Read a foreground mask.
-
-    Args:
-        path: image, white where the part is
-        height: to resize it to, in pixels
-        width: to resize it to, in pixels
-
-    Returns:
-        ``[height, width]`` bool, True where the part is
-
-    Raises:
-        DatasetError: the mask is black
-        ImageError: the file cannot be read
-    """
-    mask = resize_mask(read_grey(path), height, width)
-    if not mask.any():
-        raise DatasetError(
-            f"foreground mask {path} is black: white (255) marks the part; draw it white, or leave "
-            f"the mask out"
-        )
-    return mask
 
 
 def _random_cut(rng: np.random.Generator, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:

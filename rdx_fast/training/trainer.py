@@ -27,10 +27,12 @@ from rdx_fast.training.data import (
 )
 from rdx_fast.training.distillation import Distillation
 from rdx_fast.training.expert import AnomalyDataset, ExpertDistillation
+from rdx_fast.training.foreground import foreground_masks, mask_files
+from rdx_fast.training.frames import Frames
 from rdx_fast.training.learner import Learner, WaitClock
 from rdx_fast.training.precision import autocast, training_precision
 from rdx_fast.training.recipe import Recipe
-from rdx_fast.training.synthetic import AnomalyMaker, foreground_masks
+from rdx_fast.training.synthetic import AnomalyMaker
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,9 @@ def train(
     max_minutes: float | None = None,
     checkpoint_every: int = 5,
     feature_memory_gb: float = 4.0,
+    image_memory_gb: float = 2.0,
     workers: int | None = None,
+    on_stage: Callable[[str], None] = lambda stage: None,
     on_step: Callable[[Progress], None] = lambda progress: None,
     on_checkpoint: Callable[[Checkpoint], None] = lambda checkpoint: None,
 ) -> Checkpoint:
@@ -82,7 +86,7 @@ def train(
         run: folder for the checkpoint
         weights: file with the teacher's weights, see ``load_teacher``
         textures: for the synthetic anomalies of RD with Expert, see ``AnomalyMaker``
-        foreground: likewise, see ``foreground_masks``
+        foreground: mask files for them, see ``mask_files``; instead of ``recipe.foreground``
         device: "cpu", "cuda", "cuda:N", or "auto" for CUDA if there is a GPU
         resume: continue the run in ``run`` from its checkpoint, if there is one. It ends with the
             same weights as an uninterrupted run on the same machine
@@ -91,37 +95,38 @@ def train(
         checkpoint_every: epochs between checkpoints; one is also written at the end
         feature_memory_gb: GiB of memory for kept teacher features; if they need more, they are
             computed for each batch again
+        image_memory_gb: GiB of memory for decoded images and textures, if every step needs images;
+            those that do not fit are decoded at each use
         workers: processes that load data; None for up to 4 if every step needs images, and none if
             the features are kept
+        on_stage: called with the name of a stage before the first step that may take minutes
         on_step: called after each step
         on_checkpoint: called after each checkpoint is written
 
     Raises:
         TrainingError: there are too few images, the loss is not finite, or there is no such device
-        DatasetError: images or masks cannot be used
+        DatasetError: images or masks cannot be used, or the masks that were made miss the part
+        MissingDependencyError: masks are to be made, and OpenCV is not installed
         WeightsError: the teacher's weights cannot be loaded
         CheckpointError: the run cannot be resumed, or ``run`` already contains one
-        ValueError: textures or foreground for a method without synthetic anomalies
+        ValueError: textures or foreground for a method without synthetic anomalies; or mask files
+            beside ``recipe.foreground``
     """
     started = time.monotonic()
-    if not recipe.makes_anomalies and (textures or foreground is not None):
-        raise ValueError(
-            f"textures and foreground are for the synthetic anomalies of rd-expert only, the "
-            f"method is {recipe.method}: leave them out"
-        )
+    _check_options(recipe, textures, foreground)
     torch_device = _device(device)
     precision = training_precision(recipe, torch_device)
     mixed = autocast(torch_device, precision)
     old = _previous(run, resume)
     training, held_out = split_holdout(readable_images(images, skip_bad), recipe)
-    usable_textures = readable_images(textures, skip_bad)
-    masks = foreground_masks(foreground, training)
-    images_id = fingerprint([*training, *usable_textures, *masks])
+    texture_frames = Frames(readable_images(textures, skip_bad))
+    given_masks = mask_files(foreground, training)
+    images_id = fingerprint([*training, *texture_frames.paths, *given_masks])
 
     if old is not None:
         _check_same_run(old, recipe, precision, images_id, run)
     network, frozen, weights_name = _networks(recipe, old, weights, torch_device)
-    dataset = ImageDataset(training, input_spec(recipe))
+    dataset = ImageDataset(Frames(training), input_spec(recipe))
     features = TeacherFeatures(
         frozen,
         dataset,
@@ -131,22 +136,11 @@ def train(
         torch_device,
         mixed,
     )
-    if workers is None and (recipe.makes_anomalies or not features.keeps):
-        features.workers = min(4, os.cpu_count() or 1)
-    objective: Distillation | ExpertDistillation
-    if recipe.makes_anomalies:
-        maker = AnomalyMaker(
-            dataset.spec,
-            training,
-            usable_textures,
-            masks,
-            recipe.texture_cuts,
-            recipe.texture_colors,
-        )
-        anomalies = AnomalyDataset(dataset, maker, recipe.seed)
-        objective = ExpertDistillation(network, features, anomalies, mixed)
-    else:
-        objective = Distillation(network, features, mixed)
+    if recipe.makes_anomalies or not features.keeps:
+        if workers is None:
+            features.workers = min(4, os.cpu_count() or 1)
+        texture_frames.keep(dataset.frames.keep(image_memory_gb * 2**30))
+    objective = _objective(network, features, recipe, texture_frames, given_masks, on_stage)
     learner = Learner(objective, recipe, torch_device, precision)
     if old is not None:
         learner.restore(old)
@@ -207,6 +201,19 @@ def train(
     return save()
 
 
+def _check_options(recipe: Recipe, textures: Sequence[Path], foreground: Path | None) -> None:
+    if not recipe.makes_anomalies and (textures or foreground is not None):
+        raise ValueError(
+            f"textures and foreground are for the synthetic anomalies of rd-expert only, the "
+            f"method is {recipe.method}: leave them out"
+        )
+    if foreground is not None and recipe.foreground != "none":
+        raise ValueError(
+            f"foreground is {foreground}, and the recipe makes masks by {recipe.foreground}: give "
+            f"only one of them"
+        )
+
+
 def _networks(
     recipe: Recipe, old: Checkpoint | None, weights: Path | None, torch_device: torch.device
 ) -> tuple[ReverseDistillation, nn.Module, str]:
@@ -233,6 +240,26 @@ def _networks(
     network.to(torch_device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     frozen.to(torch_device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network, frozen.eval().requires_grad_(False), weights_name
+
+
+def _objective(
+    network: ReverseDistillation,
+    features: TeacherFeatures,
+    recipe: Recipe,
+    textures: Frames,
+    given_masks: Sequence[Path],
+    on_stage: Callable[[str], None],
+) -> Distillation | ExpertDistillation:
+    if not recipe.makes_anomalies:
+        return Distillation(network, features)
+    images = features.dataset
+    if recipe.foreground != "none":
+        on_stage(f"making foreground masks of {len(images)} images by {recipe.foreground}")
+    masks = foreground_masks(recipe.foreground, given_masks, images.frames, *recipe.image_size)
+    maker = AnomalyMaker(
+        images.spec, images.frames, textures, masks, recipe.texture_cuts, recipe.texture_colors
+    )
+    return ExpertDistillation(network, features, AnomalyDataset(images, maker, recipe.seed))
 
 
 def _steps(count: int, recipe: Recipe, first: int, total: int) -> list[tuple[int, list[int]]]:

@@ -25,6 +25,8 @@ from rdx_fast.kernels.native import ISAS
 from support.checkout import GPU, needs_no_gpu
 from support.commands import run, start, unboxed
 
+TINY_NETWORK = ["--backbone", "efficientnet_lite0", "--image-size", "64", "64"]
+
 
 def test_from_good_parts_to_scores(parts: Path, tmp_path: Path) -> None:
     options = ["--backbone", "efficientnet_lite0", "--image-size", "64", "64", "--batch", "8"]
@@ -51,6 +53,7 @@ def test_from_good_parts_to_scores(parts: Path, tmp_path: Path) -> None:
 def test_methods_against_each_other(parts: Path, tmp_path: Path) -> None:
     options = ["--backbone", "efficientnet_lite0", "--image-size", "64", "64", "--batch", "8"]
     options += ["--epochs", "6", "--seeds", 2, "--oracle-epoch", "--textures", parts / "test"]
+    options += ["--texture-cuts", "--foreground", "otsu-bright"]  # which rd4ad does not take
     methods = ["--method", "rd4ad", "--method", "rd-expert:plain"]
     output = tmp_path / "protocol"
     done = run("experiment", parts, output, *methods, *options)
@@ -103,6 +106,38 @@ def test_train_by_expert(parts: Path, tmp_path: Path) -> None:
     assert "rd-expert" in exported.stdout
     run("preview", parts, tmp_path / "look.png", "--image-size", "64", "64", "--count", 3)
     assert np.asarray(Image.open(tmp_path / "look.png")).shape == (192, 192, 3)
+
+
+def test_foreground(parts: Path, tmp_path: Path) -> None:
+    options = ["--image-size", "64", "64", "--count", 3, "--texture-cuts", "--texture-colors"]
+    good = list_images(parts / "train" / "good")
+    mask = tmp_path / "auto"
+    Image.fromarray(np.full((64, 64), 255, np.uint8)).save(mask, format="png")
+
+    def look(foreground: str | Path) -> bytes:
+        picture = tmp_path / "look.png"
+        done = run("preview", parts, picture, *options, "--foreground", foreground)
+        assert "with the outline of its foreground" in done.stderr
+        return picture.read_bytes()
+
+    assert look("auto") == look("grabcut")
+    assert look("otsu-dark") != look("otsu-bright") != look(mask)
+    missing = run("preview", parts, tmp_path / "look.png", "--foreground", "otsu", code=2)
+    assert "where there is nothing" in unboxed(missing.stderr)
+    wrong = run("train", parts, tmp_path / "run", "--foreground", "auto", code=2)
+    assert "which rd4ad does not make" in unboxed(wrong.stderr)
+
+    options = ["--method", "rd-expert", "--backbone", "efficientnet_lite0", "--texture-cuts"]
+    options += ["--image-size", "64", "64", "--batch", "8", "--iterations", "2"]
+    done = run("train", parts, tmp_path / "run", *options, "--foreground", "auto")
+    assert f"making foreground masks of {len(good)} images by grabcut" in done.stderr
+    good_parts = ["--good", parts / "calibration"]
+    run("export", tmp_path / "run", tmp_path / "part.rdx", "--precision", "fp32", *good_parts)
+    recorded = open_bundle(tmp_path / "part.rdx").manifest.training["recipe"]
+    assert recorded["foreground"] == "grabcut"
+    assert (recorded["texture_cuts"], recorded["texture_colors"]) == (True, False)
+    other = run("train", parts, tmp_path / "run", *options, "--resume", code=2)
+    assert "foreground: grabcut before, none now" in unboxed(other.stderr)
 
 
 def test_import(parts: Path, tmp_path: Path) -> None:
@@ -290,8 +325,16 @@ def test_wrong_use(bundle: Bundle, parts: Path, tmp_path: Path) -> None:
         assert command in shown
 
 
-@pytest.mark.parametrize("package", ["torch"])
-def test_missing_part_says_how_to_get_it(package: str, parts: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("package", "options"),
+    [
+        ("torch", []),
+        ("cv2", ["--method", "rd-expert", *TINY_NETWORK, "--batch", "8", "--foreground", "auto"]),
+    ],
+)
+def test_missing_part_says_how_to_get_it(
+    package: str, options: list[str], parts: Path, tmp_path: Path
+) -> None:
     # Stands for an installation without the extra: the import system finds no such package.
     code = f"""
 import sys
@@ -304,7 +347,7 @@ from rdx_fast.cli import main
 main()
 """
     done = subprocess.run(
-        [sys.executable, "-P", "-c", code, "train", str(parts), str(tmp_path / "run")],
+        [sys.executable, "-P", "-c", code, "train", str(parts), str(tmp_path / "run"), *options],
         capture_output=True,
         text=True,
         check=False,

@@ -149,10 +149,12 @@ def test_a_step_written_out(monkeypatch) -> None:
     anomalous = torch.where(mask[:, None] > 0, torch.randn(normal.shape, generator=rng), normal)
 
     features = SimpleNamespace(
-        device=torch.device("cpu"), of=lambda indices, images: frozen(images), of_images=frozen
+        device=torch.device("cpu"),
+        autocast=autocast(torch.device("cpu"), "fp32"),
+        of=lambda indices, images: frozen(images),
+        of_images=frozen,
     )
-    precise = autocast(torch.device("cpu"), "fp32")
-    objective = ExpertDistillation(network, features, None, precise)  # type: ignore[arg-type]
+    objective = ExpertDistillation(network, features, None)  # type: ignore[arg-type]
     learner = Learner(objective, recipe, torch.device("cpu"), "fp32")
     losses = learner.learn(Batch(normal, anomalous, mask, [0, 1, 2, 3]))
 

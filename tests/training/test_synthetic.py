@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,17 +13,16 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy import ndimage
 
-from rdx_fast.errors import DatasetError
 from rdx_fast.images import list_images, read_image
 from rdx_fast.manifest import RESIZE, InputSpec
 from rdx_fast.preprocess import to_input
-from rdx_fast.training import synthetic
+from rdx_fast.training import Recipe, synthetic, train
 from rdx_fast.training.contact_sheet import save_contact_sheet
+from rdx_fast.training.frames import Frames
 from rdx_fast.training.synthetic import (
     AnomalyMaker,
     Floats,
     anomaly_mask,
-    foreground_masks,
     perlin_noise,
     shuffled_tiles,
     turned,
@@ -135,7 +136,7 @@ def test_masks_are_never_empty_and_stay_in_the_foreground() -> None:
 @pytest.mark.parametrize("with_textures", [True, False])
 def test_only_the_mask_is_changed(parts: Path, drawn: list[Path], with_textures: bool) -> None:
     good = list_images(parts / "train" / "good")
-    maker = AnomalyMaker(SPEC, good, drawn[1:] if with_textures else [])
+    maker = AnomalyMaker(SPEC, Frames(good), Frames(drawn[1:] if with_textures else []))
     changed = []
     for index, path in enumerate(good[:12]):
         image = to_input([read_image(path)], SPEC)[0]
@@ -165,7 +166,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 def test_textures_are_shown_whole(drawn: list[Path]) -> None:
     part, ramp = (to_input([read_image(path)], NORMALISED)[0] for path in drawn)
-    maker = AnomalyMaker(NORMALISED, drawn[:1], drawn[1:])
+    maker = AnomalyMaker(NORMALISED, Frames(drawn[:1]), Frames(drawn[1:]))
     opacities = []
     for seed in range(80):
         anomalous, mask = maker(np.random.default_rng(seed), part, 0)
@@ -182,7 +183,7 @@ def test_textures_are_drawn_uniformly(drawn: list[Path], monkeypatch: pytest.Mon
     white = drawn[0].with_name("white.png")
     Image.fromarray(np.full((8, 8), 255, np.uint8)).save(white)
     part = to_input([read_image(drawn[0])], SPEC)[0]
-    maker = AnomalyMaker(SPEC, drawn[:1], [drawn[1], white, drawn[0]])
+    maker = AnomalyMaker(SPEC, Frames(drawn[:1]), Frames([drawn[1], white, drawn[0]]))
     seen = Counter()
     for seed in range(300):
         anomalous, mask = maker(np.random.default_rng(seed), part, 0)
@@ -196,7 +197,7 @@ def test_options_of_textures(drawn: list[Path], monkeypatch: pytest.MonkeyPatch)
     part, ramp = (to_input([read_image(path)], SPEC)[0] for path in drawn)
 
     def textures(**options: bool) -> list[Floats]:
-        maker = AnomalyMaker(SPEC, drawn[:1], drawn[1:], **options)
+        maker = AnomalyMaker(SPEC, Frames(drawn[:1]), Frames(drawn[1:]), **options)
         made = [maker(np.random.default_rng(seed), part, 0) for seed in range(20)]
         return [image[:, mask] - ramp[:, mask] for image, mask in made]
 
@@ -206,6 +207,34 @@ def test_options_of_textures(drawn: list[Path], monkeypatch: pytest.MonkeyPatch)
     shifted = np.stack([change[2].mean() for change in textures(colors=True)])
     assert shifted.std() > 0.05
     assert all(np.ptp(change[2]) < 1e-6 for change in textures(colors=True))
+
+
+def test_colors_are_shifted_before_they_are_normalised(drawn: list[Path]) -> None:
+    made = []
+    for spec in (SPEC, NORMALISED):
+        image = to_input([read_image(drawn[0])], spec)[0]
+        maker = AnomalyMaker(spec, Frames(drawn[:1]), Frames(drawn[1:]), colors=True)
+        anomalous, _ = maker(np.random.default_rng(0), image, 0)
+        mean, std = (np.array(v, np.float32)[:, None, None] for v in (spec.mean, spec.std))
+        made.append(anomalous * std + mean)
+    np.testing.assert_allclose(made[0], made[1], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "options", [{"texture_cuts": True}, {"texture_colors": True}, {"foreground": "otsu-bright"}]
+)
+def test_options_of_the_recipe_are_used(
+    options: dict[str, Any], parts: Path, drawn: list[Path], tmp_path: Path
+) -> None:
+    good = list_images(parts / "train" / "good")
+    made = []
+    for name, changed in (("published", {}), ("changed", options)):
+        recipe = Recipe("rd-expert", "efficientnet_lite0", image_size=(32, 32), batch=8, **changed)
+        save_contact_sheet(tmp_path / f"{name}.png", recipe, good, drawn[1:])
+        done = train(replace(recipe, iterations=3), good, tmp_path / name, textures=drawn[1:])
+        made.append(((tmp_path / f"{name}.png").read_bytes(), done.losses))
+    assert made[0][0] != made[1][0]
+    assert made[0][1] != made[1][1]
 
 
 def test_shuffled_tiles_keep_every_pixel() -> None:
@@ -218,37 +247,26 @@ def test_shuffled_tiles_keep_every_pixel() -> None:
     np.testing.assert_array_equal(shuffled[1] - shuffled[0], 64 * 96)
 
 
-def test_foreground(parts: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("foreground", [False, True])
+def test_gallery(parts: Path, tmp_path: Path, foreground: bool) -> None:
     good = list_images(parts / "train" / "good")
-    left = np.zeros((80, 112), np.uint8)
-    left[:, :56] = 255
-    one = tmp_path / "one.png"
-    Image.fromarray(left).save(one)
-    each = tmp_path / "each"
-    each.mkdir()
-    for i, path in enumerate(good):
-        Image.fromarray(left if i % 2 else left[:, ::-1]).save(each / f"{path.stem}.png")
-    image = to_input([read_image(good[0])], SPEC)[0]
-    for index in range(6):
-        rng = np.random.default_rng(index)
-        _, mask = AnomalyMaker(SPEC, good, (), foreground_masks(one, good))(rng, image, index)
-        assert not mask[:, 49:].any()
-        _, mask = AnomalyMaker(SPEC, good, (), foreground_masks(each, good))(rng, image, index)
-        assert not (mask[:, 49:] if index % 2 else mask[:, :47]).any()
-    (each / f"{good[3].stem}.png").unlink()
-    with pytest.raises(DatasetError, match=rf"1 foreground masks are missing.*\n.*{good[3].stem}"):
-        foreground_masks(each, good)
-    Image.fromarray(left * 0).save(one)
-    with pytest.raises(DatasetError, match=r"one\.png is black: white \(255\) marks the part"):
-        foreground_masks(one, good)
-
-
-def test_gallery(parts: Path, tmp_path: Path) -> None:
-    good = list_images(parts / "train" / "good")
-    save_contact_sheet(tmp_path / "g.png", good, [], None, (64, 96), count=5, seed=0)
+    mask_file = tmp_path / "left.png"
+    left = np.zeros((64, 96), np.uint8)
+    left[:, :48] = 255
+    Image.fromarray(left).save(mask_file)
+    recipe = Recipe(method="rd-expert", image_size=(64, 96), seed=0)
+    masks = mask_file if foreground else None
+    save_contact_sheet(tmp_path / "g.png", recipe, good, foreground=masks, count=5)
     picture = read_image(tmp_path / "g.png")
     assert picture.shape == (3 * 64, 5 * 96, 3)
     normal, anomalous, mask = np.split(picture, 3)
+    assert len({column.tobytes() for column in np.split(normal, 5, axis=1)}) == 5
     assert set(np.unique(mask)) == {0, 255}
-    np.testing.assert_array_equal(normal[mask == 0], anomalous[mask == 0])
-    assert (normal[mask == 255] != anomalous[mask == 255]).mean() > 0.5
+    outline = (normal == (0, 255, 0)).all(axis=2)
+    changed = (normal != anomalous).any(axis=2) & ~outline
+    inside = mask[..., 0] == 255
+    assert not (changed & ~inside).any()
+    assert changed[inside & ~outline].mean() > 0.5
+    edges = np.zeros((64, 96), np.bool_)
+    edges[:, 47] = foreground
+    np.testing.assert_array_equal(outline, np.tile(edges, 5))

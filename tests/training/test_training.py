@@ -192,6 +192,8 @@ def test_holdout(images: list[Path]) -> None:
         {"betas": (0.5, 1.0)},
         {"texture_cuts": True},
         {"texture_colors": True},
+        {"foreground": "grabcut"},  # of another method, as the two before
+        {"foreground": "by hand"},
         {"holdout": 0.9},
         {"seed": -1},
         {"backbone": "vgg"},

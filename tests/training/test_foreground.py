@@ -1,0 +1,164 @@
+"""Foreground masks: given as files, or made by segmentation."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from rdx_fast.errors import CheckpointError, DatasetError
+from rdx_fast.images import list_images, read_image
+from rdx_fast.manifest import RESIZE, InputSpec
+from rdx_fast.preprocess import to_input
+from rdx_fast.training import Recipe, train
+from rdx_fast.training.foreground import (
+    FOREGROUNDS,
+    foreground_masks,
+    make_masks,
+    mask_files,
+    read_masks,
+)
+from rdx_fast.training.frames import Frames
+from rdx_fast.training.synthetic import AnomalyMaker
+
+SPEC = InputSpec(64, 96, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), RESIZE)
+SHORT = Recipe(
+    method="rd-expert",
+    backbone="efficientnet_lite0",
+    image_size=(32, 32),
+    iterations=2,
+    batch=4,
+    foreground="otsu-dark",
+)
+
+
+def draw_discs(folder: Path, part: int, ground: int, count: int = 6) -> list[Path]:
+    """Images of a disc at a random place, of these grey levels with noise; ``disc`` of a file's
+    number is where the disc is."""
+    folder.mkdir()
+    paths = [folder / f"{i}.png" for i in range(count)]
+    for i, path in enumerate(paths):
+        noise = np.random.default_rng(i).normal(0, 6, (96, 128, 3))
+        grey = np.where(disc(i, 96, 128)[..., None], part, ground) + noise
+        Image.fromarray(grey.clip(0, 255).astype(np.uint8)).save(path)
+    return paths
+
+
+def disc(seed: int, height: int, width: int) -> NDArray[np.bool_]:
+    """Where the disc is: ``[height, width]`` bool."""
+    y, x = np.mgrid[:height, :width] + 0.5
+    down, right = np.random.default_rng([seed, 1]).uniform(0.4, 0.6, 2)
+    return np.hypot(y / height - down, (x / width - right) * 4 / 3) < 0.3
+
+
+@pytest.mark.parametrize(
+    ("method", "part", "ground"),
+    [
+        ("grabcut", 50, 200),
+        ("grabcut", 200, 50),
+        ("otsu-dark", 50, 200),
+        ("otsu-bright", 200, 50),
+    ],
+)
+def test_parts_are_found(method: str, part: int, ground: int, tmp_path: Path) -> None:
+    frames = Frames(draw_discs(tmp_path / "discs", part, ground))
+    masks = make_masks(method, frames, 64, 96)
+    assert masks.shape == (6, 64, 96)
+    assert masks.dtype == np.bool_
+    for i, mask in enumerate(masks):
+        wanted = disc(i, 64, 96)
+        assert (mask & wanted).sum() / (mask | wanted).sum() > 0.95
+
+
+def test_masks_are_always_the_same(tmp_path: Path) -> None:
+    # Blurred patches: GrabCut's result depends on the random numbers that it draws.
+    y, x = np.mgrid[:12, :16]
+    bright = (abs(y - 5.5) < 3.5) & (abs(x - 7.5) < 5)
+    for i in range(8):
+        patches = np.random.default_rng(i).integers(0, 128, (12, 16, 3)) + 110 * bright[..., None]
+        image = Image.fromarray(patches.astype(np.uint8))
+        image.resize((96, 64), Image.Resampling.BICUBIC).save(tmp_path / f"{i}.png")
+    frames = Frames(list_images(tmp_path))
+    masks = make_masks("grabcut", frames, 64, 96)
+    before = cv2.getNumThreads()
+    try:
+        for threads in (1, 4):
+            cv2.setNumThreads(threads)
+            np.testing.assert_array_equal(make_masks("grabcut", frames, 64, 96), masks)
+    finally:
+        cv2.setNumThreads(before)
+    alone = [make_masks("grabcut", Frames([path]), 64, 96)[0] for path in frames.paths]
+    np.testing.assert_array_equal(np.stack(alone), masks)
+
+
+def test_a_part_that_is_not_found(tmp_path: Path) -> None:
+    discs = draw_discs(tmp_path / "discs", 50, 200)
+    flat = tmp_path / "flat.png"
+    Image.fromarray(np.full((96, 128), 128, np.uint8)).save(flat)
+    for method in FOREGROUNDS[1:]:
+        with pytest.raises(DatasetError) as caught:
+            make_masks(method, Frames([*discs, flat]), 64, 96)
+        message = str(caught.value)
+        assert message.startswith(f"{method} does not find the part in 1 of 7 images")
+        assert all(other in message for other in FOREGROUNDS[1:])
+        assert message.count("\n") == 1
+        assert str(flat) in message
+
+
+def test_masks_from_files(parts: Path, tmp_path: Path) -> None:
+    good = list_images(parts / "train" / "good")
+    left = np.zeros((80, 112), np.uint8)
+    left[:, :56] = 255
+    one = tmp_path / "one.png"
+    Image.fromarray(left).save(one)
+    each = tmp_path / "each"
+    each.mkdir()
+    for i, path in enumerate(good):
+        Image.fromarray(left if i % 2 else left[:, ::-1]).save(each / f"{path.stem}.png")
+    image = to_input([read_image(good[0])], SPEC)[0]
+    frames, none = Frames(good), Frames([])
+    for_all = foreground_masks("none", mask_files(one, good), frames, 64, 96)
+    for_each = foreground_masks("none", mask_files(each, good), frames, 64, 96)
+    for index in range(6):
+        rng = np.random.default_rng(index)
+        _, mask = AnomalyMaker(SPEC, frames, none, for_all)(rng, image, index)
+        assert not mask[:, 49:].any()
+        _, mask = AnomalyMaker(SPEC, frames, none, for_each)(rng, image, index)
+        assert not (mask[:, 49:] if index % 2 else mask[:, :47]).any()
+    (each / f"{good[3].stem}.png").unlink()
+    with pytest.raises(DatasetError, match=rf"1 foreground masks are missing.*\n.*{good[3].stem}"):
+        mask_files(each, good)
+    with pytest.raises(
+        DatasetError, match=r"where there is nothing: .* \(auto, grabcut, otsu-dark"
+    ):
+        mask_files(tmp_path / "otsu", good)
+    Image.fromarray(left * 0).save(one)
+    with pytest.raises(DatasetError, match=r"one\.png is black: white \(255\) marks the part"):
+        read_masks([one], 64, 96)
+    assert foreground_masks("none", mask_files(None, good), frames, 64, 96) is None
+
+
+def test_training_with_masks_and_its_resume(tmp_path: Path) -> None:
+    discs = draw_discs(tmp_path / "discs", 50, 200)
+    said: list[str] = []
+    run = tmp_path / "run"
+    unbroken = train(SHORT, discs, tmp_path / "unbroken", on_stage=said.append)
+    assert said == ["making foreground masks of 6 images by otsu-dark"]
+    assert not train(SHORT, discs, run, max_minutes=0).finished
+    for other in ("grabcut", "none"):
+        with pytest.raises(CheckpointError, match=f"foreground: otsu-dark before, {other} now"):
+            train(replace(SHORT, foreground=other), discs, run, resume=True)
+    assert train(SHORT, discs, run, resume=True).losses == unbroken.losses
+    without = train(replace(SHORT, foreground="none"), discs, tmp_path / "without")
+    assert without.losses != unbroken.losses
+
+
+def test_masks_by_segmentation_and_from_files(tmp_path: Path) -> None:
+    discs = draw_discs(tmp_path / "discs", 50, 200)
+    with pytest.raises(ValueError, match="makes masks by otsu-dark: give only one of them"):
+        train(SHORT, discs, tmp_path / "run", foreground=discs[0])
