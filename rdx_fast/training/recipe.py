@@ -34,8 +34,8 @@ class Recipe:
         texture_cuts: cut the textures of synthetic anomalies out of their images at random and flip
             them, instead of showing them whole, for RD with Expert only
         texture_colors: shift the colours of these textures at random, likewise
-        foreground: how masks are made that keep synthetic anomalies on the part, one of
-            ``FOREGROUNDS``; "none" also for masks that are given as files
+        foreground: how masks are made that keep synthetic anomalies on the part: "grabcut",
+            "otsu-dark", "otsu-bright", or "none", also for masks that are given as files
 
     Raises:
         ValueError: a value is out of range

@@ -162,3 +162,16 @@ def test_masks_by_segmentation_and_from_files(tmp_path: Path) -> None:
     discs = draw_discs(tmp_path / "discs", 50, 200)
     with pytest.raises(ValueError, match="makes masks by otsu-dark: give only one of them"):
         train(SHORT, discs, tmp_path / "run", foreground=discs[0])
+
+
+@pytest.mark.real
+def test_photographs(real_images: Path) -> None:
+    brushes = list_images(real_images / "data" / "mvtec_toothbrush_256" / "train" / "good")[:6]
+    for path, mask in zip(brushes, make_masks("grabcut", Frames(brushes), 256, 256), strict=True):
+        # The background is almost black.
+        bright = read_image(path).max(axis=2) > 100
+        assert (mask & bright).sum() > 0.9 * bright.sum()
+        assert mask[:, :64].sum() + mask[:, -64:].sum() == 0
+    surfaces = list_images(real_images / "data" / "kolektorsdd_sample" / "train" / "good")[:4]
+    with pytest.raises(DatasetError, match="train without, which is right where the part fills"):
+        make_masks("grabcut", Frames(surfaces), 256, 128)
