@@ -19,6 +19,7 @@ from rdx_fast.export.graph import to_onnx
 from rdx_fast.export.quantize import quantize
 from rdx_fast.manifest import InputSpec, Manifest, ScaleSpec
 from rdx_fast.models import BACKBONES, METHODS, make_network
+from rdx_fast.models.efficientnet import InvertedResidual
 
 QUICK = [
     ("rd4ad", "resnet18"),
@@ -80,12 +81,18 @@ def export(method: str, backbone: str, folder: Path) -> None:
     torch.manual_seed(0)
     network = make_network(method, backbone)
     image = torch.randn(2, 3, *SIZE)
+    alone = {
+        f"{name}.bn2"
+        for name, block in network.named_modules()
+        if isinstance(block, InvertedResidual) and not block.has_shortcut
+    }
     for name, module in network.named_modules():
         if isinstance(module, nn.BatchNorm2d):
             module.train()
             module.momentum = None  # statistics of what follows
-            if name.endswith(("bn2", "bn3")):
-                # As trained: residuals are small, and rounding does not grow from block to block.
+            if name.endswith(("bn2", "bn3")) and name not in alone:
+                # As trained: residuals are small beside what they are added to, and rounding does
+                # not grow from block to block.
                 nn.init.constant_(module.weight, 0.1)
     with torch.no_grad():
         network(image)
