@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from rdx_fast.models.depthwise import depthwise_conv2d
 
+
 class _Stage(NamedTuple):
     expand: int
     channels: int

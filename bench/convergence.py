@@ -1,0 +1,108 @@
+"""Accuracy of a recipe over the batches of its training, as rows for ``bench/results``:
+``python -m rdx_fast.bench.convergence --help``.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+
+from rdx_fast.bench.result_rows import append, facts
+from rdx_fast.datasets import find_dataset
+from rdx_fast.detector import Detector
+from rdx_fast.evaluation import evaluate_scored, score_set
+from rdx_fast.export import export_bundle
+from rdx_fast.images import list_images
+from rdx_fast.training import Recipe, train
+
+
+def main(
+    dataset: Annotated[Path, typer.Argument(help="Category folder with a test set.")],
+    runs: Annotated[Path, typer.Argument(help="Folder for runs and bundles.")],
+    output: Annotated[Path, typer.Option(help="JSON lines to append to.")],
+    steps: Annotated[list[int], typer.Option(help="Batches after which to evaluate; repeat it.")],
+    name: Annotated[str, typer.Option(help="Name of the recipe in the rows.")],
+    recipe: Annotated[str, typer.Option(help="Fields of Recipe as a JSON object.")] = "{}",
+    seeds: Annotated[int, typer.Option(min=1, help="Runs, each with its own seed.")] = 3,
+    first_seed: Annotated[int, typer.Option(min=0, help="First seed.")] = 111,
+    weights: Annotated[Path | None, typer.Option(help="The teacher's weights.")] = None,
+    textures: Annotated[Path | None, typer.Option(help="Folder of texture images.")] = None,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of torch.")] = 1,
+    workers: Annotated[int | None, typer.Option(min=0, help="Processes that load data.")] = None,
+) -> None:
+    """Train a recipe, and evaluate it after each number of batches, with several seeds.
+
+    A row that is in ``output`` already is not measured again: an interrupted command goes on where
+    it was. Resuming a run changes nothing about it.
+    """
+    torch.set_num_threads(threads)
+    fields = json.loads(recipe)
+    fields["image_size"] = tuple(fields.get("image_size", (256, 256)))
+    images, test = find_dataset(dataset).train(), find_dataset(dataset).test()
+    found = list_images(textures) if textures else []
+    for seed in range(first_seed, first_seed + seeds):
+        base = Recipe(seed=seed, **fields)
+        run = runs / f"{dataset.name}-{name}-seed{seed}"
+        for step in sorted(steps):
+            key = {"dataset": dataset.name, "name": name, "seed": seed, "step": step}
+            if _is_measured(output, key):
+                continue
+            started = time.monotonic()
+            checkpoint = train(
+                replace(base, iterations=step),
+                images,
+                run,
+                weights=weights,
+                textures=found if base.makes_anomalies else (),
+                resume=True,
+                checkpoint_every=10_000,
+                workers=workers,
+            )
+            minutes = (time.monotonic() - started) / 60
+            export_bundle(
+                checkpoint, images, run / "part.rdx", precision="fp32", name=name, overwrite=True
+            )
+            with Detector(run / "part.rdx") as detector:
+                figures = evaluate_scored(score_set(detector, test), by_type=False).overall
+            row = facts("convergence", ("torch", "openvino", "numpy", "scikit-learn")) | {
+                **key,
+                "recipe": asdict(checkpoint.recipe),
+                "trained_in": checkpoint.precision,
+                "textures": len(found) if base.makes_anomalies else 0,
+                "minutes": round(minutes, 2),
+                "losses": _last(checkpoint.losses, checkpoint.partial_losses),
+                "figures": asdict(figures),
+            }
+            append(output, [row])
+            print(
+                f"{key}: image AUROC {figures.image_auroc:.4f}, pixel AUROC "
+                f"{figures.pixel_auroc:.4f}, AUPRO {figures.aupro:.4f}, pixel AP "
+                f"{figures.pixel_ap:.4f}, {minutes:.1f} min",
+                flush=True,
+            )
+
+
+def _is_measured(output: Path, key: dict[str, Any]) -> bool:
+    if not output.is_file():
+        return False
+    rows = map(json.loads, output.read_text().splitlines())
+    return any(key.items() <= row.items() for row in rows)
+
+
+def _last(losses: dict[str, Sequence[float]], partial: dict[str, Sequence[float]]) -> Any:
+    """By term, the mean loss of the last finished epoch, or of the batches so far."""
+    return {
+        term: losses[term][-1] if losses.get(term) else sum(part) / len(part)
+        for term, part in partial.items()
+    }
+
+
+if __name__ == "__main__":
+    typer.run(main)
