@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -96,7 +95,7 @@ def _is_measured(output: Path, key: dict[str, Any]) -> bool:
     return any(key.items() <= row.items() for row in rows)
 
 
-def _last(losses: dict[str, Sequence[float]], partial: dict[str, Sequence[float]]) -> Any:
+def _last(losses: dict[str, list[float]], partial: dict[str, list[float]]) -> Any:
     """By term, the mean loss of the last finished epoch, or of the batches so far."""
     return {
         term: losses[term][-1] if losses.get(term) else sum(part) / len(part)
