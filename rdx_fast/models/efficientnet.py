@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from rdx_fast.models.depthwise import depthwise_conv2d
+from rdx_fast.models.convolutions import DepthwiseConv2d
 
 
 class _Stage(NamedTuple):
@@ -98,9 +98,7 @@ class InvertedResidual(nn.Module):
         else:
             self.pad = _same_padding(kernel, stride)
             padding = 0
-        self.depthwise_conv = nn.Conv2d(
-            width, width, kernel, stride, padding, groups=width, bias=False
-        )
+        self.depthwise_conv = DepthwiseConv2d(width, kernel, stride, padding)
         self.bn1 = _norm(width)
         self.project_conv = nn.Conv2d(width, out_channels, 1, bias=False)
         self.bn2 = _norm(out_channels)
@@ -111,9 +109,7 @@ class InvertedResidual(nn.Module):
         y = x
         if self.expand_conv is not None:
             y = self.act(self.bn0(self.expand_conv(y)))
-        y = self.pad(y)
-        conv = self.depthwise_conv
-        y = self.act(self.bn1(depthwise_conv2d(y, conv) if self.training else conv(y)))
+        y = self.act(self.bn1(self.depthwise_conv(self.pad(y))))
         y = self.bn2(self.project_conv(y))
         return x + y if self.has_shortcut else y
 

@@ -62,13 +62,20 @@ class FoldedCopy:
         return self._copy(x)
 
 
+class _Tracer(fx.Tracer):
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        # Subclasses of convolutions too stay whole.
+        is_conv = isinstance(m, nn.Conv2d | nn.ConvTranspose2d)
+        return is_conv or super().is_leaf_module(m, module_qualified_name)
+
+
 def _trace(network: nn.Module) -> tuple[fx.GraphModule, list[tuple[str, str]]]:
     """Trace a network in evaluation mode without its batch norms.
 
     Returns:
         the traced network, and the names of each convolution and of its batch norm
     """
-    traced = fx.symbolic_trace(network.eval())
+    traced = fx.GraphModule(network.eval(), _Tracer().trace(network))
     modules = dict(traced.named_modules())
     pairs = []
     for node in list(traced.graph.nodes):

@@ -8,24 +8,23 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from rdx_fast.models.convolutions import Deconv2x2, StridedConv3x3
+
 
 def conv1x1(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:
     return nn.Conv2d(in_channels, out_channels, 1, stride=stride, bias=False)
 
 
 def conv3x3(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:
+    if stride == 2:
+        return StridedConv3x3(in_channels, out_channels)
     return nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1, bias=False)
-
-
-def deconv2x2(in_channels: int, out_channels: int) -> nn.ConvTranspose2d:
-    """A 2 x 2 transposed convolution that doubles height and width."""
-    return nn.ConvTranspose2d(in_channels, out_channels, 2, stride=2, bias=False)
 
 
 def _spatial(in_channels: int, out_channels: int, stride: int, up: bool) -> nn.Module:
     """A block's spatial convolution: 3 x 3, or the 2 x 2 deconvolution that doubles the size."""
     if up and stride == 2:
-        return deconv2x2(in_channels, out_channels)
+        return Deconv2x2(in_channels, out_channels)
     return conv3x3(in_channels, out_channels, stride)
 
 
@@ -39,7 +38,7 @@ class _Block(nn.Module):
         if stride == 2 or in_channels != out_channels:
             resize: nn.Module
             if up and stride == 2:
-                resize = deconv2x2(in_channels, out_channels)
+                resize = Deconv2x2(in_channels, out_channels)
             else:
                 resize = conv1x1(in_channels, out_channels, stride)
             shortcut = nn.Sequential(resize, nn.BatchNorm2d(out_channels))

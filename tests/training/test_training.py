@@ -16,13 +16,16 @@ from PIL import Image
 from rdx_fast.datasets import find_dataset
 from rdx_fast.errors import CheckpointError, DatasetError, TrainingError
 from rdx_fast.images import list_images
+from rdx_fast.models import METHODS
 from rdx_fast.training import Checkpoint, Progress, Recipe, load_checkpoint, train
 from rdx_fast.training.checkpoint import save_checkpoint
 from rdx_fast.training.data import split_holdout
 from rdx_fast.training.loss import distillation_loss
+from rdx_fast.training.precision import training_precision
 from support.checkout import needs_no_gpu
 from support.weights import assert_same_weights
 
+TRAINER = "rdx_fast.training.trainer"
 SHORT = Recipe(backbone="efficientnet_lite0", image_size=(32, 32), epochs=4, batch=10)
 
 
@@ -104,6 +107,46 @@ def test_time_limit_stops_mid_epoch_and_resumes(
     stopped = train(SHORT, images, tmp_path / "run", max_minutes=0)
     assert stopped.step == 1
     assert_same_weights(train(SHORT, images, tmp_path / "run", resume=True), unbroken)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_resumed_is_as_unbroken_in_every_precision(
+    images: list[Path], tmp_path: Path, method: str, precision: str, monkeypatch
+) -> None:
+    monkeypatch.setattr(f"{TRAINER}.training_precision", lambda recipe, device: precision)
+    recipe = replace(SHORT, method=method, epochs=2)
+    unbroken = train(recipe, images, tmp_path / "unbroken")
+    for _ in range(2):
+        stopped = train(recipe, images, tmp_path / "run", max_minutes=0, resume=True)
+    assert stopped.step == 2
+    assert stopped.precision == precision
+    resumed = train(recipe, images, tmp_path / "run", resume=True)
+    assert resumed.losses == unbroken.losses
+    assert_same_weights(resumed, unbroken)
+
+
+def test_resume_refuses_another_precision(images: list[Path], tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(f"{TRAINER}.training_precision", lambda recipe, device: "bf16")
+    train(SHORT, images, tmp_path / "run", max_minutes=0)
+    monkeypatch.undo()
+    monkeypatch.setattr("rdx_fast.training.precision.has_fast_bf16", lambda: False)
+    with pytest.raises(CheckpointError, match="precision: bf16 before, fp32 on this machine"):
+        train(SHORT, images, tmp_path / "run", resume=True)
+
+
+def test_precision_of_a_machine(monkeypatch) -> None:
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    for fast, wanted in ((True, "bf16"), (False, "fp32")):
+        monkeypatch.setattr("rdx_fast.training.precision.has_fast_bf16", lambda fast=fast: fast)
+        assert training_precision(SHORT, cpu) == wanted
+        assert training_precision(replace(SHORT, amp=False), cpu) == "fp32"
+    for has, wanted in ((True, "bf16"), (False, "fp16")):
+        monkeypatch.setattr(
+            torch.cuda, "is_bf16_supported", lambda including_emulation, has=has: has
+        )
+        assert training_precision(SHORT, gpu) == wanted
+    assert training_precision(replace(SHORT, amp=False), gpu) == "fp32"
 
 
 def test_features_that_do_not_fit(images: list[Path], tmp_path: Path) -> None:
