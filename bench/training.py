@@ -1,0 +1,136 @@
+"""Time of a training step, and its share of the machine's limit, as rows for ``bench/results``:
+``python -m rdx_fast.bench.training --help``.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import typer
+from torch.utils.flop_counter import FlopCounterMode
+
+from rdx_fast.bench.result_rows import append, facts
+from rdx_fast.cpu import has_fast_bf16
+from rdx_fast.datasets import find_dataset
+from rdx_fast.images import list_images
+from rdx_fast.models import make_network
+from rdx_fast.training import Progress, Recipe, train
+
+_UNTIMED = 2  # steps at the start of a run, which allocate
+_SIDE = 2048  # of the matrices whose product measures the limit
+
+
+def main(
+    dataset: Annotated[Path, typer.Argument(help="Category folder, or folder of good images.")],
+    output: Annotated[Path | None, typer.Option(help="JSON lines to append to.")] = None,
+    method: Annotated[str, typer.Option(help="Method.")] = "rd4ad",
+    backbone: Annotated[str, typer.Option(help="Backbone.")] = "efficientnet_lite0",
+    weights: Annotated[Path | None, typer.Option(help="The teacher's weights.")] = None,
+    textures: Annotated[Path | None, typer.Option(help="Folder of texture images.")] = None,
+    image_size: Annotated[tuple[int, int], typer.Option(help="Height and width.")] = (128, 128),
+    steps: Annotated[int, typer.Option(min=3, help="Steps of a run.")] = 12,
+    rounds: Annotated[int, typer.Option(min=1, help="Runs of each precision.")] = 3,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of torch.")] = 1,
+) -> None:
+    """Time the steps of training in each precision of this CPU, in turn.
+
+    The limit is the rate of a product of large matrices in the same precision and number of
+    threads. The time is the CPU time of this process, which other programs disturb little; the
+    processes that load data are not part of it.
+    """
+    torch.set_num_threads(threads)
+    images = find_dataset(dataset).train()
+    recipe = Recipe(method=method, backbone=backbone, image_size=image_size, iterations=steps)
+    options: dict[str, Any] = {"weights": weights}
+    if recipe.makes_anomalies:
+        options |= {"textures": list_images(textures) if textures else [], "workers": 1}
+    recipes = {"fp32": replace(recipe, amp=False)}
+    if has_fast_bf16():
+        recipes["bf16"] = recipe
+    seconds: dict[str, list[float]] = {name: [] for name in recipes}
+    rates: dict[str, list[float]] = {name: [] for name in recipes}
+    for _ in range(rounds):
+        for name, chosen in recipes.items():
+            seconds[name].append(float(np.median(_step_times(chosen, images, options))))
+            rates[name].append(_matrix_rate(torch.bfloat16 if name == "bf16" else torch.float32))
+    operations = _operations(recipe)
+    common = facts("training", ("torch", "numpy"))
+    rows = []
+    for name in recipes:
+        ratios = np.array(seconds[name]) / np.array(seconds["fp32"])
+        rows.append(
+            common
+            | {
+                "method": method,
+                "backbone": backbone,
+                "image_size": list(image_size),
+                "batch": recipe.batch,
+                "threads": threads,
+                "precision": name,
+                "seconds": round(float(np.median(seconds[name])), 4),
+                "against_fp32": [round(float(v), 3) for v in np.percentile(ratios, (0, 50, 100))],
+                "gflop": round(operations / 1e9, 1),
+                "share_of_limit": round(
+                    operations / float(np.median(seconds[name])) / float(np.median(rates[name])), 3
+                ),
+            }
+        )
+        print(rows[-1])
+    if output is not None:
+        append(output, rows)
+
+
+def _step_times(recipe: Recipe, images: Sequence[Path], options: dict[str, Any]) -> list[float]:
+    """CPU time of each step but the first ones, in seconds."""
+    ends: list[float] = []
+
+    def note(_: Progress) -> None:
+        ends.append(time.process_time())
+
+    with tempfile.TemporaryDirectory() as folder:
+        train(recipe, images, Path(folder) / "run", on_step=note, **options)
+    return np.diff(ends)[_UNTIMED - 1 :].tolist()
+
+
+def _matrix_rate(dtype: torch.dtype) -> float:
+    """Floating-point operations of a matrix product in a second of CPU time."""
+    a = torch.randn(_SIDE, _SIDE).to(dtype)
+    times = []
+    for _ in range(6):
+        started = time.process_time()
+        a @ a
+        times.append(time.process_time() - started)
+    return 2 * _SIDE**3 / float(np.median(times[1:]))
+
+
+def _operations(recipe: Recipe) -> float:
+    """Floating-point operations of a step's convolutions; a backward pass counts as two forward.
+
+    RD4AD: forward and backward of the decoding, with kept features. RD with Expert, for the good
+    and the anomalous images: forward and backward of teacher and decoding, the updated teacher's
+    forward pass, and the expert's of the anomalous images.
+    """
+    height, width = recipe.image_size
+    with torch.device("meta"), torch.no_grad():
+        network = make_network(recipe.method, recipe.backbone, recipe.injection).eval()
+        images = torch.zeros(recipe.batch, 3, height, width)
+        with FlopCounterMode(display=False) as whole:
+            network(images)
+        with FlopCounterMode(display=False) as part:
+            network.teacher(images)
+    teacher = part.get_total_flops()
+    decoding = whole.get_total_flops() - teacher
+    if recipe.makes_anomalies:
+        return float(2 * (3 + 1) * teacher + teacher + 2 * 3 * decoding)
+    return float(3 * decoding)
+
+
+if __name__ == "__main__":
+    typer.run(main)
