@@ -181,9 +181,13 @@ class TrainingBar:
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
+    def say(self, line: str) -> None:
+        """Print a line above the bar."""
+        self._bar.console.out(line, highlight=False)
+
     def stage(self, what: str) -> None:
         """Print the name of the stage that begins."""
-        self._bar.console.print(what)
+        self.say(what)
 
     def __call__(self, step: Step) -> None:
         self.last = step

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -27,8 +27,12 @@ from rdx_fast.cli.common import (
     need_torch,
     notes,
 )
+from rdx_fast.cli.estimate import Estimate
 from rdx_fast.cli.progress import show_training
 from rdx_fast.datasets import find_dataset
+
+if TYPE_CHECKING:
+    from rdx_fast.training import Progress
 
 
 def train(
@@ -115,7 +119,13 @@ def train(
         )
     if resume and not (run / CHECKPOINT).exists():
         notes.print(f"{run} holds no checkpoint yet: training starts from the beginning")
-    with show_training(max_minutes) as on_step:
+    with show_training(max_minutes) as shown:
+        estimate = Estimate(recipe, max_minutes, shown.say)
+
+        def on_step(step: Progress) -> None:
+            shown(step)
+            estimate(step)
+
         checkpoint = training.train(
             recipe,
             find_dataset(good).train(),
@@ -134,10 +144,10 @@ def train(
             on_stage=notes.print,
             on_step=on_step,
         )
-    if on_step.last is not None:
-        terms = ", ".join(f"{term} {loss:.4f}" for term, loss in on_step.last.losses.items())
+    if shown.last is not None:
+        terms = ", ".join(f"{term} {loss:.4f}" for term, loss in shown.last.losses.items())
         notes.print(
-            f"last batch's loss: {terms}; {on_step.last.waiting:.1%} of the time was spent waiting "
+            f"last batch's loss: {terms}; {shown.last.waiting:.1%} of the time was spent waiting "
             f"for data"
         )
     if checkpoint.finished:

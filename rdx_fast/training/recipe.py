@@ -10,6 +10,9 @@ from rdx_fast.training.foreground import FOREGROUNDS
 
 PUBLISHED_EPOCHS = 200  # RD4AD
 PUBLISHED_ITERATIONS = 5000  # RD with Expert; 10,000 for hard categories
+# From this many batches on RD with Expert was better than RD4AD after the same time of training.
+# Computed by bench/break_even.py from the rows of bench/results/convergence.jsonl.
+EXPERT_LEAST_ITERATIONS = 900
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +118,15 @@ class Recipe:
             return self.iterations
         if self.epochs is not None:
             return self.epochs * steps_per_epoch
+        return self.published_steps(steps_per_epoch)
+
+    def published_steps(self, steps_per_epoch: int) -> int:
+        """Number of batches of the method's published length."""
         if self.method == "rd4ad":
             return PUBLISHED_EPOCHS * steps_per_epoch
         return PUBLISHED_ITERATIONS
+
+    @property
+    def least_steps(self) -> int:
+        """Number of batches from which on the method was better than RD4AD; 0 for RD4AD itself."""
+        return EXPERT_LEAST_ITERATIONS if self.method == "rd-expert" else 0

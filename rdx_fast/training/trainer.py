@@ -46,6 +46,8 @@ class Progress:
         losses: the step's loss by term
         epoch_loss: sum of the losses, averaged over the last finished epoch; None before
         waiting: share of the time so far that was spent waiting for data, 0 to 1
+        steps_per_epoch: steps of an epoch
+        precision: that the run trains in: "fp32", "bf16" or "fp16"
     """
 
     step: int
@@ -54,6 +56,8 @@ class Progress:
     losses: dict[str, float]
     epoch_loss: float | None
     waiting: float
+    steps_per_epoch: int
+    precision: str
 
 
 def train(
@@ -192,6 +196,8 @@ def train(
                 losses=losses,
                 epoch_loss=sum(finished) if finished else None,
                 waiting=clock.share,
+                steps_per_epoch=steps_per_epoch,
+                precision=precision,
             )
         )
         if max_minutes is not None and time.monotonic() - started > 60 * max_minutes:

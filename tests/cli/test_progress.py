@@ -67,7 +67,7 @@ class Pipe(io.StringIO):
 
 def make_step(number: int, total: int, epoch_loss: float | None = None) -> Progress:
     losses = {"teacher": 0.25, "student": 1 / number}
-    return Progress(number, total, (number - 1) // 10, losses, epoch_loss, 0.0)
+    return Progress(number, total, (number - 1) // 10, losses, epoch_loss, 0.0, 10, "fp32")
 
 
 def train_for(
@@ -217,6 +217,7 @@ def test_a_terminal_gets_the_bar_and_no_lines() -> None:
         on_step.stage("rd4ad, seed 111: training")
         for number in range(1, 5):
             on_step(make_step(number, 4))
+        on_step.say("1.00 s a batch [bf16]")
     with show_images("scoring", terminal) as on_image:
         on_image(3, 3)
     with show_stages("export", "reading images", terminal) as on_stage:
@@ -224,6 +225,7 @@ def test_a_terminal_gets_the_bar_and_no_lines() -> None:
     assert isinstance(terminal.file, io.StringIO)
     shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.file.getvalue())
     assert "rd4ad, seed 111: training\n" in shown
+    assert "1.00 s a batch [bf16]\n" in shown
     assert re.search(r"training ━+ 4/4 epoch 1  loss 0.5000", shown)
     assert re.search(r"scoring ━+ 3/3", shown)
     assert "export:" not in shown

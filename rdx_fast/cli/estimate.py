@@ -1,0 +1,112 @@
+"""How long a training will take, told after its first batches."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rdx_fast.cli.progress import Clock
+    from rdx_fast.training import Progress, Recipe
+
+BATCHES = 5
+SECONDS = 10.0
+LIMIT_SHARE = 0.1
+
+
+class Estimate:
+    """Tells how long a run is and how long it will take. Call the object with each step.
+
+    After the first batch it compares the run's length with the published one. Then it measures
+    5 batches and at least 10 s, or a tenth of a short time limit, waiting for data included; the
+    first batch, which is slower, is not among them. With that pace it tells the duration of the
+    remaining batches and how far a time limit reaches. It warns where the batches are too few for
+    the method to be better than RD4AD.
+
+    Args:
+        recipe: options of the run
+        max_minutes: time limit in minutes, from now; None for no limit
+        say: called with each line
+        clock: returns seconds since any fixed time
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        max_minutes: float | None,
+        say: Callable[[str], None],
+        clock: Clock = time.monotonic,
+    ) -> None:
+        self._recipe = recipe
+        self._max_minutes = max_minutes
+        self._say = say
+        self._clock = clock
+        self._begun = clock()
+        self._ends = math.inf if max_minutes is None else self._begun + 60 * max_minutes
+        self._first: tuple[int, float] | None = None
+        self._told = False
+
+    def __call__(self, step: Progress) -> None:
+        now = self._clock()
+        if self._first is None:
+            self._first = (step.step, now)
+            self._tell_length(step)
+            return
+        first, since = self._first
+        batches, seconds = step.step - first, now - since
+        enough = batches >= BATCHES and seconds >= SECONDS
+        if not self._told and (enough or seconds >= LIMIT_SHARE * (self._ends - since)):
+            self._told = True
+            self._tell_time(step, now, seconds / batches)
+
+    def _tell_length(self, step: Progress) -> None:
+        total, published = step.total_steps, self._recipe.published_steps(step.steps_per_epoch)
+        least = self._recipe.least_steps
+        if total < published:
+            self._say(f"{total} batches are {total / published:.0%} of the published {published}")
+        if total < least:
+            self._warn(f"{total} batches", f"train {least} or more (--iterations)")
+
+    def _tell_time(self, step: Progress, now: float, pace: float) -> None:
+        total, least = step.total_steps, self._recipe.least_steps
+        left = total - step.step
+        self._say(
+            f"{_pace(pace)} a batch on this machine ({step.precision}): the remaining {left} "
+            f"batches take {_duration(left * pace)}"
+        )
+        if self._max_minutes is None:
+            return
+        reached = min(total, step.step + int(max(0.0, self._ends - now) / pace))
+        share = reached / self._recipe.published_steps(step.steps_per_epoch)
+        self._say(
+            f"--max-minutes {self._max_minutes:g} reaches "
+            + (f"all {total} batches" if reached == total else f"about batch {reached} of {total}")
+            + f", {share:.0%} of the published length"
+        )
+        if reached < least <= total:
+            minutes = math.ceil((now - self._begun + (least - step.step) * pace) / 60)
+            advice = f"give --max-minutes {minutes} or more, continue with --resume afterwards"
+            self._warn(f"{reached} batches", advice)
+
+    def _warn(self, batches: str, advice: str) -> None:
+        recipe = self._recipe
+        self._say(
+            f"warning: {batches} are too few: in recorded comparisons after the same time of "
+            f"training, {recipe.method} was better than rd4ad from {recipe.least_steps} batches "
+            f"on: {advice}, or train by --method rd4ad"
+        )
+
+
+def _pace(seconds: float) -> str:
+    return f"{1000 * seconds:.0f} ms" if seconds < 0.1 else f"{seconds:.2f} s"
+
+
+def _duration(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if minutes < 90:
+        return f"{minutes} min"
+    return f"{minutes // 60} h {minutes % 60} min"

@@ -1,0 +1,149 @@
+"""What ``train`` tells beforehand: length, time, and how far a time limit reaches."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from rdx_fast.cli.estimate import Estimate
+from rdx_fast.training import Progress, Recipe
+from rdx_fast.training.recipe import EXPERT_LEAST_ITERATIONS as LEAST
+from support.commands import run
+
+EXPERT = Recipe(method="rd-expert")
+PER_EPOCH = 14
+
+
+def told(
+    recipe: Recipe,
+    *,
+    pace: float,
+    max_minutes: float | None = None,
+    before: float = 60,
+    first: int = 1,
+    batches: int = 100,
+) -> list[tuple[int, str]]:
+    """What is told of a training, each with the number of the batch after which it is told.
+
+    Args:
+        recipe: options of the run
+        pace: seconds of a batch; the first takes three times as long
+        max_minutes: its time limit
+        before: seconds before the first batch
+        first: number of the first batch
+        batches: batches that are trained
+    """
+    now = 5000.0
+    number = first
+    lines: list[tuple[int, str]] = []
+    estimate = Estimate(recipe, max_minutes, lambda line: lines.append((number, line)), lambda: now)
+    now += before + 2 * pace
+    total = recipe.total_steps(PER_EPOCH)
+    for number in range(first, min(first + batches, total + 1)):
+        now += pace
+        estimate(Progress(number, total, 0, {"student": 1.0}, None, 0.0, PER_EPOCH, "bf16"))
+    return lines
+
+
+def test_time_of_the_published_length() -> None:
+    assert told(EXPERT, pace=4) == [
+        (6, "4.00 s a batch on this machine (bf16): the remaining 4994 batches take 5 h 33 min")
+    ]
+    assert told(Recipe(), pace=0.02, batches=2800) == [
+        (501, "20 ms a batch on this machine (bf16): the remaining 2299 batches take 46 s")
+    ]
+
+
+def test_a_pace_is_measured_for_ten_seconds() -> None:
+    """A few batches of a fast machine say little about its pace."""
+    ((at, line),) = told(EXPERT, pace=0.5)
+    assert at == 21
+    assert line.endswith("the remaining 4979 batches take 41 min")
+    assert not told(EXPERT, pace=0.5, batches=20)
+
+
+def test_a_resumed_run_takes_what_remains_of_it() -> None:
+    ((at, line),) = told(EXPERT, pace=4, first=4900)
+    assert at == 4905
+    assert line.endswith("the remaining 95 batches take 6 min")
+    lines = told(EXPERT, pace=4, first=4900, max_minutes=3)
+    # 60 s before the first, 12 s for it: 108 s are left for 27 more.
+    assert (
+        lines[1][1]
+        == "--max-minutes 3 reaches about batch 4927 of 5000, 99% of the published length"
+    )
+
+
+def test_what_a_time_limit_reaches() -> None:
+    # 60 s before the first batch and 12 s for it: 7128 s are left for 1782 more.
+    _, (at, line) = told(EXPERT, pace=4, max_minutes=120)
+    assert at == 6
+    assert line == (
+        "--max-minutes 120 reaches about batch 1783 of 5000, 36% of the published length"
+    )
+    *_, (_, line) = told(Recipe(epochs=10), pace=4, max_minutes=120)
+    assert line == "--max-minutes 120 reaches all 140 batches, 5% of the published length"
+
+
+def test_a_short_limit_is_not_spent_measuring() -> None:
+    assert [at for at, _ in told(EXPERT, pace=4, before=0, max_minutes=1)] == [3, 3, 3]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "length"),
+    [
+        (Recipe(epochs=40), "560 batches are 20% of the published 2800"),
+        (Recipe(iterations=140), "140 batches are 5% of the published 2800"),
+        (Recipe(method="rd-expert", iterations=4000), "4000 batches are 80% of the published 5000"),
+    ],
+)
+def test_a_length_below_the_published_one(recipe: Recipe, length: str) -> None:
+    assert told(recipe, pace=4)[0] == (1, length)
+
+
+@pytest.mark.parametrize("recipe", [Recipe(epochs=200), Recipe(epochs=300), EXPERT])
+def test_the_published_length_needs_no_comparison(recipe: Recipe) -> None:
+    assert [at for at, _ in told(recipe, pace=4)] == [6]
+
+
+def warnings(lines: list[tuple[int, str]]) -> list[tuple[int, str]]:
+    return [(at, line) for at, line in lines if line.startswith("warning: ")]
+
+
+def test_too_few_batches_to_be_better_than_rd4ad() -> None:
+    short = Recipe(method="rd-expert", iterations=LEAST - 1)
+    ((at, line),) = warnings(told(short, pace=4, max_minutes=2))
+    assert at == 1
+    assert line.startswith(f"warning: {LEAST - 1} batches are too few: ")
+    assert f"rd-expert was better than rd4ad from {LEAST} batches on" in line
+    assert line.endswith(f"train {LEAST} or more (--iterations), or train by --method rd4ad")
+    assert not warnings(told(Recipe(method="rd-expert", iterations=LEAST), pace=4))
+    assert not warnings(told(Recipe(iterations=1), pace=4, max_minutes=2))
+
+
+def test_a_limit_that_is_too_short_to_be_better_than_rd4ad() -> None:
+    """The warning names a limit that is long enough."""
+    ((at, line),) = warnings(told(EXPERT, pace=4, max_minutes=5))
+    assert at == 6
+    assert line.startswith("warning: 58 batches are too few: ")
+    found = re.search(r"give --max-minutes (\d+) or more, continue with --resume", line)
+    assert found
+    enough = int(found[1])
+    assert warnings(told(EXPERT, pace=4, max_minutes=enough - 1))
+    assert not warnings(told(EXPERT, pace=4, max_minutes=enough))
+
+
+def test_train_tells_them(parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rdx_fast.cli.estimate.SECONDS", 0)
+    options = ["--method", "rd-expert", "--backbone", "efficientnet_lite0", "--no-amp"]
+    options += ["--image-size", "64", "64", "--batch", "8", "--max-minutes", 600]
+    done = run("train", parts, tmp_path, *options, "--iterations", 8)
+    assert "8 batches are 0% of the published 5000\nwarning: 8 batches are too few" in done.stderr
+    assert re.search(
+        r"\n[\d.]+ m?s a batch on this machine \(fp32\): the remaining 2 ", done.stderr
+    )
+    assert "\n--max-minutes 600 reaches all 8 batches, 0% of the published length\n" in done.stderr
+    done = run("train", parts, tmp_path, *options, "--iterations", 16, "--resume")
+    assert "(fp32): the remaining 2 batches take" in done.stderr
