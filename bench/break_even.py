@@ -1,0 +1,104 @@
+"""From how many batches on RD with Expert is better than RD4AD after the same time of training:
+``python -m rdx_fast.bench.break_even``, from rows of ``convergence``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import takewhile
+from math import inf
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from rdx_fast.bench.pages import RESULTS
+from rdx_fast.bench.pages.rows import Row, read_rows, rows_of
+
+BASELINE = "lite0 rd4ad"
+VARIANTS = ("lite0 rd-expert", "lite0 rd-expert grabcut")
+FIGURES = ("image_auroc", "pixel_auroc", "aupro")
+
+
+def margins(
+    rows: Sequence[Row], dataset: str, variant: str, figures: Sequence[str] = FIGURES
+) -> dict[int, float]:
+    """By how much a variant is better than the baseline after the same time of training.
+
+    Args:
+        rows: rows of ``convergence``
+        dataset: name of the data set
+        variant: name of the recipe
+        figures: figures to take the mean of
+
+    Returns:
+        By number of batches: the mean of the figures over the seeds, minus the baseline's at that
+        time. Between two rows of the baseline its mean is interpolated; before its first and after
+        its last, it is that row's. Seeds without rows of the baseline are left out.
+    """
+    found: dict[int, list[float]] = {}
+    rows = rows_of(rows, "convergence", lambda row: row["dataset"] == dataset)
+    for seed in sorted({row["seed"] for row in rows}):
+        steps, minutes, means = _curve(rows, variant, seed, figures)
+        _, known_minutes, known_means = _curve(rows, BASELINE, seed, figures)
+        if steps and known_means:
+            differences = means - np.interp(minutes, known_minutes, known_means)
+            for step, difference in zip(steps, differences, strict=True):
+                found.setdefault(step, []).append(float(difference))
+    return {step: float(np.mean(found[step])) for step in sorted(found)}
+
+
+def _curve(rows: Sequence[Row], name: str, seed: int, figures: Sequence[str]) -> Any:
+    """Batches, minutes of training up to each, and the mean of the figures after each."""
+    of = [row for row in rows if (row["name"], row["seed"]) == (name, seed)]
+    of.sort(key=lambda row: row["step"])
+    means = [np.mean([row["figures"][figure] for figure in figures]) for row in of]
+    # A row's minutes are those since the row before.
+    return [row["step"] for row in of], np.cumsum([row["minutes"] for row in of]), means
+
+
+def better_from(found: Mapping[int, float]) -> float:
+    """The smallest number of batches from which on all margins are above 0; infinite for none."""
+    return min(takewhile(lambda step: found[step] > 0, sorted(found, reverse=True)), default=inf)
+
+
+def least_steps(rows: Sequence[Row]) -> float:
+    """The number of batches from which on, on each data set, one of the variants is better.
+
+    Infinite where no recorded number is enough.
+    """
+    return max(
+        min(better_from(margins(rows, dataset, variant)) for variant in VARIANTS)
+        for dataset in datasets(rows)
+    )
+
+
+def datasets(rows: Sequence[Row]) -> list[str]:
+    """The data sets with rows of a variant. Raises ``ValueError`` where there are none."""
+    found = rows_of(rows, "convergence", lambda row: row["name"] in VARIANTS)
+    return sorted({row["dataset"] for row in found})
+
+
+def main(
+    results: Annotated[Path, typer.Argument(help="Folder with the rows of convergence.")] = RESULTS,
+) -> None:
+    """Print by how much RD with Expert is better after the same time, in percentage points."""
+    rows = read_rows(results)
+    for dataset in datasets(rows):
+        for variant in VARIANTS:
+            table = Table("batches", "mean", *FIGURES, title=f"{dataset}: {variant}")
+            columns = [
+                margins(rows, dataset, variant, figures)
+                for figures in (FIGURES, *((figure,) for figure in FIGURES))
+            ]
+            for step in columns[0]:
+                table.add_row(str(step), *(f"{100 * column[step]:+.2f}" for column in columns))
+            Console().print(table)
+    print(f"better than {BASELINE} on each data set from {least_steps(rows)} batches on")
+
+
+if __name__ == "__main__":
+    typer.run(main)

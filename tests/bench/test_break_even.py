@@ -1,0 +1,73 @@
+"""From how many batches on RD with Expert is better than RD4AD after the same time."""
+
+from __future__ import annotations
+
+from math import inf
+
+import pytest
+
+from rdx_fast.bench import pages
+from rdx_fast.bench.break_even import BASELINE, VARIANTS, better_from, least_steps, margins
+from rdx_fast.bench.pages.rows import Row
+from rdx_fast.training.recipe import EXPERT_LEAST_ITERATIONS, PUBLISHED_ITERATIONS
+from support.checkout import ROOT
+
+ROWS = ROOT / pages.RESULTS / "convergence.jsonl"
+PLAIN, MASKED = VARIANTS
+
+
+def row(name: str, step: int, minutes: float, mean: float, seed: int = 1, of: str = "a") -> Row:
+    """A row whose figures have this mean."""
+    figures = {"image_auroc": mean - 0.1, "pixel_auroc": mean, "aupro": mean + 0.1}
+    key = {"bench": "convergence", "dataset": of, "name": name, "seed": seed, "step": step}
+    return key | {"minutes": minutes, "figures": figures | {"pixel_ap": 9.0}}
+
+
+# 0.5 after 2 minutes, 0.7 after 6.
+RD4AD = [row(BASELINE, 10, 2, 0.5), row(BASELINE, 30, 4, 0.7)]
+EXPERT = [row(PLAIN, 2, 1, 0.4), row(PLAIN, 8, 3, 0.65), row(PLAIN, 20, 6, 0.72)]
+
+
+def test_margins_are_of_the_same_time() -> None:
+    # After 1, 4 and 10 minutes.
+    wanted = {2: -0.1, 8: 0.05, 20: 0.02}
+    assert margins([*EXPERT, *RD4AD], "a", PLAIN) == pytest.approx(wanted)
+    assert margins([*RD4AD, *EXPERT], "a", PLAIN, ["pixel_ap"]) == pytest.approx(
+        dict.fromkeys(wanted, 0)
+    )
+    assert margins([*RD4AD, *EXPERT], "a", MASKED) == {}
+    assert margins(EXPERT, "a", PLAIN) == {}
+
+
+def test_margins_are_means_over_seeds() -> None:
+    rows = [*RD4AD, *EXPERT, row(BASELINE, 10, 2, 0.6, seed=2), row(PLAIN, 8, 3, 0.55, seed=2)]
+    rows.append(row(PLAIN, 8, 3, 0.1, seed=3))  # without rows of the baseline
+    rows.append(row(PLAIN, 8, 3, 0.1, of="b"))
+    assert margins(rows, "a", PLAIN) == pytest.approx({2: -0.1, 8: 0.0, 20: 0.02})
+
+
+def test_better_from_then_on() -> None:
+    assert better_from({2: 0.1, 8: -0.1, 20: 0.1, 30: 0.2}) == 20
+    assert better_from({2: 0.1, 8: 0.1}) == 2
+    assert better_from({2: 0.1, 8: 0.0}) == inf
+    assert better_from({}) == inf
+
+
+def test_least_steps_suffice_on_each_data_set() -> None:
+    rows = [*RD4AD, *EXPERT]
+    assert least_steps(rows) == 8
+    rows.append(row(MASKED, 2, 1, 0.6))  # the better of the ways to train on this data set
+    assert least_steps(rows) == 2
+    rows += [row(BASELINE, 10, 2, 0.5, of="b"), row(MASKED, 40, 9, 0.6, of="b")]
+    assert least_steps(rows) == 40
+    rows += [row(BASELINE, 10, 2, 0.5, of="c"), row(MASKED, 40, 9, 0.4, of="c")]
+    assert least_steps(rows) == inf
+    with pytest.raises(ValueError, match="no results of 'convergence'"):
+        least_steps(RD4AD)
+
+
+@pytest.mark.skipif(not ROWS.is_file(), reason=f"{ROWS.name} is not recorded yet")
+def test_the_number_in_the_recipe_is_that_of_the_rows() -> None:
+    """Where no recorded number is enough, it is the published one."""
+    found = least_steps(pages.read_rows(ROOT / pages.RESULTS))
+    assert min(found, PUBLISHED_ITERATIONS) == EXPERT_LEAST_ITERATIONS
