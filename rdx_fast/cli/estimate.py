@@ -93,9 +93,9 @@ class Estimate:
     def _warn(self, batches: str, advice: str) -> None:
         recipe = self._recipe
         self._say(
-            f"warning: {batches} are too few: in recorded comparisons after the same time of "
-            f"training, {recipe.method} was better than rd4ad from {recipe.least_steps} batches "
-            f"on: {advice}, or train by --method rd4ad"
+            f"warning: {batches} are too few for {recipe.method} to be better than rd4ad after the "
+            f"same time of training, which takes {recipe.least_steps}: {advice}, or train by "
+            f"--method rd4ad"
         )
 
 

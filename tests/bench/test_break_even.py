@@ -25,13 +25,13 @@ def row(name: str, step: int, minutes: float, mean: float, seed: int = 1, of: st
 
 # 0.5 after 2 minutes, 0.7 after 6.
 RD4AD = [row(BASELINE, 10, 2, 0.5), row(BASELINE, 30, 4, 0.7)]
-EXPERT = [row(PLAIN, 2, 1, 0.4), row(PLAIN, 8, 3, 0.65), row(PLAIN, 20, 6, 0.72)]
+EXPERT = [row(PLAIN, 2, 1, 0.4), row(PLAIN, 8, 4, 0.7), row(PLAIN, 20, 6, 0.72)]
 
 
 def test_margins_are_of_the_same_time() -> None:
-    # After 1, 4 and 10 minutes.
+    # After 1, 5 and 11 minutes.
     wanted = {2: -0.1, 8: 0.05, 20: 0.02}
-    assert margins([*EXPERT, *RD4AD], "a", PLAIN) == pytest.approx(wanted)
+    assert margins([*EXPERT[::-1], *RD4AD[::-1]], "a", PLAIN) == pytest.approx(wanted)
     assert margins([*RD4AD, *EXPERT], "a", PLAIN, ["pixel_ap"]) == pytest.approx(
         dict.fromkeys(wanted, 0)
     )
