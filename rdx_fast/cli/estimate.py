@@ -65,7 +65,9 @@ class Estimate:
         total, published = step.total_steps, self._recipe.published_steps(step.steps_per_epoch)
         least = self._recipe.least_steps
         if total < published:
-            self._say(f"{total} batches are {total / published:.0%} of the published {published}")
+            self._say(
+                f"{total} batches are {_share(total / published)} of the published {published}"
+            )
         if total < least:
             self._warn(f"{total} batches", f"train {least} or more (--iterations)")
 
@@ -83,7 +85,7 @@ class Estimate:
         self._say(
             f"--max-minutes {self._max_minutes:g} reaches "
             + (f"all {total} batches" if reached == total else f"about batch {reached} of {total}")
-            + f", {share:.0%} of the published length"
+            + f", {_share(share)} of the published length"
         )
         if reached < least <= total:
             minutes = math.ceil((now - self._begun + (least - step.step) * pace) / 60)
@@ -101,6 +103,10 @@ class Estimate:
 
 def _pace(seconds: float) -> str:
     return f"{1000 * seconds:.0f} ms" if seconds < 0.1 else f"{seconds:.2f} s"
+
+
+def _share(share: float) -> str:
+    return f"{share:.1%}" if share < 0.1 else f"{share:.0%}"
 
 
 def _duration(seconds: float) -> str:

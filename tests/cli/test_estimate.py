@@ -90,7 +90,7 @@ def test_what_a_time_limit_reaches() -> None:
         "--max-minutes 120 reaches about batch 1783 of 5000, 36% of the published length"
     )
     *_, (_, line) = told(Recipe(epochs=10), pace=4, max_minutes=120)
-    assert line == "--max-minutes 120 reaches all 140 batches, 5% of the published length"
+    assert line == "--max-minutes 120 reaches all 140 batches, 5.0% of the published length"
 
 
 def test_a_short_limit_is_not_spent_measuring() -> None:
@@ -101,7 +101,7 @@ def test_a_short_limit_is_not_spent_measuring() -> None:
     ("recipe", "length"),
     [
         (Recipe(epochs=40), "560 batches are 20% of the published 2800"),
-        (Recipe(iterations=140), "140 batches are 5% of the published 2800"),
+        (Recipe(iterations=140), "140 batches are 5.0% of the published 2800"),
         (Recipe(method="rd-expert", iterations=4000), "4000 batches are 80% of the published 5000"),
     ],
 )
@@ -154,10 +154,12 @@ def test_train_tells_them(parts: Path, tmp_path: Path, monkeypatch: pytest.Monke
     options = ["--method", "rd-expert", "--backbone", "efficientnet_lite0", "--no-amp"]
     options += ["--image-size", "64", "64", "--batch", "8", "--max-minutes", 600]
     done = run("train", parts, tmp_path, *options, "--iterations", 8)
-    assert "8 batches are 0% of the published 5000\nwarning: 8 batches are too few" in done.stderr
+    assert "8 batches are 0.2% of the published 5000\nwarning: 8 batches are too few" in done.stderr
     assert re.search(
         r"\n[\d.]+ m?s a batch on this machine \(fp32\): the remaining 2 ", done.stderr
     )
-    assert "\n--max-minutes 600 reaches all 8 batches, 0% of the published length\n" in done.stderr
+    assert (
+        "\n--max-minutes 600 reaches all 8 batches, 0.2% of the published length\n" in done.stderr
+    )
     done = run("train", parts, tmp_path, *options, "--iterations", 16, "--resume")
     assert "(fp32): the remaining 2 batches take" in done.stderr
