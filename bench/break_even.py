@@ -6,9 +6,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import takewhile
-from math import inf
+from math import inf, nan
 from pathlib import Path
-from typing import Annotated, Any
+from statistics import median
+from typing import Annotated
 
 import numpy as np
 import typer
@@ -39,25 +40,40 @@ def margins(
         time. Between two rows of the baseline its mean is interpolated; before its first and after
         its last, it is that row's. Seeds without rows of the baseline are left out.
     """
+    curves, paces = [], []
+    for name in (BASELINE, variant):
+        of = [row for row in rows if row["bench"] == "convergence" and row["name"] == name]
+        curves.append(_curves([row for row in of if row["dataset"] == dataset], figures))
+        paces.append(_pace(of))
     found: dict[int, list[float]] = {}
-    rows = rows_of(rows, "convergence", lambda row: row["dataset"] == dataset)
-    for seed in sorted({row["seed"] for row in rows}):
-        steps, minutes, means = _curve(rows, variant, seed, figures)
-        _, known_minutes, known_means = _curve(rows, BASELINE, seed, figures)
-        if steps and known_means:
-            differences = means - np.interp(minutes, known_minutes, known_means)
-            for step, difference in zip(steps, differences, strict=True):
-                found.setdefault(step, []).append(float(difference))
+    for seed in curves[0].keys() & curves[1].keys():
+        known = curves[0][seed]
+        for step, mean in curves[1][seed].items():
+            same_time = step * paces[1] / paces[0]
+            other = np.interp(same_time, list(known), list(known.values()))
+            found.setdefault(step, []).append(mean - float(other))
     return {step: float(np.mean(found[step])) for step in sorted(found)}
 
 
-def _curve(rows: Sequence[Row], name: str, seed: int, figures: Sequence[str]) -> Any:
-    """Batches, minutes of training up to each, and the mean of the figures after each."""
-    of = [row for row in rows if (row["name"], row["seed"]) == (name, seed)]
-    of.sort(key=lambda row: row["step"])
-    means = [np.mean([row["figures"][figure] for figure in figures]) for row in of]
-    # A row's minutes are those since the row before.
-    return [row["step"] for row in of], np.cumsum([row["minutes"] for row in of]), means
+def _curves(rows: Sequence[Row], figures: Sequence[str]) -> dict[int, dict[int, float]]:
+    """By seed and number of batches, the mean of the figures."""
+    found: dict[int, dict[int, float]] = {}
+    for row in sorted(rows, key=lambda row: row["step"]):
+        mean = float(np.mean([row["figures"][figure] for figure in figures]))
+        found.setdefault(row["seed"], {})[row["step"]] = mean
+    return found
+
+
+def _pace(rows: Sequence[Row]) -> float:
+    """Minutes of a batch: the median, for other programs slow some of the runs down."""
+    last: dict[tuple[str, int], int] = {}
+    paces = []
+    for row in sorted(rows, key=lambda row: row["step"]):
+        run = (row["dataset"], row["seed"])
+        # A row's minutes are those since the row before.
+        paces.append(row["minutes"] / (row["step"] - last.get(run, 0)))
+        last[run] = row["step"]
+    return median(paces) if paces else nan
 
 
 def better_from(found: Mapping[int, float]) -> float:
