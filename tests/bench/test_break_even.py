@@ -68,7 +68,11 @@ def test_least_steps_suffice_on_each_data_set() -> None:
     rows += [row(BASELINE, 10, 2, 0.5, of="c"), row(MASKED, 40, 9, 0.4, of="c")]
     assert least_steps(rows) == inf
     with pytest.raises(ValueError, match="no results of 'convergence'"):
-        least_steps(RD4AD)
+        least_steps(EXPERT)
+
+
+def test_a_data_set_is_not_left_out_until_both_methods_are_recorded() -> None:
+    assert least_steps([*RD4AD, *EXPERT, row(BASELINE, 10, 1, 0.5, of="b")]) == inf
 
 
 @pytest.mark.skipif(not ROWS.is_file(), reason=f"{ROWS.name} is not recorded yet")
