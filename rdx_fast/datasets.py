@@ -8,6 +8,8 @@ MVTec AD 2              ``train/good``, ``validation/good``, ``test_public/{good
 VisA                    ``<category>/Data/Images`` with ``split_csv/1cls.csv`` beside the category
 plain folder            images; or ``good`` and a folder for each defect type
 ======================  =============================================================
+
+Files are only listed: ``rdx_fast.evaluation.check_images`` checks images and masks of a test set.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rdx_fast.errors import DatasetError, listed
+from rdx_fast.errors import DatasetError
 from rdx_fast.images import list_images
 
 GOOD = "good"
@@ -30,7 +32,8 @@ class LabelledImage:
     Attributes:
         path: the image file
         defect_type: type of the defect; "good" for a good part
-        mask: mask file of the defect; None for a good part, or where the set has no masks
+        mask: mask file of the defect, which may be missing; None for a good part, or where the set
+            names no mask
         mask_above: mask values above this mark the defect
     """
 
@@ -135,23 +138,15 @@ def _typed_folders(folder: Path, truth: Path) -> list[LabelledImage]:
             f"least one defect type"
         )
     masked = truth.is_dir()
-    images, missing = [], []
+    images = []
     for defect_type in types:
         for path in list_images(folder / defect_type):
             mask = None
             if defect_type != GOOD and masked:
                 names = (f"{path.stem}_mask.png", f"{path.stem}.png")
-                found = [p for name in names if (p := truth / defect_type / name).is_file()]
-                if found:
-                    mask = found[0]
-                else:
-                    missing.append(truth / defect_type / names[0])
+                named = [truth / defect_type / name for name in names]
+                mask = next((p for p in named if p.is_file()), named[0])
             images.append(LabelledImage(path, defect_type, mask))
-    if missing:
-        raise DatasetError(
-            f"{len(missing)} masks are missing (to evaluate image scores only, remove {truth}):"
-            f"{listed(missing)}"
-        )
     return images
 
 
@@ -183,12 +178,6 @@ def _visa(root: Path, split: str) -> list[LabelledImage]:
         )
         for row in rows
     ]
-    named = [p for image in images for p in (image.path, image.mask) if p is not None]
-    if missing := [path for path in named if not path.is_file()]:
-        raise DatasetError(f"{len(missing)} files that {table} lists are missing:{listed(missing)}")
-    unmasked = [i.path for i in images if i.is_defective and i.mask is None]
-    if unmasked and len(unmasked) < sum(i.is_defective for i in images):
-        raise DatasetError(f"{table} names no mask for defective images:{listed(unmasked)}")
     if split == "test" and len({image.is_defective for image in images}) < 2:
         raise DatasetError(
             f"{table} lists only good or only defective test images of {root.name}: wanted both"

@@ -53,6 +53,9 @@ Weights = Annotated[
     Path | None,
     typer.Option(help="Teacher weights, .safetensors or .pth. Default: the published ones."),
 ]
+SkipBad = Annotated[
+    bool, typer.Option("--skip-bad", help="Leave out images that cannot be used, with their masks.")
+]
 ImageSize = Annotated[tuple[int, int], typer.Option(help="Height, width of the network's input.")]
 Textures = Annotated[
     Path | None,

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from rdx_fast.cli import tables
-from rdx_fast.cli.common import Backend, Executed, JsonFlag, Threads, data
+from rdx_fast.cli.common import Backend, Executed, JsonFlag, SkipBad, Threads, data
 from rdx_fast.cli.progress import show_images, show_plan
 from rdx_fast.datasets import find_dataset
 from rdx_fast.detector import Detector
@@ -33,6 +33,7 @@ def evaluate(
     backend: Backend = "auto",
     threads: Threads = None,
     precision: Executed = None,
+    skip_bad: SkipBad = False,
 ) -> None:
     """Score a test set and print AUROC, AP, best F1 and AUPRO, by defect type and overall."""
     from rdx_fast import evaluation
@@ -43,6 +44,8 @@ def evaluate(
             f"more to be compared with --compare (bundles first, then the data set)"
         )
     images = find_dataset(dataset).test()
+    with show_images("checking") as on_image:
+        checked = evaluation.check_images(images, skip_bad, on_image)
     scored = []
     for path in bundles:
         with show_plan() as on_progress:
@@ -50,7 +53,7 @@ def evaluate(
                 path, backend, threads, precision=precision, on_progress=on_progress
             )
         with detector, show_images("scoring") as on_image:
-            scored.append(evaluation.score_set(detector, images, on_image))
+            scored.append(evaluation.score_checked(detector, checked, on_image))
     results = [evaluation.evaluate_scored(s, by_type=not compare) for s in scored]
     differences = [d for other in scored[1:] for d in evaluation.compare(scored[0], other)]
     if not compare:
@@ -63,3 +66,5 @@ def evaluate(
     else:
         data.print(tables.comparison_table(bundles, results))
         data.print(tables.difference_table(differences))
+    if checked.left_out and not as_json:
+        data.print(tables.left_out_table(checked.left_out))

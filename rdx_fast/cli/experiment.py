@@ -20,6 +20,7 @@ from rdx_fast.cli.common import (
     Iterations,
     JsonFlag,
     Minutes,
+    SkipBad,
     TextureColors,
     TextureCuts,
     Textures,
@@ -29,6 +30,7 @@ from rdx_fast.cli.common import (
     list_given,
     make_recipe,
     need_torch,
+    notes,
 )
 from rdx_fast.cli.progress import show_training
 
@@ -85,6 +87,7 @@ def experiment(
         ),
     ] = False,
     device: Device = "auto",
+    skip_bad: SkipBad = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Train, export and evaluate methods with several seeds; print mean and spread."""
@@ -124,6 +127,7 @@ def experiment(
             device=device,
             max_minutes=max_minutes,
             oracle_epoch=oracle_epoch,
+            skip_bad=skip_bad,
             on_stage=on_step.stage,
             on_step=on_step,
         )
@@ -133,3 +137,7 @@ def experiment(
         data.print(tables.experiment_table(result))
         if oracle_epoch:
             data.print(tables.experiment_table(result, oracle=True))
+        if result.left_out:
+            data.print(tables.left_out_table(result.left_out))
+        if result.left_out_training:
+            notes.print(f"left out of training: {', '.join(result.left_out_training)}")

@@ -14,7 +14,7 @@ from rdx_fast.station.plc.registers import MAP
 
 if TYPE_CHECKING:
     from rdx_fast.doctor import Finding
-    from rdx_fast.evaluation import Difference, Evaluation, Figures
+    from rdx_fast.evaluation import BadImage, Difference, Evaluation, Figures
     from rdx_fast.evaluation.experiment import Experiment
     from rdx_fast.manifest import Manifest
     from rdx_fast.station.records.store import InspectionRecord
@@ -163,6 +163,16 @@ def difference_table(differences: Sequence[Difference]) -> Table:
     for d in differences:
         values = (f"{100 * v:+.2f}" for v in (d.difference, d.low, d.high))
         table.add_row(d.figure, d.name, d.baseline, *values)
+    return table
+
+
+def left_out_table(left_out: Sequence[BadImage]) -> Table:
+    """The test images that could not be used."""
+    table = Table(title=f"left out: {len(left_out)} test images", title_justify="left")
+    table.add_column("image", overflow="fold")
+    table.add_column("reason", overflow="fold")
+    for bad in left_out:
+        table.add_row(escape(bad.path), escape(bad.reason))
     return table
 
 

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from rdx_fast.datasets import find_dataset
 from rdx_fast.detector import Detector
-from rdx_fast.evaluation.metrics import (
-    FPR_LIMIT,
-    aupro,
-    aupro_per_image_mean,
-    auroc,
-    average_precision_and_best_f1,
-)
+from rdx_fast.evaluation.checked import BadImage
+from rdx_fast.evaluation.curves import FPR_LIMIT
+from rdx_fast.evaluation.metrics import auroc, average_precision_and_best_f1
+from rdx_fast.evaluation.pixels import PixelFigures
 from rdx_fast.evaluation.scored import MASK_THRESHOLD, ScoredSet, score_set
 
 
@@ -26,7 +21,7 @@ class Figures:
     """Metrics of one defect type, or of all types, against all good images.
 
     Rates are in [0, 1]. The pixel metrics, ``pixel_*`` and ``aupro*``, are None where the set has
-    no masks.
+    no masks, and where no mask marks a pixel of the map, because all defects are smaller.
 
     Attributes:
         good: number of good images
@@ -69,6 +64,7 @@ class Evaluation:
         aupro_fpr_limit: false-positive rate up to which AUPRO is integrated
         overall: metrics of all defect types together
         by_type: metrics of each defect type; empty if they were not computed
+        left_out: test images that could not be used, and why
     """
 
     bundle: str
@@ -78,6 +74,7 @@ class Evaluation:
     aupro_fpr_limit: float
     overall: Figures
     by_type: dict[str, Figures]
+    left_out: Sequence[BadImage] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The evaluation as JSON data."""
@@ -85,23 +82,27 @@ class Evaluation:
 
 
 def evaluate(
-    detector: Detector, root: Path, on_image: Callable[[int, int], None] = lambda done, total: None
+    detector: Detector,
+    root: Path,
+    on_image: Callable[[int, int], None] = lambda done, total: None,
+    skip_bad: bool = False,
 ) -> Evaluation:
-    """Score the test set of a category folder and compute all metrics.
+    """Check and score the test set of a category folder, and compute all metrics.
 
     Args:
         detector: the opened Detector
         root: the category folder, see ``rdx_fast.datasets``
-        on_image: called with the number of images done and in all
+        on_image: called with the number of images scored and in all
+        skip_bad: leave out images that cannot be used instead of raising
 
     Returns:
         The metrics, overall and by defect type.
 
     Raises:
-        DatasetError: the layout is unknown or incomplete, or a mask cannot be used
-        ImageError: an image cannot be read
+        DatasetError: the layout is unknown or incomplete, or images or masks cannot be used, all of
+            which the message lists
     """
-    return evaluate_scored(score_set(detector, find_dataset(root).test(), on_image))
+    return evaluate_scored(score_set(detector, find_dataset(root).test(), on_image, skip_bad))
 
 
 def evaluate_scored(scored: ScoredSet, by_type: bool = True) -> Evaluation:
@@ -109,47 +110,35 @@ def evaluate_scored(scored: ScoredSet, by_type: bool = True) -> Evaluation:
 
     Args:
         scored: the scored test set
-        by_type: whether to compute the metrics of each defect type too
+        by_type: whether to give the metrics of each defect type too
     """
-    types = sorted({image.defect_type for image in scored.images if image.is_defective})
+    overall, of_type = scored.pixel_figures
     return Evaluation(
         bundle=scored.name,
         engine=scored.engine,
         threshold=scored.threshold,
         mask_threshold=MASK_THRESHOLD,
         aupro_fpr_limit=FPR_LIMIT,
-        overall=_figures(scored, types),
-        by_type={name: _figures(scored, [name]) for name in types} if by_type else {},
+        overall=_figures(scored, list(of_type), overall),
+        by_type={t: _figures(scored, [t], of_type[t]) for t in sorted(of_type)} if by_type else {},
+        left_out=scored.left_out,
     )
 
 
-def _figures(scored: ScoredSet, types: Sequence[str]) -> Figures:
+def _figures(scored: ScoredSet, types: Sequence[str], pixels: PixelFigures | None) -> Figures:
     index = [i for i, m in enumerate(scored.images) if not m.is_defective or m.defect_type in types]
     labels, scores = scored.labels[index], scored.scores[index]
     image_ap, image_f1 = average_precision_and_best_f1(labels, scores)
-    pixel: list[float | None] = [None] * 5
-    if scored.maps:
-        masks = [scored.masks[i] for i in index]
-        maps = [scored.maps[i] for i in index]
-        flat_truth, flat = np.stack(masks).ravel(), np.stack(maps).ravel()
-        pixel = [
-            auroc(flat_truth, flat),
-            *average_precision_and_best_f1(flat_truth, flat),
-            aupro(masks, maps),
-            aupro_per_image_mean(masks, maps),
-        ]
     rejected = scores > scored.threshold
+    names = [field.name for field in fields(PixelFigures)]
+    of_pixels = dict.fromkeys(names) if pixels is None else asdict(pixels)
     return Figures(
         good=int((~labels).sum()),
         defective=int(labels.sum()),
         image_auroc=auroc(labels, scores),
         image_ap=image_ap,
         image_best_f1=image_f1,
-        pixel_auroc=pixel[0],
-        pixel_ap=pixel[1],
-        pixel_best_f1=pixel[2],
-        aupro=pixel[3],
-        aupro_per_image_mean=pixel[4],
         escapes=int((labels & ~rejected).sum()),
         false_rejects=int((~labels & rejected).sum()),
+        **of_pixels,
     )

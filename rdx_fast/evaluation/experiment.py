@@ -17,14 +17,16 @@ from typing import Any
 import dacite
 import numpy as np
 
-from rdx_fast.datasets import LabelledImage, find_dataset
+from rdx_fast.datasets import find_dataset
 from rdx_fast.detector import Detector
 from rdx_fast.errors import CheckpointError
+from rdx_fast.evaluation.checked import BadImage, CheckedSet, check_images
+from rdx_fast.evaluation.curves import FPR_LIMIT
 from rdx_fast.evaluation.evaluate import Figures, evaluate_scored
-from rdx_fast.evaluation.metrics import FPR_LIMIT
-from rdx_fast.evaluation.scored import MASK_THRESHOLD, score_set
+from rdx_fast.evaluation.scored import MASK_THRESHOLD, score_checked
 from rdx_fast.export import export_bundle
 from rdx_fast.training import Checkpoint, Progress, Recipe, load_checkpoint, train
+from rdx_fast.training.data import readable_images
 
 RESULT = "result.json"
 FIGURES = ("image_auroc", "pixel_auroc", "aupro", "aupro_per_image_mean", "image_ap", "pixel_ap")
@@ -82,6 +84,8 @@ class Experiment:
         mask_threshold: share of a map pixel that the mask must cover to count as defective
         aupro_fpr_limit: false-positive rate up to which AUPRO is integrated
         runs: the runs, by seed and method
+        left_out: test images that could not be used, and why
+        left_out_training: training images that could not be read
     """
 
     dataset: str
@@ -89,6 +93,8 @@ class Experiment:
     mask_threshold: float
     aupro_fpr_limit: float
     runs: list[ExperimentRun]
+    left_out: Sequence[BadImage] = ()
+    left_out_training: Sequence[str] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The experiment as JSON data."""
@@ -132,6 +138,7 @@ def run_experiment(
     max_minutes: float | None = None,
     oracle_epoch: bool = False,
     checkpoint_every: int = 5,
+    skip_bad: bool = False,
     on_stage: Callable[[str], None] = lambda stage: None,
     on_step: Callable[[Progress], None] = lambda progress: None,
 ) -> Experiment:
@@ -153,6 +160,7 @@ def run_experiment(
         max_minutes: time limit of each run's training in minutes; None for no limit
         oracle_epoch: also evaluate all checkpoints and report the best one on the test set
         checkpoint_every: epochs between checkpoints
+        skip_bad: leave out training and test images that cannot be used instead of raising
         on_stage: called with the name of each stage
         on_step: called after each training step
 
@@ -160,13 +168,17 @@ def run_experiment(
         The results of all runs.
 
     Raises:
-        DatasetError: the layout is unknown or incomplete
-        ImageError: an image cannot be read
+        DatasetError: the layout is unknown or incomplete, or images or masks cannot be used, all of
+            which the message lists
         CheckpointError: ``output`` holds a run with other settings
     """
     dataset = find_dataset(root)
     # Fail now, not after hours, if something is missing.
-    images, test = dataset.train(), dataset.test()
+    listed, unchecked = dataset.train(), dataset.test()
+    on_stage("checking the images")
+    test = check_images(unchecked, skip_bad)
+    images = readable_images(listed, skip_bad)
+    left_out_training = sorted({str(path) for path in listed} - {str(path) for path in images})
     setting = {
         "dataset": str(root.resolve()),
         "weights": str(weights),
@@ -174,6 +186,7 @@ def run_experiment(
         "foreground": str(foreground),
         "max_minutes": max_minutes,
         "oracle_epoch": oracle_epoch,
+        "left_out": [bad.path for bad in test.left_out] + left_out_training or None,
     }
     runs = []
     for seed in seeds:
@@ -204,7 +217,15 @@ def run_experiment(
                 content = {"recipe": asdict(seeded), "setting": setting, "run": asdict(run)}
                 (folder / RESULT).write_text(json.dumps(content, indent=1) + "\n")
             runs.append(run)
-    experiment = Experiment(root.name, dataset.layout, MASK_THRESHOLD, FPR_LIMIT, runs)
+    experiment = Experiment(
+        root.name,
+        dataset.layout,
+        MASK_THRESHOLD,
+        FPR_LIMIT,
+        runs,
+        test.left_out,
+        left_out_training,
+    )
     (output / "experiment.json").write_text(json.dumps(experiment.to_dict(), indent=1) + "\n")
     return experiment
 
@@ -213,7 +234,7 @@ def _run(
     name: str,
     recipe: Recipe,
     images: Sequence[Path],
-    test: Sequence[LabelledImage],
+    test: CheckedSet,
     folder: Path,
     *,
     oracle_epoch: bool,
@@ -268,7 +289,7 @@ def _run(
 def _figures(
     checkpoint: Checkpoint,
     images: Sequence[Path],
-    test: Sequence[LabelledImage],
+    test: CheckedSet,
     bundle: Path,
     name: str,
 ) -> Figures:
@@ -276,7 +297,7 @@ def _figures(
     # it. Methods are compared, not the effect of quantisation on them.
     export_bundle(checkpoint, images, bundle, precision="fp32", name=name, overwrite=True)
     with Detector(bundle) as detector:
-        return evaluate_scored(score_set(detector, test), False).overall
+        return evaluate_scored(score_checked(detector, test), False).overall
 
 
 def _finished(folder: Path, recipe: Recipe, setting: dict[str, Any]) -> ExperimentRun:

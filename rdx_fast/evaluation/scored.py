@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +13,15 @@ from numpy.typing import NDArray
 from rdx_fast.datasets import LabelledImage, has_masks
 from rdx_fast.detector import Detector
 from rdx_fast.errors import DatasetError, ImageError
+from rdx_fast.evaluation.checked import BadImage, CheckedSet, check_images, no_pixel
+from rdx_fast.evaluation.pixels import PixelFigures, pixel_figures
 from rdx_fast.images import read_grey, read_image, resize_mask
 
 # Share of a map pixel that the resized mask must cover for the pixel to count as defective.
 MASK_THRESHOLD = 0.5
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ScoredSet:
     """A test set with its scores and, where it has masks, its anomaly maps.
 
@@ -30,6 +33,7 @@ class ScoredSet:
         scores: float32 [n]
         maps: float32 [H, W] for each image; empty where the set has no masks
         masks: bool [H, W] for each image; empty where the set has no masks
+        left_out: test images that could not be used
     """
 
     name: str
@@ -39,32 +43,66 @@ class ScoredSet:
     scores: NDArray[np.float32]
     maps: Sequence[NDArray[np.float32]]
     masks: Sequence[NDArray[np.bool_]]
+    left_out: Sequence[BadImage] = ()
 
     @property
     def labels(self) -> NDArray[np.bool_]:
         """bool [n], True for a defective part."""
         return np.array([image.is_defective for image in self.images])
 
+    @cached_property
+    def pixel_figures(self) -> tuple[PixelFigures | None, dict[str, PixelFigures | None]]:
+        """The metrics of the maps, overall and by defect type, computed once."""
+        types = [image.defect_type if image.is_defective else None for image in self.images]
+        if not self.maps:
+            return None, dict.fromkeys(t for t in types if t is not None)
+        return pixel_figures(self.masks, self.maps, types)
+
 
 def score_set(
     detector: Detector,
     images: Sequence[LabelledImage],
+    on_image: Callable[[int, int], None] = lambda done, total: None,
+    skip_bad: bool = False,
+) -> ScoredSet:
+    """Check a test set (see ``check_images``), then score it.
+
+    Args:
+        detector: the opened Detector
+        images: the labelled images
+        on_image: called with the number of images scored and in all
+        skip_bad: leave out images that cannot be used instead of raising
+
+    Returns:
+        The scored test set.
+
+    Raises:
+        DatasetError: images cannot be used, all of which the message lists; with ``skip_bad``, only
+            if no good image or none of a defect type is left
+    """
+    return score_checked(detector, check_images(images, skip_bad), on_image)
+
+
+def score_checked(
+    detector: Detector,
+    checked: CheckedSet,
     on_image: Callable[[int, int], None] = lambda done, total: None,
 ) -> ScoredSet:
     """Score every image of a test set, and resize its masks to the anomaly map's size.
 
     Args:
         detector: the opened Detector
-        images: the labelled images
+        checked: the test set, from ``check_images``
         on_image: called with the number of images done and in all
 
     Returns:
         The scored test set.
 
     Raises:
-        ImageError: an image cannot be read
-        DatasetError: a mask cannot be read or marks no pixel
+        ImageError: an image cannot be read any more
+        DatasetError: a mask cannot be read any more
     """
+    images = checked.images
     masked = has_masks(images)
     spec = detector.manifest.map
     scores = np.empty(len(images), np.float32)
@@ -84,6 +122,7 @@ def score_set(
         scores=scores,
         maps=maps,
         masks=masks,
+        left_out=checked.left_out,
     )
 
 
@@ -113,5 +152,5 @@ def read_mask(path: Path | None, height: int, width: int, above: int = 127) -> N
         raise DatasetError(f"mask {error}") from error
     defect = grey > above
     if not defect.any():
-        raise DatasetError(f"mask {path} marks no pixel: wanted values above {above} at the defect")
+        raise DatasetError(f"mask {path} {no_pixel(above)}")
     return resize_mask(defect.astype(np.uint8) * 255, height, width, MASK_THRESHOLD)

@@ -98,6 +98,44 @@ def test_methods_against_each_other(parts: Path, tmp_path: Path) -> None:
     assert difference["low"] <= difference["difference"] <= difference["high"]
 
 
+def test_evaluation_leaves_bad_images_out(bundle: Bundle, parts: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(parts, tmp_path / "parts"))
+    bad = sorted((root / "test" / "notch").iterdir())[0]
+    bad.write_text("no image")
+    for command in (["evaluate", bundle.path], ["evaluate", "--compare", bundle.path, bundle.path]):
+        assert f"{bad}: not an image" in run(*command, root, code=2).stderr
+        table = run(*command, root, "--skip-bad").stdout
+        assert "left out: 1 test images" in table
+        assert bad.name in table
+        result = json.loads(run(*command, root, "--skip-bad", "--json").stdout)
+        for found in result["bundles"].values() if "--compare" in command else [result]:
+            assert [left["path"] for left in found["left_out"]] == [str(bad)]
+    # Nothing is trained before the images are checked.
+    output = tmp_path / "results"
+    refused = run("experiment", root, output, "--seeds", 1, "--iterations", 1, code=2)
+    assert f"{bad}: not an image" in refused.stderr
+    assert not output.exists()
+
+
+def test_experiment_leaves_bad_images_out(parts: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(parts, tmp_path / "parts"))
+    good = sorted((root / "train" / "good").iterdir())
+    bad = sorted((root / "test" / "notch").iterdir())[0], good[0]
+    for path in bad:
+        path.write_text("no image")
+    options = ["--backbone", "efficientnet_lite0", "--image-size", "64", "64", "--batch", "8"]
+    options += ["--iterations", "1", "--seeds", "1", "--method", "rd4ad"]
+    done = run("experiment", root, tmp_path / "results", *options, "--skip-bad")
+    assert "left out: 1 test images" in done.stdout
+    result = json.loads((tmp_path / "results" / "experiment.json").read_text())
+    assert [left["path"] for left in result["left_out"]] == [str(bad[0])]
+    assert result["left_out_training"] == [str(bad[1])]
+    # A run without the images is not taken for one with them.
+    shutil.copy(good[1], good[0])
+    refused = run("experiment", root, tmp_path / "results", *options, "--skip-bad", code=2)
+    assert "left_out: " in refused.stderr
+
+
 def test_train_by_expert(parts: Path, tmp_path: Path) -> None:
     options = ["--method", "rd-expert", "--backbone", "efficientnet_lite0"]
     options += ["--image-size", "64", "64", "--batch", "8", "--iterations", "4"]

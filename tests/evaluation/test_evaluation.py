@@ -11,19 +11,15 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
-from sklearn.metrics import average_precision_score
+from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 
 from rdx_fast import Detector
 from rdx_fast.bundle import Bundle
 from rdx_fast.datasets import LabelledImage
 from rdx_fast.errors import DatasetError
-from rdx_fast.evaluation import ScoredSet, compare, evaluate
-from rdx_fast.evaluation.metrics import (
-    aupro,
-    aupro_per_image_mean,
-    auroc,
-    average_precision_and_best_f1,
-)
+from rdx_fast.evaluation import ScoredSet, compare, evaluate, pixels
+from rdx_fast.evaluation.metrics import auroc, average_precision_and_best_f1
+from rdx_fast.evaluation.pixels import PixelFigures, pixel_figures
 from rdx_fast.evaluation.scored import read_mask
 
 
@@ -47,27 +43,89 @@ def aupro_by_thresholds(masks: list[NDArray], maps: list[NDArray], limit: float)
     return area / limit
 
 
-@given(st.integers(0, 10_000), st.sampled_from([3, 20, 10_000]), st.sampled_from([0.05, 0.3, 1.0]))
-def test_aupro_is_the_definition(seed: int, levels: int, limit: float) -> None:
+def overall(masks: list[NDArray], maps: list[NDArray], limit: float = 0.3) -> PixelFigures:
+    """The figures of all images; those with an empty mask are good."""
+    found, _ = pixel_figures(masks, maps, ["dent" if m.any() else None for m in masks], limit)
+    assert found is not None
+    return found
+
+
+def assert_by_the_definitions(
+    found: PixelFigures | None, masks: list[NDArray], maps: list[NDArray], limit: float
+) -> None:
+    truth, values = np.stack(masks).ravel(), np.stack(maps).ravel()
+    precision, recall, _ = precision_recall_curve(truth, values)
+    f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
+    assert found is not None
+    assert found.pixel_auroc == pytest.approx(roc_auc_score(truth, values), abs=1e-12)
+    assert found.pixel_ap == pytest.approx(average_precision_score(truth, values), abs=1e-12)
+    assert found.pixel_best_f1 == pytest.approx(f1.max(), abs=1e-12)
+    expected = aupro_by_thresholds(masks, maps, limit)
+    assert found.aupro == pytest.approx(expected, abs=1e-12)
+    expected = per_image_mean_by_loops(masks, maps, limit)
+    assert found.aupro_per_image_mean == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("large", [2**20, 0])  # 0: every group is sorted in parts
+@given(st.integers(0, 10_000), st.sampled_from([1, 2, 20, 10_000]), st.sampled_from([0.05, 0.3, 1]))
+def test_pixel_figures_are_the_definitions(
+    large: int, seed: int, levels: int, limit: float
+) -> None:
     rng = np.random.default_rng(seed)
-    masks = [np.zeros((12, 15), bool) for _ in range(3)]
+    masks = [np.zeros((12, 15), bool) for _ in range(7)]
     masks[0][2:5, 3:9] = True
     masks[0][5, 9] = True  # touches by a corner: the same region
     masks[0][9:11, 1:3] = True
     masks[1][6:8, 6:8] = True
-    # Few levels make many ties.
-    maps = [rng.integers(0, levels, m.shape).astype(np.float32) + 0.4 * levels * m for m in masks]
-    assert aupro(masks, maps, limit) == pytest.approx(aupro_by_thresholds(masks, maps, limit))
+    masks[4][0, :3] = True
+    types = ["dent", "crack", None, None, "dent", None, "dent"]  # the last mask is empty
+    # Few levels make many ties, also of values inside masks with values outside; one level makes
+    # every map constant.
+    maps = [
+        (rng.integers(0, levels, m.shape) + int(0.4 * levels) * m).astype(np.float32) for m in masks
+    ]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pixels, "_LARGE", large)
+        found, by_type = pixel_figures(masks, maps, types, limit)
+    assert by_type.keys() == {"crack", "dent"}
+    assert_by_the_definitions(found, masks, maps, limit)
+    for name, figures in by_type.items():
+        index = [i for i, of in enumerate(types) if of in (None, name)]
+        assert_by_the_definitions(
+            figures, [masks[i] for i in index], [maps[i] for i in index], limit
+        )
+
+
+def test_maps_are_not_sorted_in_place() -> None:
+    rng = np.random.default_rng(0)
+    masks = [np.zeros((8, 8), bool), np.eye(8, dtype=bool)]
+    maps = [rng.random((8, 8), np.float32) for _ in masks]
+    before = [m.copy() for m in maps]
+    overall(masks, maps)
+    np.testing.assert_array_equal(maps, before)
 
 
 def test_aupro_ends() -> None:
     mask = np.zeros((20, 20), bool)
     mask[4:9, 4:9] = True
     perfect = mask.astype(np.float32)
-    assert aupro([mask], [perfect]) == pytest.approx(1.0)
-    assert aupro([mask], [-perfect]) == pytest.approx(0.0)
-    with pytest.raises(ValueError, match="0 defect regions"):
-        aupro([~mask & mask], [perfect])
+    assert overall([mask], [perfect]).aupro == pytest.approx(1.0)
+    assert overall([mask], [-perfect]).aupro == pytest.approx(0.0)
+
+
+def test_pixel_figures_need_both_kinds_of_pixels() -> None:
+    values = [np.ones((4, 4), np.float32)] * 2
+    nothing, everything = np.zeros((4, 4), bool), np.ones((4, 4), bool)
+    tiny = pixel_figures([nothing, nothing], values, [None, "tiny"])
+    assert tiny == (None, {"tiny": None})
+    assert pixel_figures([everything], values[:1], ["dent"]) == (None, {"dent": None})
+    # Where another type has pixels, the images of the tiny defects still count as such outside.
+    masks = [nothing, nothing, np.eye(4, dtype=bool)]
+    maps = [*values, np.eye(4, dtype=np.float32)]
+    found, by_type = pixel_figures(masks, maps, [None, "tiny", "dent"])
+    assert by_type["tiny"] is None
+    assert by_type["dent"] is not None
+    assert_by_the_definitions(found, masks, maps, 0.3)
 
 
 def test_image_figures() -> None:
@@ -111,6 +169,29 @@ def test_whole_evaluation(bundle: Bundle, category: Path) -> None:
     assert result.overall.escapes == 0
 
 
+def test_bad_images_are_left_out(bundle: Bundle, category: Path) -> None:
+    truth = category / "ground_truth" / "notch"
+    empty, missing = sorted(truth.iterdir())[:2]
+    Image.fromarray(np.zeros_like(np.asarray(Image.open(empty)))).save(empty)
+    missing.unlink()
+    calls: list[tuple[int, int]] = []
+    with Detector(bundle.path) as detector:
+        with pytest.raises(DatasetError, match="2 of 16 test images cannot be used") as error:
+            evaluate(detector, category, lambda done, total: calls.append((done, total)))
+        assert not calls  # nothing was scored
+        assert f"mask {missing}: no such file" in str(error.value)
+        result = evaluate(detector, category, skip_bad=True)
+        for bad in result.left_out:
+            Path(bad.path).unlink()
+        remaining = evaluate(detector, category)
+    assert (result.overall.good, result.overall.defective) == (8, 6)
+    empty_one, missing_one = result.to_dict()["left_out"]
+    assert f"{empty.name}: marks no pixel" in empty_one["reason"]
+    assert missing_one["reason"] == f"mask {missing}: no such file"
+    assert result.overall == remaining.overall
+    assert not remaining.left_out
+
+
 def test_without_masks(bundle: Bundle, parts: Path) -> None:
     with Detector(bundle.path) as detector:
         result = evaluate(detector, parts)
@@ -119,7 +200,7 @@ def test_without_masks(bundle: Bundle, parts: Path) -> None:
     assert result.overall.aupro is None
 
 
-def per_image_mean_by_loops(masks: list[NDArray], maps: list[NDArray]) -> float:
+def per_image_mean_by_loops(masks: list[NDArray], maps: list[NDArray], limit: float = 0.3) -> float:
     """The RD4AD authors' figure, from its description: one image, one level, one region at a
     time."""
     areas = []
@@ -127,37 +208,36 @@ def per_image_mean_by_loops(masks: list[NDArray], maps: list[NDArray]) -> float:
         labelled, count = ndimage.label(mask, structure=np.ones((3, 3)))
         if not count:
             continue
-        step = (values.max() - values.min()) / 200
         points = []
-        for k in range(200):
-            binary = values > values.min() + k * step
+        for level in np.linspace(values.min(), values.max(), 200, endpoint=False):
+            binary = values > level
             overlaps = [binary[labelled == r].mean() for r in range(1, count + 1)]
             fpr = binary[~mask].mean()
-            if fpr < 0.3:
+            if fpr < limit:
                 points.append((fpr, np.mean(overlaps)))
-        most = max(fpr for fpr, _ in points)
+        most = max((fpr for fpr, _ in points), default=0)
+        if most == 0:
+            areas.append(1.0)
+            continue
         points = sorted((fpr / most, pro) for fpr, pro in points)
         areas.append(sum((b[0] - a[0]) * (a[1] + b[1]) / 2 for a, b in itertools.pairwise(points)))
     return float(np.mean(areas))
 
 
-def test_per_image_mean_is_the_authors_figure() -> None:
+def test_per_image_mean_is_of_each_image_alone() -> None:
     rng = np.random.default_rng(0)
     masks = [np.zeros((40, 50), bool) for _ in range(3)]
     masks[0][5:15, 5:20] = True
     masks[0][30:35, 40:45] = True
     masks[1][20:30, 10:14] = True
-    maps = [rng.random(m.shape) + 0.5 * m for m in masks]
-    found = aupro_per_image_mean(masks, [m.astype(np.float64) for m in maps])
-    assert found == pytest.approx(per_image_mean_by_loops(masks, maps), abs=1e-9)
-    # An image that is brighter as a whole costs the figure over the whole set, not this one.
-    brighter = [maps[0], maps[1], maps[2] + 1]
-    assert aupro_per_image_mean(masks, brighter) == pytest.approx(found)
-    assert aupro(masks, brighter) < aupro(masks, maps) - 0.1
-    perfect = [m.astype(np.float32) for m in masks]
-    assert aupro_per_image_mean(masks, perfect) == 1.0
-    with pytest.raises(ValueError, match="no image is defective"):
-        aupro_per_image_mean(masks[2:], maps[2:])
+    maps = [(rng.random(m.shape) + 0.5 * m).astype(np.float32) for m in masks]
+    found = overall(masks, maps)
+    assert found.aupro_per_image_mean == pytest.approx(per_image_mean_by_loops(masks, maps))
+    # A good image that is brighter as a whole costs the figure over the whole set, not this one.
+    brighter = overall(masks, [maps[0], maps[1], maps[2] + 1])
+    assert brighter.aupro_per_image_mean == found.aupro_per_image_mean
+    assert brighter.aupro < found.aupro - 0.1
+    assert overall(masks, [m.astype(np.float32) for m in masks]).aupro_per_image_mean == 1.0
 
 
 def scored_set(name: str, scores: NDArray, strength: float, seed: int) -> ScoredSet:

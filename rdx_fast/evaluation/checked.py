@@ -1,0 +1,119 @@
+"""Checks a test set before it is scored: images that cannot be read, masks that cannot be used."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from rdx_fast.datasets import LabelledImage, has_masks
+from rdx_fast.errors import DatasetError, ImageError, listed
+from rdx_fast.images import read_grey, read_image
+
+
+@dataclass(frozen=True, slots=True)
+class BadImage:
+    """A test image that cannot be evaluated.
+
+    Attributes:
+        path: the image file
+        reason: what is wrong with it or with its mask
+    """
+
+    path: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedSet:
+    """A test set whose images and masks can all be used.
+
+    Attributes:
+        images: the images that can be evaluated
+        left_out: the others, which are left out
+    """
+
+    images: Sequence[LabelledImage]
+    left_out: Sequence[BadImage]
+
+
+def check_images(
+    images: Sequence[LabelledImage],
+    skip_bad: bool = False,
+    on_image: Callable[[int, int], None] = lambda done, total: None,
+) -> CheckedSet:
+    """Decode every image of a test set and its mask, in several threads.
+
+    An image is bad if it cannot be read, or if it is defective in a set with masks and its mask is
+    missing, cannot be read, has another size than the image or marks no pixel.
+
+    Args:
+        images: the labelled images
+        skip_bad: leave bad images out instead of raising
+        on_image: called with the number of images done and in all
+
+    Returns:
+        The images that can be used, in order, and those that are left out.
+
+    Raises:
+        DatasetError: images are bad and ``skip_bad`` is false, or no image of a defect type or no
+            good image would be left; the message lists all bad images
+    """
+    masked = has_masks(images)
+    left_out, usable = [], []
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        reasons = pool.map(lambda image: _fault(image, masked), images)
+        for i, (image, reason) in enumerate(zip(images, reasons, strict=True)):
+            if reason is None:
+                usable.append(image)
+            else:
+                left_out.append(BadImage(str(image.path), reason))
+            on_image(i + 1, len(images))
+    found = f"{len(left_out)} of {len(images)} test images cannot be used"
+    if left_out and not skip_bad:
+        raise DatasetError(
+            f"{found}: repair or remove them, or leave them out (skip_bad=True, --skip-bad):"
+            f"{listed(left_out, len(left_out))}"
+        )
+    types = {image.defect_type for image in images}
+    if lost := sorted(types - {image.defect_type for image in usable}):
+        raise DatasetError(
+            f"{found}, and without them no image is left of: {', '.join(lost)}. Repair them, or "
+            f"remove the folders of these types:{listed(left_out, len(left_out))}"
+        )
+    return CheckedSet(usable, left_out)
+
+
+def _fault(image: LabelledImage, masked: bool) -> str | None:
+    """Why an image cannot be evaluated; ``masked``: whether the set has masks."""
+    try:
+        height, width = read_image(image.path).shape[:2]
+    except ImageError as error:
+        return error.reason
+    if not masked or not image.is_defective:
+        return None
+    if image.mask is None:
+        return "has no mask, unlike other images of the set"
+    fault = _mask_fault(image.mask, height, width, image.mask_above)
+    return f"mask {image.mask}: {fault}" if fault else None
+
+
+def _mask_fault(path: Path, height: int, width: int, above: int) -> str | None:
+    try:
+        mask = read_grey(path)
+    except ImageError as error:
+        return error.reason
+    if mask.shape != (height, width):
+        rows, columns = mask.shape
+        return f"has {columns} x {rows} pixels, but the image {width} x {height}"
+    return None if (mask > above).any() else no_pixel(above)
+
+
+def no_pixel(above: int) -> str:
+    """What is wrong with a mask without a value above ``above``."""
+    return f"marks no pixel: wanted values above {above} at the defect"
