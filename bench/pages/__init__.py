@@ -21,6 +21,7 @@ PAGES = (
     Path("docs/measured/accuracy.md"),
     Path("docs/measured/plc.md"),
     Path("docs/explanation/kernels.md"),
+    Path("docs/how-to/evaluate.md"),
     Path("docs/reference/plc.md"),
 )
 _BLOCK = re.compile(r"(<!-- figures: (\S+) -->\n).*?(<!-- end of figures -->)", re.DOTALL)

@@ -1,4 +1,4 @@
-"""Tables of docs/measured/accuracy.md and docs/measured/precision.md."""
+"""Tables of docs/measured/accuracy.md, docs/measured/precision.md and docs/how-to/evaluate.md."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from rdx_fast.bench.pages.rows import (
     markdown,
     measured,
     milliseconds,
+    newest,
     newest_run,
 )
 from rdx_fast.bench.precision_table import HEADER, precision_lines
@@ -79,8 +80,31 @@ def _instructions(rows: Sequence[Row]) -> str:
     return markdown(header, lines) + measured(found[0], command)
 
 
+def _evaluation(rows: Sequence[Row]) -> str:
+    found = newest(rows, "evaluation", "backbone", "precision", "images")
+    lines = []
+    for row in found:
+        steps = ("check", "figures", "comparison")
+        shares = (f"{row['of_scoring'][step][1]:.0%}" for step in steps)
+        network = f"{row['backbone']} {row['precision']}"
+        scoring = f"{row['seconds']['scoring'][1]:.1f}"
+        lines.append((network, row["images"], scoring, *shares, f"{row['bytes_per_pixel']:g}"))
+    header = (
+        "network",
+        "images",
+        "scoring s",
+        "check / scoring",
+        "figures / scoring",
+        "comparison / scoring",
+        "bytes for each map pixel",
+    )
+    command = "python -m rdx_fast.bench.evaluation BUNDLE DATASET --images COUNT"
+    return markdown(header, lines) + measured(found[-1], command)
+
+
 TABLES: dict[str, Callable[[Sequence[Row]], str]] = {
     "accuracy": _accuracy,
     **{f"precisions-{cpu}": partial(_precisions, cpu=cpu) for cpu in CPUS},
     "instructions": _instructions,
+    "evaluation": _evaluation,
 }

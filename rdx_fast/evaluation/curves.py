@@ -60,15 +60,22 @@ class Counts:
         Returns:
             AUPRO, 0 to 1.
         """
-        # Two points for each value: above it, and at it. The overlap is constant between values.
-        above = np.append(self.overlap[1:], 0.0)
-        pro = np.append(np.stack([self.overlap, above], axis=1).ravel()[::-1], 1.0)
-        outside = np.stack([self.outside_from, self.outside_above], axis=1).ravel()[::-1]
-        fpr = np.append(outside / self.outside, 1.0)
+        # Values whose false-positive rate is beyond the limit do not matter.
+        beyond = len(self.overlap) - np.count_nonzero(
+            self.outside_above <= fpr_limit * self.outside
+        )
+        overlap = self.overlap[beyond:][::-1]
+        # From the highest value on, two points for each: above it, and at it. The overlap is
+        # constant between values.
+        fpr, pro = np.ones(2 * len(overlap) + 1), np.zeros(2 * len(overlap) + 1)
+        fpr[:-1:2] = self.outside_above[beyond:][::-1] / self.outside
+        fpr[1::2] = self.outside_from[beyond:][::-1] / self.outside
+        pro[1::2] = overlap
+        pro[2::2] = overlap
         # The curve up to the limit; its last point is interpolated.
-        within = fpr <= fpr_limit
+        within = np.searchsorted(fpr, fpr_limit, side="right")
         at_limit = np.interp(fpr_limit, fpr, pro)
-        area = np.trapezoid(np.append(pro[within], at_limit), np.append(fpr[within], fpr_limit))
+        area = np.trapezoid(np.append(pro[:within], at_limit), np.append(fpr[:within], fpr_limit))
         return float(area / fpr_limit)
 
     def _at_value(self) -> Ints:

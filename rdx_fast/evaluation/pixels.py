@@ -93,13 +93,14 @@ def pixel_figures(
 
         good = pixels_of(None)
         defective = [pixels_of(name) for name in names]
-        every = _joined([good, *defective])
         # One order of all values inside masks; that of a type is a selection from it.
-        order = np.argsort(every.inside)
-        inside, overlap = every.inside[order], every.overlap[order]
+        inside = np.concatenate([p.inside for p in (good, *defective)])
+        order = np.argsort(inside)
+        inside = inside[order]
+        overlap = np.concatenate([p.overlap for p in (good, *defective)])[order]
         of_type = np.repeat(np.arange(len(names)), [len(p.inside) for p in defective])[order]
         is_new = np.append(True, inside[1:] != inside[:-1])[: len(inside)]
-        values, rank = inside[is_new], np.cumsum(is_new) - 1
+        values, rank = inside[is_new], np.cumsum(is_new, dtype=np.int32) - 1
 
         chunks = pool.map(partial(_count, good.outside), np.array_split(values, _WORKERS))
         of_good = np.concatenate(list(chunks), axis=1)
@@ -111,11 +112,11 @@ def pixel_figures(
                 np.add(of_all, own, out=of_all)
             own += of_good
             chosen = of_type == i
-            both = _joined([good, defective[i]])
-            return _figures(both, rank[chosen], overlap[chosen], own, fpr_limit)
+            images = [good, defective[i]]
+            return _figures(images, rank[chosen], overlap[chosen], own, fpr_limit)
 
         by_type = dict(zip(names, pool.map(figures_of, range(len(names))), strict=True))
-    return _figures(every, rank, overlap, of_all, fpr_limit), by_type
+    return _figures([good, *defective], rank, overlap, of_all, fpr_limit), by_type
 
 
 def _pixels(images: Sequence[tuple[Values, Mask]], fpr_limit: float) -> _Pixels:
@@ -170,24 +171,28 @@ def _count(parts: Sequence[Values], values: Values) -> Ints:
 
 
 def _figures(
-    pixels: _Pixels, rank: Ints, overlap: Floats, outside: Ints, fpr_limit: float
+    images: Sequence[_Pixels],
+    rank: NDArray[np.int32],
+    overlap: Floats,
+    outside: Ints,
+    fpr_limit: float,
 ) -> PixelFigures | None:
     """The metrics of some images.
 
     Args:
-        pixels: their values
+        images: their values
         rank: [k], index into ``outside`` of each value inside masks, ascending
         overlap: [k], what each of these adds to the overlap with its region
         outside: [2, n], pixels outside masks at or above, and above
         fpr_limit: largest false-positive rate of both kinds of AUPRO
     """
-    normal = sum(len(part) for part in pixels.outside)
+    normal = sum(len(part) for p in images for part in p.outside)
     if not len(rank) or not normal:
         return None
     first = np.flatnonzero(np.append(True, rank[1:] != rank[:-1]))
     counts = Counts(
         inside=len(rank) - first,
-        overlap=np.cumsum(overlap[::-1])[::-1][first] / pixels.regions,
+        overlap=np.cumsum(overlap[::-1])[::-1][first] / sum(p.regions for p in images),
         outside_from=outside[0, rank[first]],
         outside_above=outside[1, rank[first]],
         outside=normal,
@@ -197,5 +202,5 @@ def _figures(
         pixel_ap=counts.average_precision(),
         pixel_best_f1=counts.best_f1(),
         aupro=counts.aupro(fpr_limit),
-        aupro_per_image_mean=float(np.mean(pixels.areas)),
+        aupro_per_image_mean=float(np.mean([area for p in images for area in p.areas])),
     )
