@@ -1,0 +1,118 @@
+"""Images and masks of a test set that cannot be evaluated."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from rdx_fast.datasets import LabelledImage, find_dataset
+from rdx_fast.errors import DatasetError
+from rdx_fast.evaluation import check_images
+
+
+def put(path: Path, height: int = 16, width: int = 24, value: int = 255) -> Path:
+    """An image with one rectangle of a value on black."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.zeros((height, width), np.uint8)
+    pixels[4:8, 6:12] = value
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+@pytest.fixture
+def category(tmp_path: Path) -> Path:
+    """Six good test images, and six of each of two types with their masks."""
+    root = tmp_path / "part"
+    for i in range(6):
+        put(root / "test" / "good" / f"{i}.png")
+        for name in ("crack", "dent"):
+            put(root / "test" / name / f"{i}.png")
+            put(root / "ground_truth" / name / f"{i}_mask.png")
+    return root
+
+
+def spoil(root: Path) -> dict[Path, str]:
+    """Spoil an image or mask in each way; returns the images that are bad by then, and why."""
+    cracks, truth = root / "test" / "crack", root / "ground_truth" / "crack"
+    put(truth / "0_mask.png", value=0)
+    put(truth / "1_mask.png", value=1)  # marked with 1 instead of 255
+    put(truth / "2_mask.png", width=32)
+    (truth / "3_mask.png").unlink()
+    (truth / "4_mask.png").write_bytes((truth / "5_mask.png").read_bytes()[:60])
+    (root / "test" / "good" / "0.png").write_text("no image")
+    return {
+        cracks / "0.png": "0_mask.png: marks no pixel: wanted values above 127",
+        cracks / "1.png": "1_mask.png: marks no pixel",
+        cracks / "2.png": "2_mask.png: has 32 x 16 pixels, but the image 24 x 16",
+        cracks / "3.png": "3_mask.png: no such file",
+        cracks / "4.png": "4_mask.png: cannot be decoded",
+        root / "test" / "good" / "0.png": "not an image",
+    }
+
+
+def test_every_bad_image_is_listed(category: Path) -> None:
+    bad = spoil(category)
+    with pytest.raises(DatasetError, match=r"6 of 18 test images cannot be used.*--skip-bad") as e:
+        check_images(find_dataset(category).test())
+    lines = str(e.value).splitlines()[1:]
+    assert len(lines) == len(bad)
+    for line, (path, reason) in zip(lines, bad.items(), strict=True):
+        assert line.strip().startswith(f"{path}: ")
+        assert reason in line
+
+
+def test_the_list_is_not_cut(category: Path) -> None:
+    for path in (category / "ground_truth").rglob("*.png"):
+        path.unlink()
+    with pytest.raises(DatasetError) as error:
+        check_images(find_dataset(category).test())
+    assert str(error.value).count("no such file") == 12
+
+
+def test_bad_images_are_left_out_on_request(category: Path) -> None:
+    bad = spoil(category)
+    images = find_dataset(category).test()
+    calls: list[tuple[int, int]] = []
+    found = check_images(images, True, lambda done, total: calls.append((done, total)))
+    assert [Path(b.path) for b in found.left_out] == list(bad)
+    assert all(reason in b.reason for b, reason in zip(found.left_out, bad.values(), strict=True))
+    assert list(found.images) == [image for image in images if image.path not in bad]
+    assert calls == [(i, 18) for i in range(1, 19)]
+
+
+def test_a_type_that_would_vanish(category: Path) -> None:
+    spoil(category)
+    (category / "test" / "crack" / "5.png").write_text("no image")
+    with pytest.raises(DatasetError, match=r"no image is left of: crack\.") as error:
+        check_images(find_dataset(category).test(), skip_bad=True)
+    assert str(error.value).count("\n  ") == 7
+
+
+def test_good_images_that_would_vanish(category: Path) -> None:
+    for path in (category / "test" / "good").iterdir():
+        path.write_text("no image")
+    with pytest.raises(DatasetError, match=r"no image is left of: good\."):
+        check_images(find_dataset(category).test(), skip_bad=True)
+
+
+def test_tiny_defects_are_not_bad(tmp_path: Path) -> None:
+    image, good, mask = (put(tmp_path / f"{name}.png") for name in ("a", "b", "a_mask"))
+    pixels = np.zeros((16, 24), np.uint8)
+    pixels[3, 3] = 255
+    Image.fromarray(pixels).save(mask)
+    images = [LabelledImage(image, "dent", mask), LabelledImage(good, "good", None)]
+    assert check_images(images).images == images
+
+
+def test_sets_without_masks(tmp_path: Path) -> None:
+    paths = [put(tmp_path / f"{i}.png") for i in range(3)]
+    dents = [LabelledImage(path, "dent", None) for path in paths[:2]]
+    images = [*dents, LabelledImage(paths[2], "good", None)]
+    assert check_images(images).images == images
+    # One mask makes it a set with masks.
+    images[0] = LabelledImage(paths[0], "dent", put(tmp_path / "0_mask.png"))
+    with pytest.raises(DatasetError, match=r"1 of 3 .*\n.*1\.png: has no mask, unlike other"):
+        check_images(images)
