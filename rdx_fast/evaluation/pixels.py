@@ -9,8 +9,8 @@ of a type are those of the good images plus its own; the counts of all types are
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from threading import Lock
@@ -85,14 +85,13 @@ def pixel_figures(
     names = sorted({name for name in types if name is not None})
     with ThreadPoolExecutor(_WORKERS) as pool:
 
-        def pixels_of(name: str | None) -> _Pixels:
+        def sorting(name: str | None) -> list[Future[_Pixels]]:
             images = [(m, k) for m, k, of in zip(maps, masks, types, strict=True) if of == name]
             parts = _WORKERS if sum(m.size for m, _ in images) > _LARGE else 1
-            split = [images[i::parts] for i in range(parts)]
-            return _joined(pool.map(partial(_pixels, fpr_limit=fpr_limit), split))
+            return [pool.submit(_pixels, images[i::parts], fpr_limit) for i in range(parts)]
 
-        good = pixels_of(None)
-        defective = [pixels_of(name) for name in names]
+        started = [sorting(name) for name in (None, *names)]
+        good, *defective = (_joined([part.result() for part in parts]) for parts in started)
         # One order of all values inside masks; that of a type is a selection from it.
         inside = np.concatenate([p.inside for p in (good, *defective)])
         order = np.argsort(inside)
@@ -145,8 +144,7 @@ def _pixels(images: Sequence[tuple[Values, Mask]], fpr_limit: float) -> _Pixels:
     )
 
 
-def _joined(parts: Iterable[_Pixels]) -> _Pixels:
-    found = list(parts)
+def _joined(found: Sequence[_Pixels]) -> _Pixels:
     return _Pixels(
         inside=np.concatenate([p.inside for p in found]),
         overlap=np.concatenate([p.overlap for p in found]),
