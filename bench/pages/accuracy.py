@@ -87,12 +87,10 @@ def _evaluation(rows: Sequence[Row]) -> str:
         steps = ("check", "figures", "comparison")
         shares = (f"{row['of_scoring'][step][1]:.0%}" for step in steps)
         network = f"{row['backbone']} {row['precision']}"
-        scoring = f"{row['seconds']['scoring'][1]:.1f}"
-        lines.append((network, row["images"], scoring, *shares, f"{row['bytes_per_pixel']:g}"))
+        lines.append((network, row["images"], *shares, f"{row['bytes_per_pixel']:g}"))
     header = (
         "network",
         "images",
-        "scoring s",
         "check / scoring",
         "figures / scoring",
         "comparison / scoring",
