@@ -240,6 +240,14 @@ def test_per_image_mean_is_of_each_image_alone() -> None:
     assert overall(masks, [m.astype(np.float32) for m in masks]).aupro_per_image_mean == 1.0
 
 
+def test_per_image_mean_ends_below_the_limit() -> None:
+    values = np.array([[0, 1, 2, 3], [1, 2, 3, 4]], np.float32)
+    mask = np.array([[False] * 4, [True] * 4])
+    # A rate of exactly 0.5 occurs, and is not below 0.5.
+    found = overall([mask], [values], 0.5).aupro_per_image_mean
+    assert found == pytest.approx(per_image_mean_by_loops([mask], [values], 0.5), abs=1e-12)
+
+
 def scored_set(name: str, scores: NDArray, strength: float, seed: int) -> ScoredSet:
     """Half of the images good; maps that show the defects as much as ``strength``."""
     n = len(scores)
