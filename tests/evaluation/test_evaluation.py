@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from rdx_fast.bundle import Bundle
 from rdx_fast.datasets import LabelledImage
 from rdx_fast.errors import DatasetError
 from rdx_fast.evaluation import ScoredSet, compare, evaluate, pixels
+from rdx_fast.evaluation.compare import _pixel_wins, _resampled_auroc
 from rdx_fast.evaluation.metrics import auroc, average_precision_and_best_f1
 from rdx_fast.evaluation.pixels import PixelFigures, pixel_figures
 from rdx_fast.evaluation.scored import read_mask
@@ -290,6 +292,14 @@ def test_comparison_against_resampling_by_hand() -> None:
         assert found.low == pytest.approx(low, abs=0.2 * width)
         assert found.high == pytest.approx(high, abs=0.2 * width)
         assert found.low < found.difference < found.high
+
+
+def test_resamples_count_equal_map_values_half() -> None:
+    scored = scored_set("a", np.random.default_rng(0).normal(size=20), 0.3, 1)
+    maps = [np.round(4 * m) for m in scored.maps]  # few values, each in a bin of its own
+    once = np.ones((1, 20))
+    (found,) = _resampled_auroc(_pixel_wins(replace(scored, maps=maps)), once)
+    assert found == pytest.approx(auroc(np.stack(scored.masks), np.stack(maps)), abs=1e-12)
 
 
 def test_comparison_with_itself_is_nothing() -> None:
