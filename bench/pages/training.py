@@ -1,11 +1,10 @@
-"""Tables on training: accuracy over batches, the methods in pairs, and the time of a step."""
+"""Tables on training: accuracy over batches, and the time of a step."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from scipy import stats
 
 from rdx_fast.bench.pages.rows import Row, markdown, measured, newest, rows_of
 from rdx_fast.bench.result_rows import spread_text
@@ -16,7 +15,6 @@ FIGURES = {
     "AUPRO": "aupro",
     "pixel AP": "pixel_ap",
 }
-CONFIDENCE = 0.95
 COMMAND = "python -m rdx_fast.bench.convergence DATASET RUNS --output ROWS --name NAME ..."
 
 Key = tuple[str, str, int]  # dataset, name of the recipe, batches
@@ -31,21 +29,6 @@ def by_setting(rows: Sequence[Row]) -> dict[Key, dict[int, Row]]:
     return found
 
 
-def paired(ours: dict[int, Row], theirs: dict[int, Row], figure: str) -> tuple[float, float, float]:
-    """Mean difference over the seeds that both have, and its 95% interval (Student's t).
-
-    Raises:
-        ValueError: fewer than two seeds in common
-    """
-    seeds = sorted(ours.keys() & theirs.keys())
-    if len(seeds) < 2:
-        raise ValueError(f"{len(seeds)} seeds in common: an interval needs at least two")
-    differences = [ours[s]["figures"][figure] - theirs[s]["figures"][figure] for s in seeds]
-    mean, error = float(np.mean(differences)), float(stats.sem(differences))
-    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(seeds) - 1)) * error
-    return mean, mean - half, mean + half
-
-
 def _over_batches(rows: Sequence[Row]) -> str:
     settings = by_setting(rows)
     lines = []
@@ -57,28 +40,6 @@ def _over_batches(rows: Sequence[Row]) -> str:
             cells.append(f"{np.mean(values):.2f}{spread}")
         lines.append((dataset, name, step, len(runs), *cells))
     header = ("data set", "recipe", "batches", "seeds", *FIGURES)
-    return markdown(header, lines) + measured(_last(settings), COMMAND)
-
-
-def _in_pairs(rows: Sequence[Row]) -> str:
-    """Each recipe of RD with Expert minus RD4AD: after as many batches, and in about its time."""
-    settings = by_setting(rows)
-    lines = []
-    for (dataset, name, step), runs in sorted(settings.items()):
-        row = next(iter(runs.values()))
-        if row["recipe"]["method"] != "rd-expert":
-            continue
-        baseline = name.partition(" ")[0] + " rd4ad"
-        for other in sorted(s for d, n, s in settings if (d, n) == (dataset, baseline)):
-            theirs = settings[dataset, baseline, other]
-            if other < step or len(runs.keys() & theirs.keys()) < 2:
-                continue
-            cells = []
-            for figure in FIGURES.values():
-                mean, low, high = (100 * v for v in paired(runs, theirs, figure))
-                cells.append(f"{mean:+.2f} ({low:+.2f} to {high:+.2f})")
-            lines.append((dataset, name, step, other, *cells))
-    header = ("data set", "RD with Expert", "batches", "RD4AD's batches", *FIGURES)
     return markdown(header, lines) + measured(_last(settings), COMMAND)
 
 
@@ -111,6 +72,5 @@ def _time(row: Row) -> str:
 
 TABLES: dict[str, Callable[[Sequence[Row]], str]] = {
     "convergence": _over_batches,
-    "methods": _in_pairs,
     "training-steps": _step_times,
 }
