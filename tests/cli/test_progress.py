@@ -275,5 +275,6 @@ def test_scoring_in_a_pipe(bundle: Bundle, parts: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.startswith("{")
     lines = done.stderr.splitlines()
-    assert lines[0].startswith("scoring, image 1 of 16, ")
+    assert lines[0].startswith("checking, image 1 of 16, ")
+    assert any(line.startswith("scoring, image 1 of 16, ") for line in lines)
     assert lines[-1].startswith("scoring, image 16 of 16, ")

@@ -57,7 +57,10 @@ def write_category(root: Path) -> None:
 def recipe(method: str) -> Recipe:
     from rdx_fast.training import Recipe
 
-    made = Recipe(backbone="efficientnet_lite0", image_size=SIZE, epochs=12, batch=8)
+    # In float32 on every machine, so that all have about the same network.
+    made = Recipe(
+        backbone="efficientnet_lite0", image_size=SIZE, epochs=12, batch=8, seed=1, amp=False
+    )
     if method == "rd4ad":
         return made
     return replace(made, method=method, teacher_learning_rate=0.001)
