@@ -16,6 +16,7 @@ from rdx_fast.cli.common import (
     Device,
     Epochs,
     Foreground,
+    HardMining,
     ImageSize,
     Iterations,
     JsonFlag,
@@ -76,6 +77,7 @@ def experiment(
     foreground: Foreground = None,
     image_size: ImageSize = (256, 256),
     batch: Annotated[int, typer.Option(min=1, help="Images in a training batch.")] = 16,
+    hard_mining: HardMining = 0.0,
     epochs: Epochs = None,
     iterations: Iterations = None,
     max_minutes: Minutes = None,
@@ -106,6 +108,7 @@ def experiment(
             batch=batch,
             epochs=epochs,
             iterations=iterations,
+            hard_mining=hard_mining if name == "rd4ad" else 0.0,
         )
         if recipe.makes_anomalies:
             recipe = replace(

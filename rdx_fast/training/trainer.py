@@ -257,7 +257,7 @@ def _objective(
     on_stage: Callable[[str], None],
 ) -> Distillation | ExpertDistillation:
     if not recipe.makes_anomalies:
-        return Distillation(network, features)
+        return Distillation(network, features, recipe.hard_mining)
     images = features.dataset
     if recipe.foreground != "none":
         on_stage(f"making foreground masks of {len(images)} images by {recipe.foreground}")
