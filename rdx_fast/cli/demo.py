@@ -12,7 +12,7 @@ import typer
 from rich.table import Table
 
 from rdx_fast.cli import tables
-from rdx_fast.cli.common import Minutes, data, need_torch
+from rdx_fast.cli.common import Minutes, data, make_recipe, need_torch
 from rdx_fast.cli.progress import show_training
 from rdx_fast.detector import Detector
 from rdx_fast.images import read_image
@@ -20,7 +20,7 @@ from rdx_fast.overlay import save_overlay
 from rdx_fast.solar_cells import solar_cells
 
 if TYPE_CHECKING:
-    from rdx_fast.training import Progress
+    from rdx_fast.training import Progress, Recipe
 
 _OVERLAYS = 6
 
@@ -64,11 +64,11 @@ def demo(
 ) -> None:
     """Train, export and score on images of solar cells (about three minutes on two cores)."""
     need_torch("the demo", "demo")
+    recipe = make_recipe(backbone="efficientnet_lite0", epochs=epochs, seed=seed)
     with show_training(max_minutes) as on_step:
         result = run_demo(
             output,
-            epochs=epochs,
-            seed=seed,
+            recipe,
             max_minutes=max_minutes,
             on_stage=on_step.stage,
             on_step=on_step,
@@ -78,9 +78,8 @@ def demo(
 
 def run_demo(
     output: Path,
+    recipe: Recipe,
     *,
-    epochs: int = 12,
-    seed: int = 0,
     max_minutes: float | None = None,
     on_stage: Callable[[str], None] = lambda stage: None,
     on_step: Callable[[Progress], None] = lambda progress: None,
@@ -91,8 +90,7 @@ def run_demo(
 
     Args:
         output: folder that everything is written to
-        epochs: epochs of training
-        seed: seed of the training and of the choice of cells
+        recipe: options of the training; its seed also chooses the cells
         max_minutes: stop training after this many minutes; None for no limit
         on_stage: called with the name of each stage
         on_step: called after each training step
@@ -106,11 +104,10 @@ def run_demo(
     """
     from rdx_fast.evaluation.metrics import auroc
     from rdx_fast.export import export_bundle
-    from rdx_fast.training import Recipe, train
+    from rdx_fast.training import train
 
-    cells = solar_cells(seed)
+    cells = solar_cells(recipe.seed)
     on_stage(f"training on {len(cells.train)} good cells")
-    recipe = Recipe(backbone="efficientnet_lite0", epochs=epochs, seed=seed)
     checkpoint = train(
         recipe,
         cells.train,
