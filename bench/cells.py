@@ -14,7 +14,7 @@ import torch
 import typer
 
 from rdx_fast.bench.result_rows import append, facts
-from rdx_fast.cli.demo import run_demo
+from rdx_fast.evaluation.demo import run_demo
 from rdx_fast.training import Progress, Recipe, load_checkpoint
 
 

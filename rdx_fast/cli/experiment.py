@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -108,7 +108,6 @@ def experiment(
             batch=batch,
             epochs=epochs,
             iterations=iterations,
-            hard_mining=hard_mining if name == "rd4ad" else 0.0,
         )
         if recipe.makes_anomalies:
             recipe = replace(
@@ -117,6 +116,8 @@ def experiment(
                 texture_colors=texture_colors,
                 foreground=way,
             )
+        else:
+            recipe = make_recipe(**(asdict(recipe) | {"hard_mining": hard_mining}))
         recipes[variant.value] = recipe
     with show_training(max_minutes) as on_step:
         result = run_experiment(

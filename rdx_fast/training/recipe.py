@@ -115,7 +115,7 @@ class Recipe:
                 f"{' and '.join(chosen)}: options of the synthetic anomalies, which {self.method} "
                 f"does not make: leave them out, or choose the method rd-expert"
             )
-        if self.hard_mining and self.method != "rd4ad":
+        if self.hard_mining and self.makes_anomalies:
             raise ValueError(
                 f"hard mining is {self.hard_mining}: it is an option of rd4ad, and the method is "
                 f"{self.method}: leave it out, or choose the method rd4ad"
