@@ -110,17 +110,16 @@ def test_time_limit_stops_mid_epoch_and_resumes(
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_resumed_is_as_unbroken_in_every_precision(
-    images: list[Path], tmp_path: Path, method: str, precision: str, monkeypatch
+def test_resumed_in_bfloat16_is_as_unbroken(
+    images: list[Path], tmp_path: Path, method: str, monkeypatch
 ) -> None:
-    monkeypatch.setattr(f"{TRAINER}.training_precision", lambda recipe, device: precision)
+    monkeypatch.setattr(f"{TRAINER}.training_precision", lambda recipe, device: "bf16")
     recipe = replace(SHORT, method=method, epochs=2)
     unbroken = train(recipe, images, tmp_path / "unbroken")
     for _ in range(2):
         stopped = train(recipe, images, tmp_path / "run", max_minutes=0, resume=True)
     assert stopped.step == 2
-    assert stopped.precision == precision
+    assert stopped.precision == "bf16"
     resumed = train(recipe, images, tmp_path / "run", resume=True)
     assert resumed.losses == unbroken.losses
     assert_same_weights(resumed, unbroken)
