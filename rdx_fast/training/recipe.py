@@ -33,7 +33,7 @@ class Recipe:
         teacher_learning_rate: of the teacher, for RD with Expert only
         betas: of the Adam optimizer
         seed: of initialisation, order of the images, held-out images and synthetic anomalies
-        amp: mixed precision, on CUDA only
+        amp: mixed precision where the device computes it faster, see ``training_precision``
         hard_mining: share of a batch's positions, those that the student reconstructs best, whose
             gradient is scaled down, see ``distillation_loss``, for RD4AD only; 0 as published
         holdout: share of the images kept out of training for the threshold, 0 to 0.5
