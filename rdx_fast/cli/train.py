@@ -71,7 +71,9 @@ def train(
         float, typer.Option(help="Share of the images held out of training, for the threshold.")
     ] = 0.0,
     device: Device = "auto",
-    amp: Annotated[bool, typer.Option(help="Mixed precision where the device computes it faster.")] = True,
+    amp: Annotated[
+        bool, typer.Option(help="Mixed precision where the device computes it faster.")
+    ] = True,
     resume: Annotated[bool, typer.Option("--resume", help="Continue from the checkpoint.")] = False,
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Leave out images that cannot be read.")
