@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rdx_fast.kernels.resize_normalize import Crop, resize_normalize
-from rdx_fast.manifest import InputSpec
+from rdx_fast.manifest import RESIZE, InputSpec
 
 Frame = NDArray[np.uint8]
 Batch = Frame | Sequence[Frame]
@@ -20,6 +20,11 @@ _WANTED = (
     "wanted a uint8 array: one RGB image [H, W, 3], one mono image [H, W], a batch [B, H, W, 3], "
     "or a list of images"
 )
+
+
+def unit_spec(height: int, width: int) -> InputSpec:
+    """An input of this size with pixel values in [0, 1], not normalised for any network."""
+    return InputSpec(height, width, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), RESIZE)
 
 
 def as_frames(batch: Batch) -> list[Frame]:

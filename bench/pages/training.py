@@ -1,10 +1,11 @@
-"""Tables on training: accuracy over batches, and the time of a step."""
+"""Tables on training: accuracy over batches, the methods in pairs, and the time of a step."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+from scipy import stats
 
 from rdx_fast.bench.pages.rows import Row, markdown, measured, newest, rows_of
 from rdx_fast.bench.result_rows import spread_text
@@ -15,6 +16,8 @@ FIGURES = {
     "AUPRO": "aupro",
     "pixel AP": "pixel_ap",
 }
+EXPERT, BASELINE = "rd-expert", "rd4ad"  # in names of recipes, after the backbone
+CONFIDENCE = 0.95
 COMMAND = "python -m rdx_fast.bench.convergence DATASET RUNS --output ROWS --name NAME ..."
 
 Key = tuple[str, str, int]  # dataset, name of the recipe, batches
@@ -41,6 +44,54 @@ def _over_batches(rows: Sequence[Row]) -> str:
         lines.append((dataset, name, step, len(runs), *cells))
     header = ("data set", "recipe", "batches", "seeds", *FIGURES)
     return markdown(header, lines) + measured(_last(settings), COMMAND)
+
+
+def paired(ours: Mapping[int, float], theirs: Mapping[int, float]) -> tuple[float, float, float]:
+    """Mean difference over the seeds that both have, and its 95% interval (Student's t).
+
+    Raises:
+        ValueError: fewer than two seeds in common
+    """
+    seeds = sorted(ours.keys() & theirs.keys())
+    if len(seeds) < 2:
+        raise ValueError(f"{len(seeds)} seeds in common: an interval needs at least two")
+    differences = [ours[seed] - theirs[seed] for seed in seeds]
+    mean, error = float(np.mean(differences)), float(stats.sem(differences))
+    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(seeds) - 1)) * error
+    return mean, mean - half, mean + half
+
+
+def _in_pairs(rows: Sequence[Row]) -> str:
+    """Each recipe of RD with Expert minus RD4AD with as many batches, and with its most batches."""
+    settings = by_setting(rows)
+    lines = []
+    for dataset, name, step in sorted(settings):
+        ours = settings[dataset, name, step]
+        backbone, _, recipe = name.partition(" ")
+        if not recipe.startswith(EXPERT) or len(ours) < 2:
+            continue
+        baseline = f"{backbone} {BASELINE}"
+        lengths = sorted(
+            length
+            for (on, of, length), runs in settings.items()
+            if (on, of) == (dataset, baseline) and len(runs.keys() & ours.keys()) > 1
+        )
+        for length in sorted({step, *lengths[-1:]} & set(lengths)):
+            theirs = settings[dataset, baseline, length]
+            cells = []
+            for figure in FIGURES.values():
+                mean, low, high = (
+                    100 * value
+                    for value in paired(*(_by_seed(runs, figure) for runs in (ours, theirs)))
+                )
+                cells.append(f"{mean:+.2f} ({low:+.2f} to {high:+.2f})")
+            lines.append((dataset, name, step, length, len(ours.keys() & theirs.keys()), *cells))
+    header = ("data set", "RD with Expert", "batches", "RD4AD's batches", "seeds", *FIGURES)
+    return markdown(header, lines) + measured(_last(settings), COMMAND)
+
+
+def _by_seed(runs: Mapping[int, Row], figure: str) -> dict[int, float]:
+    return {seed: row["figures"][figure] for seed, row in runs.items()}
 
 
 def _step_times(rows: Sequence[Row]) -> str:
@@ -72,5 +123,6 @@ def _time(row: Row) -> str:
 
 TABLES: dict[str, Callable[[Sequence[Row]], str]] = {
     "convergence": _over_batches,
+    "methods": _in_pairs,
     "training-steps": _step_times,
 }

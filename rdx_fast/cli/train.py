@@ -146,7 +146,7 @@ def train(
             feature_memory_gb=feature_memory_gb,
             image_memory_gb=image_memory_gb,
             workers=workers,
-            on_stage=notes.print,
+            on_stage=shown.say,
             on_step=on_step,
         )
     if shown.last is not None:

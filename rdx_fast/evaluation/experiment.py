@@ -196,7 +196,6 @@ def run_experiment(
             if (folder / RESULT).is_file():
                 run = _finished(folder, seeded, setting)
             else:
-                on_stage(f"{name}, seed {seed}: training")
                 run = _run(
                     name,
                     seeded,
@@ -247,6 +246,9 @@ def _run(
     snapshots: list[tuple[int, Path]] = []
     waiting = 0.0
 
+    def stage(what: str) -> None:
+        on_stage(f"{name}, seed {recipe.seed}: {what}")
+
     def keep(checkpoint: Checkpoint) -> None:
         if oracle_epoch:
             snapshot = folder / f"step-{checkpoint.step:06}.pt"
@@ -259,13 +261,15 @@ def _run(
         on_step(progress)
 
     started = time.monotonic()
-    checkpoint = train(recipe, images, folder, on_step=step, on_checkpoint=keep, **options)
+    checkpoint = train(
+        recipe, images, folder, on_stage=stage, on_step=step, on_checkpoint=keep, **options
+    )
     minutes = (time.monotonic() - started) / 60
-    on_stage(f"{name}, seed {recipe.seed}: evaluating the last epoch")
+    stage("evaluating the last epoch")
     figures = _figures(checkpoint, images, test, folder / "part.rdx", name)
     oracle = None
     if oracle_epoch:
-        on_stage(f"{name}, seed {recipe.seed}: evaluating {len(snapshots)} checkpoints")
+        stage(f"evaluating {len(snapshots)} checkpoints")
         candidates = [
             (epoch, _figures(load_checkpoint(path), images, test, folder / "oracle.rdx", name))
             for epoch, path in snapshots[:-1]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from rdx_fast.manifest import RESIZE, InputSpec
+from rdx_fast.preprocess import unit_spec
 from rdx_fast.training.data import ImageDataset
 from rdx_fast.training.foreground import foreground_masks, mask_files
 from rdx_fast.training.frames import Frames
@@ -47,8 +47,7 @@ def save_contact_sheet(
     """
     rng = np.random.default_rng(recipe.seed)
     shown = [good[i] for i in np.resize(rng.permutation(len(good)), count).tolist()]
-    # Values in [0, 1], so that they can be shown.
-    spec = InputSpec(*recipe.image_size, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), RESIZE)
+    spec = unit_spec(*recipe.image_size)
     images = ImageDataset(Frames(shown), spec)
     masks = foreground_masks(
         recipe.foreground, mask_files(foreground, shown), images.frames, *recipe.image_size

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from rdx_fast.errors import DatasetError, listed
 from rdx_fast.images import read_grey, resize_mask
-from rdx_fast.manifest import RESIZE, InputSpec
-from rdx_fast.preprocess import to_input
+from rdx_fast.preprocess import to_input, unit_spec
 from rdx_fast.training.frames import Frames
 
 FOREGROUNDS = ("none", "grabcut", "otsu-dark", "otsu-bright")
@@ -67,7 +66,7 @@ def make_masks(method: str, frames: Frames, height: int, width: int) -> Masks:
     """
     from rdx_fast.training.segment import segment
 
-    spec = InputSpec(height, width, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), RESIZE)
+    spec = unit_spec(height, width)
 
     def mask(index: int) -> Masks:
         pixels = to_input([frames[index]], spec)[0].transpose(1, 2, 0) * 255

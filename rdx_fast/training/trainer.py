@@ -103,7 +103,7 @@ def train(
             those that do not fit are decoded at each use
         workers: processes that load data; None for up to 4 if every step needs images, and none if
             the features are kept
-        on_stage: called with the name of a stage before the first step that may take minutes
+        on_stage: called with the name of each stage that begins, the last of them "training"
         on_step: called after each step
         on_checkpoint: called after each checkpoint is written
 
@@ -172,7 +172,10 @@ def train(
         on_checkpoint(checkpoint)
         return checkpoint
 
-    features.prepare()
+    if features.keeps:
+        on_stage(f"computing the teacher's features of {len(training)} images")
+        features.prepare()
+    on_stage("training")
     clock = WaitClock()
     steps = _steps(len(training), recipe, learner.step, total_steps)
     for batch in clock.timed(objective.batches(steps)):

@@ -150,6 +150,7 @@ def test_compare_takes_the_machine_out() -> None:
         changes(old, {"benchmarks": []})
 
 
+@pytest.mark.slow
 def test_baseline_is_of_this_suite() -> None:
     baseline = json.loads((ROOT / "bench/results/baseline.json").read_text())
     listed = subprocess.run(
@@ -273,6 +274,7 @@ def test_soak(bundle: Bundle) -> None:
     assert tenths[1]["from_s"] == pytest.approx(0.03, abs=0.05)
 
 
+@pytest.mark.slow
 def test_growth(bundle: Bundle, tmp_path: Path) -> None:
     found = growth.side_by_side(bundle.path, processes=2, each=1, seconds=0.1)
     assert (found["processes"], found["detectors"]) == (2, 2)
@@ -316,6 +318,7 @@ def test_overhead(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     assert row["overhead_share"] == [row["overhead_ms"][0] / alone] * 3
 
 
+@pytest.mark.slow
 def test_precisions(whole_bundle: Bundle, parts: Path, tmp_path: Path) -> None:
     output = tmp_path / "rows.jsonl"
     arguments = [str(whole_bundle.path), str(parts), "--rounds", "3", "--threads", "1"]

@@ -31,6 +31,7 @@ from support.commands import run, start, unboxed
 TINY_NETWORK = ["--backbone", "efficientnet_lite0", "--image-size", "64", "64"]
 
 
+@pytest.mark.slow
 def test_from_good_parts_to_scores(parts: Path, tmp_path: Path) -> None:
     options = ["--backbone", "efficientnet_lite0", "--image-size", "64", "64", "--batch", "8"]
     trained = tmp_path / "run"
@@ -181,6 +182,7 @@ def test_foreground(parts: Path, tmp_path: Path) -> None:
     assert "foreground: grabcut before, none now" in unboxed(other.stderr)
 
 
+@pytest.mark.slow
 def test_import(parts: Path, tmp_path: Path) -> None:
     import torch
 

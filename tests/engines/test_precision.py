@@ -155,7 +155,7 @@ def test_named_precisions(
 
 
 def test_auto_leaves_to_the_cpu_what_tensorrt_does_not_run(
-    whole_bundle: Bundle, exported_as: Callable[..., Bundle], monkeypatch: pytest.MonkeyPatch
+    whole_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class SomeGpu:
         architecture = 86
@@ -168,8 +168,7 @@ def test_auto_leaves_to_the_cpu_what_tensorrt_does_not_run(
 
     monkeypatch.setattr(driver, "Gpu", SomeGpu)
     monkeypatch.setattr(engines, "find_spec", lambda name: name)  # whatever is installed
-    whole = exported_as("int8")
-    without_twin = Bundle(whole.path, holding(whole.manifest, "int8"))
+    without_twin = Bundle(whole_bundle.path, holding(whole_bundle.manifest, "int8"))
     with pytest.warns(UserWarning, match="the CPU is used although there is a GPU: bundle part"):
         engine = open_engine(without_twin)
     assert engine.description.startswith("openvino")

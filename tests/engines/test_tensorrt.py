@@ -114,6 +114,7 @@ def test_plans_of_all_networks(
     path.unlink()
 
 
+@pytest.mark.slow
 def test_float8_needs_a_gpu_that_has_it(exported_as: Callable[..., Bundle], api: Api) -> None:
     with pytest.raises(EngineError, match=r"tensorrt: fp8 needs compute capability 8\.9, which"):
         prepare_plan(exported_as("fp8"), None, AMPERE, precision="fp8")
@@ -292,10 +293,8 @@ def test_a_build_that_runs_out_of_memory(bundle_copy: Bundle, api: Api) -> None:
     assert "OutOfMemory" in log.read_text()
 
 
-def test_an_int8_bundle_wants_its_symmetric_twin(
-    exported_as: Callable[..., Bundle], api: Api
-) -> None:
-    whole = exported_as("int8")
+def test_an_int8_bundle_wants_its_symmetric_twin(whole_bundle: Bundle, api: Api) -> None:
+    whole = whole_bundle
     kept = tuple(e for e in whole.manifest.executions if e.stored == "int8")
     networks = {"int8": whole.manifest.networks["int8"]}
     old = Bundle(whole.path, replace(whole.manifest, executions=kept, networks=networks))

@@ -3,6 +3,7 @@ from __future__ import annotations
 import operator
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -274,12 +275,11 @@ def test_scores_of_a_trained_bundle(
         b.score(images[0])
 
 
-def test_bf16(exported_as: Callable[..., Bundle], parts: Path) -> None:
-    bundle = exported_as("bf16")
+def test_bf16(whole_bundle: Bundle, parts: Path) -> None:
     images = [read_image(p) for p in list_images(parts / "test")]
     with (
-        Detector(bundle.path, "openvino", precision="fp32") as a,
-        Detector(TorchEngine(bundle, "cpu", precision="bf16")) as b,
+        Detector(whole_bundle.path, "openvino", precision="fp32") as a,
+        Detector(TorchEngine(whole_bundle, "cpu", precision="bf16")) as b,
     ):
         expected, found = a.score(images), b.score(images)
     assert "bf16 of network fp32 (as requested)" in found.engine
@@ -325,11 +325,13 @@ def test_settings_of_cudnn(exact: bool, backends: Any) -> None:
     assert cudnn.allow_tf32 is matmul.allow_tf32 is not exact
 
 
-def test_what_torch_does_not_run(
-    exported_as: Callable[..., Bundle], bundle: Bundle, tmp_path: Path
-) -> None:
+def test_what_torch_does_not_run(whole_bundle: Bundle, bundle: Bundle, tmp_path: Path) -> None:
+    whole = whole_bundle.manifest
+    int8 = tuple(e for e in whole.executions if e.executed == "int8")
+    networks = {e.stored: whole.networks[e.stored] for e in int8}
+    quantised = replace(whole, executions=int8, networks=networks)
     with pytest.raises(EngineError, match=r"torch: it holds int8, int8 of .*\. No network"):
-        TorchEngine(exported_as("int8"), "cpu")
+        TorchEngine(Bundle(whole_bundle.path, quantised), "cpu")
     model = onnx.load(bundle.network("fp32"))
     model.graph.node[0].op_type = "Hardmax"
     onnx.save(model, tmp_path / "network.onnx")

@@ -106,7 +106,13 @@ CONTENTS = {
 }
 
 
-@pytest.mark.parametrize("precision", CONTENTS)
+@pytest.mark.parametrize(
+    "precision",
+    [
+        pytest.param(given, marks=[] if given in ("fp16", "auto") else [pytest.mark.slow])
+        for given in CONTENTS
+    ],
+)
 def test_contents(precision: str, exported_as: Callable[..., Bundle]) -> None:
     check_contents(precision, exported_as(precision))
 
@@ -161,6 +167,7 @@ def test_thresholds_are_of_the_precision_executed(whole_bundle: Bundle, parts: P
     assert len(set(thresholds)) == len(thresholds)
 
 
+@pytest.mark.slow
 def test_what_fails_its_check_is_left_out(
     checkpoint: Checkpoint, parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -25,45 +25,47 @@ def attribute(node: NodeProto, name: str) -> Any:
     return found
 
 
-def test_all_but_what_is_quantised_is_float16(exported_as: Callable[..., Bundle]) -> None:
-    bundles = {"int8_symmetric": exported_as("int8"), "fp8": exported_as("fp8")}
+@pytest.mark.parametrize("stored", ["int8_symmetric", pytest.param("fp8", marks=pytest.mark.slow)])
+def test_all_but_what_is_quantised_is_float16(
+    stored: str, whole_bundle: Bundle, exported_as: Callable[..., Bundle]
+) -> None:
+    bundle = exported_as("fp8") if stored == "fp8" else whole_bundle
     element = {"int8_symmetric": TensorProto.INT8, "fp8": TensorProto.FLOAT8E4M3FN}
-    cpu = onnx.load(bundles["int8_symmetric"].network("int8")).graph
+    cpu = onnx.load(whole_bundle.network("int8")).graph
     makers = {name: node for node in cpu.node for name in node.output}
     wanted = {n.output[0] for n in cpu.node if n.op_type == "Conv" and n.input[1] in makers}
     assert len(wanted) > 20
-    for stored, bundle in bundles.items():
-        graph = onnx.load(bundle.network(stored)).graph
-        ports = (*graph.input, *graph.output)
-        assert {p.type.tensor_type.elem_type for p in ports} == {TensorProto.FLOAT16}
-        constants = {c.name: c for c in graph.initializer}
-        assert {c.data_type for c in constants.values()} == {TensorProto.FLOAT16, element[stored]}
-        for node in graph.node:
-            if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
-                _, scale, zero = node.input
-                assert constants[zero].data_type == element[stored]
-                assert not any(constants[zero].raw_data)
-                # Of weights one for each output channel, of activations one.
-                of_weights = node.input[0] in constants
-                assert len(constants[scale].dims) == int(of_weights)
-        makers = {name: node for node in graph.node for name in node.output}
-        quantised = {
-            node.output[0]: node
-            for node in graph.node
-            if node.op_type in ("Conv", "ConvTranspose") and node.input[1] in makers
-        }
+    graph = onnx.load(bundle.network(stored)).graph
+    ports = (*graph.input, *graph.output)
+    assert {p.type.tensor_type.elem_type for p in ports} == {TensorProto.FLOAT16}
+    constants = {c.name: c for c in graph.initializer}
+    assert {c.data_type for c in constants.values()} == {TensorProto.FLOAT16, element[stored]}
+    for node in graph.node:
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            _, scale, zero = node.input
+            assert constants[zero].data_type == element[stored]
+            assert not any(constants[zero].raw_data)
+            # Of weights one for each output channel, of activations one.
+            of_weights = node.input[0] in constants
+            assert len(constants[scale].dims) == int(of_weights)
+    makers = {name: node for node in graph.node for name in node.output}
+    quantised = {
+        node.output[0]: node
+        for node in graph.node
+        if node.op_type in ("Conv", "ConvTranspose") and node.input[1] in makers
+    }
+    for node in quantised.values():
+        assert makers[node.input[0]].op_type == "DequantizeLinear"
+    if stored == "int8_symmetric":
+        assert quantised.keys() == wanted
+    else:
+        assert 10 < len(quantised) < len(wanted)
         for node in quantised.values():
-            assert makers[node.input[0]].op_type == "DequantizeLinear"
-        if stored == "int8_symmetric":
-            assert quantised.keys() == wanted
-        else:
-            assert 10 < len(quantised) < len(wanted)
-            for node in quantised.values():
-                weights = constants[makers[node.input[1]].input[0]]
-                assert node.op_type == "Conv"
-                assert attribute(node, "group") == 1
-                assert np.prod(weights.dims[2:]) <= 32
-                assert min(weights.dims[:2]) > 16
+            weights = constants[makers[node.input[1]].input[0]]
+            assert node.op_type == "Conv"
+            assert attribute(node, "group") == 1
+            assert np.prod(weights.dims[2:]) <= 32
+            assert min(weights.dims[:2]) > 16
 
 
 def half_network(weights: tuple[np.ndarray, np.ndarray], dtype: np.dtype) -> onnx.ModelProto:

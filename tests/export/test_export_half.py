@@ -28,18 +28,17 @@ from support.trained import WIDE
 
 @pytest.mark.parametrize("executed", ["fp16", "bf16"])
 def test_rounding_stands_in_for_half_precision(
-    executed: str, exported_as: Callable[..., Bundle], parts: Path
+    executed: str, whole_bundle: Bundle, parts: Path
 ) -> None:
     """Torch's own half precision is the same arithmetic, step by step, and much slower."""
-    bundle = exported_as(executed)
     stored = "fp16" if executed == "fp16" else "fp32"
-    mapper = AnomalyMapper(bundle.manifest.map, bundle.manifest.scales)
-    file = bundle.network(stored)
+    mapper = AnomalyMapper(whole_bundle.manifest.map, whole_bundle.manifest.scales)
+    file = whole_bundle.network(stored)
     rounded = RoundedNetwork(file, executed)
-    real = TorchEngine(bundle, "cpu", precision=executed)
+    real = TorchEngine(whole_bundle, "cpu", precision=executed)
     exact = OpenVINONetwork(file, "fp32")
     for path in list_images(parts / "test")[:3]:
-        image = to_input([read_image(path)], bundle.manifest.input)
+        image = to_input([read_image(path)], whole_bundle.manifest.input)
         a, b, c = (
             mapper.maps(chunk.teacher, chunk.student)
             for chunk in (next(network.run(image)) for network in (rounded, real, exact))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import onnx
 import pytest
@@ -14,11 +12,11 @@ from rdx_fast.engines.openvino.network import OpenVINONetwork
 from rdx_fast.errors import EngineError
 
 
-def test_int8_is_what_it_says(exported_as: Callable[..., Bundle]) -> None:
+def test_int8_is_what_it_says(whole_bundle: Bundle) -> None:
     """Unsigned activations, weights of seven bits where the sums of two products could overflow,
     few float layers: as stored and as executed."""
-    bundle = exported_as("int8")
-    graph = onnx.load(bundle.network("int8")).graph
+    file = whole_bundle.network("int8")
+    graph = onnx.load(file).graph
     constants = {c.name: numpy_helper.to_array(c) for c in graph.initializer}
     makers = {name: node for node in graph.node for name in node.output}
     activations = [n for n in graph.node if n.op_type == "QuantizeLinear"]
@@ -38,7 +36,7 @@ def test_int8_is_what_it_says(exported_as: Callable[..., Bundle]) -> None:
     # Some CPUs have no int8 for a depthwise layer; none of those tried leaves another.
     ordinary = [n for n in convolutions if n.op_type == "Conv" and n.name not in floats]
     depthwise = [n for n in ordinary if any(a.name == "group" and a.i > 1 for a in n.attribute)]
-    engine = OpenVINONetwork(bundle.network("int8"), "int8")
+    engine = OpenVINONetwork(file, "int8")
     assert len(ordinary) - len(depthwise) <= engine.convolutions["i8"] <= len(ordinary)
     with pytest.raises(EngineError, match=r"asked for fp32, OpenVINO .* i8\)"):
-        OpenVINONetwork(bundle.network("int8"), "fp32")
+        OpenVINONetwork(file, "fp32")

@@ -25,7 +25,13 @@ RECORDED = {
 
 
 @pytest.mark.parametrize("batch", [1, pytest.param(2, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("recording", list(RECORDED))
+@pytest.mark.parametrize(
+    "recording",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if name == "urd_plain" else [])
+        for name in RECORDED
+    ],
+)
 def test_maps_are_the_published_ones(recording: str, batch: int) -> None:
     method, backbone, injection = RECORDED[recording]
     keys = "urd" if method == "rd-expert" else "rd4ad"

@@ -37,7 +37,10 @@ def test_keys_of_the_other_backbones(backbone: str) -> None:
     assert [m.shape for m in features.teacher] == [m.shape for m in features.student]
 
 
-@pytest.mark.parametrize("injection", ["guided", "plain", "none"])
+@pytest.mark.parametrize(
+    "injection",
+    ["plain", *(pytest.param(name, marks=pytest.mark.slow) for name in ("guided", "none"))],
+)
 def test_unused_gate_and_injection_may_be_there(injection: str) -> None:
     keys = json.loads((DATA / "urd_wide_resnet50_2.json").read_text())
     network = from_published(generated_parts(keys), "rd-expert", injection=injection)

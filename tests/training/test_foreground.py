@@ -13,8 +13,7 @@ from PIL import Image
 
 from rdx_fast.errors import CheckpointError, DatasetError
 from rdx_fast.images import list_images, read_image
-from rdx_fast.manifest import RESIZE, InputSpec
-from rdx_fast.preprocess import to_input
+from rdx_fast.preprocess import to_input, unit_spec
 from rdx_fast.training import Recipe, train
 from rdx_fast.training.foreground import (
     FOREGROUNDS,
@@ -26,7 +25,7 @@ from rdx_fast.training.foreground import (
 from rdx_fast.training.frames import Frames
 from rdx_fast.training.synthetic import AnomalyMaker
 
-SPEC = InputSpec(64, 96, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), RESIZE)
+SPEC = unit_spec(64, 96)
 SHORT = Recipe(
     method="rd-expert",
     backbone="efficientnet_lite0",
@@ -148,7 +147,11 @@ def test_training_with_masks_and_its_resume(tmp_path: Path) -> None:
     said: list[str] = []
     run = tmp_path / "run"
     unbroken = train(SHORT, discs, tmp_path / "unbroken", on_stage=said.append)
-    assert said == ["making foreground masks of 6 images by otsu-dark"]
+    assert said == [
+        "making foreground masks of 6 images by otsu-dark",
+        "computing the teacher's features of 6 images",
+        "training",
+    ]
     assert not train(SHORT, discs, run, max_minutes=0).finished
     for other in ("grabcut", "none"):
         with pytest.raises(CheckpointError, match=f"foreground: otsu-dark before, {other} now"):

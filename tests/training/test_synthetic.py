@@ -15,7 +15,7 @@ from scipy import ndimage
 
 from rdx_fast.images import list_images, read_image
 from rdx_fast.manifest import RESIZE, InputSpec
-from rdx_fast.preprocess import to_input
+from rdx_fast.preprocess import to_input, unit_spec
 from rdx_fast.training import Recipe, synthetic, train
 from rdx_fast.training.contact_sheet import save_contact_sheet
 from rdx_fast.training.frames import Frames
@@ -28,7 +28,7 @@ from rdx_fast.training.synthetic import (
     turned,
 )
 
-SPEC = InputSpec(64, 96, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), RESIZE)
+SPEC = unit_spec(64, 96)
 NORMALISED = InputSpec(64, 96, (0.4, 0.5, 0.45), (0.3, 0.2, 0.25), RESIZE)
 
 
