@@ -63,7 +63,13 @@ class ExpertDistillation:
         network: to train
         expert: features of the good images from the ImageNet network
         data: batches with synthetic anomalies
+
+    Attributes:
+        moving_statistics: the teacher is trained with batch statistics, which move, as published;
+            otherwise it keeps the expert's, which only ``bench.convergence`` tries
     """
+
+    moving_statistics = True
 
     def __init__(
         self,
@@ -109,7 +115,7 @@ class ExpertDistillation:
         with self.expert.autocast():
             expert_normal = self.expert.of(batch.indices, normal)
             expert_anomalous = self.expert.of_images(anomalous)
-            teacher.train()
+            teacher.train(self.moving_statistics)
             loss = teacher_loss(
                 expert_normal, expert_anomalous, teacher(normal), teacher(anomalous), mask
             )

@@ -1,0 +1,89 @@
+"""The tables on training, and the turned data set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy import stats
+from typer import Typer
+from typer.testing import CliRunner
+
+from rdx_fast.bench import turned
+from rdx_fast.bench.pages.rows import Row
+from rdx_fast.bench.pages.training import FIGURES, TABLES, paired
+from rdx_fast.datasets import find_dataset
+from rdx_fast.images import read_grey, read_image
+from support.commands import unboxed
+
+SHARED = {"time": "2026", "commit": "c", "cpu": "a CPU", "cpu_features": [], "versions": {}}
+
+
+def row(name: str, step: int, seed: int, figure: float) -> Row:
+    key = {"bench": "convergence", "dataset": "set", "name": name, "step": step, "seed": seed}
+    return SHARED | key | {"figures": dict.fromkeys(FIGURES.values(), figure)}
+
+
+def test_paired_is_student_s_interval() -> None:
+    rng = np.random.default_rng(0)
+    a, b = rng.random((2, 5)).tolist()
+    mean, low, high = paired(dict(enumerate(a)), dict(enumerate([*b, 9.0])))
+    known = stats.ttest_rel(a, b).confidence_interval(0.95)
+    assert (low, high) == pytest.approx((known.low, known.high))
+    assert mean == pytest.approx((low + high) / 2)
+    with pytest.raises(ValueError, match="1 seeds in common"):
+        paired({1: 0.5, 2: 0.5}, {2: 0.5, 3: 0.5})
+
+
+def test_pairs_are_of_as_many_batches_and_of_the_most() -> None:
+    rows = [
+        row(f"net {recipe}", step, seed, value + seed / 100)
+        for recipe, step, value in (
+            ("rd4ad", 10, 0.5),
+            ("rd4ad", 20, 0.6),
+            ("rd4ad", 40, 0.7),
+            ("rd-expert grabcut", 20, 0.8),
+            ("rd-expert", 30, 0.9),
+        )
+        for seed in (1, 2)
+    ]
+    rows.append(row("net rd-expert", 60, 1, 0.9))  # one seed: no interval
+    rows.append(row("other rd-expert", 30, 1, 0.9))
+    lines = [line.split(" | ") for line in TABLES["methods"](rows).splitlines() if "| net" in line]
+    assert [line[1:6] for line in lines] == [
+        ["net rd-expert", "30", "40", "2", "+20.00 (+20.00 to +20.00)"],
+        ["net rd-expert grabcut", "20", "20", "2", "+20.00 (+20.00 to +20.00)"],
+        ["net rd-expert grabcut", "20", "40", "2", "+10.00 (+10.00 to +10.00)"],
+    ]
+
+
+def test_turned(tmp_path: Path) -> None:
+    """Image and mask turn alike, each image by an angle of its own."""
+    bright = np.zeros((80, 80), np.uint8)
+    bright[20:30, 36:44] = 255
+    for name in ("train/good/0", "train/good/1", "test/good/0", "test/spot/0"):
+        path = tmp_path / "set" / f"{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.repeat(bright[..., None], 3, 2)).save(path)
+    mask = tmp_path / "set/ground_truth/spot/0_mask.png"
+    mask.parent.mkdir(parents=True)
+    Image.fromarray(bright).save(mask)
+
+    command = Typer()
+    command.command()(turned.main)
+    arguments = [str(tmp_path / "set"), str(tmp_path / "out")]
+    assert CliRunner().invoke(command, arguments).exit_code == 0
+    out = find_dataset(tmp_path / "out")
+    first, second = (read_image(path) for path in out.train())
+    assert not np.array_equal(first, second)
+    spot = next(image for image in out.test() if image.is_defective)
+    assert spot.mask is not None
+    marked = read_grey(spot.mask)
+    assert set(np.unique(marked)) == {0, 255}
+    assert 60 < (marked == 255).sum() < 100
+    np.testing.assert_array_equal(marked == 255, read_image(spot.path)[..., 0] > 127)
+    again = CliRunner().invoke(command, arguments)
+    assert again.exit_code == 2
+    assert "out exists: remove it" in unboxed(again.output)
