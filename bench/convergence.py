@@ -20,7 +20,6 @@ from rdx_fast.evaluation import evaluate_scored, score_set
 from rdx_fast.export import export_bundle
 from rdx_fast.images import list_images
 from rdx_fast.training import Recipe, train
-from rdx_fast.training.expert import ExpertDistillation
 
 
 def main(
@@ -35,10 +34,6 @@ def main(
     weights: Annotated[Path | None, typer.Option(help="The teacher's weights.")] = None,
     textures: Annotated[Path | None, typer.Option(help="Folder of texture images.")] = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads of torch.")] = 1,
-    frozen_statistics: Annotated[
-        bool,
-        typer.Option("--frozen-statistics", help="RD with Expert's teacher keeps the expert's."),
-    ] = False,
     workers: Annotated[int | None, typer.Option(min=0, help="Processes that load data.")] = None,
 ) -> None:
     """Train a recipe, and evaluate it after each number of batches, with several seeds.
@@ -47,7 +42,6 @@ def main(
     it was. Resuming a run changes nothing about it.
     """
     torch.set_num_threads(threads)
-    ExpertDistillation.moving_statistics = not frozen_statistics
     fields = json.loads(recipe)
     fields["image_size"] = tuple(fields.get("image_size", (256, 256)))
     images, test = find_dataset(dataset).train(), find_dataset(dataset).test()
@@ -81,7 +75,6 @@ def main(
                 "recipe": asdict(checkpoint.recipe),
                 "trained_in": checkpoint.precision,
                 "textures": len(found) if base.makes_anomalies else 0,
-                "frozen_statistics": frozen_statistics,
                 "minutes": round(minutes, 2),
                 "losses": _last(checkpoint.losses, checkpoint.partial_losses),
                 "figures": asdict(figures),

@@ -23,7 +23,7 @@ from rdx_fast.detector import Detector
 from rdx_fast.evaluation import ScoredSet, check_images, compare, evaluate_scored, score_checked
 
 
-def turned(images: Sequence[LabelledImage], wanted: int, folder: Path) -> list[LabelledImage]:
+def enlarged(images: Sequence[LabelledImage], wanted: int, folder: Path) -> list[LabelledImage]:
     """Enlarge a test set with turned and mirrored copies.
 
     Args:
@@ -124,7 +124,7 @@ def main(
             **facts("evaluation", ("openvino", "numpy", "scipy", "scikit-learn")),
             **network_facts(detector),
             "dataset": dataset.name,
-            **measure(detector, turned(test, images or len(test), Path(folder)), rounds),
+            **measure(detector, enlarged(test, images or len(test), Path(folder)), rounds),
         }
     for step, share in row["of_scoring"].items():
         print(f"{step:12} {row['seconds'][step][1]:8.3f} s {share[1]:8.1%} of scoring")

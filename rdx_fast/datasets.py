@@ -173,7 +173,7 @@ def _visa(root: Path, split: str) -> list[LabelledImage]:
         LabelledImage(
             base / row["image"],
             GOOD if row["label"] == "normal" else row["label"],
-            base / row["mask"] if row["mask"] else None,
+            base / row["mask"] if row["mask"] and row["label"] != "normal" else None,
             mask_above=0,  # VisA's mask values are defect numbers
         )
         for row in rows

@@ -31,7 +31,6 @@ from rdx_fast.cli.common import (
     list_given,
     make_recipe,
     need_torch,
-    notes,
 )
 from rdx_fast.cli.progress import show_training
 
@@ -144,4 +143,4 @@ def experiment(
         if result.left_out:
             data.print(tables.left_out_table(result.left_out))
         if result.left_out_training:
-            notes.print(f"left out of training: {', '.join(result.left_out_training)}")
+            data.print(tables.left_out_table(result.left_out_training, "training images, textures"))

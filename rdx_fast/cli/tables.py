@@ -166,9 +166,9 @@ def difference_table(differences: Sequence[Difference]) -> Table:
     return table
 
 
-def left_out_table(left_out: Sequence[BadImage]) -> Table:
-    """The test images that could not be used."""
-    table = Table(title=f"left out: {len(left_out)} test images", title_justify="left")
+def left_out_table(left_out: Sequence[BadImage], what: str = "test images") -> Table:
+    """The images that could not be used; ``what``: the kind of them."""
+    table = Table(title=f"left out: {len(left_out)} {what}", title_justify="left")
     table.add_column("image", overflow="fold")
     table.add_column("reason", overflow="fold")
     for bad in left_out:

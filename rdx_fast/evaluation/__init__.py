@@ -1,6 +1,6 @@
 """Evaluation: how well an engine separates good parts from defective ones.
 
-Only ``rdx_fast.evaluation.experiment`` needs torch, because it trains.
+Only ``experiment`` and ``demo`` need torch, because they train.
 """
 
 from rdx_fast.evaluation.checked import BadImage, CheckedSet, check_images

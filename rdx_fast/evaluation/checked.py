@@ -111,9 +111,6 @@ def _mask_fault(path: Path, height: int, width: int, above: int) -> str | None:
     if mask.shape != (height, width):
         rows, columns = mask.shape
         return f"has {columns} x {rows} pixels, but the image {width} x {height}"
-    return None if (mask > above).any() else no_pixel(above)
-
-
-def no_pixel(above: int) -> str:
-    """What is wrong with a mask without a value above ``above``."""
-    return f"marks no pixel: wanted values above {above} at the defect"
+    if not (mask > above).any():
+        return f"marks no pixel: wanted values above {above} at the defect"
+    return None

@@ -50,11 +50,12 @@ def compare(baseline: ScoredSet, other: ScoredSet, seed: int = 0) -> list[Differ
 
     Good and defective images are resampled separately, ``RESAMPLES`` times. For the interval of
     the pixel AUROC, map values are rounded to 4096 quantiles, which are those of a sample of about
-    a million values of each bundle's maps.
+    a million values of each bundle's maps; resamples without a defective pixel, for which there is
+    none, are left out.
 
     Args:
         baseline: test set scored by the first bundle
-        other: the same images scored by the other bundle; masks must have the same size
+        other: the same images scored by the other bundle
         seed: seed of the bootstrap
 
     Returns:
@@ -71,7 +72,7 @@ def compare(baseline: ScoredSet, other: ScoredSet, seed: int = 0) -> list[Differ
 
     def difference(figure: str, exact: list[float], resampled: list[Floats]) -> Difference:
         tail = 100 * (1 - CONFIDENCE) / 2
-        low, high = np.percentile(resampled[1] - resampled[0], (tail, 100 - tail))
+        low, high = np.nanpercentile(resampled[1] - resampled[0], (tail, 100 - tail))
         return Difference(
             figure, baseline.name, other.name, exact[1] - exact[0], float(low), float(high)
         )
@@ -106,7 +107,7 @@ def _resamples(labels: NDArray[np.bool_], rng: np.random.Generator) -> Floats:
 
 
 def _resampled_auroc(wins: tuple[Floats, Floats, Floats], counts: Floats) -> Floats:
-    """AUROC of each resample, [RESAMPLES].
+    """AUROC of each resample, [RESAMPLES]; not a number where no value is defective or normal.
 
     Args:
         wins: how often a defective value of image i exceeds a normal value of image k, ties counted
@@ -114,7 +115,9 @@ def _resampled_auroc(wins: tuple[Floats, Floats, Floats], counts: Floats) -> Flo
         counts: how often each image is drawn, [RESAMPLES, n]
     """
     won, defective, normal = wins
-    return np.sum((counts @ won) * counts, axis=1) / ((counts @ defective) * (counts @ normal))
+    pairs = (counts @ defective) * (counts @ normal)
+    pairs[pairs == 0] = np.nan
+    return np.sum((counts @ won) * counts, axis=1) / pairs
 
 
 def _image_wins(

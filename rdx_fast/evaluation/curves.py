@@ -99,7 +99,9 @@ def image_area(
         fpr_limit: largest false-positive rate
 
     Returns:
-        The area, 0 to 1; 1 without values outside.
+        The area, 0 to 1; 1 without values outside. Where no level has a rate between 0 and the
+        limit there is no curve to stretch, and it is the overlap at the lowest level without a
+        false positive, 0 if there is none.
     """
     if not len(outside):
         return 1.0
@@ -111,5 +113,6 @@ def image_area(
     pro = np.cumsum(found[::-1])[-2::-1]
     within = fpr < fpr_limit
     limit = fpr[within].max(initial=0.0)
-    # No curve to stretch if every false positive of an image lies above every level.
-    return float(np.trapezoid(pro[within][::-1], fpr[within][::-1]) / limit) if limit else 1.0
+    if limit == 0:
+        return float(pro[within].max(initial=0.0))
+    return float(np.trapezoid(pro[within][::-1], fpr[within][::-1]) / limit)

@@ -20,13 +20,14 @@ import numpy as np
 from rdx_fast.datasets import find_dataset
 from rdx_fast.detector import Detector
 from rdx_fast.errors import CheckpointError
-from rdx_fast.evaluation.checked import BadImage, CheckedSet, check_images
+from rdx_fast.evaluation.checked import BadImage, CheckedSet
 from rdx_fast.evaluation.curves import FPR_LIMIT
 from rdx_fast.evaluation.evaluate import Figures, evaluate_scored
+from rdx_fast.evaluation.inputs import check_inputs
 from rdx_fast.evaluation.scored import MASK_THRESHOLD, score_checked
 from rdx_fast.export import export_bundle
 from rdx_fast.training import Checkpoint, Progress, Recipe, load_checkpoint, train
-from rdx_fast.training.data import readable_images
+from rdx_fast.training.trainer import check_weights
 
 RESULT = "result.json"
 FIGURES = ("image_auroc", "pixel_auroc", "aupro", "aupro_per_image_mean", "image_ap", "pixel_ap")
@@ -85,7 +86,7 @@ class Experiment:
         aupro_fpr_limit: false-positive rate up to which AUPRO is integrated
         runs: the runs, by seed and method
         left_out: test images that could not be used, and why
-        left_out_training: training images that could not be read
+        left_out_training: training images and textures that could not be read
     """
 
     dataset: str
@@ -94,7 +95,7 @@ class Experiment:
     aupro_fpr_limit: float
     runs: list[ExperimentRun]
     left_out: Sequence[BadImage] = ()
-    left_out_training: Sequence[str] = ()
+    left_out_training: Sequence[BadImage] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The experiment as JSON data."""
@@ -160,7 +161,7 @@ def run_experiment(
         max_minutes: time limit of each run's training in minutes; None for no limit
         oracle_epoch: also evaluate all checkpoints and report the best one on the test set
         checkpoint_every: epochs between checkpoints
-        skip_bad: leave out training and test images that cannot be used instead of raising
+        skip_bad: leave out images and textures that cannot be used instead of raising
         on_stage: called with the name of each stage
         on_step: called after each training step
 
@@ -168,25 +169,25 @@ def run_experiment(
         The results of all runs.
 
     Raises:
-        DatasetError: the layout is unknown or incomplete, or images or masks cannot be used, all of
-            which the message lists
+        DatasetError: the layout is unknown or incomplete, or images, textures or masks cannot be
+            used, all of which the message lists
+        WeightsError: the teacher's weights cannot be loaded, or not be trained by a method
         CheckpointError: ``output`` holds a run with other settings
     """
     dataset = find_dataset(root)
-    # Fail now, not after hours, if something is missing.
-    listed, unchecked = dataset.train(), dataset.test()
     on_stage("checking the images")
-    test = check_images(unchecked, skip_bad)
-    images = readable_images(listed, skip_bad)
-    left_out_training = sorted({str(path) for path in listed} - {str(path) for path in images})
+    anomalies = [recipe for recipe in recipes.values() if recipe.makes_anomalies]
+    given = check_inputs(dataset, textures, foreground if anomalies else None, skip_bad)
+    for recipe in {(r.method, r.backbone): r for r in recipes.values()}.values():
+        check_weights(recipe, weights)
     setting = {
         "dataset": str(root.resolve()),
         "weights": str(weights),
-        "textures": len(textures),
+        "textures": len(given.textures),
         "foreground": str(foreground),
         "max_minutes": max_minutes,
         "oracle_epoch": oracle_epoch,
-        "left_out": [bad.path for bad in test.left_out] + left_out_training or None,
+        "left_out": [bad.path for bad in (*given.test.left_out, *given.left_out)] or None,
     }
     runs = []
     for seed in seeds:
@@ -199,12 +200,12 @@ def run_experiment(
                 run = _run(
                     name,
                     seeded,
-                    images,
-                    test,
+                    given.images,
+                    given.test,
                     folder,
                     weights=weights,
                     # Methods without synthetic anomalies accept no textures and masks.
-                    textures=textures if recipe.makes_anomalies else (),
+                    textures=given.textures if recipe.makes_anomalies else (),
                     foreground=foreground if recipe.makes_anomalies else None,
                     device=device,
                     max_minutes=max_minutes,
@@ -222,8 +223,8 @@ def run_experiment(
         MASK_THRESHOLD,
         FPR_LIMIT,
         runs,
-        test.left_out,
-        left_out_training,
+        given.test.left_out,
+        given.left_out,
     )
     (output / "experiment.json").write_text(json.dumps(experiment.to_dict(), indent=1) + "\n")
     return experiment

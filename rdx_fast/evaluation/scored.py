@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from rdx_fast.datasets import LabelledImage, has_masks
 from rdx_fast.detector import Detector
 from rdx_fast.errors import DatasetError, ImageError
-from rdx_fast.evaluation.checked import BadImage, CheckedSet, check_images, no_pixel
+from rdx_fast.evaluation.checked import BadImage, CheckedSet, check_images
 from rdx_fast.evaluation.pixels import PixelFigures, pixel_figures
 from rdx_fast.images import read_grey, read_image, resize_mask
 
@@ -112,7 +112,8 @@ def score_checked(
         scores[i] = result.scores[0]
         if result.anomaly_maps is not None:
             maps.append(result.anomaly_maps[0])
-            masks.append(read_mask(image.mask, spec.height, spec.width, image.mask_above))
+            mask = image.mask if image.is_defective else None
+            masks.append(read_mask(mask, spec.height, spec.width, image.mask_above))
         on_image(i + 1, len(images))
     return ScoredSet(
         name=detector.manifest.name,
@@ -142,7 +143,7 @@ def read_mask(path: Path | None, height: int, width: int, above: int = 127) -> N
         bool [height, width], True where defective.
 
     Raises:
-        DatasetError: the mask cannot be read, or marks no pixel
+        DatasetError: the mask cannot be read
     """
     if path is None:
         return np.zeros((height, width), bool)
@@ -150,7 +151,5 @@ def read_mask(path: Path | None, height: int, width: int, above: int = 127) -> N
         grey = read_grey(path)
     except ImageError as error:
         raise DatasetError(f"mask {error}") from error
-    defect = grey > above
-    if not defect.any():
-        raise DatasetError(f"mask {path} {no_pixel(above)}")
-    return resize_mask(defect.astype(np.uint8) * 255, height, width, MASK_THRESHOLD)
+    white = np.where(grey > above, 255, 0).astype(np.uint8)
+    return resize_mask(white, height, width, MASK_THRESHOLD)

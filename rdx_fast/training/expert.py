@@ -63,23 +63,20 @@ class ExpertDistillation:
         network: to train
         expert: features of the good images from the ImageNet network
         data: batches with synthetic anomalies
-
-    Attributes:
-        moving_statistics: the teacher is trained with batch statistics, which move, as published;
-            otherwise it keeps the expert's, which only ``bench.convergence`` tries
+        frozen_statistics: see ``Recipe``
     """
-
-    moving_statistics = True
 
     def __init__(
         self,
         network: ReverseDistillation,
         expert: TeacherFeatures,
         data: AnomalyDataset,
+        frozen_statistics: bool = False,
     ) -> None:
         self.network = network
         self.expert = expert
         self.data = data
+        self.frozen_statistics = frozen_statistics
         self.trained_teacher = FoldedCopy(network.teacher)
 
     def parameters(self, recipe: Recipe) -> dict[str, tuple[list[nn.Parameter], float]]:
@@ -115,7 +112,7 @@ class ExpertDistillation:
         with self.expert.autocast():
             expert_normal = self.expert.of(batch.indices, normal)
             expert_anomalous = self.expert.of_images(anomalous)
-            teacher.train(self.moving_statistics)
+            teacher.train(not self.frozen_statistics)
             loss = teacher_loss(
                 expert_normal, expert_anomalous, teacher(normal), teacher(anomalous), mask
             )

@@ -40,6 +40,8 @@ class Recipe:
         texture_cuts: cut the textures of synthetic anomalies out of their images at random and flip
             them, instead of showing them whole, for RD with Expert only
         texture_colors: shift the colours of these textures at random, likewise
+        frozen_statistics: keep ImageNet's batch statistics in the teacher while it is trained, for
+            RD with Expert only; False as published, where they move
         foreground: how masks are made that keep synthetic anomalies on the part: "grabcut",
             "otsu-dark", "otsu-bright", or "none", also for masks that are given as files
 
@@ -63,6 +65,7 @@ class Recipe:
     holdout: float = 0.0
     texture_cuts: bool = False
     texture_colors: bool = False
+    frozen_statistics: bool = False
     foreground: str = "none"
 
     def __post_init__(self) -> None:
@@ -107,13 +110,14 @@ class Recipe:
         options = {
             "texture_cuts": self.texture_cuts,
             "texture_colors": self.texture_colors,
+            "frozen_statistics": self.frozen_statistics,
             "foreground": self.foreground != "none",
         }
         chosen = [name for name, value in options.items() if value]
         if chosen and not self.makes_anomalies:
             raise ValueError(
-                f"{' and '.join(chosen)}: options of the synthetic anomalies, which {self.method} "
-                f"does not make: leave them out, or choose the method rd-expert"
+                f"{' and '.join(chosen)}: options of rd-expert, and the method is {self.method}: "
+                f"leave them out, or choose the method rd-expert"
             )
         if self.hard_mining and self.makes_anomalies:
             raise ValueError(

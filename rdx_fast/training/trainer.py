@@ -223,6 +223,19 @@ def _check_options(recipe: Recipe, textures: Sequence[Path], foreground: Path | 
         )
 
 
+def check_weights(recipe: Recipe, weights: Path | None) -> None:
+    """Load the teacher's weights as ``train`` does, to find early what is wrong with them.
+
+    Args:
+        recipe: options of the run
+        weights: file with the weights, see ``load_teacher``
+
+    Raises:
+        WeightsError: they cannot be loaded, or lack the batch statistics that the recipe needs
+    """
+    _networks(recipe, None, weights, torch.device("cpu"))
+
+
 def _networks(
     recipe: Recipe, old: Checkpoint | None, weights: Path | None, torch_device: torch.device
 ) -> tuple[ReverseDistillation, nn.Module, str]:
@@ -233,7 +246,8 @@ def _networks(
         network = make_network(recipe.method, recipe.backbone, recipe.injection)
         weights_name = load_teacher(network.teacher, recipe.backbone, weights)
         frozen = copy.deepcopy(network.teacher)
-        if recipe.makes_anomalies and not has_batch_statistics(frozen):
+        moving = recipe.makes_anomalies and not recipe.frozen_statistics
+        if moving and not has_batch_statistics(frozen):
             raise WeightsError(
                 f"{weights_name} has no batch statistics (all means 0, all variances 1: they were "
                 f"folded into its convolutions), and {recipe.method} trains the teacher with "
@@ -268,7 +282,8 @@ def _objective(
     maker = AnomalyMaker(
         images.spec, images.frames, textures, masks, recipe.texture_cuts, recipe.texture_colors
     )
-    return ExpertDistillation(network, features, AnomalyDataset(images, maker, recipe.seed))
+    data = AnomalyDataset(images, maker, recipe.seed)
+    return ExpertDistillation(network, features, data, recipe.frozen_statistics)
 
 
 def _steps(count: int, recipe: Recipe, first: int, total: int) -> list[tuple[int, list[int]]]:

@@ -249,7 +249,7 @@ def test_turned_copies_keep_their_masks(tmp_path: Path) -> None:
     good = LabelledImage(tmp_path / "a.png", "good", None)
     bad = LabelledImage(tmp_path / "b.png", "dent", tmp_path / "b.png")
     (tmp_path / "copies").mkdir()
-    found = evaluation.turned([good, bad], 16, tmp_path / "copies")
+    found = evaluation.enlarged([good, bad], 16, tmp_path / "copies")
     assert found[:2] == [good, bad]
     assert [image.defect_type for image in found] == ["good", "dent"] * 8
     seen = set()
@@ -259,7 +259,7 @@ def test_turned_copies_keep_their_masks(tmp_path: Path) -> None:
         seen.add(read_image(image.path).tobytes())
     assert len(seen) == 8
     with pytest.raises(typer.BadParameter, match="at most 16"):
-        evaluation.turned([good, bad], 17, tmp_path / "copies")
+        evaluation.enlarged([good, bad], 17, tmp_path / "copies")
 
 
 def test_soak(bundle: Bundle) -> None:

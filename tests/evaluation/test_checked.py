@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,8 @@ from PIL import Image
 from rdx_fast.datasets import LabelledImage, find_dataset
 from rdx_fast.errors import DatasetError
 from rdx_fast.evaluation import check_images
+from rdx_fast.evaluation.inputs import check_inputs
+from rdx_fast.images import list_images
 
 
 def put(path: Path, height: int = 16, width: int = 24, value: int = 255) -> Path:
@@ -116,3 +119,30 @@ def test_sets_without_masks(tmp_path: Path) -> None:
     images[0] = LabelledImage(paths[0], "dent", put(tmp_path / "0_mask.png"))
     with pytest.raises(DatasetError, match=r"1 of 3 .*\n.*1\.png: has no mask, unlike other"):
         check_images(images)
+
+
+def test_everything_is_checked_before_the_first_run(parts: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(parts, tmp_path / "parts"))
+    textures, masks = tmp_path / "textures", tmp_path / "masks"
+    good = list_images(root / "train" / "good")
+    for folder in (textures, masks):
+        folder.mkdir()
+    for path in good[1:]:
+        Image.fromarray(np.full((8, 8), 255, np.uint8)).save(masks / f"{path.stem}.png")
+    bad = good[3], list_images(root / "test" / "good")[0], textures / "a.png"
+    for path in bad:
+        path.write_text("no image")
+    shutil.copy(good[0], textures / "b.png")
+    dataset, found = find_dataset(root), list_images(textures)
+    with pytest.raises(DatasetError) as caught:
+        check_inputs(dataset, found, masks, skip_bad=False)
+    for wanted in (*bad, masks / f"{good[0].stem}.png"):
+        assert str(wanted) in str(caught.value)
+    with pytest.raises(DatasetError, match="1 foreground masks are missing") as caught:
+        check_inputs(dataset, found, masks, skip_bad=True)
+    assert "no image" not in str(caught.value)
+    given = check_inputs(dataset, found, None, skip_bad=True)
+    assert given.textures == [textures / "b.png"]
+    assert good[3] not in given.images
+    assert [left.path for left in given.left_out] == [str(bad[0]), str(bad[2])]
+    assert [left.path for left in given.test.left_out] == [str(bad[1])]

@@ -219,7 +219,7 @@ def per_image_mean_by_loops(masks: list[NDArray], maps: list[NDArray], limit: fl
                 points.append((fpr, np.mean(overlaps)))
         most = max((fpr for fpr, _ in points), default=0)
         if most == 0:
-            areas.append(1.0)
+            areas.append(max((pro for _, pro in points), default=0.0))
             continue
         points = sorted((fpr / most, pro) for fpr, pro in points)
         areas.append(sum((b[0] - a[0]) * (a[1] + b[1]) / 2 for a, b in itertools.pairwise(points)))
@@ -239,7 +239,18 @@ def test_per_image_mean_is_of_each_image_alone() -> None:
     brighter = overall(masks, [maps[0], maps[1], maps[2] + 1])
     assert brighter.aupro_per_image_mean == found.aupro_per_image_mean
     assert brighter.aupro < found.aupro - 0.1
-    assert overall(masks, [m.astype(np.float32) for m in masks]).aupro_per_image_mean == 1.0
+    perfect = overall(masks, [m.astype(np.float32) for m in masks])
+    assert perfect.aupro_per_image_mean == pytest.approx(1.0, abs=1e-12)
+
+
+@pytest.mark.parametrize(("value", "area"), [(2, 1.0), (1, 0.0), (0, 0.0)])
+def test_a_map_without_a_curve_is_worth_what_it_finds(value: float, area: float) -> None:
+    """Above the rest of the map, as high, and below it."""
+    mask = np.zeros((20, 20), bool)
+    mask[4:8, 4:8] = True
+    values = np.where(mask, value, 1).astype(np.float32)
+    found = overall([mask], [values]).aupro_per_image_mean
+    assert found == per_image_mean_by_loops([mask], [values]) == area
 
 
 def test_per_image_mean_ends_below_the_limit() -> None:
@@ -308,6 +319,17 @@ def test_comparison_with_itself_is_nothing() -> None:
         assert (found.difference, found.low, found.high) == (0, 0, 0)
 
 
+def test_resamples_without_a_defective_pixel_are_left_out() -> None:
+    def only_one_marked(scored: ScoredSet) -> ScoredSet:
+        masks = [m if i == 10 else np.zeros_like(m) for i, m in enumerate(scored.masks)]
+        return replace(scored, masks=masks)
+
+    scores = np.random.default_rng(0).normal(size=20)
+    a, b = (only_one_marked(scored_set("a", scores, 0.3, seed)) for seed in (1, 2))
+    _, pixel = compare(a, b)
+    assert pixel.low < pixel.difference < pixel.high
+
+
 def test_comparison_wants_the_same_images() -> None:
     scores = np.random.default_rng(0).normal(size=20)
     a, b = scored_set("a", scores, 0.3, 1), scored_set("b", scores[:18], 0.3, 1)
@@ -324,7 +346,3 @@ def test_masks(tmp_path: Path) -> None:
     expected[5:10, 15:25] = True
     np.testing.assert_array_equal(mask, expected)
     assert not read_mask(None, 4, 4).any()
-    # Marked with 1 instead of 255: an easy mistake that would make every figure wrong.
-    Image.fromarray(white // 255).save(tmp_path / "b_mask.png")
-    with pytest.raises(DatasetError, match=r"b_mask\.png marks no pixel"):
-        read_mask(tmp_path / "b_mask.png", 20, 30)

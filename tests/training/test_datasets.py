@@ -49,7 +49,9 @@ def visa(tmp_path: Path) -> Path:
     for category in ("candle", "pcb1"):
         images = f"{category}/Data/Images"
         for split, number in (("train", 0), ("train", 1), ("test", 2)):
-            rows.append([category, split, "normal", f"{images}/Normal/{number}.JPG", ""])
+            # A table may name a mask for a good image too: it marks nothing that is wrong.
+            mask = f"{category}/Data/Masks/Normal/{number}.png" if split == "test" else ""
+            rows.append([category, split, "normal", f"{images}/Normal/{number}.JPG", mask])
         mask = f"{category}/Data/Masks/Anomaly/0.png"
         rows.append([category, "test", "anomaly", f"{images}/Anomaly/0.JPG", mask])
     for row in rows[1:]:

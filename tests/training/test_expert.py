@@ -241,7 +241,11 @@ def test_weights_without_batch_statistics(images: list[Path], tmp_path: Path) ->
     torch.save(folded.state_dict(), tmp_path / "folded.pth")
     with pytest.raises(WeightsError, match=r"folded\.pth has no batch statistics"):
         train(SHORT, images, tmp_path / "run", weights=tmp_path / "folded.pth")
-    # RD4AD's teacher runs in evaluation mode, where folded weights are as good.
+    # Where they do not move, folded weights are as good.
+    frozen = replace(SHORT, frozen_statistics=True)
+    still = train(frozen, images, tmp_path / "f", weights=tmp_path / "folded.pth", max_minutes=0)
+    for key, value in still.expert.items():
+        assert torch.equal(still.network[f"teacher.{key}"], value) == _is_statistic(key)
     recipe = replace(SHORT, method="rd4ad")
     train(recipe, images, tmp_path / "run", weights=tmp_path / "folded.pth", max_minutes=0)
 

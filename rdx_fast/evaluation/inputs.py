@@ -1,0 +1,70 @@
+"""Checks all images that an experiment reads: training images, textures, masks and test set."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from rdx_fast.datasets import Dataset
+from rdx_fast.errors import DatasetError, ImageError, listed
+from rdx_fast.evaluation.checked import BadImage, CheckedSet, check_images
+from rdx_fast.images import find_bad_images
+from rdx_fast.training.foreground import mask_files, read_masks
+
+
+class Inputs(NamedTuple):
+    """What the runs of an experiment read, all of it usable.
+
+    Attributes:
+        images: to train on
+        textures: for synthetic anomalies
+        test: the test set
+        left_out: images to train on and textures that cannot be read
+    """
+
+    images: list[Path]
+    textures: list[Path]
+    test: CheckedSet
+    left_out: list[BadImage]
+
+
+def check_inputs(
+    dataset: Dataset, textures: Sequence[Path], foreground: Path | None, skip_bad: bool
+) -> Inputs:
+    """Check everything that the runs read before the first one, which may take hours.
+
+    Args:
+        dataset: the category
+        textures: texture images
+        foreground: mask files, see ``mask_files``; None for none
+        skip_bad: leave out what cannot be used instead of raising
+
+    Raises:
+        DatasetError: images, textures or masks cannot be used; the message lists them all
+    """
+    faults: list[str] = []
+    usable: list[list[Path]] = []
+    left_out: list[BadImage] = []
+    test = CheckedSet((), ())
+    for what, paths in (("training images", dataset.train()), ("textures", textures)):
+        bad = find_bad_images(paths)
+        left_out += [BadImage(str(error.path), error.reason) for error in bad]
+        usable.append([path for path in paths if path not in {error.path for error in bad}])
+        if bad and not skip_bad:
+            faults.append(
+                f"{len(bad)} of {len(paths)} {what} cannot be used: repair or remove them, or "
+                f"leave them out (skip_bad=True, --skip-bad):{listed(bad, len(bad))}"
+            )
+    try:
+        test = check_images(dataset.test(), skip_bad)
+    except DatasetError as error:
+        faults.append(str(error))
+    images, found = usable
+    try:
+        read_masks(mask_files(foreground, images), 32, 32)
+    except (DatasetError, ImageError) as error:
+        faults.append(str(error))
+    if faults:
+        raise DatasetError("\n".join(faults))
+    return Inputs(images, found, test, left_out)
