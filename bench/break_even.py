@@ -6,9 +6,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import takewhile
-from math import inf, nan
+from math import inf
 from pathlib import Path
-from statistics import median
 from typing import Annotated
 
 import numpy as np
@@ -18,6 +17,7 @@ from rich.table import Table
 
 from rdx_fast.bench.pages import RESULTS
 from rdx_fast.bench.pages.rows import Row, read_rows, rows_of
+from rdx_fast.bench.pages.training import by_setting
 
 BASELINE = "lite0 rd4ad"
 VARIANTS = ("lite0 rd-expert", "lite0 rd-expert grabcut")
@@ -30,7 +30,7 @@ def margins(
     """By how much a variant is better than the baseline after the same time of training.
 
     Args:
-        rows: rows of ``convergence``
+        rows: rows of ``convergence``, and of ``training``, which have the time of a batch
         dataset: name of the data set
         variant: name of the recipe
         figures: figures to take the mean of
@@ -39,41 +39,43 @@ def margins(
         By number of batches: the mean of the figures over the seeds, minus the baseline's at that
         time. Between two rows of the baseline its mean is interpolated; before its first and after
         its last, it is that row's. Seeds without rows of the baseline are left out.
+
+    Raises:
+        ValueError: there are no rows of ``training`` with the time of a batch
     """
-    curves, paces = [], []
-    for name in (BASELINE, variant):
-        of = [row for row in rows if row["bench"] == "convergence" and row["name"] == name]
-        curves.append(_curves([row for row in of if row["dataset"] == dataset], figures))
-        paces.append(_pace(of))
+    settings = by_setting(rows)
+    baseline, ours = (
+        {step: runs for (on, of, step), runs in settings.items() if (on, of) == (dataset, name)}
+        for name in (BASELINE, variant)
+    )
     found: dict[int, list[float]] = {}
-    for seed in curves[0].keys() & curves[1].keys():
-        known = curves[0][seed]
-        for step, mean in curves[1][seed].items():
-            same_time = step * paces[1] / paces[0]
-            other = np.interp(same_time, list(known), list(known.values()))
-            found.setdefault(step, []).append(mean - float(other))
-    return {step: float(np.mean(found[step])) for step in sorted(found)}
+    for step, runs in sorted(ours.items()):
+        for seed, row in runs.items():
+            known = {at: of[seed] for at, of in sorted(baseline.items()) if seed in of}
+            if known:
+                same_time = step * _seconds(rows, row) / _seconds(rows, next(iter(known.values())))
+                other = np.interp(
+                    same_time, list(known), [_mean(r, figures) for r in known.values()]
+                )
+                found.setdefault(step, []).append(_mean(row, figures) - float(other))
+    return {step: float(np.mean(values)) for step, values in found.items()}
 
 
-def _curves(rows: Sequence[Row], figures: Sequence[str]) -> dict[int, dict[int, float]]:
-    """By seed and number of batches, the mean of the figures."""
-    found: dict[int, dict[int, float]] = {}
-    for row in sorted(rows, key=lambda row: row["step"]):
-        mean = float(np.mean([row["figures"][figure] for figure in figures]))
-        found.setdefault(row["seed"], {})[row["step"]] = mean
-    return found
+def _mean(row: Row, figures: Sequence[str]) -> float:
+    return float(np.mean([row["figures"][figure] for figure in figures]))
 
 
-def _pace(rows: Sequence[Row]) -> float:
-    """Minutes of a batch: the median, for other programs slow some of the runs down."""
-    last: dict[tuple[str, int], int] = {}
-    paces = []
-    for row in sorted(rows, key=lambda row: row["step"]):
-        run = (row["dataset"], row["seed"])
-        # A row's minutes are those since the row before.
-        paces.append(row["minutes"] / (row["step"] - last.get(run, 0)))
-        last[run] = row["step"]
-    return median(paces) if paces else nan
+def _seconds(rows: Sequence[Row], row: Row) -> float:
+    """CPU time of a batch of a row's recipe, without that of the processes that load data."""
+    recipe = row["recipe"]
+    wanted = {
+        "method": recipe["method"],
+        "backbone": recipe["backbone"],
+        "image_size": list(recipe["image_size"]),
+        "batch": recipe["batch"],
+        "precision": row["trained_in"],
+    }
+    return float(rows_of(rows, "training", lambda r: wanted.items() <= r.items())[-1]["seconds"])
 
 
 def better_from(found: Mapping[int, float]) -> float:
@@ -114,7 +116,11 @@ def main(
                 table.add_row(str(step), *(f"{100 * column[step]:+.2f}" for column in columns))
             if columns[0]:
                 Console().print(table)
-    print(f"better than {BASELINE} on each data set from {least_steps(rows)} batches on")
+    least = least_steps(rows)
+    if least == inf:
+        print(f"no recorded number of batches is better than {BASELINE} on each data set")
+    else:
+        print(f"better than {BASELINE} on each data set from {least} batches on")
 
 
 if __name__ == "__main__":

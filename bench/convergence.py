@@ -39,7 +39,7 @@ def main(
     """Train a recipe, and evaluate it after each number of batches, with several seeds.
 
     A row that is in ``output`` already is not measured again: an interrupted command goes on where
-    it was. Resuming a run changes nothing about it.
+    it was. Resuming a run changes nothing about it. A name stands for one recipe.
     """
     torch.set_num_threads(threads)
     fields = json.loads(recipe)
@@ -51,7 +51,9 @@ def main(
         run = runs / f"{dataset.name}-{name}-seed{seed}"
         for step in sorted(steps):
             key = {"dataset": dataset.name, "name": name, "seed": seed, "step": step}
-            if _is_measured(output, key):
+            measured = _measured(output, key)
+            if measured is not None:
+                _check_same(measured, base, len(found) if base.makes_anomalies else 0)
                 continue
             started = time.monotonic()
             checkpoint = train(
@@ -88,11 +90,27 @@ def main(
             )
 
 
-def _is_measured(output: Path, key: dict[str, Any]) -> bool:
+def _measured(output: Path, key: dict[str, Any]) -> dict[str, Any] | None:
     if not output.is_file():
-        return False
+        return None
     rows = map(json.loads, output.read_text().splitlines())
-    return any(key.items() <= row.items() for row in rows)
+    return next((row for row in rows if key.items() <= row.items()), None)
+
+
+def _check_same(row: dict[str, Any], recipe: Recipe, textures: int) -> None:
+    """Refuse a name that stands for another recipe in the rows."""
+    now = json.loads(json.dumps(asdict(recipe))) | {"textures": textures}
+    was = row["recipe"] | {"textures": row["textures"]}
+    changed = [
+        f"{key}: {was[key]} before, {now[key]} now"
+        for key in was.keys() & now.keys() - {"iterations"}
+        if was[key] != now[key]
+    ]
+    if changed:
+        raise typer.BadParameter(
+            f"{row['name']!r} is another recipe in the rows: {'; '.join(sorted(changed))}. Choose "
+            f"another name"
+        )
 
 
 def _last(losses: dict[str, list[float]], partial: dict[str, list[float]]) -> Any:

@@ -86,6 +86,8 @@ def _in_pairs(rows: Sequence[Row]) -> str:
                 )
                 cells.append(f"{mean:+.2f} ({low:+.2f} to {high:+.2f})")
             lines.append((dataset, name, step, length, len(ours.keys() & theirs.keys()), *cells))
+    if not lines:
+        raise ValueError("no recipe of RD with Expert has rows of two seeds beside RD4AD's")
     header = ("data set", "RD with Expert", "batches", "RD4AD's batches", "seeds", *FIGURES)
     return markdown(header, lines) + measured(_last(settings), COMMAND)
 
