@@ -16,7 +16,8 @@ import typer
 from rdx_fast.bench.result_rows import append, facts
 from rdx_fast.datasets import find_dataset
 from rdx_fast.detector import Detector
-from rdx_fast.evaluation import evaluate_scored, score_set
+from rdx_fast.evaluation import Figures, evaluate_scored, score_set
+from rdx_fast.evaluation.experiment import FIGURES
 from rdx_fast.export import export_bundle
 from rdx_fast.images import list_images
 from rdx_fast.training import Recipe, train
@@ -82,12 +83,13 @@ def main(
                 "figures": asdict(figures),
             }
             append(output, [row])
-            print(
-                f"{key}: image AUROC {figures.image_auroc:.4f}, pixel AUROC "
-                f"{figures.pixel_auroc:.4f}, AUPRO {figures.aupro:.4f}, pixel AP "
-                f"{figures.pixel_ap:.4f}, {minutes:.1f} min",
-                flush=True,
-            )
+            print(f"{key}: {_told(figures)}, {minutes:.1f} min", flush=True)
+
+
+def _told(figures: Figures) -> str:
+    """What the figures are; a set without masks has none of its maps."""
+    values = {name: getattr(figures, name) for name in FIGURES}
+    return ", ".join(f"{name} {value:.4f}" for name, value in values.items() if value is not None)
 
 
 def _measured(output: Path, key: dict[str, Any]) -> dict[str, Any] | None:

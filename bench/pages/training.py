@@ -43,7 +43,7 @@ def _over_batches(rows: Sequence[Row]) -> str:
             cells.append(f"{np.mean(values):.2f}{spread}")
         lines.append((dataset, name, step, len(runs), *cells))
     header = ("data set", "recipe", "batches", "seeds", *FIGURES)
-    return markdown(header, lines) + measured(_last(settings), COMMAND)
+    return markdown(header, lines) + _measured(_rows(settings), COMMAND)
 
 
 def paired(ours: Mapping[int, float], theirs: Mapping[int, float]) -> tuple[float, float, float]:
@@ -89,7 +89,7 @@ def _in_pairs(rows: Sequence[Row]) -> str:
     if not lines:
         raise ValueError("no recipe of RD with Expert has rows of two seeds beside RD4AD's")
     header = ("data set", "RD with Expert", "batches", "RD4AD's batches", "seeds", *FIGURES)
-    return markdown(header, lines) + measured(_last(settings), COMMAND)
+    return markdown(header, lines) + _measured(_rows(settings), COMMAND)
 
 
 def _by_seed(runs: Mapping[int, Row], figure: str) -> dict[int, float]:
@@ -112,11 +112,17 @@ def _step_times(rows: Sequence[Row]) -> str:
     ]
     header = ("method", "backbone", "input", "precision", "s a batch", "relative to fp32", "share")
     command = "python -m rdx_fast.bench.training DATASET --method METHOD --backbone BACKBONE"
-    return markdown(header, lines) + measured(found[0], command)
+    return markdown(header, lines) + _measured(found, command)
 
 
-def _last(settings: dict[Key, dict[int, Row]]) -> Row:
-    return max((row for runs in settings.values() for row in runs.values()), key=_time)
+def _rows(settings: Mapping[Key, Mapping[int, Row]]) -> list[Row]:
+    return sorted((row for runs in settings.values() for row in runs.values()), key=_time)
+
+
+def _measured(rows: Sequence[Row], command: str) -> str:
+    """The caption of rows of several runs: every CPU and commit, in the order of their time."""
+    of_all = {key: ", ".join(dict.fromkeys(row[key] for row in rows)) for key in ("cpu", "commit")}
+    return measured(rows[-1] | of_all, command)
 
 
 def _time(row: Row) -> str:
