@@ -110,7 +110,15 @@ def _step_times(rows: Sequence[Row]) -> str:
         )
         for row in found
     ]
-    header = ("method", "backbone", "input", "precision", "s a batch", "relative to fp32", "share")
+    header = (
+        "method",
+        "backbone",
+        "input",
+        "precision",
+        "s a batch",
+        "relative to fp32",
+        "of a matrix product",
+    )
     command = "python -m rdx_fast.bench.training DATASET --method METHOD --backbone BACKBONE"
     return markdown(header, lines) + _measured(found, command)
 

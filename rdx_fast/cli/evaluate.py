@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from rdx_fast.cli import tables
+from rdx_fast.cli import evaluation_tables as tables
 from rdx_fast.cli.common import Backend, Executed, JsonFlag, SkipBad, Threads, data
 from rdx_fast.cli.progress import show_images, show_plan
 from rdx_fast.datasets import find_dataset

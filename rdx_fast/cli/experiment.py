@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rdx_fast.cli import tables
+from rdx_fast.cli import evaluation_tables as tables
 from rdx_fast.cli.common import (
     BackboneName,
     Device,
