@@ -1,8 +1,8 @@
 """Convolutions that are trained on a CPU in less time.
 
-oneDNN, with which torch computes on CPUs, has slow gradients for a few kinds of convolution: they
-took up to 40% of a step. In training mode on a CPU these classes compute the same function and
-gradients in other ways. In evaluation mode, and on GPUs, they are torch's own convolutions.
+oneDNN, with which torch computes on CPUs, has slow gradients for a few kinds of convolution. Where
+weights learn on a CPU these classes compute the same function and gradients in other ways. Without
+gradients, and on GPUs, they are torch's own convolutions.
 """
 
 from __future__ import annotations
@@ -25,13 +25,18 @@ class DepthwiseConv2d(nn.Conv2d):
         kernel: size of the square kernel, 3 or 5
         stride: of both axes
         padding: of both axes, in pixels
+
+    Raises:
+        ValueError: the kernel has another size
     """
 
     def __init__(self, channels: int, kernel: int, stride: int, padding: int) -> None:
+        if kernel not in (3, 5):
+            raise ValueError(f"kernel is {kernel}: wanted 3 or 5")
         super().__init__(channels, channels, kernel, stride, padding, groups=channels, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        if not _trains_here(self):
+        if not _uses_own_gradient(self):
             return super().forward(x)
         return _apply(_Depthwise, x, self.weight, self.stride[0], int(self.padding[0]))
 
@@ -48,7 +53,7 @@ class StridedConv3x3(nn.Conv2d):
         super().__init__(in_channels, out_channels, 3, 2, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        if not _trains_here(self):
+        if not _uses_own_gradient(self):
             return super().forward(x)
         return _apply(_Strided, x, self.weight)
 
@@ -65,7 +70,7 @@ class Deconv2x2(nn.ConvTranspose2d):
         super().__init__(in_channels, out_channels, 2, 2, bias=False)
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
-        if not _trains_here(self):
+        if not _uses_own_gradient(self):
             return super().forward(x, output_size)
         x, weight = _cast(x, self.weight)
         n, channels, height, width = x.shape
@@ -114,19 +119,19 @@ class _Strided(torch.autograd.Function):
 
 
 def _depthwise_input(gradient: Tensor, x: Tensor, weight: Tensor, stride: int, pad: int) -> Tensor:
-    of = (True, False)
+    wanted = (True, False)
     if stride == 1 or x.dtype not in _NARROW:
-        return _gradients(gradient, x, weight, stride, pad, len(weight), of)[0]
+        return _gradients(gradient, x, weight, stride, pad, len(weight), wanted)[0]
     # oneDNN has no kernel for bfloat16 here.
     like = torch.empty_like(x, dtype=torch.float32)  # its shape alone is read
-    wide = _gradients(gradient.float(), like, weight.float(), stride, pad, len(weight), of)[0]
+    wide = _gradients(gradient.float(), like, weight.float(), stride, pad, len(weight), wanted)[0]
     return wide.to(x.dtype)
 
 
 def _depthwise_weight(gradient: Tensor, x: Tensor, weight: Tensor, stride: int, pad: int) -> Tensor:
-    of = (False, True)
+    wanted = (False, True)
     if weight.shape[-1] == 3:
-        return _gradients(gradient, x, weight, stride, pad, len(weight), of)[1]
+        return _gradients(gradient, x, weight, stride, pad, len(weight), wanted)[1]
     # A 5 x 5 kernel is four overlapping 3 x 3 kernels, each of which sees a part of the input.
     wide = padded(x, (pad, pad, pad, pad))
     height, width = ((n - 1) * stride + 3 for n in gradient.shape[2:])
@@ -137,7 +142,7 @@ def _depthwise_weight(gradient: Tensor, x: Tensor, weight: Tensor, stride: int, 
             part = part.contiguous(memory_format=torch.channels_last)
             kernel = weight[:, :, top : top + 3, left : left + 3].contiguous()
             found[:, :, top : top + 3, left : left + 3] = _gradients(
-                gradient, part, kernel, stride, 0, len(weight), of
+                gradient, part, kernel, stride, 0, len(weight), wanted
             )[1]
     return found
 
@@ -161,16 +166,18 @@ def _gradients(
     stride: int,
     pad: int,
     groups: int,
-    of: tuple[bool, bool],
+    wanted: tuple[bool, bool],
 ) -> tuple[Tensor, Tensor]:
-    """Gradients of input and weights, as far as ``of`` asks for them, by torch's own kernels."""
+    """Gradients of input and weights, those that are ``wanted``, by torch's own kernels."""
     sizes = [stride, stride], [pad, pad], [1, 1]
-    found = _conv_backward(gradient, x, weight, None, *sizes, False, [0, 0], groups, [*of, False])
+    which = [*wanted, False]
+    found = _conv_backward(gradient, x, weight, None, *sizes, False, [0, 0], groups, which)
     return found[0], found[1]
 
 
-def _trains_here(module: nn.Conv2d | nn.ConvTranspose2d) -> bool:
-    return module.training and module.weight.device.type == "cpu"
+def _uses_own_gradient(module: nn.Conv2d | nn.ConvTranspose2d) -> bool:
+    learns = torch.is_grad_enabled() and module.weight.requires_grad
+    return learns and module.weight.device.type == "cpu"
 
 
 def _cast(*values: Tensor) -> list[Tensor]:

@@ -111,8 +111,8 @@ class TeacherFeatures:
             each batch again
         workers: processes that decode images; 0 decodes in this process
         device: device of the teacher and of the features returned
-        autocast: opens the context of mixed precision, for features that are not kept; kept ones
-            are computed once, in float32
+        autocast: opens the context of mixed precision, for images that are not of the data set;
+            the features of those that are, kept or not, are computed in float32
 
     Attributes:
         bytes_needed: memory that the features of all images take
@@ -154,7 +154,7 @@ class TeacherFeatures:
                 yield self._gathered(self._kept, indices)
         else:
             for images in self._images(index_lists):
-                yield self.of_images(images)
+                yield self._maps(images)
 
     def of(self, indices: list[int], images: Tensor) -> list[Tensor]:
         """The maps of some images of the data set: kept ones by ``indices``, or computed from
@@ -162,7 +162,8 @@ class TeacherFeatures:
         self.prepare()
         if self._kept is not None:
             return self._gathered(self._kept, indices)
-        return self.of_images(images)
+        with torch.autocast(self.device.type, enabled=False):
+            return self._maps(images)
 
     def _gathered(self, kept: list[Tensor], indices: list[int]) -> list[Tensor]:
         # Kept as [n, h, w, C], so that what is gathered has the memory format channels-last.

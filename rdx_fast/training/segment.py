@@ -37,12 +37,12 @@ def segment(frame: NDArray[np.uint8], method: str) -> NDArray[np.bool_]:
 
 
 def _grabcut(frame: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """GrabCut from a rectangle that leaves out one pixel at each side."""
-    # It draws random numbers; each thread has its own.
+    """GrabCut from a rectangle that leaves out the top row and the left column, as published."""
+    # It draws random numbers. Each thread has its own generator.
     cv2.setRNGSeed(0)
     height, width = frame.shape[:2]
     labels = np.zeros((height, width), np.uint8)
     models = np.zeros((1, 65)), np.zeros((1, 65))
-    rectangle = (1, 1, width - 2, height - 2)
+    rectangle = (1, 1, width - 1, height - 1)
     cv2.grabCut(frame, labels, rectangle, *models, _ITERATIONS, cv2.GC_INIT_WITH_RECT)
     return (labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD)

@@ -71,17 +71,28 @@ def test_bfloat16_is_as_exact_as_torchs(kind: str) -> None:
         assert error < max(2 * least, 2**-9)
 
 
-def test_in_evaluation_mode_they_are_torchs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_gradients_they_are_torchs(monkeypatch: pytest.MonkeyPatch) -> None:
     def used(*_: object) -> None:
-        raise AssertionError("a gradient of our own in evaluation mode")
+        raise AssertionError("a gradient of our own")
 
     monkeypatch.setattr(convolutions, "_cast", used)
     for make in KINDS.values():
-        conv = make().eval()
+        conv = make()
         x = torch.randn(1, 12, 17, 20)
-        assert torch.equal(conv(x), plain(conv)(x))
-        with pytest.raises(AssertionError, match="in evaluation mode"):
-            conv.train()(x)
+        with torch.no_grad():
+            wanted = plain(conv)(x)
+            assert torch.equal(conv(x), wanted)
+        frozen = make().requires_grad_(False)
+        frozen.load_state_dict(conv.state_dict())
+        assert torch.equal(frozen(x), wanted)
+        for learning in (conv.train(), conv.eval()):  # with batch statistics or without
+            with pytest.raises(AssertionError, match="of our own"):
+                learning(x)
+
+
+def test_other_kernels() -> None:
+    with pytest.raises(ValueError, match="kernel is 7: wanted 3 or 5"):
+        DepthwiseConv2d(4, 7, 1, 3)
 
 
 def test_depthwise_input_without_gradient() -> None:

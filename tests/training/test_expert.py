@@ -159,7 +159,7 @@ def test_a_step_written_out(monkeypatch) -> None:
     losses = learner.learn(Batch(normal, anomalous, mask, [0, 1, 2, 3]))
 
     # The same in plain torch, with its own convolutions, cosine and Adam.
-    monkeypatch.setattr("rdx_fast.models.convolutions._trains_here", lambda module: False)
+    monkeypatch.setattr("rdx_fast.models.convolutions._uses_own_gradient", lambda module: False)
     teacher = plain.teacher.train()
     good, twin = teacher(normal), teacher(anomalous)
     with torch.no_grad():

@@ -118,19 +118,16 @@ def test_masks_are_drawn_as_published(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (abs(tenths - 720) < 5 * np.sqrt(720)).all()
 
 
-def test_masks_are_never_empty_and_stay_in_the_foreground() -> None:
+def test_masks_stay_in_the_foreground_and_may_be_empty() -> None:
     foreground = np.zeros((64, 96), np.bool_)
     foreground[20:40, 30:60] = True
     shares = []
     for seed in range(60):
         mask = anomaly_mask(np.random.default_rng(seed), foreground)
-        assert mask.any()
         assert not (mask & ~foreground).any()
         shares.append(mask.sum() / foreground.sum())
-    assert min(shares) < 0.1 < max(shares)
-    point = np.zeros((64, 96), np.bool_)
-    point[5, 7] = True
-    np.testing.assert_array_equal(anomaly_mask(np.random.default_rng(0), point), point)
+    assert 0 < np.mean(np.equal(shares, 0)) < 0.5
+    assert max(shares) > 0.1
 
 
 @pytest.mark.parametrize("with_textures", [True, False])
