@@ -23,6 +23,7 @@ from rdx_fast.errors import DatasetError
 from rdx_fast.images import list_images
 
 GOOD = "good"
+MVTEC_AD = "MVTec AD"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +105,7 @@ def find_dataset(root: Path) -> Dataset:
         )
     if any((root / name).is_dir() for name in ("train", "test", "ground_truth")):
         return Dataset(
-            "MVTec AD",
+            MVTEC_AD,
             lambda: list_images(root / "train" / GOOD),
             list,
             lambda: _typed_folders(root / "test", root / "ground_truth"),

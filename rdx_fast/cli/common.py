@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.console import Console
 
+from rdx_fast.datasets import MVTEC_AD, find_dataset
 from rdx_fast.errors import MissingDependencyError
 from rdx_fast.images import list_images
 
@@ -82,11 +83,12 @@ TextureColors = Annotated[
 Foreground = Annotated[
     str | None,
     typer.Option(
-        metavar="auto|otsu-dark|otsu-bright|PATH",
-        help="rd-expert: keep synthetic anomalies on the part. auto: segment it by GrabCut; "
-        "otsu-dark, otsu-bright: by Otsu's threshold, what is dark or bright is the part; or a "
-        "path (for a file of such a name: ./auto) to a mask for all images, white where the part "
-        "is, or to a folder with a mask of the same name for each image. See 'preview'.",
+        metavar="auto|grabcut|otsu-dark|otsu-bright|none|PATH",
+        help="rd-expert: keep synthetic anomalies on the part. auto: segment it by GrabCut, or as "
+        "published for MVTec AD's categories; otsu-dark, otsu-bright: by Otsu's threshold, what is "
+        "dark or bright is the part; or a path (for a file of such a name: ./auto) to a "
+        "mask for all images, white where the part is, or to a folder with a mask of the same name "
+        "for each image. See 'preview'.",
     ),
 ]
 HardMining = Annotated[
@@ -142,22 +144,28 @@ def make_recipe(**options: Any) -> Recipe:
         raise typer.BadParameter(str(error)) from error
 
 
-def foreground_given(option: str | None) -> tuple[str, Path | None]:
+def foreground_given(option: str | None, dataset: Path) -> tuple[str, Path | None]:
     """Tell ways of making foreground masks from masks that are given.
 
     Args:
         option: value of ``--foreground``
+        dataset: folder of the images, by whose name "auto" knows MVTec AD's categories
 
     Returns:
         ``Recipe.foreground``, and the path of the masks.
     """
-    if option is None:
+    if option is None or option == "none":
         return "none", None
-    if option == "auto":
-        return "grabcut", None
-    from rdx_fast.training.foreground import FOREGROUNDS
+    from rdx_fast.training.foreground import SEGMENTATIONS, published_foreground
 
-    return (option, None) if option in FOREGROUNDS else ("none", Path(option))
+    if option == "auto":
+        category = dataset.absolute().name
+        published = published_foreground(category)
+        if published is None or find_dataset(dataset).layout != MVTEC_AD:
+            return "grabcut", None
+        notes.print(f"foreground auto: {published}, as published for {category}")
+        return published, None
+    return (option, None) if option in SEGMENTATIONS else ("files", Path(option))
 
 
 def list_given(folder: Path | None) -> list[Path]:

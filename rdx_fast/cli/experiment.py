@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, replace
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -36,6 +36,9 @@ from rdx_fast.cli.progress import show_training
 
 if TYPE_CHECKING:
     from rdx_fast.training import Recipe
+
+
+NO_ANOMALIES = {"texture_cuts": False, "texture_colors": False, "foreground": "none"}
 
 
 class MethodVariant(StrEnum):
@@ -95,29 +98,31 @@ def experiment(
     need_torch("the experiment")
     from rdx_fast.evaluation.experiment import run_experiment
 
-    way, masks = foreground_given(foreground)
+    segmentation, masks = foreground_given(foreground, dataset)
+    anomalies = {
+        "texture_cuts": texture_cuts,
+        "texture_colors": texture_colors,
+        "foreground": segmentation,
+    }
     recipes: dict[str, Recipe] = {}
     for variant in method:
         name, _, injection = variant.value.partition(":")
-        recipe = make_recipe(
-            method=name,
-            backbone=backbone,
-            injection=injection or "guided",
-            image_size=image_size,
-            batch=batch,
-            epochs=epochs,
-            iterations=iterations,
+        options = {
+            "method": name,
+            "backbone": backbone,
+            "injection": injection or "guided",
+            "image_size": image_size,
+            "batch": batch,
+            "epochs": epochs,
+            "iterations": iterations,
+        }
+        expert = make_recipe(**options).makes_anomalies
+        recipes[variant.value] = make_recipe(
+            **options, **(anomalies if expert else {"hard_mining": hard_mining})
         )
-        if recipe.makes_anomalies:
-            recipe = replace(
-                recipe,
-                texture_cuts=texture_cuts,
-                texture_colors=texture_colors,
-                foreground=way,
-            )
-        else:
-            recipe = make_recipe(**(asdict(recipe) | {"hard_mining": hard_mining}))
-        recipes[variant.value] = recipe
+    _check_taken(
+        list(recipes.values()), textures is not None or anomalies != NO_ANOMALIES, hard_mining > 0
+    )
     with show_training(max_minutes) as on_step:
         result = run_experiment(
             dataset,
@@ -144,3 +149,17 @@ def experiment(
             data.print(tables.left_out_table(result.left_out))
         if result.left_out_training:
             data.print(tables.left_out_table(result.left_out_training, "training images, textures"))
+
+
+def _check_taken(recipes: Sequence[Recipe], anomalies: bool, hard_mining: bool) -> None:
+    """Refuse options that none of the methods takes."""
+    if anomalies and not any(recipe.makes_anomalies for recipe in recipes):
+        raise typer.BadParameter(
+            "--textures, --texture-cuts, --texture-colors and --foreground are options of "
+            "rd-expert, which is not among the methods: leave them out, or add --method rd-expert"
+        )
+    if hard_mining and all(recipe.makes_anomalies for recipe in recipes):
+        raise typer.BadParameter(
+            "--hard-mining is an option of rd4ad, which is not among the methods: leave it out, or "
+            "add --method rd4ad"
+        )

@@ -37,17 +37,17 @@ def preview(
     need_torch("the preview")
     from rdx_fast.training.contact_sheet import save_contact_sheet
 
-    way, masks = foreground_given(foreground)
+    segmentation, masks = foreground_given(foreground, good)
     recipe = make_recipe(
         method="rd-expert",
         image_size=image_size,
         seed=seed,
         texture_cuts=texture_cuts,
         texture_colors=texture_colors,
-        foreground=way,
+        foreground=segmentation,
     )
     save_contact_sheet(
         picture, recipe, find_dataset(good).train(), list_given(textures), masks, count
     )
-    outline = "" if foreground is None else " with the outline of its foreground"
+    outline = "" if segmentation == "none" else " with the outline of its foreground"
     notes.print(f"wrote {picture}: good part{outline}, synthetic anomaly, mask")

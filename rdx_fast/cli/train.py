@@ -97,7 +97,7 @@ def train(
     training = need_torch("training")
     from rdx_fast.training.checkpoint import FILE as CHECKPOINT
 
-    way, masks = foreground_given(foreground)
+    segmentation, masks = foreground_given(foreground, good)
     recipe = make_recipe(
         method=method,
         backbone=backbone,
@@ -115,12 +115,12 @@ def train(
         holdout=holdout,
         texture_cuts=texture_cuts,
         texture_colors=texture_colors,
-        foreground=way,
+        foreground=segmentation,
     )
-    if not recipe.makes_anomalies and (textures or masks):
+    if textures and not recipe.makes_anomalies:
         raise typer.BadParameter(
-            f"--textures and --foreground are for synthetic anomalies, which {method} "
-            f"does not make: leave them out, or use --method rd-expert"
+            f"--textures is for synthetic anomalies, which {method} does not make: leave it out, "
+            f"or use --method rd-expert"
         )
     if resume and not (run / CHECKPOINT).exists():
         notes.print(f"{run} holds no checkpoint yet: training starts from the beginning")

@@ -156,7 +156,7 @@ def run_experiment(
         seeds: seeds of the runs
         weights: teacher weights; None for the published ones
         textures: texture images for synthetic anomalies; empty for patches of the training images
-        foreground: mask files that keep them on the part, see ``train``; None for none
+        foreground: mask files for the recipes whose foreground is "files"
         device: device to train on, "auto", "cpu", "cuda" or "cuda:N"
         max_minutes: time limit of each run's training in minutes; None for no limit
         oracle_epoch: also evaluate all checkpoints and report the best one on the test set
@@ -176,8 +176,7 @@ def run_experiment(
     """
     dataset = find_dataset(root)
     on_stage("checking the images")
-    anomalies = [recipe for recipe in recipes.values() if recipe.makes_anomalies]
-    given = check_inputs(dataset, textures, foreground if anomalies else None, skip_bad)
+    given = check_inputs(dataset, list(recipes.values()), textures, foreground, skip_bad)
     for recipe in {(r.method, r.backbone): r for r in recipes.values()}.values():
         check_weights(recipe, weights)
     setting = {
@@ -206,7 +205,7 @@ def run_experiment(
                     weights=weights,
                     # Methods without synthetic anomalies accept no textures and masks.
                     textures=given.textures if recipe.makes_anomalies else (),
-                    foreground=foreground if recipe.makes_anomalies else None,
+                    foreground=foreground if recipe.foreground == "files" else None,
                     device=device,
                     max_minutes=max_minutes,
                     oracle_epoch=oracle_epoch,

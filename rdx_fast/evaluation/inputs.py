@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rdx_fast.datasets import Dataset
-from rdx_fast.errors import DatasetError, ImageError, listed
+from rdx_fast.errors import DatasetError, listed
 from rdx_fast.evaluation.checked import BadImage, CheckedSet, check_images
 from rdx_fast.images import find_bad_images
-from rdx_fast.training.foreground import mask_files, read_masks
+from rdx_fast.training import Recipe
+from rdx_fast.training.foreground import foreground_masks
+from rdx_fast.training.frames import Frames
 
 
 class Inputs(NamedTuple):
@@ -30,15 +32,20 @@ class Inputs(NamedTuple):
 
 
 def check_inputs(
-    dataset: Dataset, textures: Sequence[Path], foreground: Path | None, skip_bad: bool
+    dataset: Dataset,
+    recipes: Sequence[Recipe],
+    textures: Sequence[Path],
+    foreground: Path | None,
+    skip_bad: bool,
 ) -> Inputs:
     """Check everything that the runs read before the first one, which may take hours.
 
     Args:
         dataset: the category
+        recipes: options of the runs
         textures: texture images
-        foreground: mask files, see ``mask_files``; None for none
-        skip_bad: leave out what cannot be used instead of raising
+        foreground: mask files for recipes with the foreground "files"
+        skip_bad: leave out images that cannot be used instead of raising; masks must all be usable
 
     Raises:
         DatasetError: images, textures or masks cannot be used; the message lists them all
@@ -61,10 +68,12 @@ def check_inputs(
     except DatasetError as error:
         faults.append(str(error))
     images, found = usable
-    try:
-        read_masks(mask_files(foreground, images), 32, 32)
-    except (DatasetError, ImageError) as error:
-        faults.append(str(error))
+    for method, size in dict.fromkeys((r.foreground, r.image_size) for r in recipes):
+        try:
+            given = foreground if method == "files" else None
+            foreground_masks(method, given, Frames(images), *size)
+        except DatasetError as error:
+            faults.append(str(error))
     if faults:
         raise DatasetError("\n".join(faults))
     return Inputs(images, found, test, left_out)

@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from rdx_fast.preprocess import unit_spec
 from rdx_fast.training.data import ImageDataset
-from rdx_fast.training.foreground import foreground_masks, mask_files
+from rdx_fast.training.foreground import foreground_masks
 from rdx_fast.training.frames import Frames
 from rdx_fast.training.recipe import Recipe
 from rdx_fast.training.synthetic import AnomalyMaker
@@ -37,11 +37,11 @@ def save_contact_sheet(
         recipe: of the training; its seed also decides which parts are shown
         good: images of good parts
         textures: see ``AnomalyMaker``
-        foreground: mask files, see ``mask_files``; instead of ``recipe.foreground``
+        foreground: mask files, see ``mask_files``, for the recipe's foreground "files"
         count: number of columns; no part is shown twice unless there are fewer parts
 
     Raises:
-        DatasetError: a foreground mask is missing or black, or one that was made misses the part
+        DatasetError: foreground masks cannot be used
         ImageError: an image cannot be read
         MissingDependencyError: masks are to be made, and OpenCV is not installed
     """
@@ -49,9 +49,7 @@ def save_contact_sheet(
     shown = [good[i] for i in np.resize(rng.permutation(len(good)), count).tolist()]
     spec = unit_spec(*recipe.image_size)
     images = ImageDataset(Frames(shown), spec)
-    masks = foreground_masks(
-        recipe.foreground, mask_files(foreground, shown), images.frames, *recipe.image_size
-    )
+    _, masks = foreground_masks(recipe.foreground, foreground, images.frames, *recipe.image_size)
     maker = AnomalyMaker(
         spec, Frames(good), Frames(textures), masks, recipe.texture_cuts, recipe.texture_colors
     )
@@ -61,7 +59,7 @@ def save_contact_sheet(
         anomalous, mask = maker(rng, image, index)
         white = np.broadcast_to(mask, image.shape).astype(np.float32)
         if masks is not None:
-            image = _outlined(image, masks[index % len(masks)])
+            image = _outlined(image, masks[index if len(masks) > 1 else 0])
         columns.append(np.concatenate([image, anomalous, white], axis=1))
     pixels = np.concatenate(columns, axis=2).transpose(1, 2, 0)
     picture.parent.mkdir(parents=True, exist_ok=True)

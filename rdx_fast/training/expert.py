@@ -100,8 +100,9 @@ class ExpertDistillation:
     def losses(self, batch: Batch) -> Iterator[tuple[str, Tensor]]:
         """The loss of each term; the caller takes the term's optimizer step before the next one.
 
-        The teacher is trained with batch statistics, the good and the anomalous images in separate
-        passes. Then the updated teacher, in evaluation mode, gives the student's input and targets.
+        The teacher is trained with batch statistics, unless they are frozen, the good and the
+        anomalous images in separate passes. Then the updated teacher, in evaluation mode, gives the
+        student's input and targets.
         """
         normal, anomalous = (
             images.to(self.expert.device, memory_format=torch.channels_last)

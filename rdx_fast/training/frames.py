@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from rdx_fast.images import read_image
 
-_AT_ONCE = 64  # images that are decoded before their size is known
+_AT_ONCE = os.cpu_count() or 1  # images that are decoded before their size is known
 
 
 class Frames:
@@ -59,7 +59,9 @@ class Frames:
             ImageError: a file cannot be read
         """
         self._kept = []
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
+        if budget_bytes <= 0:
+            return budget_bytes
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
             for first in range(0, len(self), _AT_ONCE):
                 for frame in pool.map(read_image, self.paths[first : first + _AT_ONCE]):
                     if frame.nbytes > budget_bytes:

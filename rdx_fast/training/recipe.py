@@ -23,7 +23,8 @@ class Recipe:
     Attributes:
         method: "rd4ad" or "rd-expert"
         backbone: a key of ``rdx_fast.models.BACKBONES``
-        injection: "guided", "plain" or "none", for RD with Expert only
+        injection: "guided" as in the paper, "plain" as in the authors' script, or "none", for RD
+            with Expert only
         image_size: height and width of the network's input in pixels, multiples of 32
         epochs: length of the run in epochs; None, see ``iterations``
         iterations: length of the run in batches. Give one of both; with neither, the published
@@ -43,7 +44,7 @@ class Recipe:
         frozen_statistics: keep ImageNet's batch statistics in the teacher while it is trained, for
             RD with Expert only; False as published, where they move
         foreground: how masks are made that keep synthetic anomalies on the part: "grabcut",
-            "otsu-dark", "otsu-bright", or "none", also for masks that are given as files
+            "otsu-dark", "otsu-bright", "none", or "files" for masks that are given
 
     Raises:
         ValueError: a value is out of range

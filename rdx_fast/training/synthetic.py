@@ -102,8 +102,8 @@ class AnomalyMaker:
         spec: the network's input
         good: images of good parts
         textures: images to blend in; if empty, random cuts of good images in shuffled tiles
-        foreground: ``[n, H, W]`` bool, True where the part is, one mask for each good image or one
-            for all; if None, anomalies may be anywhere
+        foreground: ``[n, H, W]`` bool, True where the part is, one mask for each image that gets an
+            anomaly, or one for all; if None, anomalies may be anywhere
         cuts: cut textures out of their images at random and flip them, instead of showing them
             whole
         colors: shift the colours of textures at random
@@ -124,7 +124,7 @@ class AnomalyMaker:
         Args:
             rng: source of the anomaly
             image: ``[3, H, W]`` float32 normalised
-            index: of the image in ``good``
+            index: of the image, by which its mask is found in ``foreground``
 
         Returns:
             the image with an anomaly, and the mask ``[H, W]`` bool of what was changed; the image
@@ -141,7 +141,7 @@ class AnomalyMaker:
     def _foreground(self, index: int) -> NDArray[np.bool_]:
         if self.foreground is None:
             return np.ones((self.spec.height, self.spec.width), np.bool_)
-        return self.foreground[index % len(self.foreground)]
+        return self.foreground[index if len(self.foreground) > 1 else 0]
 
     def _texture(self, rng: np.random.Generator) -> Floats:
         """A texture ``[3, H, W]`` float32 normalised."""

@@ -7,16 +7,16 @@ import math
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from rdx_fast.errors import CheckpointError, TrainingError, WeightsError
+from rdx_fast.errors import TrainingError, WeightsError
 from rdx_fast.models import ReverseDistillation, load_teacher, make_network
 from rdx_fast.models.weights import has_batch_statistics
-from rdx_fast.training.checkpoint import FILE, Checkpoint, load_checkpoint, save_checkpoint
+from rdx_fast.training.checkpoint import Checkpoint, save_checkpoint
 from rdx_fast.training.data import (
     ImageDataset,
     TeacherFeatures,
@@ -27,11 +27,12 @@ from rdx_fast.training.data import (
 )
 from rdx_fast.training.distillation import Distillation
 from rdx_fast.training.expert import AnomalyDataset, ExpertDistillation
-from rdx_fast.training.foreground import foreground_masks, mask_files
+from rdx_fast.training.foreground import SEGMENTATIONS, Mask, foreground_masks, mask_files
 from rdx_fast.training.frames import Frames
 from rdx_fast.training.learner import Learner, WaitClock
 from rdx_fast.training.precision import autocast, training_precision
 from rdx_fast.training.recipe import Recipe
+from rdx_fast.training.resume import check_same_run, previous_run, resumed_precision
 from rdx_fast.training.synthetic import AnomalyMaker
 
 
@@ -94,7 +95,7 @@ def train(
         device: "cpu", "cuda", "cuda:N", or "auto" for CUDA if there is a GPU
         resume: continue the run in ``run`` from its checkpoint, if there is one. It ends with the
             same weights as an uninterrupted run on the same machine
-        skip_bad: leave unreadable images out instead of raising
+        skip_bad: leave unreadable images, and those without a usable mask, out instead of raising
         max_minutes: stop after this time and write a checkpoint; None for no limit
         checkpoint_every: epochs between checkpoints; one is also written at the end
         feature_memory_gb: GiB of memory for kept teacher features; if they need more, they are
@@ -117,18 +118,18 @@ def train(
             beside ``recipe.foreground``
     """
     started = time.monotonic()
-    _check_options(recipe, textures, foreground)
+    recipe = _with_files(recipe, textures, foreground)
     torch_device = _device(device)
-    precision = training_precision(recipe, torch_device)
+    old = previous_run(run, resume)
+    precision = _precision(recipe, old, torch_device)
     mixed = autocast(torch_device, precision)
-    old = _previous(run, resume)
-    training, held_out = split_holdout(readable_images(images, skip_bad), recipe)
+    training, held_out, masks = _images(recipe, images, foreground, skip_bad, on_stage)
     texture_frames = Frames(readable_images(textures, skip_bad))
-    given_masks = mask_files(foreground, training)
-    images_id = fingerprint([*training, *texture_frames.paths, *given_masks])
+    mask_paths = mask_files(foreground, training)
+    images_id = fingerprint([*training, *texture_frames.paths, *mask_paths])
 
     if old is not None:
-        _check_same_run(old, recipe, precision, images_id, run)
+        check_same_run(old, recipe, images_id, run)
     network, frozen, weights_name = _networks(recipe, old, weights, torch_device)
     dataset = ImageDataset(Frames(training), input_spec(recipe))
     features = TeacherFeatures(
@@ -144,7 +145,7 @@ def train(
         if workers is None:
             features.workers = min(4, os.cpu_count() or 1)
         texture_frames.keep(dataset.frames.keep(image_memory_gb * 2**30))
-    objective = _objective(network, features, recipe, texture_frames, given_masks, on_stage)
+    objective = _objective(network, features, recipe, texture_frames, masks)
     learner = Learner(objective, recipe, torch_device, precision)
     if old is not None:
         learner.restore(old)
@@ -210,17 +211,47 @@ def train(
     return save()
 
 
-def _check_options(recipe: Recipe, textures: Sequence[Path], foreground: Path | None) -> None:
+def _with_files(recipe: Recipe, textures: Sequence[Path], foreground: Path | None) -> Recipe:
+    """The recipe that is recorded: it says whether there are mask files."""
     if not recipe.makes_anomalies and (textures or foreground is not None):
         raise ValueError(
             f"textures and foreground are for the synthetic anomalies of rd-expert only, the "
             f"method is {recipe.method}: leave them out"
         )
-    if foreground is not None and recipe.foreground != "none":
+    if foreground is None:
+        return recipe
+    if recipe.foreground not in ("none", "files"):
         raise ValueError(
             f"foreground is {foreground}, and the recipe makes masks by {recipe.foreground}: give "
             f"only one of them"
         )
+    return replace(recipe, foreground="files")
+
+
+def _precision(recipe: Recipe, old: Checkpoint | None, device: torch.device) -> str:
+    return training_precision(recipe, device) if old is None else resumed_precision(old, device)
+
+
+def _images(
+    recipe: Recipe,
+    images: Sequence[Path],
+    foreground: Path | None,
+    skip_bad: bool,
+    on_stage: Callable[[str], None],
+) -> tuple[list[Path], list[Path], Mask | None]:
+    """Images to train on, held-out images, and the foreground masks of the former."""
+    usable = readable_images(images, skip_bad)
+    if recipe.foreground in SEGMENTATIONS:
+        on_stage(f"making foreground masks of {len(usable)} images by {recipe.foreground}")
+    kept, masks = foreground_masks(
+        recipe.foreground, foreground, Frames(usable), *recipe.image_size, skip_bad
+    )
+    usable = [usable[i] for i in kept]
+    training, held_out = split_holdout(usable, recipe)
+    if masks is not None and len(masks) == len(usable):
+        held = set(held_out)
+        masks = masks[[path not in held for path in usable]]
+    return training, held_out, masks
 
 
 def check_weights(recipe: Recipe, weights: Path | None) -> None:
@@ -270,15 +301,11 @@ def _objective(
     features: TeacherFeatures,
     recipe: Recipe,
     textures: Frames,
-    given_masks: Sequence[Path],
-    on_stage: Callable[[str], None],
+    masks: Mask | None,
 ) -> Distillation | ExpertDistillation:
     if not recipe.makes_anomalies:
         return Distillation(network, features, recipe.hard_mining)
     images = features.dataset
-    if recipe.foreground != "none":
-        on_stage(f"making foreground masks of {len(images)} images by {recipe.foreground}")
-    masks = foreground_masks(recipe.foreground, given_masks, images.frames, *recipe.image_size)
     maker = AnomalyMaker(
         images.spec, images.frames, textures, masks, recipe.texture_cuts, recipe.texture_colors
     )
@@ -312,36 +339,3 @@ def _device(name: str) -> torch.device:
             f"(device='cpu', --device cpu), or install a CUDA build of torch and NVIDIA's driver"
         )
     return torch.device(name)
-
-
-def _previous(run: Path, resume: bool) -> Checkpoint | None:
-    exists = (run / FILE).exists()
-    if exists and not resume:
-        raise CheckpointError(
-            f"{run} already contains a run: resume it (resume=True, --resume), or choose another "
-            f"folder"
-        )
-    return load_checkpoint(run) if resume and exists else None
-
-
-def _check_same_run(
-    old: Checkpoint, recipe: Recipe, precision: str, images_id: str, run: Path
-) -> None:
-    """Only the length of a run may change when it is resumed."""
-    was = asdict(old.recipe)
-    now = asdict(replace(recipe, epochs=old.recipe.epochs, iterations=old.recipe.iterations))
-    if old.imported:
-        raise CheckpointError(
-            f"{run} was imported from {', '.join(old.imported)}: it can be exported, but not "
-            f"trained further"
-        )
-    changed = [f"{key}: {was[key]} before, {now[key]} now" for key in was if was[key] != now[key]]
-    if old.precision != precision:
-        changed.append(f"precision: {old.precision} before, {precision} on this machine")
-    if old.images != images_id:
-        changed.append("the training images are not the same files")
-    if changed:
-        raise CheckpointError(
-            f"{run} was trained with another recipe and cannot be resumed with this one: "
-            + "; ".join(changed)
-        )

@@ -167,7 +167,14 @@ def test_foreground(parts: Path, tmp_path: Path) -> None:
     missing = run("preview", parts, tmp_path / "look.png", "--foreground", "otsu", code=2)
     assert "where there is nothing" in unboxed(missing.stderr)
     wrong = run("train", parts, tmp_path / "run", "--foreground", "auto", code=2)
-    assert "which rd4ad does not make" in unboxed(wrong.stderr)
+    assert "foreground: options of rd-expert, and the method is rd4ad" in unboxed(wrong.stderr)
+    for options_of, method in (["--texture-cuts"], "rd4ad"), (["--hard-mining", 0.9], "rd-expert"):
+        command = ["experiment", parts, tmp_path / "results", "--method", method, *options_of]
+        assert "not among the methods" in unboxed(run(*command, code=2).stderr)
+    renamed = parts.parent / "a_screw"
+    renamed.symlink_to(parts)
+    screw = run("preview", renamed, tmp_path / "look.png", *options, "--foreground", "auto")
+    assert "foreground auto: otsu-dark, as published for" in screw.stderr
 
     options = ["--method", "rd-expert", "--backbone", "efficientnet_lite0", "--texture-cuts"]
     options += ["--image-size", "64", "64", "--batch", "8", "--iterations", "2"]

@@ -14,6 +14,7 @@ from rdx_fast.errors import DatasetError
 from rdx_fast.evaluation import check_images
 from rdx_fast.evaluation.inputs import check_inputs
 from rdx_fast.images import list_images
+from rdx_fast.training import Recipe
 
 
 def put(path: Path, height: int = 16, width: int = 24, value: int = 255) -> Path:
@@ -134,14 +135,15 @@ def test_everything_is_checked_before_the_first_run(parts: Path, tmp_path: Path)
         path.write_text("no image")
     shutil.copy(good[0], textures / "b.png")
     dataset, found = find_dataset(root), list_images(textures)
+    drawn = Recipe("rd-expert", image_size=(32, 32), foreground="files")
     with pytest.raises(DatasetError) as caught:
-        check_inputs(dataset, found, masks, skip_bad=False)
+        check_inputs(dataset, [drawn], found, masks, skip_bad=False)
     for wanted in (*bad, masks / f"{good[0].stem}.png"):
         assert str(wanted) in str(caught.value)
-    with pytest.raises(DatasetError, match="1 foreground masks are missing") as caught:
-        check_inputs(dataset, found, masks, skip_bad=True)
+    with pytest.raises(DatasetError, match="1 of 23 foreground masks cannot be used") as caught:
+        check_inputs(dataset, [drawn], found, masks, skip_bad=True)
     assert "no image" not in str(caught.value)
-    given = check_inputs(dataset, found, None, skip_bad=True)
+    given = check_inputs(dataset, [Recipe("rd4ad")], found, None, skip_bad=True)
     assert given.textures == [textures / "b.png"]
     assert good[3] not in given.images
     assert [left.path for left in given.left_out] == [str(bad[0]), str(bad[2])]

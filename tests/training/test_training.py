@@ -125,13 +125,16 @@ def test_resumed_in_bfloat16_is_as_unbroken(
     assert_same_weights(resumed, unbroken)
 
 
-def test_resume_refuses_another_precision(images: list[Path], tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(f"{TRAINER}.training_precision", lambda recipe, device: "bf16")
-    train(SHORT, images, tmp_path / "run", max_minutes=0)
-    monkeypatch.undo()
-    monkeypatch.setattr("rdx_fast.training.precision.has_fast_bf16", lambda: False)
-    with pytest.raises(CheckpointError, match="precision: bf16 before, fp32 on this machine"):
-        train(SHORT, images, tmp_path / "run", resume=True)
+def test_a_run_keeps_its_precision(images: list[Path], tmp_path: Path, monkeypatch) -> None:
+    short = replace(SHORT, iterations=2, epochs=None)
+    run = tmp_path / "run"
+    monkeypatch.setattr(f"{TRAINER}.training_precision", lambda *_: "bf16")
+    stopped = train(short, images, run, max_minutes=0)
+    monkeypatch.setattr(f"{TRAINER}.training_precision", lambda *_: "fp32")  # another machine
+    assert train(short, images, run, resume=True).precision == stopped.precision == "bf16"
+    save_checkpoint(replace(stopped, precision="fp16"), run)
+    with pytest.raises(CheckpointError, match="trained on a GPU only, and the device is cpu"):
+        train(short, images, run, resume=True)
 
 
 def test_precision_of_a_machine(monkeypatch) -> None:

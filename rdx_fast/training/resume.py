@@ -1,0 +1,64 @@
+"""Whether a run can be resumed: only with the recipe and the images that it began with."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import torch
+
+from rdx_fast.errors import CheckpointError
+from rdx_fast.training.checkpoint import FILE, Checkpoint, load_checkpoint
+from rdx_fast.training.recipe import Recipe
+
+
+def previous_run(run: Path, resume: bool) -> Checkpoint | None:
+    """The checkpoint in a folder, if there is one.
+
+    Raises:
+        CheckpointError: there is one, and it is not to be resumed; or it cannot be read
+    """
+    exists = (run / FILE).exists()
+    if exists and not resume:
+        raise CheckpointError(
+            f"{run} already contains a run: resume it (resume=True, --resume), or choose another "
+            f"folder"
+        )
+    return load_checkpoint(run) if resume and exists else None
+
+
+def resumed_precision(old: Checkpoint, device: torch.device) -> str:
+    """A run goes on in its own precision, which may be another than the machine would choose.
+
+    Raises:
+        CheckpointError: the device cannot train in it
+    """
+    if old.precision == "fp16" and device.type != "cuda":
+        raise CheckpointError(
+            f"the run was trained in float16, which is trained on a GPU only, and the device is "
+            f"{device}: resume it with --device cuda (device='cuda')"
+        )
+    return old.precision
+
+
+def check_same_run(old: Checkpoint, recipe: Recipe, images_id: str, run: Path) -> None:
+    """Only the length of a run may change when it is resumed.
+
+    Raises:
+        CheckpointError: something else has changed, or the run cannot be trained further
+    """
+    was = asdict(old.recipe)
+    now = asdict(replace(recipe, epochs=old.recipe.epochs, iterations=old.recipe.iterations))
+    if old.imported:
+        raise CheckpointError(
+            f"{run} was imported from {', '.join(old.imported)}: it can be exported, but not "
+            f"trained further"
+        )
+    changed = [f"{key}: {was[key]} before, {now[key]} now" for key in was if was[key] != now[key]]
+    if old.images != images_id:
+        changed.append("the training images are not the same files")
+    if changed:
+        raise CheckpointError(
+            f"{run} was trained with another recipe and cannot be resumed with this one: "
+            + "; ".join(changed)
+        )
