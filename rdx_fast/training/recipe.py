@@ -10,10 +10,6 @@ from rdx_fast.training.foreground import FOREGROUNDS
 
 PUBLISHED_EPOCHS = 200  # RD4AD
 PUBLISHED_ITERATIONS = 5000  # RD with Expert; 10,000 for hard categories
-# From this many batches on RD with Expert is better than RD4AD after the same time of training:
-# bench/break_even.py computes it from the rows of bench/results/convergence.jsonl. Where no
-# recorded number is enough, it is the published length.
-EXPERT_LEAST_ITERATIONS = PUBLISHED_ITERATIONS
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,8 +140,3 @@ class Recipe:
         if self.method == "rd4ad":
             return PUBLISHED_EPOCHS * steps_per_epoch
         return PUBLISHED_ITERATIONS
-
-    @property
-    def least_steps(self) -> int:
-        """Number of batches from which on the method was better than RD4AD; 0 for RD4AD itself."""
-        return EXPERT_LEAST_ITERATIONS if self.method == "rd-expert" else 0

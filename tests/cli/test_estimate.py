@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rdx_fast.cli.estimate import Estimate
+from rdx_fast.cli import estimate
 from rdx_fast.training import Progress, Recipe
 from support.commands import run
 
@@ -19,7 +19,7 @@ LEAST = 900
 @pytest.fixture(autouse=True)
 def recorded(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is tested holds whatever number the newest rows give."""
-    monkeypatch.setattr("rdx_fast.training.recipe.EXPERT_LEAST_ITERATIONS", LEAST)
+    monkeypatch.setattr(estimate, "EXPERT_LEAST_ITERATIONS", LEAST)
 
 
 def told(
@@ -44,12 +44,14 @@ def told(
     now = 5000.0
     number = first
     lines: list[tuple[int, str]] = []
-    estimate = Estimate(recipe, max_minutes, lambda line: lines.append((number, line)), lambda: now)
+    tell = estimate.Estimate(
+        recipe, max_minutes, lambda line: lines.append((number, line)), lambda: now
+    )
     now += before + 2 * pace
     total = recipe.total_steps(PER_EPOCH)
     for number in range(first, min(first + batches, total + 1)):
         now += pace
-        estimate(Progress(number, total, 0, {"student": 1.0}, None, 0.0, PER_EPOCH, "bf16"))
+        tell(Progress(number, total, 0, {"student": 1.0}, None, 0.0, PER_EPOCH, "bf16"))
     return lines
 
 
@@ -124,12 +126,24 @@ def test_too_few_batches_to_be_better_than_rd4ad() -> None:
     assert at == 1
     assert line.startswith(f"warning: {LEAST - 1} batches are too few for ")
     assert (
-        f"rd-expert to be better than rd4ad after the same time of training, which takes {LEAST}: "
+        f"rd-expert to be better than rd4ad after the same time of training, which took {LEAST} on "
         in line
     )
     assert line.endswith(f"train {LEAST} or more (--iterations), or train by --method rd4ad")
     assert not warnings(told(Recipe(method="rd-expert", iterations=LEAST), pace=4))
     assert not warnings(told(Recipe(iterations=1), pace=4, max_minutes=2))
+
+
+def test_where_no_number_of_batches_was_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(estimate, "EXPERT_LEAST_ITERATIONS", None)
+    ((at, line),) = warnings(told(Recipe(method="rd-expert", iterations=4999), pace=4))
+    assert at == 1
+    assert line.startswith("warning: 4999 batches are fewer than published, and on some of the rec")
+    assert "train 5000 or more (--iterations), or compare both" in line
+    *_, (_, line) = told(EXPERT, pace=4, max_minutes=120)
+    assert line.startswith("warning: 1783 batches are fewer than published")
+    assert not warnings(told(EXPERT, pace=4))
+    assert not warnings(told(Recipe(iterations=1), pace=4))
 
 
 def test_a_limit_that_is_too_short_to_be_better_than_rd4ad() -> None:
@@ -150,7 +164,7 @@ def test_a_limit_that_is_too_short_to_be_better_than_rd4ad() -> None:
 
 
 def test_train_tells_them(parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rdx_fast.cli.estimate.SECONDS", 0)
+    monkeypatch.setattr(estimate, "SECONDS", 0)
     options = ["--method", "rd-expert", "--backbone", "efficientnet_lite0", "--no-amp"]
     options += ["--image-size", "64", "64", "--batch", "8", "--max-minutes", 600]
     done = run("train", parts, tmp_path, *options, "--iterations", 8)

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -177,18 +178,7 @@ def test_a_step_written_out(monkeypatch) -> None:
     adam.step()
     assert losses["teacher"] == pytest.approx(teacher_loss.item(), rel=1e-5)
     assert_same_gradients(network.teacher, teacher)
-    # Adam's first step has the size of the learning rate, and the sign of the gradient.
-    gradients, ours, theirs = (
-        torch.cat([v.flatten() for v in values])
-        for values in (
-            [p.grad for p in teacher.parameters() if p.grad is not None],
-            list(network.teacher.parameters()),
-            list(teacher.parameters()),
-        )
-    )
-    certain = gradients.abs() > 0.1 * gradients.std()
-    assert certain.sum() > 0.5 * len(certain)
-    torch.testing.assert_close(ours[certain], theirs[certain], rtol=0, atol=1e-5)
+    assert_same_step(network.teacher.parameters(), teacher.parameters(), 0.001)
     for p, q in zip(network.teacher.buffers(), teacher.buffers(), strict=True):
         torch.testing.assert_close(p, q, rtol=1e-4, atol=1e-5)
 
@@ -205,9 +195,14 @@ def test_a_step_written_out(monkeypatch) -> None:
     ]
     student_loss = torch.stack(student_terms).sum()
     student_loss.backward()
+    adam = torch.optim.Adam(plain.decoding_parameters(), 0.005, (0.5, 0.999), fused=False)
     assert losses["student"] == pytest.approx(student_loss.item(), rel=1e-5)
     assert_same_gradients(network.student, plain.student)
     assert_same_gradients(network.bottleneck, plain.bottleneck)
+    adam.step()
+    assert_same_step(network.decoding_parameters(), plain.decoding_parameters(), 0.005)
+    for optimizer in learner.optimizers.values():
+        assert optimizer.param_groups[0]["betas"] == (0.5, 0.999)
 
 
 def assert_same_gradients(network: nn.Module, wanted: nn.Module) -> None:
@@ -217,6 +212,21 @@ def assert_same_gradients(network: nn.Module, wanted: nn.Module) -> None:
     )
     assert len(theirs) == sum(p.numel() for p in wanted.parameters())
     assert (ours - theirs).norm().item() < 0.01 * theirs.norm().item()
+
+
+def assert_same_step(
+    parameters: Iterable[nn.Parameter], wanted: Iterable[nn.Parameter], rate: float
+) -> None:
+    """Of Adam's first step, which has the size of the learning rate and the sign of the gradient;
+    where the gradient is next to 0, rounding decides its sign."""
+    pairs = [(p, q) for p, q in zip(parameters, wanted, strict=True) if q.grad is not None]
+    gradients, ours, theirs = (
+        torch.cat([v.detach().flatten() for v in values])
+        for values in ([q.grad for _, q in pairs], *zip(*pairs, strict=True))
+    )
+    certain = gradients.abs() > 0.1 * gradients.std()
+    assert certain.sum() > 0.3 * len(certain)
+    torch.testing.assert_close(ours[certain], theirs[certain], rtol=0, atol=rate / 100)
 
 
 def test_no_gradient_of_the_student_reaches_the_teacher(
