@@ -9,11 +9,13 @@ import pytest
 
 from rdx_fast.cli import estimate
 from rdx_fast.training import Progress, Recipe
+from support.checkout import ROOT
 from support.commands import run
 
 EXPERT = Recipe(method="rd-expert")
 PER_EPOCH = 14
 LEAST = 900
+RECORDED = estimate.EXPERT_LEAST_ITERATIONS
 
 
 @pytest.fixture(autouse=True)
@@ -93,6 +95,13 @@ def test_what_a_time_limit_reaches() -> None:
     )
     *_, (_, line) = told(Recipe(epochs=10), pace=4, max_minutes=120)
     assert line == "--max-minutes 120 reaches all 140 batches, 5.0% of the published length"
+
+
+def test_the_page_shows_what_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(estimate, "EXPERT_LEAST_ITERATIONS", RECORDED)
+    page = (ROOT / "docs/how-to/expert.md").read_text()
+    example = page.partition("```text\n")[2].partition("```")[0]
+    assert [line for _, line in told(EXPERT, pace=4, max_minutes=120)] == example.splitlines()
 
 
 def test_a_short_limit_is_not_spent_measuring() -> None:
