@@ -11,7 +11,7 @@ import pytest
 from typer import Typer
 from typer.testing import CliRunner, Result
 
-from rdx_fast.bench import cells, convergence, training
+from rdx_fast.bench import cells, convergence, training, tried
 from rdx_fast.bench.pages.training import by_setting
 from rdx_fast.cpu import has_fast_bf16
 from support.commands import unboxed
@@ -79,3 +79,19 @@ def test_the_demo_with_another_recipe(tmp_path: Path) -> None:
     assert row["recipe"]["iterations"] == 2
     assert 0 <= row["image_auroc"] <= 1
     assert "remove it" in unboxed(run(cells.main, tmp_path / "runs", *options).output)
+
+
+@pytest.mark.parametrize("addition", list(tried.Addition))
+def test_additions_change_the_training(addition: str, parts: Path, tmp_path: Path) -> None:
+    output = tmp_path / "rows.jsonl"
+    options = ["--output", output, "--steps", 3, "--seeds", 1, "--image-size", 32, 32]
+    for strength in (0, 0.9):
+        added = ["--addition", addition, "--strength", strength]
+        done = run(tried.main, parts, tmp_path / f"{strength}", *options, *added)
+        assert done.exit_code == 0, done.output
+    without, with_it = read(output)
+    assert (without["name"], with_it["name"]) == (
+        f"lite0 rd4ad, {addition} 0",
+        f"lite0 rd4ad, {addition} 0.9",
+    )
+    assert without["figures"] != with_it["figures"] or without["losses"] != with_it["losses"]
