@@ -24,7 +24,7 @@ from rdx_fast.models import ReverseDistillation, make_network
 from rdx_fast.training.data import ImageDataset, TeacherFeatures
 from rdx_fast.training.learner import Learner
 
-TRAINER = "rdx_fast.training.trainer"
+TRAINING = "rdx_fast.training"
 
 
 class Addition(StrEnum):
@@ -131,16 +131,17 @@ def added(addition: Addition, strength: float) -> Iterator[None]:
             super().__init__(*options)
             self.keeps = False
 
+    varied = {"trainer.ImageDataset": Varied, "trainer.TeacherFeatures": Unkept}
     patches: dict[Addition, dict[str, Any]] = {
-        Addition.DROPOUT: {"make_network": make},
-        Addition.AVERAGE: {"Learner": Averaging},
-        Addition.LIGHT: {"ImageDataset": Varied, "TeacherFeatures": Unkept},
-        Addition.NOISE: {"ImageDataset": Varied, "TeacherFeatures": Unkept},
+        Addition.DROPOUT: {"networks.make_network": make},
+        Addition.AVERAGE: {"trainer.Learner": Averaging},
+        Addition.LIGHT: varied,
+        Addition.NOISE: varied,
     }
     torch.manual_seed(0)
     with ExitStack() as stack:
         for name, replacement in patches[addition].items():
-            stack.enter_context(patch(f"{TRAINER}.{name}", replacement))
+            stack.enter_context(patch(f"{TRAINING}.{name}", replacement))
         yield
 
 

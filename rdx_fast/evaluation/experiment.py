@@ -27,7 +27,7 @@ from rdx_fast.evaluation.inputs import check_inputs
 from rdx_fast.evaluation.scored import MASK_THRESHOLD, score_checked
 from rdx_fast.export import export_bundle
 from rdx_fast.training import Checkpoint, Progress, Recipe, load_checkpoint, train
-from rdx_fast.training.trainer import check_weights
+from rdx_fast.training.networks import check_weights
 
 RESULT = "result.json"
 FIGURES = ("image_auroc", "pixel_auroc", "aupro", "aupro_per_image_mean", "image_ap", "pixel_ap")

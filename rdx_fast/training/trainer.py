@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import os
 import time
@@ -11,11 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import nn
 
-from rdx_fast.errors import TrainingError, WeightsError
-from rdx_fast.models import ReverseDistillation, load_teacher, make_network
-from rdx_fast.models.weights import has_batch_statistics
+from rdx_fast.errors import TrainingError
+from rdx_fast.models import ReverseDistillation
 from rdx_fast.training.checkpoint import Checkpoint, save_checkpoint
 from rdx_fast.training.data import (
     ImageDataset,
@@ -30,6 +27,7 @@ from rdx_fast.training.expert import AnomalyDataset, ExpertDistillation
 from rdx_fast.training.foreground import SEGMENTATIONS, Mask, foreground_masks, mask_files
 from rdx_fast.training.frames import Frames
 from rdx_fast.training.learner import Learner, WaitClock
+from rdx_fast.training.networks import make_networks
 from rdx_fast.training.precision import autocast, training_precision
 from rdx_fast.training.recipe import Recipe
 from rdx_fast.training.resume import check_same_run, previous_run, resumed_precision
@@ -130,7 +128,7 @@ def train(
 
     if old is not None:
         check_same_run(old, recipe, images_id, run)
-    network, frozen, weights_name = _networks(recipe, old, weights, torch_device)
+    network, frozen, weights_name = make_networks(recipe, old, weights, torch_device)
     dataset = ImageDataset(Frames(training), input_spec(recipe))
     features = TeacherFeatures(
         frozen,
@@ -252,48 +250,6 @@ def _images(
         held = set(held_out)
         masks = masks[[path not in held for path in usable]]
     return training, held_out, masks
-
-
-def check_weights(recipe: Recipe, weights: Path | None) -> None:
-    """Load the teacher's weights as ``train`` does, to find early what is wrong with them.
-
-    Args:
-        recipe: options of the run
-        weights: file with the weights, see ``load_teacher``
-
-    Raises:
-        WeightsError: they cannot be loaded, or lack the batch statistics that the recipe needs
-    """
-    _networks(recipe, None, weights, torch.device("cpu"))
-
-
-def _networks(
-    recipe: Recipe, old: Checkpoint | None, weights: Path | None, torch_device: torch.device
-) -> tuple[ReverseDistillation, nn.Module, str]:
-    """The network to train; the frozen network that it learns from, which is RD4AD's teacher or RD
-    with Expert's expert; and the name of the file with its weights."""
-    torch.manual_seed(recipe.seed)
-    if old is None:
-        network = make_network(recipe.method, recipe.backbone, recipe.injection)
-        weights_name = load_teacher(network.teacher, recipe.backbone, weights)
-        frozen = copy.deepcopy(network.teacher)
-        moving = recipe.makes_anomalies and not recipe.frozen_statistics
-        if moving and not has_batch_statistics(frozen):
-            raise WeightsError(
-                f"{weights_name} has no batch statistics (all means 0, all variances 1: they were "
-                f"folded into its convolutions), and {recipe.method} trains the teacher with "
-                f"moving statistics: give weights as their publisher trained them, or use "
-                f"--method rd4ad"
-            )
-    else:
-        network = old.build()
-        weights_name = old.teacher_weights
-        frozen = copy.deepcopy(network.teacher)
-        if old.expert:
-            frozen.load_state_dict(old.expert)
-    network.to(torch_device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
-    frozen.to(torch_device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return network, frozen.eval().requires_grad_(False), weights_name
 
 
 def _objective(

@@ -25,8 +25,8 @@ from rdx_fast.models import BACKBONES, INJECTIONS, RDExpert, load_teacher, make_
 from rdx_fast.training import Checkpoint, Progress, Recipe, load_checkpoint, train
 from rdx_fast.training.expert import Batch, ExpertDistillation
 from rdx_fast.training.learner import Learner
+from rdx_fast.training.networks import make_networks
 from rdx_fast.training.precision import autocast
-from rdx_fast.training.trainer import _networks
 from support.weights import assert_same_weights, assert_student_mirrors_teacher
 
 SHORT = Recipe(
@@ -140,7 +140,7 @@ def test_training(images: list[Path], unbroken: Checkpoint, tmp_path: Path) -> N
 
 def test_a_step_written_out(monkeypatch) -> None:
     recipe = replace(SHORT, image_size=(64, 64), amp=False)
-    network, frozen, _ = _networks(recipe, None, None, torch.device("cpu"))
+    network, frozen, _ = make_networks(recipe, None, None, torch.device("cpu"))
     plain = copy.deepcopy(network)
     expert = copy.deepcopy(frozen)
     rng = torch.Generator().manual_seed(0)
