@@ -57,7 +57,8 @@ def check_inputs(
     for what, paths in (("training images", dataset.train()), ("textures", textures)):
         bad = find_bad_images(paths)
         left_out += [BadImage(str(error.path), error.reason) for error in bad]
-        usable.append([path for path in paths if path not in {error.path for error in bad}])
+        skipped = {error.path for error in bad}
+        usable.append([path for path in paths if path not in skipped])
         if bad and not skip_bad:
             faults.append(
                 f"{len(bad)} of {len(paths)} {what} cannot be used: repair or remove them, or "
