@@ -12,13 +12,11 @@ import numpy as np
 import pytest
 import torch
 import typer
-from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 from typer.testing import CliRunner
 
 from rdx_fast import Detector, Result
 from rdx_fast.bench import (
-    evaluation,
     gpu_engines,
     growth,
     instructions,
@@ -35,14 +33,12 @@ from rdx_fast.bench.measure import STAGES, drawn_frame, stages
 from rdx_fast.bench.timing import slope, summary
 from rdx_fast.bundle import Bundle
 from rdx_fast.cli import app
-from rdx_fast.datasets import LabelledImage
 from rdx_fast.engines import Chunk
 from rdx_fast.engines.openvino.compilation import capabilities
 from rdx_fast.engines.openvino.engine import OpenVINOEngine
 from rdx_fast.engines.torch_engine import TorchEngine
 from rdx_fast.engines.torch_graph import read_network
 from rdx_fast.export.exporter import network_file
-from rdx_fast.images import read_image
 from rdx_fast.models import make_network
 from support.checkout import ROOT
 from support.exported import SIZE
@@ -171,95 +167,6 @@ def test_baseline_is_of_this_suite() -> None:
     ).stdout
     names = {line.partition("::")[2] for line in listed.splitlines() if "::" in line}
     assert {b["fullname"].partition("::")[2] for b in baseline["benchmarks"]} == names
-
-
-def test_figures_in_the_pages_are_those_of_the_results() -> None:
-    rows = pages.read_rows(ROOT / pages.RESULTS)
-    used = set()
-    for page in pages.PAGES:
-        text = (ROOT / page).read_text()
-        used |= {match[2] for match in pages._BLOCK.finditer(text)}
-        advice = "run  python -m rdx_fast.bench.pages"
-        assert pages.rewritten(text, rows) == text, f"{page} is not current: {advice}"
-    assert used == pages.TABLES.keys()
-
-
-def test_figures_come_from_the_newest_rows() -> None:
-    page = "<!-- figures: soak -->\nold\n<!-- end of figures -->\nrest"
-    part = {"call_ms": {"p50": 2.0}, "memory_mb": 5.0}
-    row = {
-        "bench": "soak",
-        "time": "1",
-        "cpu": "a CPU",
-        "commit": "abc",
-        "versions": {},
-        "backbone": "resnet18",
-        "precision": "fp32",
-        "rate": 20,
-        "minutes": 1,
-        "calls": 1200,
-        "latency_last_to_first": 1.0,
-        "parts": [part, part],
-    }
-    newer = row | {"calls": 7}
-    made = pages.rewritten(page, [row, newer])
-    assert made.startswith("<!-- figures: soak -->\n|")
-    assert made.endswith("<!-- end of figures -->\nrest")
-    assert "| 7 |" in made
-    assert "1200" not in made
-    with pytest.raises(ValueError, match="no results of 'soak'"):
-        pages.rewritten(page, [])
-    with pytest.raises(KeyError):
-        pages.rewritten(page.replace("soak", "unknown"), [row])
-
-
-def test_published_rows_say_where_they_come_from() -> None:
-    for row in pages.read_rows(ROOT / pages.RESULTS):
-        assert row.keys() >= {"bench", "time", "commit", "versions"}, row
-        assert "cpu" in row or "gpu" in row
-        if row["bench"] in ("bench", "growth", "overhead", "soak", "latency"):
-            assert len(row["bundle_sha256"]) == 64
-
-
-def test_cost_of_an_evaluation(bundle: Bundle, tmp_path: Path) -> None:
-    root = tmp_path / "part"
-    frame = Image.fromarray(drawn_frame(48, 64))
-    mask = np.zeros((48, 64), np.uint8)
-    mask[:20, :30] = 255
-    for name in ("test/good/0.png", "test/dent/0.png"):
-        (root / name).parent.mkdir(parents=True)
-        frame.save(root / name)
-    (root / "ground_truth" / "dent").mkdir(parents=True)
-    Image.fromarray(mask).save(root / "ground_truth" / "dent" / "0_mask.png")
-    output = tmp_path / "rows.jsonl"
-    evaluation.main(bundle.path, root, images=5, rounds=2, output=output)
-    (row,) = [json.loads(line) for line in output.read_text().splitlines()]
-    assert (row["bench"], row["images"], row["rounds"]) == ("evaluation", 5, 2)
-    assert row["pixels"] == 5 * SIZE[0] * SIZE[1]
-    assert row["of_scoring"].keys() == {"check", "scoring", "figures", "comparison"}
-    assert row["of_scoring"]["scoring"] == [1.0, 1.0, 1.0]
-    assert all(low > 0 for low, _, _ in row["seconds"].values())
-    assert row["bytes_per_pixel"] > 4  # at least one copy of the values outside
-
-
-def test_turned_copies_keep_their_masks(tmp_path: Path) -> None:
-    pixels = np.arange(12, dtype=np.uint8).reshape(3, 4)
-    for name in ("a", "b"):
-        Image.fromarray(pixels).save(tmp_path / f"{name}.png")
-    good = LabelledImage(tmp_path / "a.png", "good", None)
-    bad = LabelledImage(tmp_path / "b.png", "dent", tmp_path / "b.png")
-    (tmp_path / "copies").mkdir()
-    found = evaluation.enlarged([good, bad], 16, tmp_path / "copies")
-    assert found[:2] == [good, bad]
-    assert [image.defect_type for image in found] == ["good", "dent"] * 8
-    seen = set()
-    for image in found[1::2]:
-        assert image.mask is not None
-        np.testing.assert_array_equal(read_image(image.path), read_image(image.mask))
-        seen.add(read_image(image.path).tobytes())
-    assert len(seen) == 8
-    with pytest.raises(typer.BadParameter, match="at most 16"):
-        evaluation.enlarged([good, bad], 17, tmp_path / "copies")
 
 
 def test_soak(bundle: Bundle) -> None:
