@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rdx_fast.datasets import Dataset
-from rdx_fast.errors import DatasetError, listed
+from rdx_fast.errors import DatasetError
 from rdx_fast.evaluation.checked import BadImage, CheckedSet, check_images
 from rdx_fast.images import find_bad_images
 from rdx_fast.training import Recipe
+from rdx_fast.training.data import unreadable
 from rdx_fast.training.foreground import foreground_masks
 from rdx_fast.training.frames import Frames
 
@@ -60,10 +61,7 @@ def check_inputs(
         skipped = {error.path for error in bad}
         usable.append([path for path in paths if path not in skipped])
         if bad and not skip_bad:
-            faults.append(
-                f"{len(bad)} of {len(paths)} {what} cannot be used: repair or remove them, or "
-                f"leave them out (skip_bad=True, --skip-bad):{listed(bad, len(bad))}"
-            )
+            faults.append(unreadable(bad, len(paths), what))
     try:
         test = check_images(dataset.test(), skip_bad)
     except DatasetError as error:

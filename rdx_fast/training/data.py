@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from rdx_fast.errors import DatasetError, TrainingError, listed
+from rdx_fast.errors import DatasetError, ImageError, TrainingError, listed
 from rdx_fast.images import find_bad_images
 from rdx_fast.manifest import RESIZE, InputSpec
 from rdx_fast.models import backbone
@@ -61,12 +61,17 @@ def readable_images(paths: Sequence[Path], skip_bad: bool) -> list[Path]:
     """
     bad = find_bad_images(paths)
     if bad and not skip_bad:
-        raise DatasetError(
-            f"{len(bad)} of {len(paths)} images cannot be used: repair or remove them, or skip "
-            f"them (skip_bad=True, --skip-bad):{listed(bad)}"
-        )
+        raise DatasetError(unreadable(bad, len(paths), "images"))
     skipped = {error.path for error in bad}
     return [path for path in paths if path not in skipped]
+
+
+def unreadable(bad: Sequence[ImageError], count: int, what: str) -> str:
+    """The refusal of ``count`` images of which some are unreadable."""
+    return (
+        f"{len(bad)} of {count} {what} cannot be used: repair or remove them, or leave them out "
+        f"(skip_bad=True, --skip-bad):{listed(bad, len(bad))}"
+    )
 
 
 def split_holdout(paths: Sequence[Path], recipe: Recipe) -> tuple[list[Path], list[Path]]:
