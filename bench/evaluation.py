@@ -15,6 +15,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
+from numpy.typing import NDArray
 from PIL import Image
 
 from rdx_fast.bench.result_rows import append, facts, network_facts, spread
@@ -64,7 +65,7 @@ def measure(detector: Detector, images: Sequence[LabelledImage], rounds: int) ->
 
     Returns:
         Seconds of each step, and its share of scoring, as percentiles over the rounds (see
-        ``spread``); bytes for each map pixel beside map and mask.
+        ``spread``); bytes beside maps and masks, see ``_memory``.
     """
     detector.warmup()
     seconds: dict[str, list[float]] = {}
@@ -81,6 +82,7 @@ def measure(detector: Detector, images: Sequence[LabelledImage], rounds: int) ->
         timed("figures", evaluate_scored, scored)
         # The figures are computed by then, as in ``evaluate --compare``.
         timed("comparison", compare, scored, scored)
+    seconds["comparison"] = [taken / 2 for taken in seconds["comparison"]]  # of two bundles
     scoring = np.array(seconds["scoring"])
     pixels = sum(m.size for m in scored.maps)
     return {
@@ -92,18 +94,37 @@ def measure(detector: Detector, images: Sequence[LabelledImage], rounds: int) ->
         "of_scoring": {
             step: spread(np.array(taken) / scoring, 3) for step, taken in seconds.items()
         },
-        "bytes_per_pixel": round(_peak(scored) / pixels, 1),
+        **_memory(scored),
     }
 
 
-def _peak(scored: ScoredSet) -> int:
-    """Bytes that the figures need at most at the same time, beside maps and masks."""
-    again = replace(scored)  # without the figures that it keeps
-    tracemalloc.start()
-    evaluate_scored(again)
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    return peak
+def _memory(scored: ScoredSet) -> dict[str, float]:
+    """Bytes that the figures need at most at the same time, beside maps and masks: for each pixel,
+    and for each defective one besides.
+
+    A line through the peaks of two sets: the set as it is, and with masks that mark the left half
+    of each defective image.
+    """
+
+    def left(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        half = np.zeros_like(mask)
+        half[:, : mask.shape[1] // 2] = mask.any()
+        return half
+
+    pixels = sum(m.size for m in scored.maps)
+    shares, peaks = [], []
+    for masks in (scored.masks, [left(mask) for mask in scored.masks]):
+        shares.append(sum(int(m.sum()) for m in masks) / pixels)
+        again = replace(scored, masks=masks)  # without the figures that it keeps
+        tracemalloc.start()
+        evaluate_scored(again)
+        peaks.append(tracemalloc.get_traced_memory()[1] / pixels)
+        tracemalloc.stop()
+    slope = (peaks[1] - peaks[0]) / (shares[1] - shares[0])
+    return {
+        "bytes_per_pixel": round(peaks[0] - slope * shares[0], 1),
+        "bytes_per_defective_pixel": round(slope, 1),
+    }
 
 
 def main(
@@ -128,7 +149,10 @@ def main(
         }
     for step, share in row["of_scoring"].items():
         print(f"{step:12} {row['seconds'][step][1]:8.3f} s {share[1]:8.1%} of scoring")
-    print(f"memory of the figures: {row['bytes_per_pixel']} bytes for each map pixel")
+    print(
+        f"memory of the figures: {row['bytes_per_pixel']} bytes for each map pixel, and "
+        f"{row['bytes_per_defective_pixel']} for each defective one"
+    )
     if output is not None:
         append(output, [row])
 

@@ -87,7 +87,8 @@ def _evaluation(rows: Sequence[Row]) -> str:
         steps = ("check", "figures", "comparison")
         shares = (f"{row['of_scoring'][step][1]:.0%}" for step in steps)
         network = f"{row['backbone']} {row['precision']}"
-        lines.append((network, row["images"], *shares, f"{row['bytes_per_pixel']:g}"))
+        memory = (f"{row[f'bytes_per_{kind}']:g}" for kind in ("pixel", "defective_pixel"))
+        lines.append((network, row["images"], *shares, *memory))
     header = (
         "network",
         "images",
@@ -95,6 +96,7 @@ def _evaluation(rows: Sequence[Row]) -> str:
         "figures / scoring",
         "comparison / scoring",
         "bytes for each map pixel",
+        "and each defective one",
     )
     command = "python -m rdx_fast.bench.evaluation BUNDLE DATASET --images COUNT"
     return markdown(header, lines) + measured(found[-1], command)

@@ -1,4 +1,4 @@
-"""Tables on training: accuracy over batches, the methods in pairs, and the time of a step."""
+"""Tables on training: accuracy over batches, methods and options in pairs, the time of a step."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ FIGURES = {
     "pixel AP": "pixel_ap",
 }
 EXPERT, BASELINE = "rd-expert", "rd4ad"  # in names of recipes, after the backbone
+PUBLISHED = (BASELINE, EXPERT, f"{EXPERT} grabcut")
 CONFIDENCE = 0.95
 COMMAND = "python -m rdx_fast.bench.convergence DATASET RUNS --output ROWS --name NAME ..."
 
@@ -36,6 +37,8 @@ def _over_batches(rows: Sequence[Row]) -> str:
     settings = by_setting(rows)
     lines = []
     for (dataset, name, step), runs in sorted(settings.items()):
+        if name.partition(" ")[2] not in PUBLISHED:
+            continue
         cells = []
         for figure in FIGURES.values():
             values = [100 * row["figures"][figure] for row in runs.values()]
@@ -78,22 +81,71 @@ def _in_pairs(rows: Sequence[Row]) -> str:
         )
         for length in sorted({step, *lengths[-1:]} & set(lengths)):
             theirs = settings[dataset, baseline, length]
-            cells = []
-            for figure in FIGURES.values():
-                mean, low, high = (
-                    100 * value
-                    for value in paired(*(_by_seed(runs, figure) for runs in (ours, theirs)))
-                )
-                cells.append(f"{mean:+.2f} ({low:+.2f} to {high:+.2f})")
-            lines.append((dataset, name, step, length, len(ours.keys() & theirs.keys()), *cells))
+            common = len(ours.keys() & theirs.keys())
+            lines.append((dataset, name, step, length, common, *_differences(ours, theirs)))
     if not lines:
         raise ValueError("no recipe of RD with Expert has rows of two seeds beside RD4AD's")
     header = ("data set", "RD with Expert", "batches", "RD4AD's batches", "seeds", *FIGURES)
     return markdown(header, lines) + _measured(_rows(settings), COMMAND)
 
 
-def _by_seed(runs: Mapping[int, Row], figure: str) -> dict[int, float]:
-    return {seed: row["figures"][figure] for seed, row in runs.items()}
+def _options(rows: Sequence[Row]) -> str:
+    """Each recipe with an option or addition minus the published one after as many batches."""
+    settings = by_setting(rows)
+    lines = []
+    for (dataset, name, step), ours in sorted(settings.items()):
+        backbone, _, recipe = name.partition(" ")
+        method = recipe.replace(",", " ").split()[0]
+        theirs = settings.get((dataset, f"{backbone} {method}", step), {})
+        common = len(ours.keys() & theirs.keys())
+        if recipe not in PUBLISHED and common:
+            lines.append((dataset, name, step, common, *_differences(ours, theirs)))
+    if not lines:
+        raise ValueError("no recipe with an option has rows beside those of the published recipe")
+    header = ("data set", "recipe", "batches", "seeds", *FIGURES)
+    return markdown(header, lines) + _measured(_rows(settings), COMMAND)
+
+
+def _differences(ours: Mapping[int, Row], theirs: Mapping[int, Row]) -> list[str]:
+    """Of each figure, in percentage points; with an interval where both have two seeds."""
+    cells = []
+    for figure in FIGURES.values():
+        a, b = ({seed: row["figures"][figure] for seed, row in of.items()} for of in (ours, theirs))
+        common = a.keys() & b.keys()
+        if len(common) > 1:
+            mean, low, high = (100 * value for value in paired(a, b))
+            cells.append(f"{mean:+.2f} ({low:+.2f} to {high:+.2f})")
+        else:
+            cells.extend(f"{100 * (a[seed] - b[seed]):+.2f}" for seed in common)
+    return cells
+
+
+def _cells(rows: Sequence[Row]) -> str:
+    runs: dict[str, dict[int, Row]] = {}
+    for row in rows_of(rows, "cells", lambda row: True):
+        runs.setdefault(row["name"], {})[row["seed"]] = row
+    lines = []
+    for name, by_seed in runs.items():
+        found = list(by_seed.values())
+        auroc, rejects, escapes, seconds = (
+            np.array([row[key] for row in found])
+            for key in ("image_auroc", "false_rejects", "escapes", "training_cpu_s")
+        )
+        spread = f" ± {100 * auroc.std(ddof=1):.2f}" if len(found) > 1 else ""
+        lines.append(
+            (
+                name,
+                len(found),
+                f"{100 * auroc.mean():.2f}{spread}",
+                f"{rejects.mean():.1f}",
+                f"{escapes.mean():.1f}",
+                f"{seconds.mean():.0f}",
+            )
+        )
+    header = ("recipe", "seeds", "image AUROC", "false rejects", "escapes", "training, CPU s")
+    command = "python -m rdx_fast.bench.cells RUNS --output ROWS --name NAME --recipe RECIPE"
+    every = sorted((row for by_seed in runs.values() for row in by_seed.values()), key=_time)
+    return markdown(header, lines) + _measured(every, command)
 
 
 def _step_times(rows: Sequence[Row]) -> str:
@@ -140,5 +192,7 @@ def _time(row: Row) -> str:
 TABLES: dict[str, Callable[[Sequence[Row]], str]] = {
     "convergence": _over_batches,
     "methods": _in_pairs,
+    "options": _options,
+    "cells": _cells,
     "training-steps": _step_times,
 }

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.console import Console
 
-from rdx_fast.datasets import MVTEC_AD, find_dataset
 from rdx_fast.errors import MissingDependencyError
 from rdx_fast.images import list_images
 
@@ -104,7 +103,11 @@ Epochs = Annotated[
 ]
 Iterations = Annotated[
     int | None,
-    typer.Option(min=1, help="Batches of training, instead of epochs (rd-expert: 5000)."),
+    typer.Option(
+        min=1,
+        help="Batches of training, instead of epochs (rd-expert: 5000 as published, 10000 for "
+        "AD's cable and transistor).",
+    ),
 ]
 
 
@@ -149,23 +152,46 @@ def foreground_given(option: str | None, dataset: Path) -> tuple[str, Path | Non
 
     Args:
         option: value of ``--foreground``
-        dataset: folder of the images, by whose name "auto" knows MVTec AD's categories
+        dataset: folder of the images, in which "auto" knows a category of MVTec AD
 
     Returns:
         ``Recipe.foreground``, and the path of the masks.
     """
     if option is None or option == "none":
         return "none", None
-    from rdx_fast.training.foreground import SEGMENTATIONS, published_foreground
+    from rdx_fast.training.foreground import SEGMENTATIONS
+    from rdx_fast.training.published import mvtec_category, published_foreground
 
     if option == "auto":
-        category = dataset.absolute().name
-        published = published_foreground(category)
-        if published is None or find_dataset(dataset).layout != MVTEC_AD:
-            return "grabcut", None
-        notes.print(f"foreground auto: {published}, as published for {category}")
-        return published, None
+        category = mvtec_category(dataset)
+        way = published_foreground(category) if category else "grabcut"
+        notes.print(f"foreground auto: {way}{f', as published for {category}' if category else ''}")
+        return way, None
     return (option, None) if option in SEGMENTATIONS else ("files", Path(option))
+
+
+def iterations_given(
+    iterations: int | None, epochs: int | None, method: str, dataset: Path
+) -> int | None:
+    """The length in batches: as published for a category of MVTec AD, where no length is given.
+
+    Args:
+        iterations: value of ``--iterations``
+        epochs: value of ``--epochs``
+        method: training method
+        dataset: folder of the images
+
+    Returns:
+        ``Recipe.iterations``
+    """
+    from rdx_fast.training.published import ITERATIONS, mvtec_category, published_iterations
+
+    category = mvtec_category(dataset)
+    length = published_iterations(category)
+    if method != "rd-expert" or iterations or epochs or length == ITERATIONS:
+        return iterations
+    notes.print(f"length: {length} batches, as published for {category}")
+    return length
 
 
 def list_given(folder: Path | None) -> list[Path]:

@@ -31,6 +31,7 @@ class Estimate:
 
     Args:
         recipe: options of the run
+        category: of MVTec AD, for its published length; None for other parts
         max_minutes: time limit in minutes, from now; None for no limit
         say: called with each line
         clock: returns seconds since any fixed time
@@ -39,11 +40,13 @@ class Estimate:
     def __init__(
         self,
         recipe: Recipe,
+        category: str | None,
         max_minutes: float | None,
         say: Callable[[str], None],
         clock: Clock = time.monotonic,
     ) -> None:
         self._recipe = recipe
+        self._category = category
         self._max_minutes = max_minutes
         self._say = say
         self._clock = clock
@@ -66,7 +69,7 @@ class Estimate:
             self._tell_time(step, now, seconds / batches)
 
     def _tell_length(self, step: Progress) -> None:
-        total, published = step.total_steps, self._recipe.published_steps(step.steps_per_epoch)
+        total, published = step.total_steps, self._published(step)
         least = self._least(published)
         if total < published:
             self._say(
@@ -76,7 +79,7 @@ class Estimate:
             self._warn(f"{total} batches", f"train {least} or more (--iterations)")
 
     def _tell_time(self, step: Progress, now: float, pace: float) -> None:
-        total, published = step.total_steps, self._recipe.published_steps(step.steps_per_epoch)
+        total, published = step.total_steps, self._published(step)
         least = self._least(published)
         left = total - step.step
         self._say(
@@ -97,6 +100,9 @@ class Estimate:
             advice = f"give --max-minutes {minutes} or more, continue with --resume afterwards"
             self._warn(f"{reached} batches", advice)
 
+    def _published(self, step: Progress) -> int:
+        return self._recipe.published_steps(step.steps_per_epoch, self._category)
+
     def _least(self, published: int) -> int:
         """Number of batches below which the method was not better than RD4AD, as far as known."""
         if not self._recipe.makes_anomalies:
@@ -109,9 +115,9 @@ class Estimate:
         if EXPERT_LEAST_ITERATIONS is None:
             self._say(
                 f"warning: {batches} are fewer than published, and on some of the recorded data "
-                f"sets {method} was not better than rd4ad after the same time of training "
-                f"(efficientnet_lite0, 128 x 128): {advice}, or compare both on your parts "
-                f"(rdx-fast experiment)"
+                f"sets no recorded length was enough for {method} to be better than rd4ad after "
+                f"the same time of training (efficientnet_lite0, 128 x 128): {advice}, or compare "
+                f"both on your parts (rdx-fast experiment)"
             )
         else:
             self._say(

@@ -55,7 +55,7 @@ def evaluate(
         with detector, show_images("scoring") as on_image:
             scored.append(evaluation.score_checked(detector, checked, on_image))
     results = [evaluation.evaluate_scored(s, by_type=not compare) for s in scored]
-    differences = [d for other in scored[1:] for d in evaluation.compare(scored[0], other)]
+    differences = evaluation.compare(*scored) if compare else []
     if not compare:
         if as_json:
             print(json.dumps(results[0].to_dict(), indent=2))

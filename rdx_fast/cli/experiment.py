@@ -28,6 +28,7 @@ from rdx_fast.cli.common import (
     Weights,
     data,
     foreground_given,
+    iterations_given,
     list_given,
     make_recipe,
     need_torch,
@@ -114,7 +115,7 @@ def experiment(
             "image_size": image_size,
             "batch": batch,
             "epochs": epochs,
-            "iterations": iterations,
+            "iterations": iterations_given(iterations, epochs, name, dataset),
         }
         expert = make_recipe(**options).makes_anomalies
         recipes[variant.value] = make_recipe(

@@ -20,6 +20,7 @@ from rdx_fast.cli.common import (
     notes,
 )
 from rdx_fast.datasets import find_dataset
+from rdx_fast.errors import listed
 
 
 def preview(
@@ -46,8 +47,13 @@ def preview(
         texture_colors=texture_colors,
         foreground=segmentation,
     )
-    save_contact_sheet(
+    unusable = save_contact_sheet(
         picture, recipe, find_dataset(good).train(), list_given(textures), masks, count
     )
     outline = "" if segmentation == "none" else " with the outline of its foreground"
     notes.print(f"wrote {picture}: good part{outline}, synthetic anomaly, mask")
+    if unusable:
+        notes.print(
+            f"{len(unusable)} of the foregrounds shown, with a red border, cannot be trained with:"
+            f"{listed(unusable, len(unusable))}"
+        )

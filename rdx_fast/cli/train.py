@@ -23,6 +23,7 @@ from rdx_fast.cli.common import (
     Textures,
     Weights,
     foreground_given,
+    iterations_given,
     list_given,
     make_recipe,
     need_torch,
@@ -96,6 +97,7 @@ def train(
     """Train a network on images of good parts (RD4AD, the published recipe by default)."""
     training = need_torch("training")
     from rdx_fast.training.checkpoint import FILE as CHECKPOINT
+    from rdx_fast.training.published import mvtec_category
 
     segmentation, masks = foreground_given(foreground, good)
     recipe = make_recipe(
@@ -104,7 +106,7 @@ def train(
         injection=injection,
         image_size=image_size,
         epochs=epochs,
-        iterations=iterations,
+        iterations=iterations_given(iterations, epochs, method, good),
         batch=batch,
         learning_rate=learning_rate,
         teacher_learning_rate=teacher_learning_rate,
@@ -125,7 +127,7 @@ def train(
     if resume and not (run / CHECKPOINT).exists():
         notes.print(f"{run} holds no checkpoint yet: training starts from the beginning")
     with show_training(max_minutes) as shown:
-        estimate = Estimate(recipe, max_minutes, shown.say)
+        estimate = Estimate(recipe, mvtec_category(good), max_minutes, shown.say)
 
         def on_step(step: Progress) -> None:
             shown(step)

@@ -61,8 +61,8 @@ def check_images(
         The images that can be used, in order, and those that are left out.
 
     Raises:
-        DatasetError: images are bad and ``skip_bad`` is false, or no image of a defect type or no
-            good image would be left; the message lists all bad images
+        DatasetError: images are bad and ``skip_bad`` is false, or no good or no defective image
+            would be left; the message lists all bad images
     """
     masked = has_masks(images)
     left_out, usable = [], []
@@ -80,11 +80,12 @@ def check_images(
             f"{found}: repair or remove them, or leave them out (skip_bad=True, --skip-bad):"
             f"{listed(left_out, len(left_out))}"
         )
-    types = {image.defect_type for image in images}
-    if lost := sorted(types - {image.defect_type for image in usable}):
+    kinds = {image.is_defective for image in usable}
+    if left_out and len(kinds) < 2:
+        lost = "good" if True in kinds else "defective" if False in kinds else "good or defective"
         raise DatasetError(
-            f"{found}, and without them no image is left of: {', '.join(lost)}. Repair them, or "
-            f"remove the folders of these types:{listed(left_out, len(left_out))}"
+            f"{found}, and without them no {lost} image is left. Repair them, or add others:"
+            f"{listed(left_out, len(left_out))}"
         )
     return CheckedSet(usable, left_out)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +14,8 @@ from rdx_fast.evaluation.scored import ScoredSet
 
 RESAMPLES = 2000
 CONFIDENCE = 0.95
+_CELLS = 2**16
 _BINS = 4096
-_SAMPLE = 2**20
 
 Floats = NDArray[np.float64]
 
@@ -45,56 +44,58 @@ class Difference:
     high: float
 
 
-def compare(baseline: ScoredSet, other: ScoredSet, seed: int = 0) -> list[Difference]:
+def compare(baseline: ScoredSet, *others: ScoredSet, seed: int = 0) -> list[Difference]:
     """Compute the differences in image AUROC and, where there are masks, in pixel AUROC.
 
     Good and defective images are resampled separately, ``RESAMPLES`` times. For the interval of
-    the pixel AUROC, map values are rounded to 4096 quantiles, which are those of a sample of about
-    a million values of each bundle's maps; resamples without a defective pixel, for which there is
-    none, are left out.
+    the pixel AUROC, map values are rounded to 65536 cells of the same width, and these to about
+    4096 quantiles; resamples without a defective pixel, for which there is none, are left out.
 
     Args:
         baseline: test set scored by the first bundle
-        other: the same images scored by the other bundle
+        others: the same images scored by other bundles
         seed: seed of the bootstrap
 
     Returns:
-        The difference in image AUROC and, where both have masks that mark pixels, that in pixel
-        AUROC.
+        For each of the others the difference in image AUROC and, where both have masks that mark
+        pixels, that in pixel AUROC.
 
     Raises:
-        ValueError: the two did not score the same images
+        ValueError: not all scored the same images
     """
-    if [i.path for i in baseline.images] != [i.path for i in other.images]:
+    paths = [image.path for image in baseline.images]
+    if any([image.path for image in other.images] != paths for other in others):
         raise ValueError("the two did not score the same images: score both on one test set")
     labels = baseline.labels
     counts = _resamples(labels, np.random.default_rng(seed))
-
-    def difference(figure: str, exact: list[float], resampled: list[Floats]) -> Difference:
-        tail = 100 * (1 - CONFIDENCE) / 2
-        low, high = np.nanpercentile(resampled[1] - resampled[0], (tail, 100 - tail))
-        return Difference(
-            figure, baseline.name, other.name, exact[1] - exact[0], float(low), float(high)
-        )
-
-    both = (baseline, other)
-    found = [
-        difference(
-            "image AUROC",
-            [auroc(labels, s.scores) for s in both],
-            [_resampled_auroc(_image_wins(s.scores, labels), counts) for s in both],
-        )
+    first, *rest = (_figures(scored, labels, counts) for scored in (baseline, *others))
+    return [
+        _difference(figure, baseline.name, other.name, first[figure], found[figure])
+        for other, found in zip(others, rest, strict=True)
+        for figure in first
+        if figure in found
     ]
-    pixels = [figures.pixel_auroc for s in both if (figures := s.pixel_figures[0]) is not None]
-    if len(pixels) == len(both):
-        found.append(
-            difference(
-                "pixel AUROC",
-                pixels,
-                [_resampled_auroc(_pixel_wins(s), counts) for s in both],
-            )
-        )
+
+
+def _figures(
+    scored: ScoredSet, labels: NDArray[np.bool_], counts: Floats
+) -> dict[str, tuple[float, Floats]]:
+    """By name, the AUROC of the set and those of the resamples, [RESAMPLES]."""
+    images = _resampled_auroc(_image_wins(scored.scores, labels), counts)
+    found = {"image AUROC": (auroc(labels, scored.scores), images)}
+    figures = scored.pixel_figures[0]
+    if figures is not None:
+        pixels = _resampled_auroc(_pixel_wins(scored), counts)
+        found["pixel AUROC"] = (figures.pixel_auroc, pixels)
     return found
+
+
+def _difference(
+    figure: str, baseline: str, name: str, first: tuple[float, Floats], other: tuple[float, Floats]
+) -> Difference:
+    tail = 100 * (1 - CONFIDENCE) / 2
+    low, high = np.nanpercentile(other[1] - first[1], (tail, 100 - tail))
+    return Difference(figure, baseline, name, other[0] - first[0], float(low), float(high))
 
 
 def _resamples(labels: NDArray[np.bool_], rng: np.random.Generator) -> Floats:
@@ -128,22 +129,26 @@ def _image_wins(
 
 
 def _pixel_wins(scored: ScoredSet) -> tuple[Floats, Floats, Floats]:
-    step = sum(m.size for m in scored.maps) // _SAMPLE | 1  # odd, so as to reach every column
-    sample = np.sort(np.concatenate([m.ravel()[::step] for m in scored.maps]))
-    edges = np.unique(sample[np.arange(1, _BINS) * len(sample) // _BINS])
+    low = min(float(m.min()) for m in scored.maps)
+    width = max(float(m.max()) for m in scored.maps) - low
+
+    def cells_of(values: NDArray[np.float32]) -> NDArray[np.uint16]:
+        return ((values - low) * ((_CELLS - 1) / (width or 1))).astype(np.uint16)
+
+    def histograms(
+        cells: NDArray[np.uint16], mask: NDArray[np.bool_]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        defective, every = (
+            np.bincount(bin_of[kind], minlength=_BINS) for kind in (cells[mask], cells.ravel())
+        )
+        return defective, every - defective
+
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        histograms = list(pool.map(partial(_histograms, edges), scored.maps, scored.masks))
-    defective, normal = np.array(histograms, float).swapaxes(0, 1)
-    below = np.cumsum(normal, axis=1) - 0.5 * normal
-    return defective @ below.T, defective.sum(axis=1), normal.sum(axis=1)
-
-
-def _histograms(
-    edges: NDArray[np.float32], values: NDArray[np.float32], mask: NDArray[np.bool_]
-) -> list[NDArray[np.int64]]:
-    """How many values inside and outside a mask lie between the edges, [len(edges) + 1] each."""
-    found = []
-    for kind in (values[mask], values[~mask]):
-        up_to = np.searchsorted(np.sort(kind), edges, side="right")
-        found.append(np.diff(up_to, prepend=0, append=len(kind)))
-    return found
+        cells = list(pool.map(cells_of, scored.maps))
+        total = sum(np.bincount(one.ravel(), minlength=_CELLS) for one in cells)
+        below = np.cumsum(total) - total
+        bin_of = below * _BINS // int(np.sum(total))
+        found = list(pool.map(histograms, cells, scored.masks))
+    defective, normal = np.array(found, float).swapaxes(0, 1)
+    beaten = np.cumsum(normal, axis=1) - 0.5 * normal
+    return defective @ beaten.T, defective.sum(axis=1), normal.sum(axis=1)

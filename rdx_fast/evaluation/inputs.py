@@ -23,7 +23,7 @@ class Inputs(NamedTuple):
         images: to train on
         textures: for synthetic anomalies
         test: the test set
-        left_out: images to train on and textures that cannot be read
+        left_out: images to train on, for want of a usable mask too, and textures
     """
 
     images: list[Path]
@@ -46,7 +46,7 @@ def check_inputs(
         recipes: options of the runs
         textures: texture images
         foreground: mask files for recipes with the foreground "files"
-        skip_bad: leave out images that cannot be used instead of raising; masks must all be usable
+        skip_bad: leave out images that cannot be used instead of raising, for all runs alike
 
     Raises:
         DatasetError: images, textures or masks cannot be used; the message lists them all
@@ -67,12 +67,18 @@ def check_inputs(
     except DatasetError as error:
         faults.append(str(error))
     images, found = usable
+    without_mask: dict[Path, BadImage] = {}
     for method, size in dict.fromkeys((r.foreground, r.image_size) for r in recipes):
         try:
             given = foreground if method == "files" else None
-            foreground_masks(method, given, Frames(images), *size)
+            masks = foreground_masks(method, given, Frames(images), *size)
+            masks.usable(skip_bad)
         except DatasetError as error:
             faults.append(str(error))
+        else:
+            for i, reason in masks.faults.items():
+                without_mask[images[i]] = BadImage(str(images[i]), f"foreground: {reason}")
     if faults:
         raise DatasetError("\n".join(faults))
-    return Inputs(images, found, test, left_out)
+    images = [path for path in images if path not in without_mask]
+    return Inputs(images, found, test, [*left_out, *without_mask.values()])

@@ -17,7 +17,7 @@ from rdx_fast.training.frames import Frames
 from rdx_fast.training.recipe import Recipe
 from rdx_fast.training.synthetic import AnomalyMaker
 
-OUTLINE = (0.0, 1.0, 0.0)  # RGB, around the foreground
+GREEN, RED = (0.0, 1.0, 0.0), (1.0, 0.0, 0.0)  # outline of the foreground
 
 
 def save_contact_sheet(
@@ -27,10 +27,11 @@ def save_contact_sheet(
     textures: Sequence[Path] = (),
     foreground: Path | None = None,
     count: int = 8,
-) -> None:
+) -> list[str]:
     """Write an image with a good part, its synthetic anomaly and the mask in each column.
 
-    Where anomalies are kept on a foreground, its outline is drawn on the good part.
+    Where anomalies are kept on a foreground, its outline is drawn on the good part in green. Where
+    the mask cannot be used in training, it is red, and so is the image's border.
 
     Args:
         picture: file to write; its suffix gives the format
@@ -40,8 +41,11 @@ def save_contact_sheet(
         foreground: mask files, see ``mask_files``, for the recipe's foreground "files"
         count: number of columns; no part is shown twice unless there are fewer parts
 
+    Returns:
+        What is wrong with the masks that cannot be used.
+
     Raises:
-        DatasetError: foreground masks cannot be used
+        DatasetError: foreground masks are missing
         ImageError: an image cannot be read
         MissingDependencyError: masks are to be made, and OpenCV is not installed
     """
@@ -49,7 +53,8 @@ def save_contact_sheet(
     shown = [good[i] for i in np.resize(rng.permutation(len(good)), count).tolist()]
     spec = unit_spec(*recipe.image_size)
     images = ImageDataset(Frames(shown), spec)
-    _, masks = foreground_masks(recipe.foreground, foreground, images.frames, *recipe.image_size)
+    found = foreground_masks(recipe.foreground, foreground, images.frames, *recipe.image_size)
+    masks = found.masks
     maker = AnomalyMaker(
         spec, Frames(good), Frames(textures), masks, recipe.texture_cuts, recipe.texture_colors
     )
@@ -59,13 +64,22 @@ def save_contact_sheet(
         anomalous, mask = maker(rng, image, index)
         white = np.broadcast_to(mask, image.shape).astype(np.float32)
         if masks is not None:
-            image = _outlined(image, masks[index if len(masks) > 1 else 0])
+            its = index if len(masks) > 1 else 0
+            image = _outlined(image, masks[its], its not in found.faults)
         columns.append(np.concatenate([image, anomalous, white], axis=1))
     pixels = np.concatenate(columns, axis=2).transpose(1, 2, 0)
     picture.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray((pixels * 255).round().astype(np.uint8)).save(picture)
+    return found.told()
 
 
-def _outlined(image: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.float32]:
-    edge = mask & ~ndimage.binary_erosion(mask, border_value=1)
-    return np.where(edge, np.array(OUTLINE, np.float32)[:, None, None], image)
+def _outlined(
+    image: NDArray[np.float32], mask: NDArray[np.bool_], usable: bool
+) -> NDArray[np.float32]:
+    edge = _edge(mask) if usable else _edge(mask) | _edge(np.ones_like(mask))
+    color = np.array(GREEN if usable else RED, np.float32)[:, None, None]
+    return np.where(edge, color, image)
+
+
+def _edge(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    return mask & ~ndimage.binary_erosion(mask)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -20,40 +20,67 @@ from rdx_fast.training.frames import Frames
 SEGMENTATIONS = ("grabcut", "otsu-dark", "otsu-bright")
 FOREGROUNDS = ("none", "files", *SEGMENTATIONS)
 SHARE = (0.01, 0.99)  # of the image; a mask of less or more has missed the part
-# MVTec AD's categories, by the foreground of the published training.
-_PUBLISHED = {
-    "grabcut": ("bottle", "cable", "hazelnut", "metal_nut", "pill", "toothbrush", "zipper"),
-    "otsu-dark": ("capsule", "screw"),
-    "none": ("carpet", "grid", "leather", "tile", "transistor", "wood"),
-}
-
 Mask = NDArray[np.bool_]
 
 
-def published_foreground(folder: str) -> str | None:
-    """The one of ``FOREGROUNDS`` that the published training uses for a category of MVTec AD.
+@dataclass(frozen=True, slots=True)
+class Foreground:
+    """Foreground masks of images.
 
-    Args:
-        folder: name of the category's folder, which may have other words around it, such as
-            "mvtec_screw_256"
-
-    Returns:
-        "grabcut", "otsu-dark" or "none"; None where the folder has no category's name
+    Attributes:
+        paths: the images
+        masks: ``[n, height, width]`` bool, True where the part is, one for each image, or one for
+            all; None for the method "none"
+        faults: what is wrong with a mask that cannot be used, by its index
+        remedy: how other masks are made, for the error message
     """
-    for way, categories in _PUBLISHED.items():
-        if any(re.search(f"(?<![a-z]){name}(?![a-z])", folder) for name in categories):
-            return way
-    return None
+
+    paths: Sequence[Path]
+    masks: Mask | None = None
+    faults: Mapping[int, str] = field(default_factory=dict)
+    remedy: str = ""
+
+    def usable(self, skip_bad: bool) -> tuple[list[int], Mask | None]:
+        """The images to train on.
+
+        Args:
+            skip_bad: leave out images without a usable mask instead of raising
+
+        Returns:
+            Indices of the images that have a mask, and the masks of these, or the one for all.
+
+        Raises:
+            DatasetError: masks cannot be used, all of which the message lists
+        """
+        everything = list(range(len(self.paths)))
+        if self.masks is None or not self.faults:
+            return everything, self.masks
+        if not skip_bad or not self._of_each:
+            leave = "; or leave these images out: skip_bad=True, --skip-bad"
+            lines = self.told()
+            raise DatasetError(
+                f"{len(lines)} of {len(self.masks)} foreground masks cannot be used "
+                f"({self.remedy}{leave if self._of_each else ''}):{listed(lines, len(lines))}"
+            )
+        kept = [i for i in everything if i not in self.faults]
+        return kept, self.masks[kept]
+
+    def told(self) -> list[str]:
+        """What is wrong with the masks that cannot be used, and of which image they are."""
+        lines = (
+            f"{self.paths[i]}: {reason}" if self._of_each else reason
+            for i, reason in self.faults.items()
+        )
+        return list(dict.fromkeys(lines))
+
+    @property
+    def _of_each(self) -> bool:
+        return self.masks is not None and len(self.masks) == len(self.paths)
 
 
 def foreground_masks(
-    method: str,
-    given: Path | None,
-    frames: Frames,
-    height: int,
-    width: int,
-    skip_bad: bool = False,
-) -> tuple[list[int], Mask | None]:
+    method: str, given: Path | None, frames: Frames, height: int, width: int
+) -> Foreground:
     """Make or read the foreground masks of images, in several threads.
 
     Args:
@@ -62,15 +89,12 @@ def foreground_masks(
         frames: the images
         height: of the masks in pixels
         width: likewise
-        skip_bad: leave out images without a usable mask instead of raising
 
     Returns:
-        Indices of the images that have a mask, and the masks: ``[n, height, width]`` bool, True
-        where the part is, one for each of these images, or one for all; None for "none". They are
-        always the same for the same images.
+        The masks, always the same for the same images, and what is wrong with them.
 
     Raises:
-        DatasetError: masks cannot be used, all of which the message lists
+        DatasetError: mask files are missing, or images of the same name share one
         MissingDependencyError: OpenCV is needed and not installed
         ValueError: "files" without files, or files for another method
     """
@@ -79,68 +103,56 @@ def foreground_masks(
             f"foreground is {method!r}, and the mask files are {given}: give files for the "
             f"foreground 'files', and for no other"
         )
-    everything = list(range(len(frames)))
     if method == "none":
-        return everything, None
+        return Foreground(frames.paths)
     if method == "files":
         files = mask_files(given, frames.paths)
-        masks, faults = _each(lambda i: _read(files[i], height, width), len(files))
-        wanted = (
+        found = _all(lambda i: _read(files[i], height, width), len(files))
+        remedy = (
             "give one image for all parts, or a folder with a .png of each image's name; white "
             "(255) marks the part"
         )
     else:
-        masks, faults = _each(_segmenting(method, frames, height, width), len(frames))
+        found = _all(_segmenting(method, frames, height, width), len(frames))
         others = ", ".join(name for name in SEGMENTATIONS if name != method)
-        wanted = (
+        remedy = (
             f"{method} does not find the part in them: make the masks in another way ({others}), "
             f"give masks that you drew, or train without, which is right where the part fills the "
             f"image"
         )
-    if faults and (not skip_bad or len(masks) < len(frames)):
-        lines = list(faults.values())
-        raise DatasetError(
-            f"{len(faults)} of {len(masks)} foreground masks cannot be used ({wanted}; or leave "
-            f"these images out: skip_bad=True, --skip-bad):{listed(lines, len(lines))}"
-        )
-    kept = [i for i in everything if i not in faults]
-    return kept, masks[kept] if len(masks) == len(frames) else masks
+    faults = {i: fault for i, (_, fault) in enumerate(found) if fault}
+    return Foreground(frames.paths, np.stack([mask for mask, _ in found]), faults, remedy)
 
 
-def _each(mask: Callable[[int], Mask | str], count: int) -> tuple[Mask, dict[int, str]]:
-    """All masks, and by index what is wrong with those that are empty for it."""
+def _all(mask: Callable[[int], tuple[Mask, str]], count: int) -> list[tuple[Mask, str]]:
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        found = list(pool.map(mask, range(count)))
-    faults = {i: one for i, one in enumerate(found) if isinstance(one, str)}
-    shape = next((one.shape for one in found if not isinstance(one, str)), (0, 0))
-    masks = [np.zeros(shape, np.bool_) if isinstance(one, str) else one for one in found]
-    return np.stack(masks), faults
+        return list(pool.map(mask, range(count)))
 
 
 def _segmenting(
     method: str, frames: Frames, height: int, width: int
-) -> Callable[[int], Mask | str]:
+) -> Callable[[int], tuple[Mask, str]]:
     from rdx_fast.training.segment import segment
 
     spec = unit_spec(height, width)
 
-    def mask(index: int) -> Mask | str:
+    def mask(index: int) -> tuple[Mask, str]:
         pixels = to_input([frames[index]], spec)[0].transpose(1, 2, 0) * 255
         found = segment(np.ascontiguousarray(pixels.round(), np.uint8), method)
         share = found.mean()
-        if SHARE[0] <= share <= SHARE[1]:
-            return found
-        return f"{frames.paths[index]}: {share:.1%} of the image"
+        usable = SHARE[0] <= share <= SHARE[1]
+        return found, "" if usable else f"{method} takes {share:.1%} of the image for the part"
 
     return mask
 
 
-def _read(file: Path, height: int, width: int) -> Mask | str:
+def _read(file: Path, height: int, width: int) -> tuple[Mask, str]:
+    """A mask and what is wrong with it."""
     try:
         mask = resize_mask(read_grey(file), height, width)
     except ImageError as error:
-        return f"mask {error}"
-    return mask if mask.any() else f"mask {file} is black"
+        return np.zeros((height, width), np.bool_), f"mask {error}"
+    return mask, "" if mask.any() else f"mask {file} is black"
 
 
 def mask_files(given: Path | None, images: Sequence[Path]) -> list[Path]:

@@ -7,9 +7,7 @@ from dataclasses import dataclass
 
 from rdx_fast.models import INJECTIONS, METHODS, backbone
 from rdx_fast.training.foreground import FOREGROUNDS
-
-PUBLISHED_EPOCHS = 200  # RD4AD
-PUBLISHED_ITERATIONS = 5000  # RD with Expert; 10,000 for hard categories
+from rdx_fast.training.published import EPOCHS, published_iterations
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +133,13 @@ class Recipe:
             return self.epochs * steps_per_epoch
         return self.published_steps(steps_per_epoch)
 
-    def published_steps(self, steps_per_epoch: int) -> int:
-        """Number of batches of the method's published length."""
+    def published_steps(self, steps_per_epoch: int, category: str | None = None) -> int:
+        """Number of batches of the method's published length.
+
+        Args:
+            steps_per_epoch: batches of an epoch
+            category: of MVTec AD, see ``mvtec_category``
+        """
         if self.method == "rd4ad":
-            return PUBLISHED_EPOCHS * steps_per_epoch
-        return PUBLISHED_ITERATIONS
+            return EPOCHS * steps_per_epoch
+        return published_iterations(category)

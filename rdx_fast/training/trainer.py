@@ -241,9 +241,8 @@ def _images(
     usable = readable_images(images, skip_bad)
     if recipe.foreground in SEGMENTATIONS:
         on_stage(f"making foreground masks of {len(usable)} images by {recipe.foreground}")
-    kept, masks = foreground_masks(
-        recipe.foreground, foreground, Frames(usable), *recipe.image_size, skip_bad
-    )
+    found = foreground_masks(recipe.foreground, foreground, Frames(usable), *recipe.image_size)
+    kept, masks = found.usable(skip_bad)
     usable = [usable[i] for i in kept]
     training, held_out = split_holdout(usable, recipe)
     if masks is not None and len(masks) == len(usable):

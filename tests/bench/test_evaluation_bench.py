@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ from rdx_fast.bench import evaluation
 from rdx_fast.bench.measure import drawn_frame
 from rdx_fast.bundle import Bundle
 from rdx_fast.datasets import LabelledImage
+from rdx_fast.evaluation import ScoredSet, evaluate_scored
 from rdx_fast.images import read_image
 from support.exported import SIZE
 
@@ -34,7 +37,29 @@ def test_cost_of_an_evaluation(bundle: Bundle, tmp_path: Path) -> None:
     assert row["of_scoring"].keys() == {"check", "scoring", "figures", "comparison"}
     assert row["of_scoring"]["scoring"] == [1.0, 1.0, 1.0]
     assert all(low > 0 for low, _, _ in row["seconds"].values())
-    assert row["bytes_per_pixel"] > 4  # at least one copy of the values outside
+
+
+def test_memory_of_an_evaluation() -> None:
+    """A line through two sets tells the memory of a third."""
+    rng = np.random.default_rng(0)
+    masks = [np.zeros((128, 128), np.bool_) for _ in range(8)]
+    for mask in masks[4:]:
+        mask[20:50, 30:70] = True
+    names = ["good"] * 4 + ["dent"] * 4
+    images = [LabelledImage(Path(str(i)), name, None) for i, name in enumerate(names)]
+    maps = [rng.random((128, 128), dtype=np.float32) for _ in masks]
+    scored = ScoredSet("", "", 0.5, images, np.arange(8, dtype=np.float32), maps, masks)
+    found = evaluation._memory(scored)
+    third = replace(scored, masks=[np.repeat(mask, 2, axis=0)[:128] for mask in masks])
+    tracemalloc.start()
+    evaluate_scored(third)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    told = sum(
+        found["bytes_per_pixel"] * mask.size + found["bytes_per_defective_pixel"] * mask.sum()
+        for mask in third.masks
+    )
+    assert peak == pytest.approx(told, rel=0.2)
 
 
 def test_turned_copies_keep_their_masks(tmp_path: Path) -> None:

@@ -59,6 +59,48 @@ def test_pairs_are_of_as_many_batches_and_of_the_most() -> None:
     ]
 
 
+def test_options_are_held_against_the_published_recipe_of_as_many_batches() -> None:
+    rows = [
+        row(f"net {recipe}", step, seed, value)
+        for recipe, step, seed, value in (
+            ("rd4ad", 10, 1, 0.5),
+            ("rd4ad", 10, 2, 0.6),
+            ("rd4ad", 20, 1, 0.9),
+            ("rd4ad, dropout 0.2", 10, 1, 0.6),
+            ("rd4ad, dropout 0.2", 10, 2, 0.7),
+            ("rd4ad hard", 20, 1, 0.8),
+            ("rd4ad hard", 30, 1, 0.8),  # nothing to hold it against
+            ("rd-expert", 10, 1, 0.8),
+            ("rd-expert grabcut", 10, 1, 0.9),  # published too
+            ("rd-expert plain", 10, 1, 0.4),
+        )
+    ]
+    lines = [line.split(" | ") for line in TABLES["options"](rows).splitlines() if "| net" in line]
+    assert [line[1:5] for line in lines] == [
+        ["net rd-expert plain", "10", "1", "-40.00"],
+        ["net rd4ad hard", "20", "1", "-10.00"],
+        ["net rd4ad, dropout 0.2", "10", "2", "+10.00 (+10.00 to +10.00)"],
+    ]
+    over = TABLES["convergence"](rows)
+    assert over.count("| net ") == 4
+    assert "dropout" not in over
+
+
+def test_cells_are_means_over_the_seeds() -> None:
+    rows = [
+        SHARED | {"bench": "cells", "name": name, "seed": seed, "training_cpu_s": 60.0} | figures
+        for name, seed, figures in (
+            ("demo", 0, {"image_auroc": 0.9, "false_rejects": 9, "escapes": 9}),  # measured again
+            ("demo", 0, {"image_auroc": 0.92, "false_rejects": 2, "escapes": 30}),
+            ("demo", 1, {"image_auroc": 0.94, "false_rejects": 3, "escapes": 35}),
+            ("larger", 0, {"image_auroc": 0.95, "false_rejects": 1, "escapes": 20}),
+        )
+    ]
+    table = TABLES["cells"](rows)
+    assert "| demo | 2 | 93.00 ± 1.41 | 2.5 | 32.5 | 60 |" in table
+    assert "| larger | 1 | 95.00 | 1.0 | 20.0 | 60 |" in table
+
+
 def test_turned(tmp_path: Path) -> None:
     """Image and mask turn alike, each image by an angle of its own."""
     bright = np.zeros((80, 80), np.uint8)

@@ -88,8 +88,8 @@ def test_foreground(parts: Path, tmp_path: Path) -> None:
         assert "not among the methods" in unboxed(run(*command, code=2).stderr)
     renamed = parts.parent / "a_screw"
     renamed.symlink_to(parts)
-    screw = run("preview", renamed, tmp_path / "look.png", *options, "--foreground", "auto")
-    assert "foreground auto: otsu-dark, as published for" in screw.stderr
+    screw = renamed / "train" / "good", tmp_path / "look.png", *options, "--foreground", "auto"
+    assert "foreground auto: otsu-dark, as published for screw" in run("preview", *screw).stderr
 
     options = ["--method", "rd-expert", "--backbone", "efficientnet_lite0", "--texture-cuts"]
     options += ["--image-size", "64", "64", "--batch", "8", "--iterations", "2"]

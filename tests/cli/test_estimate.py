@@ -32,6 +32,7 @@ def told(
     before: float = 60,
     first: int = 1,
     batches: int = 100,
+    category: str | None = None,
 ) -> list[tuple[int, str]]:
     """What is told of a training, each with the number of the batch after which it is told.
 
@@ -42,12 +43,13 @@ def told(
         before: seconds before the first batch
         first: number of the first batch
         batches: batches that are trained
+        category: of MVTec AD
     """
     now = 5000.0
     number = first
     lines: list[tuple[int, str]] = []
     tell = estimate.Estimate(
-        recipe, max_minutes, lambda line: lines.append((number, line)), lambda: now
+        recipe, category, max_minutes, lambda line: lines.append((number, line)), lambda: now
     )
     now += before + 2 * pace
     total = recipe.total_steps(PER_EPOCH)
@@ -118,6 +120,15 @@ def test_a_short_limit_is_not_spent_measuring() -> None:
 )
 def test_a_length_below_the_published_one(recipe: Recipe, length: str) -> None:
     assert told(recipe, pace=4)[0] == (1, length)
+
+
+def test_a_category_with_a_longer_published_length() -> None:
+    long = Recipe(method="rd-expert", iterations=5000)
+    told_of = told(long, pace=4, category="cable")
+    assert told_of[0] == (1, "5000 batches are 50% of the published 10000")
+    assert not warnings(told_of)  # where a number of batches was enough, that number counts
+    *_, (_, line) = told(long, pace=4, category="transistor", max_minutes=120)
+    assert line.endswith("about batch 1783 of 5000, 18% of the published length")
 
 
 @pytest.mark.parametrize("recipe", [Recipe(epochs=200), Recipe(epochs=300), EXPERT])

@@ -319,6 +319,12 @@ def test_comparison_with_itself_is_nothing() -> None:
         assert (found.difference, found.low, found.high) == (0, 0, 0)
 
 
+def test_several_are_compared_as_each_alone() -> None:
+    rng = np.random.default_rng(0)
+    a, b, c = (scored_set(name, rng.normal(size=20), 0.3, 1) for name in "abc")
+    assert compare(a, b, c) == [*compare(a, b), *compare(a, c)]
+
+
 def test_resamples_without_a_defective_pixel_are_left_out() -> None:
     def only_one_marked(scored: ScoredSet) -> ScoredSet:
         masks = [m if i == 10 else np.zeros_like(m) for i, m in enumerate(scored.masks)]

@@ -15,16 +15,22 @@ from rdx_fast.errors import CheckpointError, DatasetError
 from rdx_fast.images import list_images, read_image
 from rdx_fast.preprocess import to_input, unit_spec
 from rdx_fast.training import Recipe, train
+from rdx_fast.training.contact_sheet import save_contact_sheet
 from rdx_fast.training.foreground import (
     SEGMENTATIONS,
     foreground_masks,
     mask_files,
-    published_foreground,
 )
 from rdx_fast.training.frames import Frames
+from rdx_fast.training.published import (
+    mvtec_category,
+    published_foreground,
+    published_iterations,
+)
 from rdx_fast.training.synthetic import AnomalyMaker
 
 SPEC = unit_spec(64, 96)
+GREEN, RED = (0, 255, 0), (255, 0, 0)
 SHORT = Recipe(
     method="rd-expert",
     backbone="efficientnet_lite0",
@@ -36,7 +42,7 @@ SHORT = Recipe(
 
 
 def make_masks(method: str, frames: Frames, height: int, width: int) -> NDArray[np.bool_]:
-    kept, masks = foreground_masks(method, None, frames, height, width)
+    kept, masks = foreground_masks(method, None, frames, height, width).usable(False)
     assert kept == list(range(len(frames)))
     assert masks is not None
     return masks
@@ -117,11 +123,20 @@ def test_grabcut_is_the_published_call(tmp_path: Path) -> None:
     assert found[-1].any()
 
 
-def test_published_ways() -> None:
-    assert published_foreground("toothbrush") == published_foreground("metal_nut") == "grabcut"
-    assert published_foreground("mvtec_screw_256") == published_foreground("capsule") == "otsu-dark"
-    assert published_foreground("transistor") == published_foreground("wood") == "none"
-    assert published_foreground("woodscrews") is published_foreground("parts") is None
+def test_published_categories(tmp_path: Path) -> None:
+    for name in ("mvtec_screw_256", "metal_nut", "transistor", "woodscrews"):
+        (tmp_path / name / "train" / "good").mkdir(parents=True)
+    (tmp_path / "capsule").mkdir()
+    screw = tmp_path / "mvtec_screw_256"
+    for folder in (screw, screw / "train", screw / "train" / "good"):
+        assert mvtec_category(folder) == "screw"
+    assert mvtec_category(tmp_path / "metal_nut") == "metal_nut"
+    assert mvtec_category(tmp_path / "woodscrews") is None
+    assert mvtec_category(tmp_path / "capsule") is None  # of another layout
+    ways = {"toothbrush": "grabcut", "screw": "otsu-dark", "transistor": "none", "wood": "none"}
+    assert {name: published_foreground(name) for name in ways} == ways
+    lengths = {"transistor": 10_000, "cable": 10_000, "screw": 5000, None: 5000}
+    assert {name: published_iterations(name) for name in lengths} == lengths
 
 
 def test_a_part_that_is_not_found(tmp_path: Path) -> None:
@@ -136,7 +151,8 @@ def test_a_part_that_is_not_found(tmp_path: Path) -> None:
         assert all(other in message for other in SEGMENTATIONS)
         assert message.count("\n") == 1
         assert str(flat) in message
-        kept, masks = foreground_masks(method, None, Frames([flat, *discs]), 64, 96, skip_bad=True)
+        found = foreground_masks(method, None, Frames([flat, *discs]), 64, 96)
+        kept, masks = found.usable(True)
         assert kept == [1, 2, 3, 4, 5, 6]
         np.testing.assert_array_equal(masks, make_masks(method, Frames(discs), 64, 96))
 
@@ -155,7 +171,7 @@ def test_masks_from_files(parts: Path, tmp_path: Path) -> None:
     frames, none = Frames(good), Frames([])
 
     def files(given: Path, skip_bad: bool = False) -> tuple[list[int], NDArray[np.bool_] | None]:
-        return foreground_masks("files", given, frames, 64, 96, skip_bad)
+        return foreground_masks("files", given, frames, 64, 96).usable(skip_bad)
 
     everything = list(range(len(good)))
     (kept_for_all, for_all), (kept_for_each, for_each) = files(one), files(each)
@@ -188,14 +204,28 @@ def test_masks_from_files(parts: Path, tmp_path: Path) -> None:
         files(tmp_path / "otsu")
     Image.fromarray(left * 0).save(one)
     for skip_bad in (False, True):  # there is no image that it belongs to
-        with pytest.raises(DatasetError, match=r"one\.png is black"):
+        with pytest.raises(DatasetError, match=r"one\.png is black") as caught:
             files(one, skip_bad)
+        assert "--skip-bad" not in str(caught.value)
     with pytest.raises(DatasetError, match=r"1 names belong to several images"):
         mask_files(each, [good[0], tmp_path / good[0].name])
     for method, given in (("files", None), ("none", one), ("grabcut", one)):
         with pytest.raises(ValueError, match=f"is '{method}', and the mask files are {given}"):
             foreground_masks(method, given, frames, 64, 96)
-    assert foreground_masks("none", None, frames, 64, 96) == (everything, None)
+    assert foreground_masks("none", None, frames, 64, 96).usable(False) == (everything, None)
+
+
+def test_the_contact_sheet_shows_a_part_that_is_not_found(tmp_path: Path) -> None:
+    discs = draw_discs(tmp_path / "discs", 50, 200)
+    flat = tmp_path / "discs" / "flat.png"
+    Image.fromarray(np.full((96, 128), 128, np.uint8)).save(flat)
+    picture = tmp_path / "sheet.png"
+    recipe = Recipe(method="rd-expert", image_size=(64, 96), foreground="grabcut")
+    (line,) = save_contact_sheet(picture, recipe, [*discs, flat], count=14)
+    assert line.startswith(f"{flat}: grabcut takes ")
+    red, green = ((read_image(picture) == color).all(2).any() for color in (RED, GREEN))
+    assert red
+    assert green
 
 
 def test_training_with_masks_and_its_resume(tmp_path: Path) -> None:

@@ -122,6 +122,11 @@ def test_resumed_in_bfloat16_is_as_unbroken(
     resumed = train(recipe, images, tmp_path / "run", resume=True)
     assert resumed.losses == unbroken.losses
     assert_same_weights(resumed, unbroken)
+    monkeypatch.undo()
+    exact = train(replace(recipe, amp=False), images, tmp_path / "exact")
+    for term, losses in exact.losses.items():
+        assert losses != unbroken.losses[term]
+        assert losses == pytest.approx(unbroken.losses[term], rel=0.02)
 
 
 def test_a_run_keeps_its_precision(images: list[Path], tmp_path: Path, monkeypatch) -> None:
