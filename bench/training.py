@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import typer
+from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from rdx_fast.bench.result_rows import append, facts
@@ -38,6 +39,9 @@ def main(
     steps: Annotated[int, typer.Option(min=3, help="Steps of a run.")] = 12,
     rounds: Annotated[int, typer.Option(min=1, help="Runs of each precision.")] = 3,
     threads: Annotated[int, typer.Option(min=1, help="Threads of torch.")] = 1,
+    profiled: Annotated[
+        bool, typer.Option("--profile", help="Only print where a run's time goes, by operator.")
+    ] = False,
 ) -> None:
     """Time the steps of training in each precision of this CPU, in turn.
 
@@ -54,6 +58,11 @@ def main(
     recipes = {"fp32": replace(recipe, amp=False)}
     if has_fast_bf16():
         recipes["bf16"] = recipe
+    if profiled:
+        with profile(activities=[ProfilerActivity.CPU]) as found:
+            _step_times(recipe, images, options)
+        print(found.key_averages().table(sort_by="self_cpu_time_total", row_limit=15))
+        return
     seconds: dict[str, list[float]] = {name: [] for name in recipes}
     rates: dict[str, list[float]] = {name: [] for name in recipes}
     for _ in range(rounds):

@@ -66,6 +66,9 @@ def test_time_of_a_step(parts: Path, tmp_path: Path) -> None:
     # Forward and backward of the teacher too, and of two batches.
     assert by_method["rd-expert"]["gflop"] > 3 * by_method["rd4ad"]["gflop"] > 0
     assert all(row["seconds"] > 0 < row["share_of_limit"] for row in rows)
+    profiled = run(training.main, parts, *options, "--profile")
+    assert "aten::convolution_backward" in profiled.output
+    assert read(output) == rows
 
 
 def test_the_demo_with_another_recipe(tmp_path: Path) -> None:
