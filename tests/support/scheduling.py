@@ -21,7 +21,7 @@ TOGETHER = (
     ("test_gpu.py", "gpu"),  # they share it, and count its memory
     ("test_driver.py::test_on_the_gpu", "gpu"),
 )
-NETWORK = re.compile(r"rd4ad|rd-expert|wide_resnet50_2|resnet\d+|efficientnet_lite\d")
+NETWORK = re.compile(r"rd4ad|rd-expert|wide_resnet50_2|resnet\d+|efficientnet_lite0")
 
 
 def group(nodeid: str) -> str:
