@@ -71,7 +71,7 @@ def _in_pairs(rows: Sequence[Row]) -> str:
     for dataset, name, step in sorted(settings):
         ours = settings[dataset, name, step]
         backbone, _, recipe = name.partition(" ")
-        if not recipe.startswith(EXPERT) or len(ours) < 2:
+        if recipe not in PUBLISHED or recipe == BASELINE or len(ours) < 2:
             continue
         baseline = f"{backbone} {BASELINE}"
         lengths = sorted(
@@ -95,10 +95,11 @@ def _options(rows: Sequence[Row]) -> str:
     lines = []
     for (dataset, name, step), ours in sorted(settings.items()):
         backbone, _, recipe = name.partition(" ")
-        method = recipe.replace(",", " ").split()[0]
+        if recipe in PUBLISHED:
+            continue
+        method = recipe.replace(",", " ").partition(" ")[0]
         theirs = settings.get((dataset, f"{backbone} {method}", step), {})
-        common = len(ours.keys() & theirs.keys())
-        if recipe not in PUBLISHED and common:
+        if common := len(ours.keys() & theirs.keys()):
             lines.append((dataset, name, step, common, *_differences(ours, theirs)))
     if not lines:
         raise ValueError("no recipe with an option has rows beside those of the published recipe")

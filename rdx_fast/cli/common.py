@@ -98,7 +98,7 @@ Iterations = Annotated[
     typer.Option(
         min=1,
         help="Batches of training, instead of epochs (rd-expert: 5000 as published, 10000 for "
-        "AD's cable and transistor).",
+        "MVTec AD's cable and transistor).",
     ),
 ]
 
@@ -139,12 +139,19 @@ def make_recipe(**options: Any) -> Recipe:
         raise typer.BadParameter(str(error)) from error
 
 
-def foreground_given(option: str | None, dataset: Path) -> tuple[str, Path | None]:
+def category_given(dataset: Path) -> str | None:
+    """The category of MVTec AD that a folder holds, see ``mvtec_category``."""
+    from rdx_fast.training.published import mvtec_category
+
+    return mvtec_category(dataset)
+
+
+def foreground_given(option: str | None, category: str | None) -> tuple[str, Path | None]:
     """Tell ways of making foreground masks from masks that are given.
 
     Args:
         option: value of ``--foreground``
-        dataset: folder of the images, in which "auto" knows a category of MVTec AD
+        category: of MVTec AD, for which "auto" is as published
 
     Returns:
         ``Recipe.foreground``, and the path of the masks.
@@ -152,38 +159,21 @@ def foreground_given(option: str | None, dataset: Path) -> tuple[str, Path | Non
     if option is None or option == "none":
         return "none", None
     from rdx_fast.training.foreground import SEGMENTATIONS
-    from rdx_fast.training.published import mvtec_category, published_foreground
+    from rdx_fast.training.published import published_foreground
 
     if option == "auto":
-        category = mvtec_category(dataset)
         way = published_foreground(category) if category else "grabcut"
         notes.print(f"foreground auto: {way}{f', as published for {category}' if category else ''}")
         return way, None
     return (option, None) if option in SEGMENTATIONS else ("files", Path(option))
 
 
-def iterations_given(
-    iterations: int | None, epochs: int | None, method: str, dataset: Path
-) -> int | None:
-    """The length in batches: as published for a category of MVTec AD, where no length is given.
-
-    Args:
-        iterations: value of ``--iterations``
-        epochs: value of ``--epochs``
-        method: training method
-        dataset: folder of the images
-
-    Returns:
-        ``Recipe.iterations``
-    """
-    from rdx_fast.training.published import ITERATIONS, mvtec_category, published_iterations
-
-    category = mvtec_category(dataset)
-    length = published_iterations(category)
-    if method != "rd-expert" or iterations or epochs or length == ITERATIONS:
-        return iterations
-    notes.print(f"length: {length} batches, as published for {category}")
-    return length
+def with_length(recipe: Recipe, category: str | None) -> Recipe:
+    """The recipe with the published length for a category of MVTec AD, where none is given."""
+    found = recipe.at_length_of(category)
+    if found != recipe:
+        notes.print(f"length: {found.iterations} batches, as published for {category}")
+    return found
 
 
 def list_given(folder: Path | None) -> list[Path]:

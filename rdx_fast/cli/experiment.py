@@ -26,12 +26,13 @@ from rdx_fast.cli.common import (
     TextureCuts,
     Textures,
     Weights,
+    category_given,
     data,
     foreground_given,
-    iterations_given,
     list_given,
     make_recipe,
     need_torch,
+    with_length,
 )
 from rdx_fast.cli.progress import show_training
 
@@ -99,7 +100,8 @@ def experiment(
     need_torch("the experiment")
     from rdx_fast.evaluation.experiment import run_experiment
 
-    segmentation, masks = foreground_given(foreground, dataset)
+    category = category_given(dataset)
+    segmentation, masks = foreground_given(foreground, category)
     anomalies = {
         "texture_cuts": texture_cuts,
         "texture_colors": texture_colors,
@@ -115,12 +117,11 @@ def experiment(
             "image_size": image_size,
             "batch": batch,
             "epochs": epochs,
-            "iterations": iterations_given(iterations, epochs, name, dataset),
+            "iterations": iterations,
         }
         expert = make_recipe(**options).makes_anomalies
-        recipes[variant.value] = make_recipe(
-            **options, **(anomalies if expert else {"hard_mining": hard_mining})
-        )
+        recipe = make_recipe(**options, **(anomalies if expert else {"hard_mining": hard_mining}))
+        recipes[variant.value] = with_length(recipe, category)
     _check_taken(
         list(recipes.values()), textures is not None or anomalies != NO_ANOMALIES, hard_mining > 0
     )

@@ -13,6 +13,7 @@ from rdx_fast.cli.common import (
     TextureColors,
     TextureCuts,
     Textures,
+    category_given,
     foreground_given,
     list_given,
     make_recipe,
@@ -38,7 +39,7 @@ def preview(
     need_torch("the preview")
     from rdx_fast.training.contact_sheet import save_contact_sheet
 
-    segmentation, masks = foreground_given(foreground, good)
+    segmentation, masks = foreground_given(foreground, category_given(good))
     recipe = make_recipe(
         method="rd-expert",
         image_size=image_size,
@@ -47,13 +48,13 @@ def preview(
         texture_colors=texture_colors,
         foreground=segmentation,
     )
-    unusable = save_contact_sheet(
+    shown = save_contact_sheet(
         picture, recipe, find_dataset(good).train(), list_given(textures), masks, count
     )
     outline = "" if segmentation == "none" else " with the outline of its foreground"
     notes.print(f"wrote {picture}: good part{outline}, synthetic anomaly, mask")
-    if unusable:
+    if shown.faults:
         notes.print(
-            f"{len(unusable)} of the foregrounds shown, with a red border, cannot be trained with:"
-            f"{listed(unusable, len(unusable))}"
+            f"the foregrounds with a red border cannot be trained with ({shown.remedy}):"
+            f"{listed(shown.told(), len(shown.faults))}"
         )

@@ -22,12 +22,13 @@ from rdx_fast.cli.common import (
     TextureCuts,
     Textures,
     Weights,
+    category_given,
     foreground_given,
-    iterations_given,
     list_given,
     make_recipe,
     need_torch,
     notes,
+    with_length,
 )
 from rdx_fast.cli.estimate import Estimate
 from rdx_fast.cli.progress import show_training
@@ -77,7 +78,7 @@ def train(
     ] = True,
     resume: Annotated[bool, typer.Option("--resume", help="Continue from the checkpoint.")] = False,
     skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", help="Leave out images that cannot be read.")
+        bool, typer.Option("--skip-bad", help="Leave out images that cannot be used.")
     ] = False,
     max_minutes: Minutes = None,
     checkpoint_every: Annotated[int, typer.Option(min=1, help="Epochs between checkpoints.")] = 5,
@@ -94,19 +95,22 @@ def train(
         typer.Option(min=0, help="Processes that load data. Default: chosen automatically."),
     ] = None,
 ) -> None:
-    """Train a network on images of good parts (RD4AD, the published recipe by default)."""
+    """Train a network on images of good parts (RD4AD, the published recipe by default).
+
+    For CPUs: --backbone efficientnet_lite0 --image-size 128 128.
+    """
     training = need_torch("training")
     from rdx_fast.training.checkpoint import FILE as CHECKPOINT
-    from rdx_fast.training.published import mvtec_category
 
-    segmentation, masks = foreground_given(foreground, good)
+    category = category_given(good)
+    segmentation, masks = foreground_given(foreground, category)
     recipe = make_recipe(
         method=method,
         backbone=backbone,
         injection=injection,
         image_size=image_size,
         epochs=epochs,
-        iterations=iterations_given(iterations, epochs, method, good),
+        iterations=iterations,
         batch=batch,
         learning_rate=learning_rate,
         teacher_learning_rate=teacher_learning_rate,
@@ -119,6 +123,7 @@ def train(
         texture_colors=texture_colors,
         foreground=segmentation,
     )
+    recipe = with_length(recipe, category)
     if textures and not recipe.makes_anomalies:
         raise typer.BadParameter(
             f"--textures is for synthetic anomalies, which {method} does not make: leave it out, "
@@ -127,7 +132,7 @@ def train(
     if resume and not (run / CHECKPOINT).exists():
         notes.print(f"{run} holds no checkpoint yet: training starts from the beginning")
     with show_training(max_minutes) as shown:
-        estimate = Estimate(recipe, mvtec_category(good), max_minutes, shown.say)
+        estimate = Estimate(recipe, category, max_minutes, shown.say)
 
         def on_step(step: Progress) -> None:
             shown(step)

@@ -1,4 +1,4 @@
-"""Compares two Detectors on the same images, with confidence intervals."""
+"""Compares Detectors on the same images, with confidence intervals."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rdx_fast.evaluation.scored import ScoredSet
 
 RESAMPLES = 2000
 CONFIDENCE = 0.95
-_CELLS = 2**16
+_CELL_BITS = 16
 _BINS = 4096
 
 Floats = NDArray[np.float64]
@@ -48,8 +48,9 @@ def compare(baseline: ScoredSet, *others: ScoredSet, seed: int = 0) -> list[Diff
     """Compute the differences in image AUROC and, where there are masks, in pixel AUROC.
 
     Good and defective images are resampled separately, ``RESAMPLES`` times. For the interval of
-    the pixel AUROC, map values are rounded to 65536 cells of the same width, and these to about
-    4096 quantiles; resamples without a defective pixel, for which there is none, are left out.
+    the pixel AUROC, map values are rounded to at most 65536 values at about equal ratios, and these
+    to about 4096 quantiles; resamples without a defective pixel, for which there is none, are left
+    out.
 
     Args:
         baseline: test set scored by the first bundle
@@ -61,11 +62,15 @@ def compare(baseline: ScoredSet, *others: ScoredSet, seed: int = 0) -> list[Diff
         pixels, that in pixel AUROC.
 
     Raises:
-        ValueError: not all scored the same images
+        ValueError: one did not score the images of the baseline
     """
     paths = [image.path for image in baseline.images]
-    if any([image.path for image in other.images] != paths for other in others):
-        raise ValueError("the two did not score the same images: score both on one test set")
+    for other in others:
+        if [image.path for image in other.images] != paths:
+            raise ValueError(
+                f"{baseline.name} and {other.name} did not score the same images: score both on "
+                f"one test set"
+            )
     labels = baseline.labels
     counts = _resamples(labels, np.random.default_rng(seed))
     first, *rest = (_figures(scored, labels, counts) for scored in (baseline, *others))
@@ -129,11 +134,16 @@ def _image_wins(
 
 
 def _pixel_wins(scored: ScoredSet) -> tuple[Floats, Floats, Floats]:
-    low = min(float(m.min()) for m in scored.maps)
-    width = max(float(m.max()) for m in scored.maps) - low
+    def bits(values: NDArray[np.float32]) -> NDArray[np.int32]:
+        """Integers in the order of the values. Only rounding makes a map negative."""
+        return np.maximum(values, 0).view(np.int32)
+
+    low = min(int(bits(m).min()) for m in scored.maps)
+    high = max(int(bits(m).max()) for m in scored.maps)
+    shift = max(0, (high - low).bit_length() - _CELL_BITS)
 
     def cells_of(values: NDArray[np.float32]) -> NDArray[np.uint16]:
-        return ((values - low) * ((_CELLS - 1) / (width or 1))).astype(np.uint16)
+        return ((bits(values) - low) >> shift).astype(np.uint16)
 
     def histograms(
         cells: NDArray[np.uint16], mask: NDArray[np.bool_]
@@ -145,7 +155,7 @@ def _pixel_wins(scored: ScoredSet) -> tuple[Floats, Floats, Floats]:
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         cells = list(pool.map(cells_of, scored.maps))
-        total = sum(np.bincount(one.ravel(), minlength=_CELLS) for one in cells)
+        total = sum(np.bincount(one.ravel(), minlength=2**_CELL_BITS) for one in cells)
         below = np.cumsum(total) - total
         bin_of = below * _BINS // int(np.sum(total))
         found = list(pool.map(histograms, cells, scored.masks))

@@ -86,7 +86,7 @@ class Experiment:
         aupro_fpr_limit: false-positive rate up to which AUPRO is integrated
         runs: the runs, by seed and method
         left_out: test images that could not be used, and why
-        left_out_training: training images and textures that could not be read
+        left_out_training: training images and textures that could not be used, and why
     """
 
     dataset: str
@@ -161,7 +161,8 @@ def run_experiment(
         max_minutes: time limit of each run's training in minutes; None for no limit
         oracle_epoch: also evaluate all checkpoints and report the best one on the test set
         checkpoint_every: epochs between checkpoints
-        skip_bad: leave out images and textures that cannot be used instead of raising
+        skip_bad: leave out images and textures that cannot be used instead of raising; images
+            without a usable foreground mask too
         on_stage: called with the name of each stage
         on_step: called after each training step
 

@@ -23,7 +23,8 @@ class Inputs(NamedTuple):
         images: to train on
         textures: for synthetic anomalies
         test: the test set
-        left_out: images to train on, for want of a usable mask too, and textures
+        left_out: training images that cannot be read or have no usable foreground mask, and
+            textures that cannot be read
     """
 
     images: list[Path]
@@ -67,6 +68,8 @@ def check_inputs(
     except DatasetError as error:
         faults.append(str(error))
     images, found = usable
+    if not images:
+        raise DatasetError("\n".join([*faults, "no training image is left: add images"]))
     without_mask: dict[Path, BadImage] = {}
     for method, size in dict.fromkeys((r.foreground, r.image_size) for r in recipes):
         try:

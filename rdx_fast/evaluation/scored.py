@@ -78,7 +78,7 @@ def score_set(
 
     Raises:
         DatasetError: images cannot be used, all of which the message lists; with ``skip_bad``, only
-            if no good image or none of a defect type is left
+            if no good or no defective image is left
     """
     return score_checked(detector, check_images(images, skip_bad), on_image)
 

@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from rdx_fast.preprocess import unit_spec
 from rdx_fast.training.data import ImageDataset
-from rdx_fast.training.foreground import foreground_masks
+from rdx_fast.training.foreground import Foreground, foreground_masks
 from rdx_fast.training.frames import Frames
 from rdx_fast.training.recipe import Recipe
 from rdx_fast.training.synthetic import AnomalyMaker
@@ -27,7 +27,7 @@ def save_contact_sheet(
     textures: Sequence[Path] = (),
     foreground: Path | None = None,
     count: int = 8,
-) -> list[str]:
+) -> Foreground:
     """Write an image with a good part, its synthetic anomaly and the mask in each column.
 
     Where anomalies are kept on a foreground, its outline is drawn on the good part in green. Where
@@ -42,7 +42,7 @@ def save_contact_sheet(
         count: number of columns; no part is shown twice unless there are fewer parts
 
     Returns:
-        What is wrong with the masks that cannot be used.
+        The foregrounds that are shown.
 
     Raises:
         DatasetError: foreground masks are missing
@@ -70,7 +70,7 @@ def save_contact_sheet(
     pixels = np.concatenate(columns, axis=2).transpose(1, 2, 0)
     picture.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray((pixels * 255).round().astype(np.uint8)).save(picture)
-    return found.told()
+    return found
 
 
 def _outlined(

@@ -74,25 +74,28 @@ def unreadable(bad: Sequence[ImageError], count: int, what: str) -> str:
     )
 
 
-def split_holdout(paths: Sequence[Path], recipe: Recipe) -> tuple[list[Path], list[Path]]:
+def split_holdout(images: int, recipe: Recipe) -> tuple[list[int], list[int]]:
     """Split images into training and held-out ones, drawn with the recipe's seed.
 
+    Args:
+        images: their number
+        recipe: options of the run
+
     Returns:
-        training images and held-out images, each in the order of ``paths``
+        indices of the training images and of the held-out ones, each ascending
 
     Raises:
         TrainingError: fewer images than a batch remain for training
     """
-    count = round(len(paths) * recipe.holdout)
-    drawn = np.random.default_rng(recipe.seed).permutation(len(paths))[:count]
-    held = set(drawn.tolist())
-    training = [path for i, path in enumerate(paths) if i not in held]
+    count = round(images * recipe.holdout)
+    held = sorted(np.random.default_rng(recipe.seed).permutation(images)[:count].tolist())
+    training = sorted({*range(images)} - {*held})
     if len(training) < recipe.batch:
         raise TrainingError(
             f"{len(training)} images to train on, fewer than a batch of {recipe.batch}: add "
             f"images, or lower the batch size (Recipe(batch=...), --batch)"
         )
-    return training, [paths[i] for i in sorted(held)]
+    return training, held
 
 
 def fingerprint(paths: Sequence[Path]) -> str:

@@ -50,32 +50,30 @@ class Foreground:
             Indices of the images that have a mask, and the masks of these, or the one for all.
 
         Raises:
-            DatasetError: masks cannot be used, all of which the message lists
+            DatasetError: masks cannot be used, all of which the message lists; with ``skip_bad``,
+                only if all of them are
         """
         everything = list(range(len(self.paths)))
         if self.masks is None or not self.faults:
             return everything, self.masks
-        if not skip_bad or not self._of_each:
-            leave = "; or leave these images out: skip_bad=True, --skip-bad"
+        lost = len(self.faults) == len(self.masks)
+        if not skip_bad or lost:
+            leave = "" if lost else "; or leave these images out: skip_bad=True, --skip-bad"
             lines = self.told()
             raise DatasetError(
                 f"{len(lines)} of {len(self.masks)} foreground masks cannot be used "
-                f"({self.remedy}{leave if self._of_each else ''}):{listed(lines, len(lines))}"
+                f"({self.remedy}{leave}):{listed(lines, len(lines))}"
             )
         kept = [i for i in everything if i not in self.faults]
         return kept, self.masks[kept]
 
     def told(self) -> list[str]:
         """What is wrong with the masks that cannot be used, and of which image they are."""
+        for_all = self.masks is not None and len(self.masks) < len(self.paths)
         lines = (
-            f"{self.paths[i]}: {reason}" if self._of_each else reason
-            for i, reason in self.faults.items()
+            reason if for_all else f"{self.paths[i]}: {reason}" for i, reason in self.faults.items()
         )
         return list(dict.fromkeys(lines))
-
-    @property
-    def _of_each(self) -> bool:
-        return self.masks is not None and len(self.masks) == len(self.paths)
 
 
 def foreground_masks(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -23,21 +24,18 @@ def mvtec_category(folder: Path) -> str | None:
     """The category of MVTec AD whose good images a folder holds.
 
     Args:
-        folder: the category folder, or its training images. Its name may have other words around
-            the category, such as "mvtec_screw_256".
+        folder: the category folder, or its "train" or "train/good". Its name may have other words
+            around the category, such as "mvtec_screw_256".
 
     Returns:
         A category such as "screw"; None where the layout or the name is another.
-
-    Raises:
-        DatasetError: see ``find_dataset``
     """
-    root = folder.absolute()
+    root = Path(os.path.abspath(folder))  # without "..", and with the names of symbolic links
     if root.parts[-2:] == ("train", GOOD):
         root = root.parents[1]
     elif root.name == "train":
         root = root.parent
-    if find_dataset(root).layout != MVTEC_AD:
+    if not (root / "train" / GOOD).is_dir() or find_dataset(root).layout != MVTEC_AD:
         return None
     return next(
         (name for name in _FOREGROUNDS if re.search(f"(?<![a-z]){name}(?![a-z])", root.name)), None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rdx_fast.models import INJECTIONS, METHODS, backbone
 from rdx_fast.training.foreground import FOREGROUNDS
@@ -132,6 +132,21 @@ class Recipe:
         if self.epochs is not None:
             return self.epochs * steps_per_epoch
         return self.published_steps(steps_per_epoch)
+
+    def at_length_of(self, category: str | None) -> Recipe:
+        """The recipe with the published length of a category of MVTec AD.
+
+        Args:
+            category: see ``mvtec_category``; None for other parts
+
+        Returns:
+            The same recipe where it has a length, or the category has the method's usual one.
+        """
+        length = published_iterations(category)
+        given = self.epochs is not None or self.iterations is not None
+        if given or not self.makes_anomalies or length == published_iterations(None):
+            return self
+        return replace(self, iterations=length)
 
     def published_steps(self, steps_per_epoch: int, category: str | None = None) -> int:
         """Number of batches of the method's published length.

@@ -243,12 +243,10 @@ def _images(
         on_stage(f"making foreground masks of {len(usable)} images by {recipe.foreground}")
     found = foreground_masks(recipe.foreground, foreground, Frames(usable), *recipe.image_size)
     kept, masks = found.usable(skip_bad)
-    usable = [usable[i] for i in kept]
-    training, held_out = split_holdout(usable, recipe)
-    if masks is not None and len(masks) == len(usable):
-        held = set(held_out)
-        masks = masks[[path not in held for path in usable]]
-    return training, held_out, masks
+    training, held_out = split_holdout(len(kept), recipe)
+    if masks is not None and len(masks) == len(kept):
+        masks = masks[training]
+    return [usable[kept[i]] for i in training], [usable[kept[i]] for i in held_out], masks
 
 
 def _objective(

@@ -92,7 +92,12 @@ def test_foreground(parts: Path, tmp_path: Path) -> None:
     assert "foreground auto: otsu-dark, as published for screw" in run("preview", *screw).stderr
 
     options = ["--method", "rd-expert", "--backbone", "efficientnet_lite0", "--texture-cuts"]
-    options += ["--image-size", "64", "64", "--batch", "8", "--iterations", "2"]
+    options += ["--image-size", "64", "64", "--batch", "8"]
+    renamed.rename(parts.parent / "a_cable")
+    done = run("train", parts.parent / "a_cable", tmp_path / "cable", *options, "--max-minutes", 0)
+    assert "length: 10000 batches, as published for cable" in done.stderr
+    assert "after 1 of 10000 batches" in done.stderr
+    options += ["--iterations", "2"]
     done = run("train", parts, tmp_path / "run", *options, "--foreground", "auto")
     assert f"making foreground masks of {len(good)} images by grabcut" in done.stderr
     good_parts = ["--good", parts / "calibration"]

@@ -313,6 +313,14 @@ def test_resamples_count_equal_map_values_half() -> None:
     assert found == pytest.approx(auroc(np.stack(scored.masks), np.stack(maps)), abs=1e-12)
 
 
+def test_resamples_are_as_exact_for_skewed_maps() -> None:
+    """Such as products of distances, most of which are near 0."""
+    scored = scored_set("a", np.random.default_rng(0).normal(size=20), 0.3, 1)
+    maps = [m**9 for m in scored.maps]
+    (found,) = _resampled_auroc(_pixel_wins(replace(scored, maps=maps)), np.ones((1, 20)))
+    assert found == pytest.approx(auroc(np.stack(scored.masks), np.stack(maps)), abs=1e-5)
+
+
 def test_comparison_with_itself_is_nothing() -> None:
     a = scored_set("a", np.random.default_rng(0).normal(size=20), 0.3, 1)
     for found in compare(a, a):

@@ -13,7 +13,7 @@ from rdx_fast.training import Recipe, train
 
 pytestmark = pytest.mark.gpu
 
-SHORT = Recipe(backbone="efficientnet_lite0", image_size=(64, 64), iterations=4, batch=8)
+SHORT = Recipe(backbone="efficientnet_lite0", image_size=(64, 64), iterations=2, batch=8)
 
 
 @pytest.mark.parametrize("method", ["rd4ad", "rd-expert"])
@@ -21,7 +21,7 @@ SHORT = Recipe(backbone="efficientnet_lite0", image_size=(64, 64), iterations=4,
 def test_mixed_precision_on_a_gpu(
     parts: Path, tmp_path: Path, method: str, precision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As float32 to rounding; both terms of RD with Expert share the scale of float16."""
+    """The first batch as in float32 to rounding; both terms of RD with Expert share a scale."""
     images = list_images(parts / "train" / "good")
     recipe = replace(SHORT, method=method)
     exact = train(replace(recipe, amp=False), images, tmp_path / "exact", device="cuda")
@@ -31,4 +31,4 @@ def test_mixed_precision_on_a_gpu(
     assert (mixed.scaler != {}) == (precision == "fp16")
     for term, losses in exact.partial_losses.items():
         assert all(map(math.isfinite, mixed.partial_losses[term]))
-        assert mixed.partial_losses[term][0] == pytest.approx(losses[0], rel=0.02)
+        assert mixed.partial_losses[term][0] == pytest.approx(losses[0], rel=0.02) != losses[0]

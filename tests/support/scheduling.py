@@ -18,7 +18,7 @@ TOGETHER = (
     ("test_contents_of_the_other_method", "other method"),  # likewise
     ("test_aot.py", "kernels"),  # built once, while the other worker does something else
     ("test_cli.py::test_plan", "kernels"),
-    ("test_gpu.py", "gpu"),  # they share it, and count its memory
+    ("tests/gpu/", "gpu"),  # they share it, and count its memory
     ("test_driver.py::test_on_the_gpu", "gpu"),
 )
 NETWORK = re.compile(r"rd4ad|rd-expert|wide_resnet50_2|resnet\d+|efficientnet_lite0")

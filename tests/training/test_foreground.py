@@ -130,6 +130,7 @@ def test_published_categories(tmp_path: Path) -> None:
     screw = tmp_path / "mvtec_screw_256"
     for folder in (screw, screw / "train", screw / "train" / "good"):
         assert mvtec_category(folder) == "screw"
+    assert mvtec_category(screw / "test" / ".." / "train" / "good") == "screw"
     assert mvtec_category(tmp_path / "metal_nut") == "metal_nut"
     assert mvtec_category(tmp_path / "woodscrews") is None
     assert mvtec_category(tmp_path / "capsule") is None  # of another layout
@@ -137,6 +138,11 @@ def test_published_categories(tmp_path: Path) -> None:
     assert {name: published_foreground(name) for name in ways} == ways
     lengths = {"transistor": 10_000, "cable": 10_000, "screw": 5000, None: 5000}
     assert {name: published_iterations(name) for name in lengths} == lengths
+    expert = Recipe(method="rd-expert")
+    assert expert.at_length_of("cable") == replace(expert, iterations=10_000)
+    for recipe in (expert, replace(expert, epochs=3), replace(expert, iterations=5), Recipe()):
+        category = "screw" if recipe == expert else "cable"
+        assert recipe.at_length_of(category) == recipe
 
 
 def test_a_part_that_is_not_found(tmp_path: Path) -> None:
@@ -155,6 +161,9 @@ def test_a_part_that_is_not_found(tmp_path: Path) -> None:
         kept, masks = found.usable(True)
         assert kept == [1, 2, 3, 4, 5, 6]
         np.testing.assert_array_equal(masks, make_masks(method, Frames(discs), 64, 96))
+        with pytest.raises(DatasetError, match=r"1 of 1 foreground masks cannot") as caught:
+            foreground_masks(method, None, Frames([flat]), 64, 96).usable(True)
+        assert "--skip-bad" not in str(caught.value)
 
 
 def test_masks_from_files(parts: Path, tmp_path: Path) -> None:
@@ -221,7 +230,7 @@ def test_the_contact_sheet_shows_a_part_that_is_not_found(tmp_path: Path) -> Non
     Image.fromarray(np.full((96, 128), 128, np.uint8)).save(flat)
     picture = tmp_path / "sheet.png"
     recipe = Recipe(method="rd-expert", image_size=(64, 96), foreground="grabcut")
-    (line,) = save_contact_sheet(picture, recipe, [*discs, flat], count=14)
+    (line,) = save_contact_sheet(picture, recipe, [*discs, flat], count=14).told()
     assert line.startswith(f"{flat}: grabcut takes ")
     red, green = ((read_image(picture) == color).all(2).any() for color in (RED, GREEN))
     assert red
