@@ -82,13 +82,6 @@ Foreground = Annotated[
         "for each image. See 'preview'.",
     ),
 ]
-HardMining = Annotated[
-    float,
-    typer.Option(
-        help="rd4ad: share of a batch's positions, those reconstructed best, whose gradient is "
-        "scaled down to a tenth, such as 0.9. As published: 0."
-    ),
-]
 Device = Annotated[str, typer.Option(help="Device to train on: auto, cpu, cuda or cuda:N.")]
 Epochs = Annotated[
     int | None, typer.Option(min=1, help="Epochs of training. Default: as published.")

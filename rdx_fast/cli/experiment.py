@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,7 +15,6 @@ from rdx_fast.cli.common import (
     Device,
     Epochs,
     Foreground,
-    HardMining,
     ImageSize,
     Iterations,
     JsonFlag,
@@ -81,7 +79,6 @@ def experiment(
     foreground: Foreground = None,
     image_size: ImageSize = (256, 256),
     batch: Annotated[int, typer.Option(min=1, help="Images in a training batch.")] = 16,
-    hard_mining: HardMining = 0.0,
     epochs: Epochs = None,
     iterations: Iterations = None,
     max_minutes: Minutes = None,
@@ -120,11 +117,14 @@ def experiment(
             "iterations": iterations,
         }
         expert = make_recipe(**options).makes_anomalies
-        recipe = make_recipe(**options, **(anomalies if expert else {"hard_mining": hard_mining}))
+        recipe = make_recipe(**options, **(anomalies if expert else {}))
         recipes[variant.value] = with_length(recipe, category)
-    _check_taken(
-        list(recipes.values()), textures is not None or anomalies != NO_ANOMALIES, hard_mining > 0
-    )
+    given = textures is not None or anomalies != NO_ANOMALIES
+    if given and not any(recipe.makes_anomalies for recipe in recipes.values()):
+        raise typer.BadParameter(
+            "--textures, --texture-cuts, --texture-colors and --foreground are options of "
+            "rd-expert, which is not among the methods: leave them out, or add --method rd-expert"
+        )
     with show_training(max_minutes) as on_step:
         result = run_experiment(
             dataset,
@@ -151,17 +151,3 @@ def experiment(
             data.print(tables.left_out_table(result.left_out))
         if result.left_out_training:
             data.print(tables.left_out_table(result.left_out_training, "training images, textures"))
-
-
-def _check_taken(recipes: Sequence[Recipe], anomalies: bool, hard_mining: bool) -> None:
-    """Refuse options that none of the methods takes."""
-    if anomalies and not any(recipe.makes_anomalies for recipe in recipes):
-        raise typer.BadParameter(
-            "--textures, --texture-cuts, --texture-colors and --foreground are options of "
-            "rd-expert, which is not among the methods: leave them out, or add --method rd-expert"
-        )
-    if hard_mining and all(recipe.makes_anomalies for recipe in recipes):
-        raise typer.BadParameter(
-            "--hard-mining is an option of rd4ad, which is not among the methods: leave it out, or "
-            "add --method rd4ad"
-        )

@@ -12,7 +12,6 @@ from rdx_fast.cli.common import (
     Device,
     Epochs,
     Foreground,
-    HardMining,
     ImageSize,
     InjectionName,
     Iterations,
@@ -67,7 +66,6 @@ def train(
         float, typer.Option(help="rd-expert: learning rate of the teacher.")
     ] = 0.0001,
     betas: Annotated[tuple[float, float], typer.Option(help="Adam's betas.")] = (0.5, 0.999),
-    hard_mining: HardMining = 0.0,
     seed: Annotated[int, typer.Option(min=0, help="Seed of all random numbers.")] = 111,
     holdout: Annotated[
         float, typer.Option(help="Share of the images held out of training, for the threshold.")
@@ -115,7 +113,6 @@ def train(
         learning_rate=learning_rate,
         teacher_learning_rate=teacher_learning_rate,
         betas=betas,
-        hard_mining=hard_mining,
         seed=seed,
         amp=amp,
         holdout=holdout,

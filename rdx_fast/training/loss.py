@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -12,50 +11,24 @@ from torch.nn.functional import interpolate
 from rdx_fast.training.cosine import cosine_distance
 
 Maps = Sequence[Tensor]  # ``[B, C_s, h_s, w_s]`` float, finest scale first
-EASY_GRADIENT = 0.1  # Dinomaly's factor; ReContrast's is 0
 
 
-def distillation_loss(target: Maps, student: Maps, easy: float = 0.0) -> Tensor:
-    """RD4AD's published loss, with hard mining if ``easy`` is above 0.
+def distillation_loss(target: Maps, student: Maps) -> Tensor:
+    """RD4AD's published loss.
 
     At each scale 1 - cosine similarity of the flattened maps, averaged over the batch, then summed
     over scales. (The paper's equation 2 averages over positions; the authors' code, which produced
     their figures, flattens.)
 
-    Hard mining leaves the value as it is, and scales the gradient of the positions that the student
-    reconstructs best by ``EASY_GRADIENT``, so that a step works on the others.
-
     Args:
         target: maps ``[B, C_s, h_s, w_s]`` float; no gradient reaches them
         student: maps of the same shapes
-        easy: share of a batch's positions, at each scale, that count as easy, in [0, 1)
     """
-    terms = []
-    for t, s in zip(map(_last, target), map(_last, student), strict=True):
-        if easy:
-            weighted = partial(torch.mul, _gradient_weights(t, s, easy))
-            s.register_hook(weighted)  # type: ignore[no-untyped-call]
-        terms.append(cosine_distance(t.flatten(1), s.flatten(1)).mean())
+    terms = [
+        cosine_distance(_last(t).flatten(1), _last(s).flatten(1)).mean()
+        for t, s in zip(target, student, strict=True)
+    ]
     return torch.stack(terms).sum()
-
-
-@torch.no_grad()
-def _gradient_weights(target: Tensor, student: Tensor, easy: float) -> Tensor:
-    """``EASY_GRADIENT`` at the share ``easy`` of positions with the smallest distance, 1 elsewhere.
-
-    Args:
-        target: ``[B, h, w, C]`` float
-        student: of the same shape
-
-    Returns:
-        ``[B, h, w, 1]`` of the student's dtype
-    """
-    distance = cosine_distance(target, student)
-    weights = torch.ones_like(distance)
-    count = int(easy * distance.numel())
-    if count:
-        weights[distance <= distance.flatten().kthvalue(count).values] = EASY_GRADIENT
-    return weights[..., None].to(student.dtype)
 
 
 def teacher_loss(

@@ -29,8 +29,6 @@ class Recipe:
         betas: of the Adam optimizer
         seed: of initialisation, order of the images, held-out images and synthetic anomalies
         amp: mixed precision where the device computes it faster, see ``training_precision``
-        hard_mining: share of a batch's positions, those that the student reconstructs best, whose
-            gradient is scaled down, see ``distillation_loss``, for RD4AD only; 0 as published
         holdout: share of the images kept out of training for the threshold, 0 to 0.5
         texture_cuts: cut the textures of synthetic anomalies out of their images at random and flip
             them, instead of showing them whole, for RD with Expert only
@@ -56,7 +54,6 @@ class Recipe:
     betas: tuple[float, float] = (0.5, 0.999)
     seed: int = 111
     amp: bool = True
-    hard_mining: float = 0.0
     holdout: float = 0.0
     texture_cuts: bool = False
     texture_colors: bool = False
@@ -93,8 +90,6 @@ class Recipe:
                 raise ValueError(f"{what} is {rate}: it must be above 0")
         if not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError(f"betas are {self.betas}: each must be in [0, 1)")
-        if not 0 <= self.hard_mining < 1:
-            raise ValueError(f"hard mining is {self.hard_mining}: it must be in [0, 1)")
         if not 0 <= self.holdout <= 0.5:
             raise ValueError(f"holdout is {self.holdout}: it must be between 0 and 0.5")
         self._check_method_takes_options()
@@ -113,11 +108,6 @@ class Recipe:
             raise ValueError(
                 f"{' and '.join(chosen)}: options of rd-expert, and the method is {self.method}: "
                 f"leave them out, or choose the method rd-expert"
-            )
-        if self.hard_mining and self.makes_anomalies:
-            raise ValueError(
-                f"hard mining is {self.hard_mining}: it is an option of rd4ad, and the method is "
-                f"{self.method}: leave it out, or choose the method rd4ad"
             )
 
     @property

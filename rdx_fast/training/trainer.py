@@ -257,7 +257,7 @@ def _objective(
     masks: Mask | None,
 ) -> Distillation | ExpertDistillation:
     if not recipe.makes_anomalies:
-        return Distillation(network, features, recipe.hard_mining)
+        return Distillation(network, features)
     images = features.dataset
     maker = AnomalyMaker(
         images.spec, images.frames, textures, masks, recipe.texture_cuts, recipe.texture_colors

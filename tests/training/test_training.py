@@ -155,16 +155,6 @@ def test_precision_of_a_machine(monkeypatch) -> None:
     assert training_precision(replace(SHORT, amp=False), gpu) == "fp32"
 
 
-def test_hard_mining_resumes_where_it_stood(
-    images: list[Path], unbroken: Checkpoint, tmp_path: Path
-) -> None:
-    recipe = replace(SHORT, hard_mining=0.9)
-    mined = train(recipe, images, tmp_path / "unbroken")
-    assert mined.losses != unbroken.losses
-    train(recipe, images, tmp_path / "run", max_minutes=0)
-    assert_same_weights(train(recipe, images, tmp_path / "run", resume=True), mined)
-
-
 def test_features_that_do_not_fit(images: list[Path], tmp_path: Path) -> None:
     kept = train(SHORT, images, tmp_path / "kept")
     computed = train(SHORT, images, tmp_path / "computed", feature_memory_gb=0, workers=1)
@@ -247,8 +237,6 @@ def test_holdout() -> None:
         {"batch": 0},
         {"learning_rate": float("nan")},
         {"betas": (0.5, 1.0)},
-        {"hard_mining": 1.0},
-        {"hard_mining": 0.9, "method": "rd-expert"},
         {"texture_cuts": True},
         {"texture_colors": True},
         {"foreground": "grabcut"},  # of another method, as the two before
