@@ -76,10 +76,8 @@ def save_contact_sheet(
 def _outlined(
     image: NDArray[np.float32], mask: NDArray[np.bool_], usable: bool
 ) -> NDArray[np.float32]:
-    edge = _edge(mask) if usable else _edge(mask) | _edge(np.ones_like(mask))
+    edge = mask & ~ndimage.binary_erosion(mask, border_value=1)
+    if not usable:
+        edge |= ~ndimage.binary_erosion(np.ones_like(mask))
     color = np.array(GREEN if usable else RED, np.float32)[:, None, None]
     return np.where(edge, color, image)
-
-
-def _edge(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    return mask & ~ndimage.binary_erosion(mask)
