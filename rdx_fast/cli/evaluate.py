@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from rdx_fast.cli import evaluation_tables as tables
-from rdx_fast.cli.common import Backend, Executed, JsonFlag, SkipBad, Threads, data
+from rdx_fast.cli.common import Backend, Executed, JsonFlag, SkipBad, Threads, data, notes
 from rdx_fast.cli.progress import show_images, show_plan
 from rdx_fast.datasets import find_dataset
 from rdx_fast.detector import Detector
@@ -40,8 +40,10 @@ def evaluate(
 
     if (len(bundles) > 1) != compare:
         raise typer.BadParameter(
-            f"{len(bundles)} bundle{'s' if len(bundles) > 1 else ''} given: give one, or two or "
-            f"more to be compared with --compare (bundles first, then the data set)"
+            "--compare wants two bundles or more, and one is given (bundles first, then the data "
+            "set)"
+            if compare
+            else f"{len(bundles)} bundles given: give one, or compare them with --compare"
         )
     images = find_dataset(dataset).test()
     with show_images("checking") as on_image:
@@ -68,3 +70,6 @@ def evaluate(
         data.print(tables.difference_table(differences))
     if checked.left_out and not as_json:
         data.print(tables.left_out_table(checked.left_out))
+    lost = {i.defect_type for i in images} - {i.defect_type for i in checked.images}
+    if lost:
+        notes.print(f"not evaluated, since no image can be used: {', '.join(sorted(lost))}")

@@ -68,6 +68,12 @@ def check_inputs(
     except DatasetError as error:
         faults.append(str(error))
     images, found = usable
+    both = {*dataset.train()} & {image.path for image in test.images}
+    if both:
+        faults.append(
+            f"{len(both)} of the test images are training images too: give a data set that keeps "
+            f"them apart, such as folders train/good, test/good and test/<defect type>"
+        )
     if not images:
         raise DatasetError("\n".join([*faults, "no training image is left: add images"]))
     without_mask: dict[Path, BadImage] = {}

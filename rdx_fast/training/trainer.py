@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from rdx_fast.errors import TrainingError
+from rdx_fast.errors import TrainingError, listed
 from rdx_fast.models import ReverseDistillation
 from rdx_fast.training.checkpoint import Checkpoint, save_checkpoint
 from rdx_fast.training.data import (
@@ -239,10 +239,14 @@ def _images(
 ) -> tuple[list[Path], list[Path], Mask | None]:
     """Images to train on, held-out images, and the foreground masks of the former."""
     usable = readable_images(images, skip_bad)
+    if skipped := len(images) - len(usable):
+        on_stage(f"left out: {skipped} of {len(images)} images, which cannot be read")
     if recipe.foreground in SEGMENTATIONS:
         on_stage(f"making foreground masks of {len(usable)} images by {recipe.foreground}")
     found = foreground_masks(recipe.foreground, foreground, Frames(usable), *recipe.image_size)
     kept, masks = found.usable(skip_bad)
+    if unusable := found.told():
+        on_stage(f"left out for want of a foreground:{listed(unusable, len(unusable))}")
     training, held_out = split_holdout(len(kept), recipe)
     if masks is not None and len(masks) == len(kept):
         masks = masks[training]

@@ -154,3 +154,11 @@ def test_everything_is_checked_before_the_first_run(parts: Path, tmp_path: Path)
     assert good[3] not in given.images
     assert [left.path for left in given.left_out] == [str(bad[0]), str(bad[2])]
     assert [left.path for left in given.test.left_out] == [str(bad[1])]
+
+
+def test_training_images_are_no_test_images(tmp_path: Path) -> None:
+    for name in ("good/0", "good/1", "dent/0"):
+        put(tmp_path / f"{name}.png")
+    plain = find_dataset(tmp_path)
+    with pytest.raises(DatasetError, match="2 of the test images are training images too"):
+        check_inputs(plain, [Recipe("rd4ad")], [], None, skip_bad=False)

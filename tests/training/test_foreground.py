@@ -256,6 +256,18 @@ def test_training_with_masks_and_its_resume(tmp_path: Path) -> None:
     assert without.losses != unbroken.losses
 
 
+def test_training_tells_what_it_leaves_out(tmp_path: Path) -> None:
+    discs = draw_discs(tmp_path / "discs", 50, 200)
+    flat, broken = (tmp_path / "discs" / f"{name}.png" for name in ("flat", "broken"))
+    Image.fromarray(np.full((96, 128), 128, np.uint8)).save(flat)
+    broken.write_text("no image")
+    said: list[str] = []
+    images = [*discs, flat, broken]
+    train(SHORT, images, tmp_path / "run", skip_bad=True, on_stage=said.append, max_minutes=0)
+    assert said[0] == "left out: 1 of 8 images, which cannot be read"
+    assert said[2].startswith(f"left out for want of a foreground:\n  {flat}: otsu-dark takes ")
+
+
 def test_masks_by_segmentation_and_from_files(tmp_path: Path) -> None:
     discs = draw_discs(tmp_path / "discs", 50, 200)
     with pytest.raises(ValueError, match="makes masks by otsu-dark: give only one of them"):
