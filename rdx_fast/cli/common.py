@@ -39,7 +39,8 @@ Executed = Annotated[
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads. Default: all.")]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Minutes = Annotated[
-    float | None, typer.Option(min=0, help="Stop training after this many minutes.")
+    float | None,
+    typer.Option(min=0, help="Stop training after so many minutes, preparation included."),
 ]
 Weights = Annotated[
     Path | None,

@@ -85,7 +85,7 @@ def difference_table(differences: Sequence[Difference]) -> Table:
 
 def left_out_table(left_out: Sequence[BadImage], what: str = "test images") -> Table:
     """The images that could not be used; ``what``: the kind of them."""
-    table = Table(title=f"left out: {len(left_out)} {what}", title_justify="left")
+    table = Table(title=f"{what} left out: {len(left_out)}", title_justify="left")
     table.add_column("image", overflow="fold")
     table.add_column("reason", overflow="fold")
     for bad in left_out:

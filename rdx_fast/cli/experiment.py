@@ -149,5 +149,5 @@ def experiment(
             data.print(tables.experiment_table(result, oracle=True))
         if result.left_out:
             data.print(tables.left_out_table(result.left_out))
-        if result.left_out_training:
-            data.print(tables.left_out_table(result.left_out_training, "training images, textures"))
+        if left_out := result.left_out_training:
+            data.print(tables.left_out_table(left_out, "training images and textures"))

@@ -66,7 +66,7 @@ def test_evaluation_leaves_bad_images_out(bundle: Bundle, parts: Path, tmp_path:
     for command in (["evaluate", bundle.path], ["evaluate", "--compare", bundle.path, bundle.path]):
         assert f"{bad}: not an image" in run(*command, root, code=2).stderr
         table = run(*command, root, "--skip-bad").stdout
-        assert "left out: 1 test images" in table
+        assert "test images left out: 1" in table
         assert bad.name in table
         result = json.loads(run(*command, root, "--skip-bad", "--json").stdout)
         for found in result["bundles"].values() if "--compare" in command else [result]:
@@ -87,7 +87,7 @@ def test_experiment_leaves_bad_images_out(parts: Path, tmp_path: Path) -> None:
     options = ["--backbone", "efficientnet_lite0", "--image-size", "64", "64", "--batch", "8"]
     options += ["--iterations", "1", "--seeds", "1", "--method", "rd4ad"]
     done = run("experiment", root, tmp_path / "results", *options, "--skip-bad")
-    assert "left out: 1 test images" in done.stdout
+    assert "test images left out: 1" in done.stdout
     result = json.loads((tmp_path / "results" / "experiment.json").read_text())
     assert [left["path"] for left in result["left_out"]] == [str(bad[0])]
     assert [left["path"] for left in result["left_out_training"]] == [str(bad[1])]
