@@ -287,7 +287,9 @@ def test_wrong_use(bundle: Bundle, parts: Path, tmp_path: Path) -> None:
     assert "no checkpoint" in run("export", tmp_path, tmp_path / "a.rdx", code=2).stderr
     assert "a test set needs 'good'" in run("evaluate", bundle.path, tmp_path, code=2).stderr
     done = run("evaluate", bundle.path, bundle.path, parts, code=2)
-    assert "compared with --compare" in unboxed(done.stderr)
+    assert "2 bundles given: give one, or compare them with --compare" in unboxed(done.stderr)
+    done = run("evaluate", "--compare", bundle.path, parts, code=2)
+    assert "--compare wants two bundles or more, and one is given" in unboxed(done.stderr)
     done = run("train", parts, tmp_path / "r", "--textures", parts, code=2)
     assert "which rd4ad does not make" in unboxed(done.stderr)
     shown = run("--help").stdout
