@@ -138,8 +138,8 @@ def _pixel_wins(scored: ScoredSet) -> tuple[Floats, Floats, Floats]:
         """Integers in the order of the values. Only rounding makes a map negative."""
         return np.maximum(values, 0).view(np.int32)
 
-    low = min(int(bits(m).min()) for m in scored.maps)
-    high = max(int(bits(m).max()) for m in scored.maps)
+    extremes = [min(m.min() for m in scored.maps), max(m.max() for m in scored.maps)]
+    low, high = bits(np.array(extremes, np.float32)).tolist()
     shift = max(0, (high - low).bit_length() - _CELL_BITS)
 
     def cells_of(values: NDArray[np.float32]) -> NDArray[np.uint16]:

@@ -52,11 +52,12 @@ def check_inputs(
     Raises:
         DatasetError: images, textures or masks cannot be used; the message lists them all
     """
+    training = dataset.train()
     faults: list[str] = []
     usable: list[list[Path]] = []
     left_out: list[BadImage] = []
     test = CheckedSet((), ())
-    for what, paths in (("training images", dataset.train()), ("textures", textures)):
+    for what, paths in (("training images", training), ("textures", textures)):
         bad = find_bad_images(paths)
         left_out += [BadImage(str(error.path), error.reason) for error in bad]
         skipped = {error.path for error in bad}
@@ -68,7 +69,7 @@ def check_inputs(
     except DatasetError as error:
         faults.append(str(error))
     images, found = usable
-    both = {*dataset.train()} & {image.path for image in test.images}
+    both = {*training} & {image.path for image in test.images}
     if both:
         faults.append(
             f"{len(both)} of the test images are training images too: give a data set that keeps "
