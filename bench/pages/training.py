@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import stats
 
 from rdx_fast.bench.pages.rows import Row, markdown, measured, newest, rows_of
@@ -41,12 +42,17 @@ def _over_batches(rows: Sequence[Row]) -> str:
             continue
         cells = []
         for figure in FIGURES.values():
-            values = [100 * row["figures"][figure] for row in runs.values()]
-            spread = f" ± {np.std(values, ddof=1):.2f}" if len(values) > 1 else ""
-            cells.append(f"{np.mean(values):.2f}{spread}")
+            cells.append(_mean([row["figures"][figure] for row in runs.values()]))
         lines.append((dataset, name, step, len(runs), *cells))
     header = ("data set", "recipe", "batches", "seeds", *FIGURES)
     return markdown(header, lines) + _measured(_rows(settings), COMMAND)
+
+
+def _mean(values: ArrayLike) -> str:
+    """Mean and standard deviation of shares, in percent."""
+    percent = 100 * np.asarray(values)
+    spread = f" ± {percent.std(ddof=1):.2f}" if len(percent) > 1 else ""
+    return f"{percent.mean():.2f}{spread}"
 
 
 def paired(ours: Mapping[int, float], theirs: Mapping[int, float]) -> tuple[float, float, float]:
@@ -132,12 +138,11 @@ def _cells(rows: Sequence[Row]) -> str:
             np.array([row[key] for row in found])
             for key in ("image_auroc", "false_rejects", "escapes", "training_cpu_s")
         )
-        spread = f" ± {100 * auroc.std(ddof=1):.2f}" if len(found) > 1 else ""
         lines.append(
             (
                 name,
                 len(found),
-                f"{100 * auroc.mean():.2f}{spread}",
+                _mean(auroc),
                 f"{rejects.mean():.1f}",
                 f"{escapes.mean():.1f}",
                 f"{seconds.mean():.0f}",
