@@ -83,15 +83,16 @@ def better_from(found: Mapping[int, float]) -> float:
     return min(takewhile(lambda step: found[step] > 0, sorted(found, reverse=True)), default=inf)
 
 
-def least_steps(rows: Sequence[Row]) -> float:
-    """The number of batches from which on, on each data set, one of the variants is better.
+def least_steps(rows: Sequence[Row]) -> dict[str, float]:
+    """From how many batches on one of the variants is better, by data set.
 
-    Infinite where no recorded number is enough.
+    Infinite where no recorded number is enough. Raises ``ValueError`` where there are no rows of
+    the baseline.
     """
-    return max(
-        min(better_from(margins(rows, dataset, variant)) for variant in VARIANTS)
+    return {
+        dataset: min(better_from(margins(rows, dataset, variant)) for variant in VARIANTS)
         for dataset in datasets(rows)
-    )
+    }
 
 
 def datasets(rows: Sequence[Row]) -> list[str]:
@@ -116,11 +117,9 @@ def main(
                 table.add_row(str(step), *(f"{100 * column[step]:+.2f}" for column in columns))
             if columns[0]:
                 Console().print(table)
-    least = least_steps(rows)
-    if least == inf:
-        print(f"no recorded number of batches is better than {BASELINE} on each data set")
-    else:
-        print(f"better than {BASELINE} on each data set from {least} batches on")
+    for dataset, least in least_steps(rows).items():
+        enough = "with no recorded length" if least == inf else f"from {least} batches on"
+        print(f"{dataset}: better than {BASELINE} {enough}")
 
 
 if __name__ == "__main__":

@@ -11,10 +11,14 @@ if TYPE_CHECKING:
     from rdx_fast.cli.progress import Clock
     from rdx_fast.training import Progress, Recipe
 
-# From this many batches on RD with Expert was better than RD4AD after the same time of training on
-# each recorded data set: bench/break_even.py computes it from the rows of bench/results. None where
-# no recorded number of batches was enough.
-EXPERT_LEAST_ITERATIONS: int | None = None
+# From how many batches on RD with Expert was better than RD4AD after the same time of training, by
+# data set; None where no recorded number was enough. bench/break_even.py computes it from the rows
+# of bench/results.
+EXPERT_LEAST_ITERATIONS: dict[str, int | None] = {
+    "transistor": 150,
+    "transistor turned at random": 450,
+    "toothbrush": None,
+}
 BATCHES = 5
 SECONDS = 10.0
 LIMIT_SHARE = 0.1
@@ -66,7 +70,7 @@ class Estimate:
         enough = batches >= BATCHES and seconds >= SECONDS
         if not self._told and (enough or seconds >= LIMIT_SHARE * (self._ends - since)):
             self._told = True
-            self._tell_time(step, now, seconds / batches)
+            self._tell_time(step, now, batches, seconds / batches)
 
     def _tell_length(self, step: Progress) -> None:
         total, published = step.total_steps, self._published(step)
@@ -76,15 +80,15 @@ class Estimate:
                 f"{total} batches are {_share(total / published)} of the published {published}"
             )
         if total < least:
-            self._warn(f"{total} batches", f"train {least} or more (--iterations)")
+            self._warn(total, f"train {least} or more (--iterations)")
 
-    def _tell_time(self, step: Progress, now: float, pace: float) -> None:
+    def _tell_time(self, step: Progress, now: float, measured: int, pace: float) -> None:
         total, published = step.total_steps, self._published(step)
         least = self._least(published)
         left = total - step.step
         self._say(
-            f"{_pace(pace)} a batch on this machine ({step.precision}): the remaining {left} "
-            f"batches take {_duration(left * pace)}"
+            f"{_pace(pace)} a batch on this machine ({step.precision}, over {_batches(measured)}): "
+            f"the remaining {left} take {_duration(left * pace)}"
         )
         if self._max_minutes is None:
             return
@@ -98,7 +102,7 @@ class Estimate:
         if reached < least <= total:
             minutes = math.ceil((now - self._begun + (least - step.step) * pace) / 60)
             advice = f"give --max-minutes {minutes} or more, continue with --resume afterwards"
-            self._warn(f"{reached} batches", advice)
+            self._warn(reached, advice)
 
     def _published(self, step: Progress) -> int:
         return self._recipe.published_steps(step.steps_per_epoch, self._category)
@@ -107,24 +111,25 @@ class Estimate:
         """Number of batches below which the method was not better than RD4AD, as far as known."""
         if not self._recipe.makes_anomalies:
             return 0
-        return EXPERT_LEAST_ITERATIONS or published
+        known = EXPERT_LEAST_ITERATIONS.values()
+        return max(published if least is None else least for least in known)
 
-    def _warn(self, batches: str, advice: str) -> None:
+    def _warn(self, batches: int, advice: str) -> None:
         """Warn of too few batches; of a method that takes long, so never of RD4AD."""
-        method = self._recipe.method
-        if EXPERT_LEAST_ITERATIONS is None:
-            self._say(
-                f"warning: {batches} are fewer than published, and on some of the recorded data "
-                f"sets no recorded length was enough for {method} to be better than rd4ad after "
-                f"the same time of training (efficientnet_lite0, 128 x 128): {advice}, or compare "
-                f"both on your parts (rdx-fast experiment)"
-            )
-        else:
-            self._say(
-                f"warning: {batches} are too few for {method} to be better than rd4ad after the "
-                f"same time of training, which took {EXPERT_LEAST_ITERATIONS} on the recorded data "
-                f"sets (efficientnet_lite0, 128 x 128): {advice}, or train by --method rd4ad"
-            )
+        needed = ", ".join(
+            ("at no recorded length" if least is None else f"from {least} batches on")
+            + f" ({dataset})"
+            for dataset, least in EXPERT_LEAST_ITERATIONS.items()
+        )
+        self._say(
+            f"warning: {_batches(batches)} may be too few for {self._recipe.method} to be better "
+            f"than rd4ad after the same time of training. With efficientnet_lite0 at 128 x 128 it "
+            f"was: {needed}. Compare both on your parts (rdx-fast experiment), or {advice}"
+        )
+
+
+def _batches(count: int) -> str:
+    return "1 batch" if count == 1 else f"{count} batches"
 
 
 def _pace(seconds: float) -> str:
