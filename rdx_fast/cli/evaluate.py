@@ -70,6 +70,5 @@ def evaluate(
         data.print(tables.difference_table(differences))
     if checked.left_out and not as_json:
         data.print(tables.left_out_table(checked.left_out))
-    lost = {i.defect_type for i in images} - {i.defect_type for i in checked.images}
-    if lost:
-        notes.print(f"not evaluated, since no image can be used: {', '.join(sorted(lost))}")
+    if lost := checked.types_left_out:
+        notes.print(f"not evaluated, since no image can be used: {', '.join(lost)}")

@@ -48,11 +48,13 @@ def preview(
         texture_colors=texture_colors,
         foreground=segmentation,
     )
-    shown = save_contact_sheet(
-        picture, recipe, find_dataset(good).train(), list_given(textures), masks, count
-    )
+    parts = find_dataset(good).train()
+    shown = save_contact_sheet(picture, recipe, parts, list_given(textures), masks, count)
     outline = "" if segmentation == "none" else " with the outline of its foreground"
-    notes.print(f"wrote {picture}: good part{outline}, synthetic anomaly, mask")
+    notes.print(
+        f"wrote {picture}, {len(set(shown.paths))} of {len(parts)} images (--count): good part"
+        f"{outline}, synthetic anomaly, mask"
+    )
     if shown.faults:
         notes.print(
             f"the foregrounds with a red border cannot be trained with ({shown.remedy}):"

@@ -36,10 +36,12 @@ class CheckedSet:
     Attributes:
         images: the images that can be evaluated
         left_out: the others, which are left out
+        types_left_out: defect types without an image that can be evaluated
     """
 
     images: Sequence[LabelledImage]
     left_out: Sequence[BadImage]
+    types_left_out: Sequence[str] = ()
 
 
 def check_images(
@@ -87,7 +89,8 @@ def check_images(
             f"{found}, and without them no {lost} image is left. Repair them, or add others:"
             f"{listed(left_out, len(left_out))}"
         )
-    return CheckedSet(usable, left_out)
+    types, kept = ({i.defect_type for i in of if i.is_defective} for of in (images, usable))
+    return CheckedSet(usable, left_out, sorted(types - kept))
 
 
 def _fault(image: LabelledImage, masked: bool) -> str | None:

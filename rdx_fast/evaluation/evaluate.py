@@ -65,6 +65,7 @@ class Evaluation:
         overall: metrics of all defect types together
         by_type: metrics of each defect type; empty if they were not computed
         left_out: test images that could not be used, and why
+        types_left_out: defect types without an image that could be used
     """
 
     bundle: str
@@ -75,6 +76,7 @@ class Evaluation:
     overall: Figures
     by_type: dict[str, Figures]
     left_out: Sequence[BadImage] = ()
+    types_left_out: Sequence[str] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The evaluation as JSON data."""
@@ -122,6 +124,7 @@ def evaluate_scored(scored: ScoredSet, by_type: bool = True) -> Evaluation:
         overall=_figures(scored, list(of_type), overall),
         by_type={t: _figures(scored, [t], of_type[t]) for t in sorted(of_type)} if by_type else {},
         left_out=scored.left_out,
+        types_left_out=scored.types_left_out,
     )
 
 

@@ -34,6 +34,7 @@ class ScoredSet:
         maps: float32 [H, W] for each image; empty where the set has no masks
         masks: bool [H, W] for each image; empty where the set has no masks
         left_out: test images that could not be used
+        types_left_out: defect types without an image that could be used
     """
 
     name: str
@@ -44,6 +45,7 @@ class ScoredSet:
     maps: Sequence[NDArray[np.float32]]
     masks: Sequence[NDArray[np.bool_]]
     left_out: Sequence[BadImage] = ()
+    types_left_out: Sequence[str] = ()
 
     @property
     def labels(self) -> NDArray[np.bool_]:
@@ -124,6 +126,7 @@ def score_checked(
         maps=maps,
         masks=masks,
         left_out=checked.left_out,
+        types_left_out=checked.types_left_out,
     )
 
 

@@ -61,16 +61,21 @@ def test_methods_against_each_other(parts: Path, tmp_path: Path) -> None:
 
 def test_evaluation_leaves_bad_images_out(bundle: Bundle, parts: Path, tmp_path: Path) -> None:
     root = Path(shutil.copytree(parts, tmp_path / "parts"))
+    dent = root / "test" / "dent" / "0.png"
+    dent.parent.mkdir()
     bad = sorted((root / "test" / "notch").iterdir())[0]
-    bad.write_text("no image")
+    for path in (bad, dent):
+        path.write_text("no image")
     for command in (["evaluate", bundle.path], ["evaluate", "--compare", bundle.path, bundle.path]):
         assert f"{bad}: not an image" in run(*command, root, code=2).stderr
-        table = run(*command, root, "--skip-bad").stdout
-        assert "test images left out: 1" in table
-        assert bad.name in table
+        done = run(*command, root, "--skip-bad")
+        assert "test images left out: 2" in done.stdout
+        assert bad.name in done.stdout
+        assert "not evaluated, since no image can be used: dent\n" in done.stderr
         result = json.loads(run(*command, root, "--skip-bad", "--json").stdout)
         for found in result["bundles"].values() if "--compare" in command else [result]:
-            assert [left["path"] for left in found["left_out"]] == [str(bad)]
+            assert [left["path"] for left in found["left_out"]] == [str(dent), str(bad)]
+            assert found["types_left_out"] == ["dent"]
     # Nothing is trained before the images are checked.
     output = tmp_path / "results"
     refused = run("experiment", root, output, "--seeds", 1, "--iterations", 1, code=2)
