@@ -189,7 +189,7 @@ def run_experiment(
         "oracle_epoch": oracle_epoch,
         "left_out": [bad.path for bad in (*given.test.left_out, *given.left_out)] or None,
     }
-    runs = []
+    runs: list[ExperimentRun] = []
     for seed in seeds:
         for name, recipe in recipes.items():
             folder = output / f"{name.replace(':', '-')}-seed{seed}"
@@ -211,6 +211,7 @@ def run_experiment(
                     max_minutes=max_minutes,
                     oracle_epoch=oracle_epoch,
                     checkpoint_every=checkpoint_every,
+                    which=f"run {len(runs) + 1} of {len(seeds) * len(recipes)}",
                     on_stage=on_stage,
                     on_step=on_step,
                 )
@@ -238,6 +239,7 @@ def _run(
     folder: Path,
     *,
     oracle_epoch: bool,
+    which: str,
     on_stage: Callable[[str], None],
     on_step: Callable[[Progress], None],
     **options: Any,
@@ -248,7 +250,7 @@ def _run(
     waiting = 0.0
 
     def stage(what: str) -> None:
-        on_stage(f"{name}, seed {recipe.seed}: {what}")
+        on_stage(f"{which}: {name}, seed {recipe.seed}: {what}")
 
     def keep(checkpoint: Checkpoint) -> None:
         if oracle_epoch:
@@ -266,11 +268,11 @@ def _run(
         recipe, images, folder, on_stage=stage, on_step=step, on_checkpoint=keep, **options
     )
     minutes = (time.monotonic() - started) / 60
-    stage("evaluating the last epoch")
+    stage("exporting and evaluating the last epoch")
     figures = _figures(checkpoint, images, test, folder / "part.rdx", name)
     oracle = None
     if oracle_epoch:
-        stage(f"evaluating {len(snapshots)} checkpoints")
+        stage(f"exporting and evaluating {len(snapshots)} checkpoints")
         candidates = [
             (epoch, _figures(load_checkpoint(path), images, test, folder / "oracle.rdx", name))
             for epoch, path in snapshots[:-1]

@@ -25,9 +25,12 @@ def test_methods_against_each_other(parts: Path, tmp_path: Path) -> None:
     assert "last epoch, 2 seeds" in last
     assert "rd-expert:plain" in last
     assert "±" in oracle
-    for method, seed in itertools.product(("rd4ad", "rd-expert:plain"), (111, 112)):
+    runs = itertools.product((111, 112), ("rd4ad", "rd-expert:plain"))
+    for number, (seed, method) in enumerate(runs, 1):
+        which = f"run {number} of 4: {method}, seed {seed}"
         for step in (1, 18):
-            assert f"{method}, seed {seed}: training, step {step} of 18, epoch" in done.stderr
+            assert f"{which}: training, step {step} of 18, epoch" in done.stderr
+        assert f"{which}: exporting and evaluating the last epoch\n" in done.stderr
     result = json.loads((output / "experiment.json").read_text())
     assert [(r["method"], r["seed"]) for r in result["runs"]] == [
         (method, seed) for seed in (111, 112) for method in ("rd4ad", "rd-expert:plain")
