@@ -4,9 +4,7 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,13 +16,13 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from rdx_fast.bench.result_rows import append, facts
+from rdx_fast.bench.step_times import step_times
 from rdx_fast.cpu import has_fast_bf16
 from rdx_fast.datasets import find_dataset
 from rdx_fast.images import list_images
 from rdx_fast.models import make_network
-from rdx_fast.training import Progress, Recipe, train
+from rdx_fast.training import Recipe
 
-_UNTIMED = 2  # steps at the start of a run, which allocate
 _SIDE = 2048  # of the matrices whose product measures the limit
 
 
@@ -60,14 +58,14 @@ def main(
         recipes["bf16"] = recipe
     if profiled:
         with profile(activities=[ProfilerActivity.CPU]) as found:
-            _step_times(recipe, images, options)
+            step_times(recipe, images, options)
         print(found.key_averages().table(sort_by="self_cpu_time_total", row_limit=15))
         return
     seconds: dict[str, list[float]] = {name: [] for name in recipes}
     rates: dict[str, list[float]] = {name: [] for name in recipes}
     for _ in range(rounds):
         for name, chosen in recipes.items():
-            seconds[name].append(float(np.median(_step_times(chosen, images, options))))
+            seconds[name].append(float(np.median(step_times(chosen, images, options))))
             rates[name].append(_matrix_rate(torch.bfloat16 if name == "bf16" else torch.float32))
     operations = _operations(recipe)
     common = facts("training", ("torch", "numpy"))
@@ -94,18 +92,6 @@ def main(
         print(rows[-1])
     if output is not None:
         append(output, rows)
-
-
-def _step_times(recipe: Recipe, images: Sequence[Path], options: dict[str, Any]) -> list[float]:
-    """CPU time of each step but the first ones, in seconds."""
-    ends: list[float] = []
-
-    def note(_: Progress) -> None:
-        ends.append(time.process_time())
-
-    with tempfile.TemporaryDirectory() as folder:
-        train(recipe, images, Path(folder) / "run", on_step=note, **options)
-    return np.diff(ends)[_UNTIMED - 1 :].tolist()
 
 
 def _matrix_rate(dtype: torch.dtype) -> float:

@@ -181,6 +181,26 @@ def _step_times(rows: Sequence[Row]) -> str:
     return markdown(header, lines) + _measured(found, command)
 
 
+def _against(rows: Sequence[Row]) -> str:
+    same = ("method", "backbone", "image_size", "threads", "precision")
+    found = newest(rows, "training-against", *same)
+    lines = [
+        (
+            row["method"],
+            row["backbone"],
+            " x ".join(map(str, row["image_size"])),
+            row["precision"],
+            f"{row['seconds']:.2f}",
+            f"{row['seconds_against']:.2f}",
+            spread_text(row["ratio"]),
+        )
+        for row in found
+    ]
+    header = ("method", "backbone", "input", "precision", "s a batch", "before", "ratio")
+    command = "python -m rdx_fast.bench.training_against DATASET CHECKOUT --method METHOD ..."
+    return markdown(header, lines) + measured(found[0], command)
+
+
 def _rows(settings: Mapping[Key, Mapping[int, Row]]) -> list[Row]:
     return sorted((row for runs in settings.values() for row in runs.values()), key=_time)
 
@@ -201,4 +221,5 @@ TABLES: dict[str, Callable[[Sequence[Row]], str]] = {
     "options": _options,
     "cells": _cells,
     "training-steps": _step_times,
+    "training-against": _against,
 }
