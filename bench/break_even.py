@@ -41,7 +41,8 @@ def margins(
         its last, it is that row's. Seeds without rows of the baseline are left out.
 
     Raises:
-        ValueError: there are no rows of ``training`` with the time of a batch
+        ValueError: there are no rows of ``training`` with the time of a batch, or those of the
+            methods were measured on different machines
     """
     settings = by_setting(rows)
     baseline, ours = (
@@ -53,7 +54,7 @@ def margins(
         for seed, row in runs.items():
             known = {at: of[seed] for at, of in sorted(baseline.items()) if seed in of}
             if known:
-                same_time = step * _seconds(rows, row) / _seconds(rows, next(iter(known.values())))
+                same_time = step * _pace(rows, row, next(iter(known.values())))
                 other = np.interp(
                     same_time, list(known), [_mean(r, figures) for r in known.values()]
                 )
@@ -65,8 +66,21 @@ def _mean(row: Row, figures: Sequence[str]) -> float:
     return float(np.mean([row["figures"][figure] for figure in figures]))
 
 
-def _seconds(rows: Sequence[Row], row: Row) -> float:
-    """CPU time of a batch of a row's recipe, without that of the processes that load data."""
+def _pace(rows: Sequence[Row], ours: Row, baseline: Row) -> float:
+    """How many batches of the baseline take as long as one of ours."""
+    own, other = _timed(rows, ours), _timed(rows, baseline)
+    for fact in ("cpu_features", "threads"):
+        if own[fact] != other[fact]:
+            raise ValueError(
+                f"the times of a batch are of different machines, {fact} {own[fact]} and "
+                f"{other[fact]}: time both methods on one (python -m rdx_fast.bench.training)"
+            )
+    return float(own["seconds"]) / float(other["seconds"])
+
+
+def _timed(rows: Sequence[Row], row: Row) -> Row:
+    """The newest row with the CPU time of a batch of a row's recipe, without that of the processes
+    that load data."""
     recipe = row["recipe"]
     wanted = {
         "method": recipe["method"],
@@ -75,7 +89,7 @@ def _seconds(rows: Sequence[Row], row: Row) -> float:
         "batch": recipe["batch"],
         "precision": row["trained_in"],
     }
-    return float(rows_of(rows, "training", lambda r: wanted.items() <= r.items())[-1]["seconds"])
+    return rows_of(rows, "training", lambda r: wanted.items() <= r.items())[-1]
 
 
 def better_from(found: Mapping[int, float]) -> float:

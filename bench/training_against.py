@@ -17,6 +17,7 @@ from rdx_fast.bench.step_times import step_times_of
 from rdx_fast.cpu import has_fast_bf16
 from rdx_fast.datasets import find_dataset
 from rdx_fast.images import list_images
+from rdx_fast.training import Recipe
 
 
 def main(
@@ -42,7 +43,7 @@ def main(
     images = find_dataset(dataset).train()
     recipe = {"method": method, "backbone": backbone, "image_size": image_size, "iterations": steps}
     options: dict[str, Any] = {} if weights is None else {"weights": weights}
-    if method == "rd-expert":
+    if Recipe(method=method).makes_anomalies:
         options |= {"textures": list_images(textures) if textures else [], "workers": 1}
     own = Path(rdx_fast.__file__).parents[1]
     runs = {"other": (checkout, recipe), "fp32": (own, recipe | {"amp": False})}

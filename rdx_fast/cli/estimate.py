@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from rdx_fast.cli.progress import Clock
     from rdx_fast.training import Progress, Recipe
 
-# From how many batches on RD with Expert was better than RD4AD after the same time of training, by
-# data set; None where no recorded number was enough. bench/break_even.py computes it from the rows
-# of bench/results.
+# By data set: from how many batches on the mean of RD with Expert's image AUROC, pixel AUROC and
+# AUPRO was higher than RD4AD's after the same time of training; None where no recorded number was
+# enough. bench/break_even.py computes it from the rows of bench/results.
 EXPERT_LEAST_ITERATIONS: dict[str, int | None] = {
     "transistor": 150,
     "transistor turned at random": 450,
@@ -111,8 +111,8 @@ class Estimate:
         """Number of batches below which the method was not better than RD4AD, as far as known."""
         if not self._recipe.makes_anomalies:
             return 0
-        known = EXPERT_LEAST_ITERATIONS.values()
-        return max(published if least is None else least for least in known)
+        known = (least for least in EXPERT_LEAST_ITERATIONS.values() if least is not None)
+        return max(known, default=published)
 
     def _warn(self, batches: int, advice: str) -> None:
         """Warn of too few batches; of a method that takes long, so never of RD4AD."""
@@ -123,8 +123,10 @@ class Estimate:
         )
         self._say(
             f"warning: {_batches(batches)} may be too few for {self._recipe.method} to be better "
-            f"than rd4ad after the same time of training. With efficientnet_lite0 at 128 x 128 it "
-            f"was: {needed}. Compare both on your parts (rdx-fast experiment), or {advice}"
+            f"than rd4ad after the same time of training. With efficientnet_lite0 at 128 x 128, "
+            f"textures from photographs, and by the mean of image AUROC, pixel AUROC and AUPRO it "
+            f"was: {needed}. {advice[0].upper()}{advice[1:]}, and compare both methods on your "
+            f"parts (rdx-fast experiment)"
         )
 
 

@@ -11,9 +11,9 @@ from rdx_fast.errors import DatasetError
 from rdx_fast.evaluation.checked import BadImage, CheckedSet, check_images
 from rdx_fast.images import find_bad_images
 from rdx_fast.training import Recipe
-from rdx_fast.training.data import unreadable
 from rdx_fast.training.foreground import foreground_masks
 from rdx_fast.training.frames import Frames
+from rdx_fast.training.inputs import unreadable
 
 
 class Inputs(NamedTuple):
@@ -62,7 +62,7 @@ def check_inputs(
         left_out += [BadImage(str(error.path), error.reason) for error in bad]
         skipped = {error.path for error in bad}
         usable.append([path for path in paths if path not in skipped])
-        if bad and not skip_bad:
+        if bad and (not skip_bad or len(bad) == len(paths)):
             faults.append(unreadable(bad, len(paths), what))
     try:
         test = check_images(dataset.test(), skip_bad)

@@ -34,11 +34,21 @@ class FoldedCopy:
 
     Args:
         network: the network; it is not changed
+
+    Raises:
+        ExportError: it has weights outside of pairs of convolution and batch norm, which the copy
+            would not follow
     """
 
     def __init__(self, network: nn.Module) -> None:
         self._network = dict(network.named_modules())
         self._copy, self._pairs = _trace(copy.deepcopy(network).requires_grad_(False))
+        paired = {name for pair in self._pairs for name in pair}
+        weights = network.state_dict()
+        if loose := [name for name in weights if name.rpartition(".")[0] not in paired]:
+            raise ExportError(
+                f"weights outside of pairs of convolution and batch norm: {', '.join(loose)}"
+            )
         modules = dict(self._copy.named_modules())
         self._folded = {conv: modules[conv] for conv, _ in self._pairs}
         self._copy.delete_all_unused_submodules()
@@ -58,7 +68,14 @@ class FoldedCopy:
 
     @torch.no_grad()
     def __call__(self, x: Tensor) -> list[Tensor]:
-        """The network's output in evaluation mode."""
+        """The network's output in evaluation mode, as of the last ``refresh``.
+
+        Args:
+            x: images ``[B, 3, H, W]`` float32 normalised
+
+        Returns:
+            maps ``[B, C_s, h_s, w_s]`` float, finest scale first
+        """
         return self._copy(x)
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
+import math
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,8 +11,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from rdx_fast.errors import DatasetError, ImageError, TrainingError, listed
-from rdx_fast.images import find_bad_images
 from rdx_fast.manifest import RESIZE, InputSpec
 from rdx_fast.models import backbone
 from rdx_fast.models.fold import FoldedCopy
@@ -37,75 +34,41 @@ class ImageDataset(Dataset[Tensor]):
         return torch.from_numpy(self.load(index))
 
     def load(self, index: int) -> NDArray[np.float32]:
+        """An image, ``[3, height, width]`` float32 normalised."""
         return to_input([self.frames[index]], self.spec)[0]
 
 
 def input_spec(recipe: Recipe) -> InputSpec:
+    """Size and normalisation of the network's input."""
     spec = backbone(recipe.backbone)
     height, width = recipe.image_size
     return InputSpec(height, width, spec.mean, spec.std, RESIZE)
 
 
-def readable_images(paths: Sequence[Path], skip_bad: bool) -> list[Path]:
-    """Decode every image once to find unreadable ones.
+def numbered_batches(
+    count: int, recipe: Recipe, first: int, total: int
+) -> list[tuple[int, list[int]]]:
+    """The run's remaining batches, each with its number and the indices of its images.
 
     Args:
-        paths: images
-        skip_bad: leave unreadable images out instead of raising
-
-    Returns:
-        the readable images, in order
-
-    Raises:
-        DatasetError: images are unreadable and ``skip_bad`` is false; the message lists them
-    """
-    bad = find_bad_images(paths)
-    if bad and not skip_bad:
-        raise DatasetError(unreadable(bad, len(paths), "images"))
-    skipped = {error.path for error in bad}
-    return [path for path in paths if path not in skipped]
-
-
-def unreadable(bad: Sequence[ImageError], count: int, what: str) -> str:
-    """The refusal of ``count`` images of which some are unreadable."""
-    return (
-        f"{len(bad)} of {count} {what} cannot be used: repair or remove them, or leave them out "
-        f"(skip_bad=True, --skip-bad):{listed(bad, len(bad))}"
-    )
-
-
-def split_holdout(images: int, recipe: Recipe) -> tuple[list[int], list[int]]:
-    """Split images into training and held-out ones, drawn with the recipe's seed.
-
-    Args:
-        images: their number
+        count: number of images
         recipe: options of the run
-
-    Returns:
-        indices of the training images and of the held-out ones, each ascending
-
-    Raises:
-        TrainingError: fewer images than a batch remain for training
+        first: number of the first batch that remains
+        total: batches of the whole run
     """
-    count = round(images * recipe.holdout)
-    held = sorted(np.random.default_rng(recipe.seed).permutation(images)[:count].tolist())
-    training = sorted({*range(images)} - {*held})
-    if len(training) < recipe.batch:
-        raise TrainingError(
-            f"{len(training)} images to train on, fewer than a batch of {recipe.batch}: add "
-            f"images, or lower the batch size (Recipe(batch=...), --batch)"
-        )
-    return training, held
+    batches: list[tuple[int, list[int]]] = []
+    per_epoch = math.ceil(count / recipe.batch)
+    for epoch in range(first // per_epoch, math.ceil(total / per_epoch)):
+        order = _shuffled(count, recipe, epoch)
+        batches += [(epoch * per_epoch + i, indices) for i, indices in enumerate(order)]
+    return [batch for batch in batches if first <= batch[0] < total]
 
 
-def fingerprint(paths: Sequence[Path]) -> str:
-    """SHA-256 over names and contents, by which a resumed run recognises its images."""
-    digest = hashlib.sha256()
-    for path in paths:
-        with path.open("rb") as stream:
-            content = hashlib.file_digest(stream, "sha256").hexdigest()
-        digest.update(f"{path.name}\0{content}\n".encode())
-    return digest.hexdigest()
+def _shuffled(count: int, recipe: Recipe, epoch: int) -> list[list[int]]:
+    """Batches of one epoch; they depend on seed and epoch only, so a resumed run repeats them."""
+    generator = torch.Generator().manual_seed(recipe.seed + 1_000_003 * epoch)
+    order = torch.randperm(count, generator=generator).tolist()
+    return [order[i : i + recipe.batch] for i in range(0, count, recipe.batch)]
 
 
 class TeacherFeatures:
@@ -165,8 +128,12 @@ class TeacherFeatures:
                 yield self._maps(images)
 
     def of(self, indices: list[int], images: Tensor) -> list[Tensor]:
-        """The maps of some images of the data set: kept ones by ``indices``, or computed from
-        ``images``."""
+        """The maps of some images of the data set, as by ``batches``: kept ones, or computed.
+
+        Args:
+            indices: of the images
+            images: likewise, ``[B, 3, H, W]`` float32 normalised
+        """
         self.prepare()
         if self._kept is not None:
             return self._gathered(self._kept, indices)

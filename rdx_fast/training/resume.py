@@ -41,7 +41,7 @@ def resumed_precision(old: Checkpoint, device: torch.device) -> str:
     return old.precision
 
 
-def check_same_run(old: Checkpoint, recipe: Recipe, images_id: str, run: Path) -> None:
+def check_same_recipe(old: Checkpoint, recipe: Recipe, run: Path) -> None:
     """Only the length of a run may change when it is resumed.
 
     Raises:
@@ -55,10 +55,21 @@ def check_same_run(old: Checkpoint, recipe: Recipe, images_id: str, run: Path) -
             f"trained further"
         )
     changed = [f"{key}: {was[key]} before, {now[key]} now" for key in was if was[key] != now[key]]
-    if old.images != images_id:
-        changed.append("the training images are not the same files")
     if changed:
         raise CheckpointError(
             f"{run} was trained with another recipe and cannot be resumed with this one: "
             + "; ".join(changed)
+        )
+
+
+def check_same_images(old: Checkpoint, fingerprint: str, run: Path) -> None:
+    """A run goes on with the images, textures and masks that it began with.
+
+    Raises:
+        CheckpointError: they have changed
+    """
+    if old.images != fingerprint:
+        raise CheckpointError(
+            f"{run} cannot be resumed: the training images are not the same files, or their "
+            f"textures or foreground masks have changed. Restore them, or train into another folder"
         )

@@ -11,26 +11,30 @@ from pathlib import Path
 
 import torch
 
-from rdx_fast.errors import TrainingError, listed
+from rdx_fast.errors import TrainingError
 from rdx_fast.models import ReverseDistillation
 from rdx_fast.training.checkpoint import Checkpoint, save_checkpoint
 from rdx_fast.training.data import (
     ImageDataset,
     TeacherFeatures,
-    fingerprint,
     input_spec,
-    readable_images,
-    split_holdout,
+    numbered_batches,
 )
 from rdx_fast.training.distillation import Distillation
 from rdx_fast.training.expert import AnomalyDataset, ExpertDistillation
-from rdx_fast.training.foreground import SEGMENTATIONS, Mask, foreground_masks, mask_files
+from rdx_fast.training.foreground import Mask
 from rdx_fast.training.frames import Frames
+from rdx_fast.training.inputs import training_inputs
 from rdx_fast.training.learner import Learner, WaitClock
 from rdx_fast.training.networks import make_networks
 from rdx_fast.training.precision import autocast, training_precision
 from rdx_fast.training.recipe import Recipe
-from rdx_fast.training.resume import check_same_run, previous_run, resumed_precision
+from rdx_fast.training.resume import (
+    check_same_images,
+    check_same_recipe,
+    previous_run,
+    resumed_precision,
+)
 from rdx_fast.training.synthetic import AnomalyMaker
 
 
@@ -92,8 +96,10 @@ def train(
         foreground: mask files for them, see ``mask_files``; instead of ``recipe.foreground``
         device: "cpu", "cuda", "cuda:N", or "auto" for CUDA if there is a GPU
         resume: continue the run in ``run`` from its checkpoint, if there is one. It ends with the
-            same weights as an uninterrupted run on the same machine
-        skip_bad: leave unreadable images, and those without a usable mask, out instead of raising
+            same weights as an uninterrupted run on the same machine with as many threads and the
+            same ``feature_memory_gb``
+        skip_bad: leave unreadable images and textures, and images without a usable mask, out
+            instead of raising; if no texture can be read, it raises
         max_minutes: stop after this time and write a checkpoint; None for no limit
         checkpoint_every: epochs between checkpoints; one is also written at the end
         feature_memory_gb: GiB of memory for kept teacher features; if they need more, they are
@@ -108,7 +114,8 @@ def train(
 
     Raises:
         TrainingError: there are too few images, the loss is not finite, or there is no such device
-        DatasetError: images or masks cannot be used, or the masks that were made miss the part
+        DatasetError: images, textures or masks cannot be used, or the masks that were made miss
+            the part
         MissingDependencyError: masks are to be made, and OpenCV is not installed
         WeightsError: the teacher's weights cannot be loaded
         CheckpointError: the run cannot be resumed, or ``run`` already contains one
@@ -121,15 +128,13 @@ def train(
     old = previous_run(run, resume)
     precision = _precision(recipe, old, torch_device)
     mixed = autocast(torch_device, precision)
-    training, held_out, masks = _images(recipe, images, foreground, skip_bad, on_stage)
-    texture_frames = Frames(readable_images(textures, skip_bad))
-    mask_paths = mask_files(foreground, training)
-    images_id = fingerprint([*training, *texture_frames.paths, *mask_paths])
-
     if old is not None:
-        check_same_run(old, recipe, images_id, run)
+        check_same_recipe(old, recipe, run)
     network, frozen, weights_name = make_networks(recipe, old, weights, torch_device)
-    dataset = ImageDataset(Frames(training), input_spec(recipe))
+    inputs = training_inputs(recipe, images, textures, foreground, skip_bad, on_stage)
+    if old is not None:
+        check_same_images(old, inputs.fingerprint, run)
+    dataset = ImageDataset(Frames(inputs.images), input_spec(recipe))
     features = TeacherFeatures(
         frozen,
         dataset,
@@ -139,15 +144,16 @@ def train(
         torch_device,
         mixed,
     )
+    texture_frames = Frames(inputs.textures)
     if recipe.makes_anomalies or not features.keeps:
         if workers is None:
             features.workers = min(4, os.cpu_count() or 1)
         texture_frames.keep(dataset.frames.keep(image_memory_gb * 2**30))
-    objective = _objective(network, features, recipe, texture_frames, masks)
+    objective = _objective(network, features, recipe, texture_frames, inputs.masks)
     learner = Learner(objective, recipe, torch_device, precision)
     if old is not None:
         learner.restore(old)
-    steps_per_epoch = math.ceil(len(training) / recipe.batch)
+    steps_per_epoch = math.ceil(len(inputs.images) / recipe.batch)
     total_steps = recipe.total_steps(steps_per_epoch)
 
     def save() -> Checkpoint:
@@ -162,9 +168,9 @@ def train(
             scaler=learner.scaler.state_dict(),
             losses=learner.losses,
             partial_losses=learner.partial_losses,
-            images=images_id,
-            image_count=len(training),
-            held_out=[str(path.resolve()) for path in held_out],
+            images=inputs.fingerprint,
+            image_count=len(inputs.images),
+            held_out=[str(path.resolve()) for path in inputs.held_out],
             teacher_weights=weights_name,
         )
         save_checkpoint(checkpoint, run)
@@ -172,11 +178,11 @@ def train(
         return checkpoint
 
     if features.keeps:
-        on_stage(f"computing the teacher's features of {len(training)} images")
+        on_stage(f"computing the teacher's features of {len(inputs.images)} images")
         features.prepare()
     on_stage("training")
     clock = WaitClock()
-    steps = _steps(len(training), recipe, learner.step, total_steps)
+    steps = numbered_batches(len(inputs.images), recipe, learner.step, total_steps)
     for batch in clock.timed(objective.batches(steps)):
         losses = learner.learn(batch)
         loss = sum(losses.values())
@@ -230,29 +236,6 @@ def _precision(recipe: Recipe, old: Checkpoint | None, device: torch.device) -> 
     return training_precision(recipe, device) if old is None else resumed_precision(old, device)
 
 
-def _images(
-    recipe: Recipe,
-    images: Sequence[Path],
-    foreground: Path | None,
-    skip_bad: bool,
-    on_stage: Callable[[str], None],
-) -> tuple[list[Path], list[Path], Mask | None]:
-    """Images to train on, held-out images, and the foreground masks of the former."""
-    usable = readable_images(images, skip_bad)
-    if skipped := len(images) - len(usable):
-        on_stage(f"left out: {skipped} of {len(images)} images, which cannot be read")
-    if recipe.foreground in SEGMENTATIONS:
-        on_stage(f"making foreground masks of {len(usable)} images by {recipe.foreground}")
-    found = foreground_masks(recipe.foreground, foreground, Frames(usable), *recipe.image_size)
-    kept, masks = found.usable(skip_bad)
-    if unusable := found.told():
-        on_stage(f"left out for want of a foreground:{listed(unusable, len(unusable))}")
-    training, held_out = split_holdout(len(kept), recipe)
-    if masks is not None and len(masks) == len(kept):
-        masks = masks[training]
-    return [usable[kept[i]] for i in training], [usable[kept[i]] for i in held_out], masks
-
-
 def _objective(
     network: ReverseDistillation,
     features: TeacherFeatures,
@@ -268,23 +251,6 @@ def _objective(
     )
     data = AnomalyDataset(images, maker, recipe.seed)
     return ExpertDistillation(network, features, data, recipe.frozen_statistics)
-
-
-def _steps(count: int, recipe: Recipe, first: int, total: int) -> list[tuple[int, list[int]]]:
-    """The run's remaining steps, each with the indices of its images."""
-    steps: list[tuple[int, list[int]]] = []
-    per_epoch = math.ceil(count / recipe.batch)
-    for epoch in range(first // per_epoch, math.ceil(total / per_epoch)):
-        batches = _shuffled(count, recipe, epoch)
-        steps += [(epoch * per_epoch + i, indices) for i, indices in enumerate(batches)]
-    return [step for step in steps if first <= step[0] < total]
-
-
-def _shuffled(count: int, recipe: Recipe, epoch: int) -> list[list[int]]:
-    """Batches of one epoch; they depend on seed and epoch only, so a resumed run repeats them."""
-    generator = torch.Generator().manual_seed(recipe.seed + 1_000_003 * epoch)
-    order = torch.randperm(count, generator=generator).tolist()
-    return [order[i : i + recipe.batch] for i in range(0, count, recipe.batch)]
 
 
 def _device(name: str) -> torch.device:

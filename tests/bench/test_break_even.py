@@ -32,12 +32,13 @@ def row(name: str, step: int, mean: float, seed: int = 1, of: str = "a") -> Row:
 
 def pace(method: str, seconds: float, precision: str = "bf16") -> Row:
     timed = {"bench": "training", "method": method, "precision": precision, "seconds": seconds}
-    return timed | SETTING
+    return timed | SETTING | MACHINE
 
 
 # A batch of RD with Expert takes as long as five of RD4AD, which reaches 0.5 after 10 and 0.7 after
 # 30.
 SETTING = {"backbone": "b", "image_size": [64, 64], "batch": 16}
+MACHINE = {"cpu_features": ["AVX2"], "threads": 1}
 PACES = [pace("rd4ad", 9), pace("rd4ad", 0.1), pace("rd-expert", 0.5), pace("rd-expert", 9, "fp32")]
 RD4AD = [*PACES, row(BASELINE, 10, 0.5), row(BASELINE, 30, 0.7)]
 EXPERT = [row(PLAIN, 1, 0.4), row(PLAIN, 5, 0.7), row(PLAIN, 20, 0.72)]
@@ -50,6 +51,9 @@ def test_margins_are_of_the_same_time() -> None:
     assert margins([*RD4AD, *EXPERT], "a", PLAIN, ["pixel_ap"]) == pytest.approx(same)
     assert margins([*RD4AD, *EXPERT], "a", MASKED) == {}
     assert margins(EXPERT, "a", PLAIN) == {}
+    other = pace("rd-expert", 0.5) | {"threads": 2}
+    with pytest.raises(ValueError, match="different machines, threads 2 and 1"):
+        margins([*RD4AD, other, *EXPERT], "a", PLAIN)
     with pytest.raises(ValueError, match="no results of 'training'"):
         margins([*RD4AD[len(PACES) :], *EXPERT], "a", PLAIN)
 

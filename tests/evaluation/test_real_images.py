@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from rdx_fast import Detector
 from rdx_fast.bundle import Bundle
@@ -15,6 +16,7 @@ from rdx_fast.evaluation import Evaluation, evaluate
 from rdx_fast.export import export_bundle
 from rdx_fast.images import list_images, read_image
 from rdx_fast.models import RD4AD, load_teacher
+from rdx_fast.models.weights import has_batch_statistics
 from rdx_fast.preprocess import to_input
 from rdx_fast.training import Recipe, train
 from rdx_fast.training.data import input_spec
@@ -89,8 +91,17 @@ def test_tall_mono_frames(real_images: Path, bundles: tuple[Bundle, Bundle]) -> 
 
 
 def test_resnet18_teacher(real_images: Path) -> None:
-    network = RD4AD("resnet18")
-    weights = real_images / "weights" / "resnet18_stem_layer1-3.safetensors"
-    assert load_teacher(network.teacher, "resnet18", weights) == weights.name
+    """Weights with batch statistics and the same weights with them folded."""
+    x = torch.randn(2, 3, 64, 96, generator=torch.Generator().manual_seed(0))
+    found = []
+    for part, has_statistics in (("", False), ("batchnorm_", True)):
+        teacher = RD4AD("resnet18").teacher.eval()
+        weights = real_images / "weights" / f"resnet18_{part}stem_layer1-3.safetensors"
+        assert load_teacher(teacher, "resnet18", weights) == weights.name
+        assert has_batch_statistics(teacher) == has_statistics
+        with torch.no_grad():
+            found.append(teacher(x))
+    for folded, whole in zip(*found, strict=True):
+        assert (whole - folded).abs().max() <= 1e-6 * folded.abs().max()
     spec = input_spec(Recipe(backbone="resnet18"))
     assert (spec.height, spec.width) == (256, 256)

@@ -17,7 +17,7 @@ from rdx_fast.export import check, export_bundle
 from rdx_fast.export.check import NetworkMaps, check_execution
 from rdx_fast.images import list_images, read_image
 from rdx_fast.models import BACKBONES, METHODS, make_network
-from rdx_fast.models.fold import fold_batch_norm
+from rdx_fast.models.fold import FoldedCopy, fold_batch_norm
 from rdx_fast.precision import choose
 from rdx_fast.training import Checkpoint
 from support.exported import operators
@@ -44,6 +44,19 @@ def test_folding_changes_nothing(name: str, method: str) -> None:
     assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in folded.modules())
     for wanted, got in zip([*expected[0], *expected[1]], [*found[0], *found[1]], strict=True):
         torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-4 * wanted.abs().max().item())
+
+
+def test_a_folded_copy_follows_all_weights() -> None:
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1), torch.nn.BatchNorm2d(4)).eval()
+    copy = FoldedCopy(network)
+    x = torch.randn(2, 3, 4, 4)
+    with torch.no_grad():
+        network[1].running_mean.fill_(3)
+        network[0].weight.mul_(2)
+        copy.refresh()
+        torch.testing.assert_close(copy(x), network(x))
+    with pytest.raises(ExportError, match=r"convolution and batch norm: 2\.weight, 2\.bias"):
+        FoldedCopy(network.append(torch.nn.Conv2d(4, 4, 1)))
 
 
 def test_manifest_tells_all(bundle: Bundle, checkpoint: Checkpoint) -> None:

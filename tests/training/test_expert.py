@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -293,7 +294,15 @@ def test_bad_textures_are_found_before_training(images: list[Path], tmp_path: Pa
     torn.write_bytes(b"\xff\xd8\xff")
     with pytest.raises(DatasetError, match=r"torn\.jpg"):
         train(SHORT, images, tmp_path / "run", textures=[torn])
+    # Without any texture, training would make other anomalies.
+    with pytest.raises(DatasetError, match=r"1 of 1 textures cannot be used: repair or remove th"):
+        train(SHORT, images, tmp_path / "run", textures=[torn], skip_bad=True)
     assert not os.path.exists(tmp_path / "run")
+    said: list[str] = []
+    given = [torn, images[0]]
+    options: dict[str, Any] = {"textures": given, "skip_bad": True, "on_stage": said.append}
+    train(SHORT, images, tmp_path / "run", max_minutes=0, **options)
+    assert "left out: 1 of 2 textures, which cannot be read" in said
 
 
 def test_options_of_the_other_method(images: list[Path], tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from PIL import Image
 from rdx_fast.errors import CheckpointError, DatasetError
 from rdx_fast.images import list_images, read_image
 from rdx_fast.preprocess import to_input, unit_spec
-from rdx_fast.training import Recipe, train
+from rdx_fast.training import Recipe, segment, train
 from rdx_fast.training.contact_sheet import save_contact_sheet
 from rdx_fast.training.foreground import (
     SEGMENTATIONS,
@@ -134,8 +134,13 @@ def test_published_categories(tmp_path: Path) -> None:
     assert mvtec_category(tmp_path / "metal_nut") == "metal_nut"
     assert mvtec_category(tmp_path / "woodscrews") is None
     assert mvtec_category(tmp_path / "capsule") is None  # of another layout
-    ways = {"toothbrush": "grabcut", "screw": "otsu-dark", "transistor": "none", "wood": "none"}
-    assert {name: published_foreground(name) for name in ways} == ways
+    ways = {
+        "grabcut": "bottle cable hazelnut metal_nut pill toothbrush zipper",
+        "otsu-dark": "capsule screw",
+        "none": "carpet grid leather tile transistor wood",
+    }
+    for way, names in ways.items():
+        assert {published_foreground(name) for name in names.split()} == {way}
     lengths = {"transistor": 10_000, "cable": 10_000, "screw": 5000, None: 5000}
     assert {name: published_iterations(name) for name in lengths} == lengths
     expert = Recipe(method="rd-expert")
@@ -237,7 +242,9 @@ def test_the_contact_sheet_shows_a_part_that_is_not_found(tmp_path: Path) -> Non
     assert green
 
 
-def test_training_with_masks_and_its_resume(tmp_path: Path) -> None:
+def test_training_with_masks_and_its_resume(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     discs = draw_discs(tmp_path / "discs", 50, 200)
     said: list[str] = []
     run = tmp_path / "run"
@@ -251,6 +258,12 @@ def test_training_with_masks_and_its_resume(tmp_path: Path) -> None:
     for other in ("grabcut", "none"):
         with pytest.raises(CheckpointError, match=f"foreground: otsu-dark before, {other} now"):
             train(replace(SHORT, foreground=other), discs, run, resume=True)
+    with monkeypatch.context() as other_version:
+        other_version.setattr(
+            segment, "segment", lambda frame, _: np.tri(*frame.shape[:2], dtype=bool)
+        )
+        with pytest.raises(CheckpointError, match="textures or foreground masks have changed"):
+            train(SHORT, discs, run, resume=True)
     assert train(SHORT, discs, run, resume=True).losses == unbroken.losses
     without = train(replace(SHORT, foreground="none"), discs, tmp_path / "without")
     assert without.losses != unbroken.losses

@@ -18,7 +18,7 @@ from rdx_fast.errors import CheckpointError, DatasetError, TrainingError
 from rdx_fast.images import list_images
 from rdx_fast.training import Checkpoint, Progress, Recipe, load_checkpoint, train
 from rdx_fast.training.checkpoint import save_checkpoint
-from rdx_fast.training.data import split_holdout
+from rdx_fast.training.inputs import split_holdout
 from rdx_fast.training.loss import distillation_loss
 from rdx_fast.training.precision import training_precision
 from support.checkout import needs_no_gpu
