@@ -78,6 +78,7 @@ def main(
                 "recipe": asdict(checkpoint.recipe),
                 "trained_in": checkpoint.precision,
                 "textures": len(found) if base.makes_anomalies else 0,
+                "weights": checkpoint.teacher_weights,
                 "minutes": round(minutes, 2),
                 "losses": _last(checkpoint.losses, checkpoint.partial_losses),
                 "figures": asdict(figures),

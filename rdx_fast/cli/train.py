@@ -76,7 +76,7 @@ def train(
     ] = True,
     resume: Annotated[bool, typer.Option("--resume", help="Continue from the checkpoint.")] = False,
     skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", help="Leave out images that cannot be used.")
+        bool, typer.Option("--skip-bad", help="Leave out images and textures that cannot be used.")
     ] = False,
     max_minutes: Minutes = None,
     checkpoint_every: Annotated[int, typer.Option(min=1, help="Epochs between checkpoints.")] = 5,

@@ -11,7 +11,8 @@ import pytest
 from typer import Typer
 from typer.testing import CliRunner, Result
 
-from rdx_fast.bench import cells, convergence, training, tried
+import rdx_fast
+from rdx_fast.bench import cells, convergence, training, training_against, tried
 from rdx_fast.bench.pages.training import by_setting
 from rdx_fast.cpu import has_fast_bf16
 from support.commands import unboxed
@@ -47,6 +48,7 @@ def test_convergence_goes_on_where_it_was(parts: Path, tmp_path: Path) -> None:
     assert list(by_setting(rows)) == [(parts.name, "net rd4ad", step) for step in (2, 4)]
     assert 0 <= rows[1]["figures"]["image_auroc"] <= 1
     assert rows[1]["recipe"]["iterations"] == 4
+    assert rows[1]["weights"]
     other = measured(recipe | {"batch": 4}, 2)
     assert other.exit_code == 2
     assert "batch: 8 before, 4 now" in unboxed(other.output)
@@ -69,6 +71,22 @@ def test_time_of_a_step(parts: Path, tmp_path: Path) -> None:
     profiled = run(training.main, parts, *options, "--profile")
     assert "aten::convolution_backward" in profiled.output
     assert read(output) == rows
+
+
+def test_time_of_a_step_against_another_checkout(parts: Path, tmp_path: Path) -> None:
+    output = tmp_path / "rows.jsonl"
+    options = ["--image-size", 64, 64, "--steps", 3, "--rounds", 1, "--output", output]
+    own = Path(rdx_fast.__file__).parents[1]
+    done = run(training_against.main, parts, own, *options, "--method", "rd-expert")
+    assert done.exit_code == 0, done.output
+    rows = read(output)
+    assert [row["precision"] for row in rows] == ["fp32", *(["bf16"] if has_fast_bf16() else [])]
+    for row in rows:
+        ratio = row["seconds"] / row["seconds_against"]
+        assert row["ratio"] == pytest.approx(3 * [ratio], rel=0.01)
+    none = run(training_against.main, parts, tmp_path, *options)
+    assert none.exit_code == 2
+    assert "holds no package rdx_fast" in unboxed(none.output)
 
 
 def test_the_demo_with_another_recipe(tmp_path: Path) -> None:
