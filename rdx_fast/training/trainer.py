@@ -24,6 +24,7 @@ from rdx_fast.training.distillation import Distillation
 from rdx_fast.training.expert import AnomalyDataset, ExpertDistillation
 from rdx_fast.training.foreground import Mask
 from rdx_fast.training.frames import Frames
+from rdx_fast.training.gap import FROM_STEP, LIMIT, evaluation_gap
 from rdx_fast.training.inputs import training_inputs
 from rdx_fast.training.learner import Learner, WaitClock
 from rdx_fast.training.networks import make_networks
@@ -108,7 +109,9 @@ def train(
             those that do not fit are decoded at each use
         workers: processes that load data; None for up to 4 if every step needs images, and none if
             the features are kept
-        on_stage: called with the name of each stage that begins, the last of them "training"
+        on_stage: called with the name of each stage that begins, the last of them "training", with
+            what is left out, and at the end with a warning if the network is worse in evaluation
+            mode, see ``evaluation_gap``
         on_step: called after each step
         on_checkpoint: called after each checkpoint is written
 
@@ -212,7 +215,26 @@ def train(
             break
         if begun == 0 and epoch % checkpoint_every == 0 and learner.step < total_steps:
             save()
+    if learner.step >= FROM_STEP:
+        _tell_gap(network, dataset, recipe.batch, torch_device, on_stage)
     return save()
+
+
+def _tell_gap(
+    network: ReverseDistillation,
+    dataset: ImageDataset,
+    count: int,
+    device: torch.device,
+    say: Callable[[str], None],
+) -> None:
+    """Warn if the network is worse in evaluation mode on the first ``count`` images."""
+    gap = evaluation_gap(network, torch.stack([dataset[i] for i in range(count)]).to(device))
+    if gap > LIMIT:
+        say(
+            f"warning: on good parts the loss is {gap:.1f} times as high in evaluation mode, which "
+            f"is what is exported, as in training: the loss jumped shortly before the end. Train "
+            f"on for 50 batches or more (a larger number of iterations, resume=True, --resume)"
+        )
 
 
 def _with_files(recipe: Recipe, textures: Sequence[Path], foreground: Path | None) -> Recipe:
