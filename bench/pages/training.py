@@ -19,6 +19,7 @@ FIGURES = {
 }
 EXPERT, BASELINE = "rd-expert", "rd4ad"  # in names of recipes, after the backbone
 PUBLISHED = (BASELINE, EXPERT, f"{EXPERT} grabcut")
+TEACHERS = ("lite1", "lite2", "resnet18")  # beside lite0
 CONFIDENCE = 0.95
 COMMAND = "python -m rdx_fast.bench.convergence DATASET RUNS --output ROWS --name NAME ..."
 
@@ -96,20 +97,36 @@ def _in_pairs(rows: Sequence[Row]) -> str:
 
 
 def _options(rows: Sequence[Row]) -> str:
-    """Each recipe with an option or addition minus the published one after as many batches."""
+    """Each recipe with an option or addition minus that without it after as many batches."""
     settings = by_setting(rows)
     lines = []
     for (dataset, name, step), ours in sorted(settings.items()):
         backbone, _, recipe = name.partition(" ")
-        if recipe in PUBLISHED:
+        if recipe in (BASELINE, EXPERT):
             continue
         method = recipe.replace(",", " ").partition(" ")[0]
         theirs = settings.get((dataset, f"{backbone} {method}", step), {})
         if common := len(ours.keys() & theirs.keys()):
             lines.append((dataset, name, step, common, *_differences(ours, theirs)))
     if not lines:
-        raise ValueError("no recipe with an option has rows beside those of the published recipe")
+        raise ValueError("no recipe with an option has rows beside those of the recipe without it")
     header = ("data set", "recipe", "batches", "seeds", *FIGURES)
+    return markdown(header, lines) + _measured(_rows(settings), COMMAND)
+
+
+def _teachers(rows: Sequence[Row]) -> str:
+    """RD4AD with each further teacher minus RD4AD with the first one after as many batches."""
+    settings = by_setting(rows)
+    lines = []
+    for (dataset, name, step), ours in sorted(settings.items()):
+        backbone, _, recipe = name.partition(" ")
+        theirs = settings.get((dataset, f"lite0 {BASELINE}", step), {})
+        common = len(ours.keys() & theirs.keys())
+        if backbone in TEACHERS and recipe == BASELINE and common:
+            lines.append((dataset, backbone, step, common, *_differences(ours, theirs)))
+    if not lines:
+        raise ValueError("no further teacher has rows beside those of lite0")
+    header = ("data set", "teacher", "batches", "seeds", *FIGURES)
     return markdown(header, lines) + _measured(_rows(settings), COMMAND)
 
 
@@ -219,6 +236,7 @@ TABLES: dict[str, Callable[[Sequence[Row]], str]] = {
     "convergence": _over_batches,
     "methods": _in_pairs,
     "options": _options,
+    "teachers": _teachers,
     "cells": _cells,
     "training-steps": _step_times,
     "training-against": _against,

@@ -59,7 +59,7 @@ def test_pairs_are_of_as_many_batches_and_of_the_most() -> None:
     ]
 
 
-def test_options_are_held_against_the_published_recipe_of_as_many_batches() -> None:
+def test_options_are_held_against_the_recipe_without_them_after_as_many_batches() -> None:
     rows = [
         row(f"net {recipe}", step, seed, value)
         for recipe, step, seed, value in (
@@ -71,12 +71,13 @@ def test_options_are_held_against_the_published_recipe_of_as_many_batches() -> N
             ("rd4ad hard", 20, 1, 0.8),
             ("rd4ad hard", 30, 1, 0.8),  # nothing to hold it against
             ("rd-expert", 10, 1, 0.8),
-            ("rd-expert grabcut", 10, 1, 0.9),  # published too
+            ("rd-expert grabcut", 10, 1, 0.9),
             ("rd-expert plain", 10, 1, 0.4),
         )
     ]
     lines = [line.split(" | ") for line in TABLES["options"](rows).splitlines() if "| net" in line]
     assert [line[1:5] for line in lines] == [
+        ["net rd-expert grabcut", "10", "1", "+10.00"],
         ["net rd-expert plain", "10", "1", "-40.00"],
         ["net rd4ad hard", "20", "1", "-10.00"],
         ["net rd4ad, dropout 0.2", "10", "2", "+10.00 (+10.00 to +10.00)"],
@@ -84,6 +85,40 @@ def test_options_are_held_against_the_published_recipe_of_as_many_batches() -> N
     over = TABLES["convergence"](rows)
     assert over.count("| net ") == 4
     assert "dropout" not in over
+
+
+def test_teachers_are_held_against_lite0() -> None:
+    rows = [
+        row(name, step, seed, value)
+        for name, step, seed, value in (
+            ("lite0 rd4ad", 10, 1, 0.5),
+            ("lite0 rd4ad", 10, 2, 0.6),
+            ("lite2 rd4ad", 10, 1, 0.6),
+            ("lite2 rd4ad", 10, 2, 0.7),
+            ("lite2 rd4ad", 20, 1, 0.9),  # nothing to hold it against
+            ("lite2 rd-expert", 10, 1, 0.9),
+        )
+    ]
+    (line,) = [line for line in TABLES["teachers"](rows).splitlines() if "| lite" in line]
+    assert line.startswith("| set | lite2 | 10 | 2 | +10.00 (+10.00 to +10.00) |")
+    with pytest.raises(ValueError, match="no further teacher"):
+        TABLES["teachers"](rows[:2])
+
+
+def test_times_against_another_checkout() -> None:
+    timed = {
+        "bench": "training-against",
+        "method": "rd4ad",
+        "backbone": "net",
+        "image_size": [64, 96],
+        "threads": 1,
+        "precision": "bf16",
+        "seconds": 0.5,
+        "seconds_against": 1.0,
+        "ratio": [0.4, 0.5, 0.6],
+    }
+    table = TABLES["training-against"]([SHARED | timed])
+    assert "| rd4ad | net | 64 x 96 | bf16 | 0.50 | 1.00 | 0.5 (0.4 to 0.6) |" in table
 
 
 def test_cells_are_means_over_the_seeds() -> None:
