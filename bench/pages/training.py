@@ -19,7 +19,7 @@ FIGURES = {
 }
 EXPERT, BASELINE = "rd-expert", "rd4ad"  # in names of recipes, after the backbone
 PUBLISHED = (BASELINE, EXPERT, f"{EXPERT} grabcut")
-TEACHERS = ("lite1", "lite2", "resnet18")  # beside lite0
+TEACHERS = ("lite0", "lite1", "lite2", "resnet18")
 CONFIDENCE = 0.95
 COMMAND = "python -m rdx_fast.bench.convergence DATASET RUNS --output ROWS --name NAME ..."
 
@@ -97,36 +97,43 @@ def _in_pairs(rows: Sequence[Row]) -> str:
 
 
 def _options(rows: Sequence[Row]) -> str:
-    """Each recipe with an option or addition minus that without it after as many batches."""
-    settings = by_setting(rows)
-    lines = []
-    for (dataset, name, step), ours in sorted(settings.items()):
-        backbone, _, recipe = name.partition(" ")
-        if recipe in (BASELINE, EXPERT):
-            continue
+    """Each recipe with an option or addition minus that without it."""
+
+    def without(backbone: str, recipe: str) -> str | None:
         method = recipe.replace(",", " ").partition(" ")[0]
-        theirs = settings.get((dataset, f"{backbone} {method}", step), {})
-        if common := len(ours.keys() & theirs.keys()):
-            lines.append((dataset, name, step, common, *_differences(ours, theirs)))
-    if not lines:
-        raise ValueError("no recipe with an option has rows beside those of the recipe without it")
-    header = ("data set", "recipe", "batches", "seeds", *FIGURES)
-    return markdown(header, lines) + _measured(_rows(settings), COMMAND)
+        return None if recipe == method else f"{backbone} {method}"
+
+    return _against_others(rows, without)
 
 
 def _teachers(rows: Sequence[Row]) -> str:
-    """RD4AD with each further teacher minus RD4AD with the first one after as many batches."""
+    """RD4AD with each further teacher minus RD4AD with the first one."""
+
+    def first(backbone: str, recipe: str) -> str | None:
+        further = backbone in TEACHERS[1:] and recipe == BASELINE
+        return f"{TEACHERS[0]} {BASELINE}" if further else None
+
+    return _against_others(rows, first)
+
+
+def _against_others(rows: Sequence[Row], other: Callable[[str, str], str | None]) -> str:
+    """Recipes minus others after as many batches.
+
+    Args:
+        rows: of ``bench.convergence``
+        other: the name of the recipe that one is held against, by its backbone and the rest of its
+            name; None for none
+    """
     settings = by_setting(rows)
     lines = []
     for (dataset, name, step), ours in sorted(settings.items()):
         backbone, _, recipe = name.partition(" ")
-        theirs = settings.get((dataset, f"lite0 {BASELINE}", step), {})
-        common = len(ours.keys() & theirs.keys())
-        if backbone in TEACHERS and recipe == BASELINE and common:
-            lines.append((dataset, backbone, step, common, *_differences(ours, theirs)))
+        theirs = settings.get((dataset, other(backbone, recipe) or "", step), {})
+        if common := len(ours.keys() & theirs.keys()):
+            lines.append((dataset, name, step, common, *_differences(ours, theirs)))
     if not lines:
-        raise ValueError("no further teacher has rows beside those of lite0")
-    header = ("data set", "teacher", "batches", "seeds", *FIGURES)
+        raise ValueError("no recipe has rows beside those of the recipe it is held against")
+    header = ("data set", "recipe", "batches", "seeds", *FIGURES)
     return markdown(header, lines) + _measured(_rows(settings), COMMAND)
 
 

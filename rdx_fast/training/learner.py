@@ -50,6 +50,7 @@ class Learner:
         self.partial_losses: Losses = {}
 
     def restore(self, old: Checkpoint) -> None:
+        """Go on from the optimizers, losses and number of batches of a checkpoint."""
         for term, optimizer in self.optimizers.items():
             optimizer.load_state_dict(old.optimizers[term])
         self.scaler.load_state_dict(old.scaler)
@@ -89,9 +90,11 @@ class WaitClock:
 
     @property
     def share(self) -> float:
+        """Share of the time so far, 0 to 1."""
         return self.waited / max(time.monotonic() - self.started, 1e-9)
 
     def timed(self, batches: Iterable[Any]) -> Iterator[Any]:
+        """The batches; the time until each of them is there is counted."""
         iterator = iter(batches)
         while True:
             before = time.monotonic()

@@ -100,8 +100,8 @@ def test_teachers_are_held_against_lite0() -> None:
         )
     ]
     (line,) = [line for line in TABLES["teachers"](rows).splitlines() if "| lite" in line]
-    assert line.startswith("| set | lite2 | 10 | 2 | +10.00 (+10.00 to +10.00) |")
-    with pytest.raises(ValueError, match="no further teacher"):
+    assert line.startswith("| set | lite2 rd4ad | 10 | 2 | +10.00 (+10.00 to +10.00) |")
+    with pytest.raises(ValueError, match="no recipe has rows beside those"):
         TABLES["teachers"](rows[:2])
 
 
