@@ -1,7 +1,8 @@
-"""Instruction sets of this processor that decide how fast a network runs."""
+"""Instruction sets of this processor that decide how fast a network runs, and its cores."""
 
 from __future__ import annotations
 
+import os
 from functools import cache
 from pathlib import Path
 
@@ -30,6 +31,13 @@ def has_fast_bf16() -> bool:
     if "amx_bf16" in _told("flags"):
         return True
     return "avx512_bf16" in _told("flags") and "AuthenticAMD" in _told("vendor_id")
+
+
+def usable_cores() -> int:
+    """Number of cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 @cache

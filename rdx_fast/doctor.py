@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import sys
 from collections.abc import Sequence
@@ -11,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from rdx_fast.bundle import open_bundle
-from rdx_fast.cpu import cpu_features
+from rdx_fast.cpu import cpu_features, usable_cores
 from rdx_fast.engines.tensorrt.api import load_api
 from rdx_fast.errors import (
     BundleError,
@@ -118,7 +117,7 @@ def describe_cpu(features: Sequence[str] = ()) -> str:
     from rdx_fast.engines.openvino.compilation import CORE
 
     name = str(CORE.get_property("CPU", "FULL_DEVICE_NAME")).strip()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    cores = usable_cores()
     parts = (name, " ".join(features), f"{cores} cores for this process")
     return ", ".join(filter(None, parts))
 

@@ -72,6 +72,23 @@ class Estimate:
             self._told = True
             self._tell_time(step, now, batches, seconds / batches)
 
+    def stopped(self, step: Progress) -> None:
+        """Tell how far a run came that was stopped before its pace was told.
+
+        Args:
+            step: the last step
+        """
+        if self._told:
+            return
+        published = self._published(step)
+        self._say(
+            f"{_batches(step.step)} trained in {step.precision}, {_share(step.step / published)} of "
+            f"the published {published}"
+        )
+        least = self._least(published)
+        if step.step < least <= step.total_steps:
+            self._warn(step.step, f"train {least} or more (continue with --resume)")
+
     def _tell_length(self, step: Progress) -> None:
         total, published = step.total_steps, self._published(step)
         least = self._least(published)

@@ -81,6 +81,12 @@ def export(
             f"wanted at most {max(checkpoint.recipe.image_size) / 4:g}"
         )
     images = list_images(good) if good is not None else _held_out(checkpoint)
+    if not checkpoint.finished and not checkpoint.imported:
+        notes.print(
+            f"warning: the run was stopped after {checkpoint.step} of {checkpoint.total_steps} "
+            f"batches: train on with --resume, or judge this bundle on defective parts (rdx-fast "
+            f"evaluate)"
+        )
     with show_stages("export", "reading images") as on_stage:
         written = export_bundle(
             checkpoint,

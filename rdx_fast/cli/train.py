@@ -153,6 +153,8 @@ def train(
             on_stage=shown.say,
             on_step=on_step,
         )
+        if shown.last is not None and not checkpoint.finished:
+            estimate.stopped(shown.last)
     if shown.last is not None:
         terms = ", ".join(f"{term} {loss:.4f}" for term, loss in shown.last.losses.items())
         notes.print(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from rdx_fast.cpu import usable_cores
 from rdx_fast.errors import TrainingError
 from rdx_fast.models import ReverseDistillation
 from rdx_fast.training.checkpoint import Checkpoint, save_checkpoint
@@ -150,7 +150,7 @@ def train(
     texture_frames = Frames(inputs.textures)
     if recipe.makes_anomalies or not features.keeps:
         if workers is None:
-            features.workers = min(4, os.cpu_count() or 1)
+            features.workers = min(4, usable_cores())
         texture_frames.keep(dataset.frames.keep(image_memory_gb * 2**30))
     objective = _objective(network, features, recipe, texture_frames, inputs.masks)
     learner = Learner(objective, recipe, torch_device, precision)

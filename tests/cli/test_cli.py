@@ -39,11 +39,15 @@ def test_from_good_parts_to_scores(parts: Path, tmp_path: Path) -> None:
     done = start("train", parts, trained, *options, "--max-minutes", 0, "--resume")
     assert "starts from the beginning" in done.stderr
     assert "with --resume continues" in done.stderr
+    assert "1 batch trained in " in done.stderr
+    early = run("export", trained, tmp_path / "early.rdx", "--precision", "fp32")
+    assert "warning: the run was stopped after 1 of 18 batches: train on with" in early.stderr
     assert "resume=True, --resume" in run("train", parts, trained, *options, code=2).stderr
     done = run("train", parts, trained, *options, "--resume")
     assert "trained 18 batches (6 whole epochs) of " in done.stderr
     assert "loss" in done.stderr
     done = run("export", trained, part)
+    assert "was stopped after" not in done.stderr
     assert "threshold" in done.stdout
     assert "give at least 49" in done.stderr
     assert open_bundle(part).manifest.executions[0].threshold.good_images == 6

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -184,6 +185,25 @@ def test_a_limit_that_is_too_short_to_be_better_than_rd4ad() -> None:
     lines = told(EXPERT, pace=4, max_minutes=just)
     assert f"about batch {LEAST} of" in lines[1][1]
     assert not warnings(lines)
+
+
+def test_a_run_that_stops_before_its_pace_is_known() -> None:
+    lines: list[str] = []
+    tell = estimate.Estimate(EXPERT, None, 1, lines.append, lambda: 0.0)
+    last = Progress(2, 5000, 0, {"student": 1.0}, None, 0.0, PER_EPOCH, "bf16")
+    tell(last)
+    tell.stopped(last)
+    assert lines[0] == "2 batches trained in bf16, 0.0% of the published 5000"
+    assert lines[1].startswith("warning: 2 batches may be too few for rd-expert to be better than ")
+    assert f"Train {LEAST} or more (continue with --resume), and compare both" in lines[1]
+    now = [0.0]
+    tell = estimate.Estimate(EXPERT, None, None, lines.append, lambda: now[0])
+    for number in range(1, 8):
+        now[0] += 4
+        tell(replace(last, step=number))
+    lines.clear()
+    tell.stopped(replace(last, step=7))  # it is told already
+    assert not lines
 
 
 def test_train_tells_them(parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
