@@ -81,9 +81,10 @@ class Estimate:
         if self._told:
             return
         published = self._published(step)
+        share = _share(step.step / published)
         self._say(
-            f"{_batches(step.step)} trained in {step.precision}, {_share(step.step / published)} of "
-            f"the published {published}"
+            f"{_batches(step.step)} trained in {step.precision}, {share} of the published "
+            f"{published}"
         )
         least = self._least(published)
         if step.step < least <= step.total_steps:
