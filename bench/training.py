@@ -26,17 +26,29 @@ from rdx_fast.training import Recipe
 _SIDE = 2048  # of the matrices whose product measures the limit
 
 
+# Options of this benchmark and of ``training_against``.
+Images = Annotated[Path, typer.Argument(help="Category folder, or folder of good images.")]
+Output = Annotated[Path | None, typer.Option(help="JSON lines to append to.")]
+Method = Annotated[str, typer.Option(help="Method.")]
+BackboneKey = Annotated[str, typer.Option(help="Backbone.")]
+Weights = Annotated[Path | None, typer.Option(help="The teacher's weights.")]
+Textures = Annotated[Path | None, typer.Option(help="Folder of texture images.")]
+Size = Annotated[tuple[int, int], typer.Option(help="Height and width.")]
+Steps = Annotated[int, typer.Option(min=3, help="Steps of a run.")]
+Threads = Annotated[int, typer.Option(min=1, help="Threads of torch.")]
+
+
 def main(
-    dataset: Annotated[Path, typer.Argument(help="Category folder, or folder of good images.")],
-    output: Annotated[Path | None, typer.Option(help="JSON lines to append to.")] = None,
-    method: Annotated[str, typer.Option(help="Method.")] = "rd4ad",
-    backbone: Annotated[str, typer.Option(help="Backbone.")] = "efficientnet_lite0",
-    weights: Annotated[Path | None, typer.Option(help="The teacher's weights.")] = None,
-    textures: Annotated[Path | None, typer.Option(help="Folder of texture images.")] = None,
-    image_size: Annotated[tuple[int, int], typer.Option(help="Height and width.")] = (128, 128),
-    steps: Annotated[int, typer.Option(min=3, help="Steps of a run.")] = 12,
+    dataset: Images,
+    output: Output = None,
+    method: Method = "rd4ad",
+    backbone: BackboneKey = "efficientnet_lite0",
+    weights: Weights = None,
+    textures: Textures = None,
+    image_size: Size = (128, 128),
+    steps: Steps = 12,
     rounds: Annotated[int, typer.Option(min=1, help="Runs of each precision.")] = 3,
-    threads: Annotated[int, typer.Option(min=1, help="Threads of torch.")] = 1,
+    threads: Threads = 1,
     profiled: Annotated[
         bool, typer.Option("--profile", help="Only print where a run's time goes, by operator.")
     ] = False,

@@ -14,6 +14,17 @@ import typer
 import rdx_fast
 from rdx_fast.bench.result_rows import append, facts
 from rdx_fast.bench.step_times import step_times_of
+from rdx_fast.bench.training import (
+    BackboneKey,
+    Images,
+    Method,
+    Output,
+    Size,
+    Steps,
+    Textures,
+    Threads,
+    Weights,
+)
 from rdx_fast.cpu import has_fast_bf16
 from rdx_fast.datasets import find_dataset
 from rdx_fast.images import list_images
@@ -21,17 +32,17 @@ from rdx_fast.training import Recipe
 
 
 def main(
-    dataset: Annotated[Path, typer.Argument(help="Category folder, or folder of good images.")],
+    dataset: Images,
     checkout: Annotated[Path, typer.Argument(help="Root folder of the other checkout.")],
-    output: Annotated[Path | None, typer.Option(help="JSON lines to append to.")] = None,
-    method: Annotated[str, typer.Option(help="Method.")] = "rd4ad",
-    backbone: Annotated[str, typer.Option(help="Backbone.")] = "efficientnet_lite0",
-    weights: Annotated[Path | None, typer.Option(help="The teacher's weights.")] = None,
-    textures: Annotated[Path | None, typer.Option(help="Folder of texture images.")] = None,
-    image_size: Annotated[tuple[int, int], typer.Option(help="Height and width.")] = (128, 128),
-    steps: Annotated[int, typer.Option(min=3, help="Steps of a run.")] = 12,
+    output: Output = None,
+    method: Method = "rd4ad",
+    backbone: BackboneKey = "efficientnet_lite0",
+    weights: Weights = None,
+    textures: Textures = None,
+    image_size: Size = (128, 128),
+    steps: Steps = 12,
     rounds: Annotated[int, typer.Option(min=1, help="Runs of each checkout.")] = 3,
-    threads: Annotated[int, typer.Option(min=1, help="Threads of torch.")] = 1,
+    threads: Threads = 1,
 ) -> None:
     """Time the steps of this checkout in each precision of this CPU, and the other's, in turn.
 

@@ -182,11 +182,7 @@ def _step_times(rows: Sequence[Row]) -> str:
     found = newest(rows, "training", "method", "backbone", "image_size", "threads", "precision")
     lines = [
         (
-            row["method"],
-            row["backbone"],
-            " x ".join(map(str, row["image_size"])),
-            row["precision"],
-            f"{row['seconds']:.2f}",
+            *_timed_step(row),
             spread_text(row["against_fp32"]),
             f"{row['share_of_limit']:.0%}",
         )
@@ -205,16 +201,18 @@ def _step_times(rows: Sequence[Row]) -> str:
     return markdown(header, lines) + _measured(found, command)
 
 
+def _timed_step(row: Row) -> tuple[str, ...]:
+    """What both tables on the time of a step begin with."""
+    size = " x ".join(map(str, row["image_size"]))
+    return row["method"], row["backbone"], size, row["precision"], f"{row['seconds']:.2f}"
+
+
 def _against(rows: Sequence[Row]) -> str:
     same = ("method", "backbone", "image_size", "threads", "precision")
     found = newest(rows, "training-against", *same)
     lines = [
         (
-            row["method"],
-            row["backbone"],
-            " x ".join(map(str, row["image_size"])),
-            row["precision"],
-            f"{row['seconds']:.2f}",
+            *_timed_step(row),
             f"{row['seconds_against']:.2f}",
             spread_text(row["ratio"]),
         )
