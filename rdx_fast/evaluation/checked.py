@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from rdx_fast.cpu import usable_cores
 from rdx_fast.datasets import LabelledImage, has_masks
 from rdx_fast.errors import DatasetError, ImageError, listed
 from rdx_fast.images import read_grey, read_image
@@ -68,7 +68,7 @@ def check_images(
     """
     masked = has_masks(images)
     left_out, usable = [], []
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(usable_cores()) as pool:
         reasons = pool.map(lambda image: _fault(image, masked), images)
         for i, (image, reason) in enumerate(zip(images, reasons, strict=True)):
             if reason is None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rdx_fast.cpu import usable_cores
 from rdx_fast.evaluation.metrics import auroc
 from rdx_fast.evaluation.scored import ScoredSet
 
@@ -153,7 +153,7 @@ def _pixel_wins(scored: ScoredSet) -> tuple[Floats, Floats, Floats]:
         )
         return defective, every - defective
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(usable_cores()) as pool:
         cells = list(pool.map(cells_of, scored.maps))
         total = sum(np.bincount(one.ravel(), minlength=2**_CELL_BITS) for one in cells)
         below = np.cumsum(total) - total

@@ -8,7 +8,6 @@ of a type are those of the good images plus its own; the counts of all types are
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,9 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from rdx_fast.cpu import usable_cores
 from rdx_fast.evaluation.curves import FPR_LIMIT, Counts, Floats, Ints, Values, image_area
 
-_WORKERS = min(4, os.cpu_count() or 1)
+_WORKERS = min(4, usable_cores())
 _LARGE = 2**20  # more values than this are sorted in parts, one for each worker
 
 Mask = NDArray[np.bool_]

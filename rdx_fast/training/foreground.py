@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from rdx_fast.cpu import usable_cores
 from rdx_fast.errors import DatasetError, ImageError, listed
 from rdx_fast.images import read_grey, resize_mask
 from rdx_fast.preprocess import to_input, unit_spec
@@ -123,7 +123,7 @@ def foreground_masks(
 
 
 def _all(mask: Callable[[int], tuple[Mask, str]], count: int) -> list[tuple[Mask, str]]:
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(usable_cores()) as pool:
         return list(pool.map(mask, range(count)))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,9 +9,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from rdx_fast.cpu import usable_cores
 from rdx_fast.images import read_image
 
-_AT_ONCE = os.cpu_count() or 1  # images that are decoded before their size is known
+_AT_ONCE = usable_cores()  # images that are decoded before their size is known
 
 
 class Frames:
