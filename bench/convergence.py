@@ -36,6 +36,7 @@ def main(
     textures: Annotated[Path | None, typer.Option(help="Folder of texture images.")] = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads of torch.")] = 1,
     workers: Annotated[int | None, typer.Option(min=0, help="Processes that load data.")] = None,
+    device: Annotated[str, typer.Option(help="To train on: cpu, cuda or cuda:N.")] = "cpu",
 ) -> None:
     """Train a recipe, and evaluate it after each number of batches, with several seeds.
 
@@ -63,6 +64,7 @@ def main(
                 run,
                 weights=weights,
                 textures=found if base.makes_anomalies else (),
+                device=device,
                 resume=True,
                 checkpoint_every=10_000,
                 workers=workers,
@@ -73,8 +75,12 @@ def main(
             )
             with Detector(run / "part.rdx") as detector:
                 figures = evaluate_scored(score_set(detector, test), by_type=False).overall
-            row = facts("convergence", ("torch", "openvino", "numpy", "scikit-learn")) | {
+            row = facts(
+                "convergence" if device == "cpu" else "convergence-gpu",
+                ("torch", "openvino", "numpy", "scikit-learn"),
+            ) | {
                 **key,
+                "trained_on": "cpu" if device == "cpu" else torch.cuda.get_device_name(device),
                 "recipe": asdict(checkpoint.recipe),
                 "trained_in": checkpoint.precision,
                 "textures": len(found) if base.makes_anomalies else 0,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -33,20 +33,14 @@ from rdx_fast.bench.gpu_engines import (
 from rdx_fast.bench.gpu_kernels import measure_kernels
 from rdx_fast.bench.result_rows import facts
 from rdx_fast.bench.steps import Step, recorded, run_steps
+from rdx_fast.cpu import usable_cores
 from rdx_fast.engines import GpuOptions
 from rdx_fast.kernels.gpu.operations import OPERATIONS
 
-TESTS = (
-    *OPERATIONS,
-    "epilogue",
-    "postprocess",
-    "aot",
-    "driver",
-    "gpu_pipeline",
-    "gpu",
-)
+KERNEL_TESTS = (*OPERATIONS, "epilogue", "postprocess", "aot", "driver", "gpu_pipeline")
+ENGINE_TESTS = ("gpu", "gpu_training")  # which measure memory or fill the GPU: one at a time
 LOST = "test_a_lost_gpu"  # part of the name of the test that makes a GPU fail
-TEST_SECONDS = 240.0  # for the tests of one file, so that one which hangs leaves time for others
+TEST_SECONDS = 240.0  # for the tests of a step, so that one which hangs leaves time for others
 TEST_LINES = 25  # kept of what pytest said, from its end
 SAME = ("commit", "gpu", "network")  # facts of one measurement
 
@@ -128,13 +122,18 @@ def all_steps(subject: Subject, tests: Path | None, calls: int, seconds: float) 
     """In the order to run them. What may take longest, or lose the GPU, comes last."""
     steps: list[Step] = []
     if tests is not None:
-        files = {name: path for name in TESTS for path in tests.rglob(f"test_{name}.py")}
-        if files.keys() != set(TESTS):
-            missing = ", ".join(sorted(set(TESTS) - files.keys()))
+        wanted = (*KERNEL_TESTS, *ENGINE_TESTS)
+        files = {name: path for name in wanted for path in tests.rglob(f"test_{name}.py")}
+        if files.keys() != set(wanted):
+            missing = ", ".join(sorted(set(wanted) - files.keys()))
             raise typer.BadParameter(f"{tests} holds no tests of {missing}")
+        kernels = [files[name] for name in KERNEL_TESTS]
         steps += [
-            (f"tests of {name}", partial(run_tests, path, f"not {LOST}"))
-            for name, path in files.items()
+            ("tests of the kernels", partial(run_tests, kernels, f"not {LOST}", usable_cores())),
+            *(
+                (f"tests of {name}", partial(run_tests, [files[name]], f"not {LOST}"))
+                for name in ENGINE_TESTS
+            ),
         ]
 
     def engine(name: str, backend: str, options: GpuOptions, copied: bool = False) -> list[Step]:
@@ -150,7 +149,7 @@ def all_steps(subject: Subject, tests: Path | None, calls: int, seconds: float) 
         ("torch.compile alone", partial(measure_rivals, subject, True, calls // 10)),
     ]
     if tests is not None:
-        steps += [("recovery of a lost GPU", partial(run_tests, files["gpu"], LOST))]
+        steps += [("recovery of a lost GPU", partial(run_tests, [files["gpu"]], LOST))]
     return steps
 
 
@@ -177,14 +176,16 @@ def engine_steps(
     ]
 
 
-def run_tests(path: Path, selected: str, seconds: float = TEST_SECONDS) -> Iterator[dict[str, Any]]:
-    """Run tests of one file in a process of its own, slow ones too.
+def run_tests(
+    files: Sequence[Path], selected: str, processes: int = 0, seconds: float = TEST_SECONDS
+) -> Iterator[dict[str, Any]]:
+    """Run tests of some files in a process of its own, or in several, slow ones too.
 
     Raises ``RuntimeError``, with the end of what pytest said as a note, if one fails or if they
     take longer.
     """
-    options = ("-v", "-n0", "-m", "", "-k", selected)
-    command = [sys.executable, "-m", "pytest", *options, str(path)]
+    options = ("-v", f"-n{processes}", "-m", "", "-k", selected)
+    command = [sys.executable, "-m", "pytest", *options, *map(str, files)]
     # A file, not a pipe: what a killed test started may hold a pipe open.
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as file:
         try:
@@ -201,7 +202,7 @@ def run_tests(path: Path, selected: str, seconds: float = TEST_SECONDS) -> Itera
         error = RuntimeError(failure)
         error.add_note("\n".join(said[-TEST_LINES:]))
         raise error
-    yield {"tests": path.stem, "passed": said[-1].strip("= ")}
+    yield {"tests": [file.stem for file in files], "passed": said[-1].strip("= ")}
 
 
 if __name__ == "__main__":

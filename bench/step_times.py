@@ -1,4 +1,4 @@
-"""CPU time of training steps. Uses nothing of the project but ``train``, so that this file can time
+"""Time of training steps. Uses nothing of the project but ``train``, so that this file can time
 another checkout: ``PYTHONPATH=CHECKOUT python -P step_times.py JSON`` prints seconds as JSON.
 """
 
@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +22,24 @@ from rdx_fast.training import Progress, Recipe, train
 UNTIMED = 2  # steps at the start of a run, which allocate
 
 
-def step_times(recipe: Recipe, images: Sequence[Path], options: Mapping[str, Any]) -> list[float]:
-    """CPU time of this process for each step but the first ones, in seconds.
+def step_times(
+    recipe: Recipe,
+    images: Sequence[Path],
+    options: Mapping[str, Any],
+    clock: Callable[[], float] = time.process_time,
+) -> list[float]:
+    """Time of each step but the first ones, in seconds.
 
     Args:
         recipe: of the run
         images: of good parts
         options: further arguments of ``train``
+        clock: gives seconds; by default, CPU time of this process
     """
     ends: list[float] = []
 
     def note(_: Progress) -> None:
-        ends.append(time.process_time())
+        ends.append(clock())
 
     with tempfile.TemporaryDirectory() as folder:
         train(recipe, images, Path(folder) / "run", on_step=note, **options)

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,16 +13,16 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import typer
-from torch.profiler import ProfilerActivity, profile
+from torch.profiler import profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from rdx_fast.bench.result_rows import append, facts
 from rdx_fast.bench.step_times import step_times
-from rdx_fast.cpu import has_fast_bf16
 from rdx_fast.datasets import find_dataset
 from rdx_fast.images import list_images
 from rdx_fast.models import make_network
-from rdx_fast.training import Recipe
+from rdx_fast.training import Recipe, step_graph
+from rdx_fast.training.precision import training_precision
 
 _SIDE = 2048  # of the matrices whose product measures the limit
 
@@ -36,6 +37,7 @@ Textures = Annotated[Path | None, typer.Option(help="Folder of texture images.")
 Size = Annotated[tuple[int, int], typer.Option(help="Height and width.")]
 Steps = Annotated[int, typer.Option(min=3, help="Steps of a run.")]
 Threads = Annotated[int, typer.Option(min=1, help="Threads of torch.")]
+Device = Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")]
 
 
 def main(
@@ -49,38 +51,53 @@ def main(
     steps: Steps = 12,
     rounds: Annotated[int, typer.Option(min=1, help="Runs of each precision.")] = 3,
     threads: Threads = 1,
+    device: Device = "cpu",
+    eager: Annotated[
+        bool, typer.Option("--eager", help="On a GPU without CUDA graphs, for comparison.")
+    ] = False,
     profiled: Annotated[
         bool, typer.Option("--profile", help="Only print where a run's time goes, by operator.")
     ] = False,
 ) -> None:
-    """Time the steps of training in each precision of this CPU, in turn.
+    """Time the steps of training in each precision of this machine, in turn.
 
     The limit is the rate of a product of large matrices in the same precision and number of
-    threads. The time is the CPU time of this process, which other programs disturb little; the
-    processes that load data are not part of it.
+    threads. On a CPU the time is the CPU time of this process, which other programs disturb little;
+    the processes that load data are not part of it. On a GPU it is the time that passes, waiting
+    for data included, and float32 is computed as TF32, as torch trains.
     """
     torch.set_num_threads(threads)
     images = find_dataset(dataset).train()
     recipe = Recipe(method=method, backbone=backbone, image_size=image_size, iterations=steps)
-    options: dict[str, Any] = {"weights": weights}
+    options: dict[str, Any] = {"weights": weights, "device": device}
+    on_cpu = device == "cpu"
     if recipe.makes_anomalies:
-        options |= {"textures": list_images(textures) if textures else [], "workers": 1}
+        options |= {"textures": list_images(textures) if textures else []}
+        options |= {"workers": 1} if on_cpu else {}
     recipes = {"fp32": replace(recipe, amp=False)}
-    if has_fast_bf16():
+    if training_precision(recipe, torch.device(device)) == "bf16":
         recipes["bf16"] = recipe
+    clock = time.process_time if on_cpu else time.perf_counter
+    torch.backends.cuda.matmul.allow_tf32 = True
+    if eager:
+        step_graph.EAGER_STEPS = steps
     if profiled:
-        with profile(activities=[ProfilerActivity.CPU]) as found:
-            step_times(recipe, images, options)
-        print(found.key_averages().table(sort_by="self_cpu_time_total", row_limit=15))
+        with profile() as found:
+            step_times(recipe, images, options, clock)
+        kind = "cpu" if on_cpu else "cuda"
+        print(found.key_averages().table(sort_by=f"self_{kind}_time_total", row_limit=15))
         return
     seconds: dict[str, list[float]] = {name: [] for name in recipes}
     rates: dict[str, list[float]] = {name: [] for name in recipes}
     for _ in range(rounds):
         for name, chosen in recipes.items():
-            seconds[name].append(float(np.median(step_times(chosen, images, options))))
-            rates[name].append(_matrix_rate(torch.bfloat16 if name == "bf16" else torch.float32))
+            seconds[name].append(float(np.median(step_times(chosen, images, options, clock))))
+            dtype = torch.bfloat16 if name == "bf16" else torch.float32
+            rates[name].append(_matrix_rate(dtype, device, clock))
     operations = _operations(recipe)
-    common = facts("training", ("torch", "numpy"))
+    common = facts("training" if on_cpu else "training-gpu", ("torch", "numpy"))
+    if not on_cpu:
+        common |= {"gpu": torch.cuda.get_device_name(device), "graphs": not eager}
     rows = []
     for name in recipes:
         ratios = np.array(seconds[name]) / np.array(seconds["fp32"])
@@ -106,15 +123,16 @@ def main(
         append(output, rows)
 
 
-def _matrix_rate(dtype: torch.dtype) -> float:
-    """Floating-point operations of a matrix product in a second of CPU time."""
-    a = torch.randn(_SIDE, _SIDE).to(dtype)
+def _matrix_rate(dtype: torch.dtype, device: str, clock: Callable[[], float]) -> float:
+    """Floating-point operations of a matrix product in a second."""
+    side = _SIDE if device == "cpu" else 4 * _SIDE
+    a = torch.randn(side, side, device=device).to(dtype)
     times = []
     for _ in range(6):
-        started = time.process_time()
-        a @ a
-        times.append(time.process_time() - started)
-    return 2 * _SIDE**3 / float(np.median(times[1:]))
+        started = clock()
+        (a @ a)[0, 0].item()  # which waits for a GPU
+        times.append(clock() - started)
+    return 2 * side**3 / float(np.median(times[1:]))
 
 
 def _operations(recipe: Recipe) -> float:

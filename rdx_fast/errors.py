@@ -85,7 +85,7 @@ class PlanError(EngineError):
 
 
 class DeviceLostError(EngineError):
-    """The GPU failed during operation. Close the Detector and open a new one."""
+    """The GPU failed during operation. CUDA gives the process no GPU again: start a new one."""
 
 
 class MissingDependencyError(RdxError):

@@ -107,8 +107,8 @@ def error_of(function: str, status: str, text: str) -> EngineError:
         )
     if kind in _LOST:
         return DeviceLostError(
-            f"{what}. The GPU is lost to this Detector: close it and open a new one; see dmesg for "
-            f"an Xid if it happens again"
+            f"{what}. The driver gives this process no GPU again: start a new one. If it happens "
+            f"again, see dmesg for an Xid"
         )
     return EngineError(what)
 
@@ -124,7 +124,6 @@ class Gpu:
         architecture: compute capability, 90 for 9.0
         driver: version of the driver, as text
         cuda: CUDA version that the driver supports, 12080 for 12.8
-        lost: set by whoever finds that the GPU failed
 
     Raises:
         NoDriverError: there is no driver or no GPU
@@ -151,7 +150,6 @@ class Gpu:
         )
         self.architecture = 10 * major + minor
         self.driver = driver_version(self.cuda, _VERSION_FILE)
-        self.lost = False
         self._context = call("cuDevicePrimaryCtxRetain", self._device)
 
     @contextmanager
@@ -163,11 +161,8 @@ class Gpu:
             call("cuCtxPopCurrent")
 
     def close(self) -> None:
-        """Give the context back. A lost one is ended for everyone: it is of no more use."""
-        with suppress(EngineError):
-            if self.lost:
-                call("cuDevicePrimaryCtxReset", self._device)
-            call("cuDevicePrimaryCtxRelease", self._device)
+        """Give the context back."""
+        _free("cuDevicePrimaryCtxRelease", self._device)
 
     def __enter__(self) -> Gpu:
         return self

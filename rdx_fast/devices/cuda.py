@@ -91,11 +91,11 @@ class CudaDevice:
             return self.stream.capture(steps)
 
     def wait(self) -> None:
-        self.stream.wait()
+        with self.current():
+            self.stream.wait()
         self._borrowed.clear()
 
-    def close(self, lost: bool = False) -> None:
-        self._gpu.lost |= lost
+    def close(self) -> None:
         self.stream.close()
 
 

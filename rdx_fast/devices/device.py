@@ -111,10 +111,10 @@ class Device(Protocol):
         """
 
     def wait(self) -> None:
-        """Wait until all queued work is done."""
+        """Wait until all queued work is done; the device need not be current."""
 
-    def close(self, lost: bool = False) -> None:
-        """Free the memory; ``lost``: the device failed and can no longer be used."""
+    def close(self) -> None:
+        """Free the memory."""
 
 
 class BoundNetwork(NamedTuple):

@@ -39,7 +39,7 @@ class TorchDevice:
                 yield
                 return
             self._caller = torch.cuda.current_stream(self.torch_device)
-            with torch.cuda.device(self.torch_device), torch.cuda.stream(self._stream):
+            with torch.cuda.stream(self._stream):  # which makes its GPU the current one, too
                 yield
 
     def child(self) -> TorchDevice:
@@ -63,7 +63,7 @@ class TorchDevice:
         target.copy_(source, non_blocking=True)
 
     def prepare(self, launch: Launch) -> Callable[[], None]:
-        return partial(on_triton.run, launch)
+        return on_triton.prepared(launch) if self._cuda else partial(on_triton.run, launch)
 
     def holds(self, batch: Any) -> bool:
         return isinstance(batch, Tensor) or on_a_gpu(batch)
@@ -113,9 +113,10 @@ class TorchDevice:
 
     def wait(self) -> None:
         if self._stream is not None:
-            self._stream.synchronize()
+            with named_errors():
+                self._stream.synchronize()
 
-    def close(self, lost: bool = False) -> None:
+    def close(self) -> None:
         pass  # torch frees what is no longer referred to
 
 
@@ -140,7 +141,8 @@ def named_errors() -> Iterator[None]:
             ) from error
         if "CUDA error" in str(error):
             raise DeviceLostError(
-                f"the GPU failed: {error}. torch cannot use it again in this process: restart it"
+                f"the GPU failed: {error}. The driver gives this process no GPU again: start a new "
+                f"one"
             ) from error
         raise EngineError(f"torch failed while running the network: {error}") from error
 

@@ -17,7 +17,7 @@ from rdx_fast.bundle import Bundle
 from rdx_fast.devices.device import EXCLUSIVE, BoundNetwork, Device
 from rdx_fast.devices.torch_device import TorchDevice, named_errors
 from rdx_fast.engines.engine import Chunk, GpuOptions
-from rdx_fast.engines.torch_fusion import fuse, reserve_zeros
+from rdx_fast.engines.torch_fusion import fuse, merge_biases, reserve_zeros
 from rdx_fast.engines.torch_graph import check_shapes, read_network
 from rdx_fast.errors import DeviceLostError, DeviceMemoryError, EngineError, NoDriverError
 from rdx_fast.precision import choose
@@ -128,6 +128,8 @@ class TorchEngine:
         )
         exported = self._network
         self._network = fx.GraphModule(exported, copy.deepcopy(exported.graph))
+        if self.on_device:
+            merge_biases(self._network, image)
         self._fused = fuse(self._network, image)
         if not self._fused or not self.on_device:
             return

@@ -8,7 +8,7 @@ from math import prod
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 from torch.nn import functional
 
 from rdx_fast.engines.torch_graph import Pads, convolution, padded
@@ -52,6 +52,41 @@ def fuse(network: fx.GraphModule, image: Tensor) -> int:
     graph.lint()
     network.recompile()
     return made
+
+
+def merge_biases(network: fx.GraphModule, image: Tensor) -> int:
+    """Where two convolutions are added, let one of them add both biases: torch adds the bias of a
+    convolution that nothing is fused with in a kernel of its own. Results change by rounding.
+
+    Args:
+        network: what ``read_network`` returned; changed in place
+        image: an input of the network, of which only shape and type are used
+
+    Returns:
+        how many biases were moved
+    """
+    values = _Values(network)
+    values.run(torch.empty_like(image, device="meta"))
+    graph = network.graph
+    moved = 0
+    for addition in graph.find_nodes(op="call_function", target=operator.add):
+        pair: Any = addition.args
+        if pair[0] is pair[1] or not all(_adds_a_bias(value, values.of) for value in pair):
+            continue
+        # One that can be fused with the addition keeps its bias.
+        kept, plain = sorted(pair, key=lambda value: _is_fusable(value, values.of), reverse=True)
+        biases = [network.get_parameter(value.args[2].target) for value in (kept, plain)]
+        total = (biases[0].float() + biases[1].float()).to(biases[0].dtype)
+        name = f"biases_{moved}"
+        network.register_parameter(name, nn.Parameter(total, requires_grad=False))
+        with graph.inserting_before(kept):
+            kept.args = (*kept.args[:2], graph.get_attr(name))
+        plain.args = plain.args[:2]
+        moved += 1
+    graph.eliminate_dead_code()
+    graph.lint()
+    network.recompile()
+    return moved
 
 
 def reserve_zeros(network: fx.GraphModule, batch: int) -> Tensor:
@@ -160,6 +195,16 @@ def _fused(value: Any, of: dict[fx.Node, Any], zeros: fx.Node) -> tuple[Any, Any
         ):
             return conv_add_relu, (*conv.args, other), conv.kwargs
     return None
+
+
+def _adds_a_bias(value: Any, of: dict[fx.Node, Any]) -> bool:
+    """Whether a value is that of a convolution with bias, in a type of ``TYPES``, which only one
+    other step uses."""
+    if not isinstance(value, fx.Node) or len(value.users) > 1 or len(value.args) != 3:
+        return False
+    bias: Any = value.args[2]
+    known = value.target in (convolution, functional.conv_transpose2d)
+    return bool(known and bias.op == "get_attr" and of[value].dtype in TYPES)
 
 
 def _is_fusable(value: Any, of: dict[fx.Node, Any]) -> bool:

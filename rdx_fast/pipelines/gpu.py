@@ -59,7 +59,7 @@ class ExecutionSlot:
         graph.run()
         return graph
 
-    def close(self, lost: bool = False) -> None:
+    def close(self) -> None:
         with suppress(EngineError):
             self.device.wait()
         with EXCLUSIVE:
@@ -67,7 +67,7 @@ class ExecutionSlot:
                 graph.close()
             self._graphs.clear()
             self._staging.close()
-            self.device.close(lost)
+            self.device.close()
 
     def _graph(self, batch: int, maps: bool) -> CudaGraph:
         kind = (batch, maps)
@@ -179,7 +179,7 @@ class GpuPipeline:
     def _give(self, slot: ExecutionSlot, error: BaseException | None = None) -> None:
         if error is not None:
             # No queued work may still write into buffers that are used again.
-            with suppress(EngineError), slot.device.current():
+            with suppress(EngineError):
                 slot.device.wait()
         with self._lock:
             if isinstance(error, DeviceLostError):
@@ -191,7 +191,7 @@ class GpuPipeline:
 
     def _close(self, slot: ExecutionSlot) -> None:
         with suppress(EngineError), slot.device.current():
-            slot.close(self._lost is not None)
+            slot.close()
 
 
 class _Part(NamedTuple):
@@ -269,8 +269,7 @@ class _Work:
     def _collect(self) -> ExecutionSlot:
         """Wait for the oldest part, and copy its results to their place; returns its slot."""
         where, slot, graph = self._queued[0]
-        with slot.device.current():
-            slot.device.wait()
+        slot.device.wait()
         self.summary.put(where, graph.stats)
         if self.maps is not None:
             self.maps[where] = graph.maps

@@ -145,17 +145,25 @@ class TeacherFeatures:
         return [m[indices].to(self.device).permute(0, 3, 1, 2) for m in kept]
 
     def _all_features(self) -> list[Tensor]:
-        n = len(self.dataset)
+        n, place = len(self.dataset), self._place()
         chunks = [list(range(i, min(i + self.batch, n))) for i in range(0, n, self.batch)]
         kept: list[Tensor] | None = None
         for indices, images in zip(chunks, self._images(chunks), strict=True):
-            maps = [m.permute(0, 2, 3, 1).cpu() for m in self._maps(images)]
+            maps = [m.permute(0, 2, 3, 1).to(place) for m in self._maps(images)]
             if kept is None:
                 kept = [m.new_empty((n, *m.shape[1:])) for m in maps]
             for store, m in zip(kept, maps, strict=True):
                 store[indices] = m
         assert kept is not None
         return kept
+
+    def _place(self) -> torch.device:
+        """Where features are kept: on the GPU if they take at most half of its free memory."""
+        if self.device.type == "cuda":
+            free, _ = torch.cuda.mem_get_info(self.device)
+            if self.bytes_needed <= free / 2:
+                return self.device
+        return torch.device("cpu")
 
     def _images(self, index_lists: Sequence[list[int]]) -> Iterator[Tensor]:
         loader = DataLoader(

@@ -32,6 +32,10 @@ class Distillation:
         """The teacher's maps, finest scale first, for each (step, indices of images)."""
         return self.features.batches([indices for _, indices in steps])
 
+    def inputs(self, maps: list[Tensor]) -> list[Tensor]:
+        """What ``losses`` takes of a batch, on the device."""
+        return maps
+
     def losses(self, maps: list[Tensor]) -> Iterator[tuple[str, Tensor]]:
         """The loss of the only term; the caller takes its optimizer step."""
         with self.features.autocast():

@@ -97,21 +97,26 @@ class ExpertDistillation:
         )
         return iter(loader)
 
-    def losses(self, batch: Batch) -> Iterator[tuple[str, Tensor]]:
+    def inputs(self, batch: Batch) -> list[Tensor]:
+        """What ``losses`` takes of a batch, on the device: good and anomalous images, masks, and
+        the expert's maps of the good images."""
+        normal, anomalous = (
+            images.to(self.expert.device, memory_format=torch.channels_last)
+            for images in (batch.normal, batch.anomalous)
+        )
+        mask = batch.mask.to(self.expert.device)
+        return [normal, anomalous, mask, *self.expert.of(batch.indices, normal)]
+
+    def losses(self, inputs: list[Tensor]) -> Iterator[tuple[str, Tensor]]:
         """The loss of each term; the caller takes the term's optimizer step before the next one.
 
         The teacher is trained with batch statistics, unless they are frozen, the good and the
         anomalous images in separate passes. Then the updated teacher, in evaluation mode, gives the
         student's input and targets.
         """
-        normal, anomalous = (
-            images.to(self.expert.device, memory_format=torch.channels_last)
-            for images in (batch.normal, batch.anomalous)
-        )
-        mask = batch.mask.to(self.expert.device)
+        normal, anomalous, mask, *expert_normal = inputs
         teacher = self.network.teacher
         with self.expert.autocast():
-            expert_normal = self.expert.of(batch.indices, normal)
             expert_anomalous = self.expert.of_images(anomalous)
             teacher.train(not self.frozen_statistics)
             loss = teacher_loss(

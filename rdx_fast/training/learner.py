@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from rdx_fast.training.checkpoint import Checkpoint
 from rdx_fast.training.distillation import Distillation
 from rdx_fast.training.expert import ExpertDistillation
 from rdx_fast.training.recipe import Recipe
+from rdx_fast.training.step_graph import Step, StepGraph
 
 Losses = dict[str, list[float]]
 
@@ -45,6 +48,14 @@ class Learner:
         }
         # Only float16's gradients underflow.
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
+        self._run: Step = self._train
+        self._stream: Any = nullcontext
+        # The scaler reads from the GPU whether to take a step, which no graph can.
+        self._in_graphs = device.type == "cuda" and not self.scaler.is_enabled()
+        if self._in_graphs:
+            self._run = graph = StepGraph(self._train, device)
+            self._stream = graph.stream
+        self._set_capturable()
         self.step = 0
         self.losses: Losses = {}
         self.partial_losses: Losses = {}
@@ -53,6 +64,7 @@ class Learner:
         """Go on from the optimizers, losses and number of batches of a checkpoint."""
         for term, optimizer in self.optimizers.items():
             optimizer.load_state_dict(old.optimizers[term])
+        self._set_capturable()
         self.scaler.load_state_dict(old.scaler)
         self.step = old.step
         self.losses = {term: list(values) for term, values in old.losses.items()}
@@ -60,16 +72,27 @@ class Learner:
 
     def learn(self, batch: Any) -> dict[str, float]:
         """Train one step and return its loss by term, which may not be finite."""
+        with self._stream():
+            losses = self._run(self.objective.inputs(batch))
+            self.step += 1
+            return {term: loss.item() for term, loss in losses.items()}
+
+    def _train(self, inputs: list[Tensor]) -> dict[str, Tensor]:
         losses = {}
-        for term, loss in self.objective.losses(batch):
+        for term, loss in self.objective.losses(inputs):
             optimizer = self.optimizers[term]
             optimizer.zero_grad(set_to_none=True)
             self.scaler.scale(loss).backward()
             self.scaler.step(optimizer)
             losses[term] = loss.detach()
         self.scaler.update()
-        self.step += 1
-        return {term: loss.item() for term, loss in losses.items()}
+        return losses
+
+    def _set_capturable(self) -> None:
+        """Let the optimizers be recorded, or not; a checkpoint may say what another device did."""
+        for optimizer in self.optimizers.values():
+            for group in optimizer.param_groups:
+                group["capturable"] = self._in_graphs
 
     def note(self, losses: dict[str, float], steps_per_epoch: int) -> None:
         """Record the losses of a step."""

@@ -19,7 +19,13 @@ from rdx_fast import Detector
 from rdx_fast.bundle import Bundle
 from rdx_fast.engines import GpuOptions, torch_fusion
 from rdx_fast.engines.torch_engine import TorchEngine, _set_up_cudnn
-from rdx_fast.engines.torch_fusion import conv_add_relu, conv_relu, fuse, reserve_zeros
+from rdx_fast.engines.torch_fusion import (
+    conv_add_relu,
+    conv_relu,
+    fuse,
+    merge_biases,
+    reserve_zeros,
+)
 from rdx_fast.engines.torch_graph import convolution, read_network
 from rdx_fast.errors import EngineError
 from rdx_fast.images import list_images, read_image
@@ -118,6 +124,40 @@ def test_fused_networks_give_the_same(
     for found, wanted in zip(through, expected, strict=True):
         torch.testing.assert_close(found, wanted, rtol=0, atol=0)
     assert cudnn.calls == Counter({0.0: after[conv_relu], 1.0: after[conv_add_relu]})
+
+
+@pytest.mark.parametrize(
+    ("build", "moved"),
+    [
+        (lambda g, x, conv: [relu_of(g, added(g, conv(x), conv(x)))], 1),
+        (lambda g, x, conv: [added(g, conv(x, groups=2), conv(x))], 1),
+        (lambda g, x, conv: [added(g, c := conv(x), conv(x)), c], 0),  # an output with its bias
+        (lambda g, x, conv: [added(g, c := conv(x), c)], 0),
+        (lambda g, x, conv: [added(g, conv(x), conv(x, bias=False))], 0),
+        (lambda g, x, conv: [added(g, conv(x), x)], 0),
+    ],
+)
+def test_biases_of_a_sum(build: Any, moved: int) -> None:
+    network = small_graph(build)
+    image = torch.randn(2, 8, 8, 8, generator=torch.Generator().manual_seed(0))
+    expected = features(network, image)
+    assert merge_biases(network, image) == moved
+    convolutions = network.graph.find_nodes(op="call_function", target=convolution)
+    assert sum(len(c.args) == 2 for c in convolutions) >= moved
+    for found, wanted in zip(features(network, image), expected, strict=True):
+        torch.testing.assert_close(found, wanted, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(("method", "backbone"), [("rd4ad", "resnet18")])
+def test_biases_of_resnets(method: str, backbone: str, networks: Path) -> None:
+    """Of each shortcut with a convolution; what is left is fused as before."""
+    network, image = exported_network(networks, method, backbone)
+    expected = features(network, image)
+    assert merge_biases(network, image) == 2 + 1 + 3  # teacher, bottleneck, decoder
+    for found, wanted in zip(features(network, image), expected, strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
+    again, _ = exported_network(networks, method, backbone)
+    assert fuse(network, image) == fuse(again, image)
 
 
 @pytest.mark.parametrize(("method", "backbone"), [("rd4ad", "resnet18")])

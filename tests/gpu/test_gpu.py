@@ -22,7 +22,7 @@ from rdx_fast.devices.cuda import CudaDevice
 from rdx_fast.devices.device import BoundNetwork
 from rdx_fast.engines import GpuOptions, open_engine
 from rdx_fast.engines.torch_fusion import conv_add_relu, conv_relu
-from rdx_fast.errors import DeviceLostError, EngineError, PlanError
+from rdx_fast.errors import EngineError, MissingDependencyError, PlanError
 from rdx_fast.export import export_bundle
 from rdx_fast.images import list_images
 from rdx_fast.kernels.gpu.driver import Gpu, call
@@ -62,6 +62,8 @@ def frames() -> NDArray[np.uint8]:
 def detector(request: pytest.FixtureRequest, half: Bundle) -> Iterator[Detector]:
     try:
         engine = open_engine(half, request.param, gpu=GpuOptions(max_batch=4))
+    except MissingDependencyError as error:
+        pytest.skip(str(error))
     except PlanError as error:
         if "builds no plans for compute capability" not in str(error):
             raise
@@ -263,23 +265,28 @@ def run(bad):
             library.launch(cosine_map.launch(maps, maps, out, library.architecture), int(stream))
             stream.wait()
         except DeviceLostError as error:
-            gpu.lost = True
             print("lost:", error)
         else:
             print("fine")
         stream.close()
 
 for bad in (False, True, False):
-    run(bad)
+    try:
+        run(bad)
+    except DeviceLostError as error:
+        print("not opened:", error)
 print("torch" in sys.modules)
 """
 
 
-def test_a_lost_gpu_is_opened_again(kernels: Path) -> None:
+def test_a_lost_gpu_is_opened_by_a_new_process(kernels: Path) -> None:
     command = [sys.executable, "-P", "-c", LOST, str(kernels)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    first, second, third, torch_came = done.stdout.strip().splitlines()
-    assert (first, third, torch_came) == ("fine", "fine", "False")
-    assert second.startswith("lost: CUDA's cuStreamSynchronize failed: CUDA_ERROR_ILLEGAL_ADDRESS")
-    assert issubclass(DeviceLostError, EngineError)
+    for _ in range(2):
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        first, second, third, torch_came = done.stdout.strip().splitlines()
+        assert (first, torch_came) == ("fine", "False")
+        assert second.startswith("lost: CUDA's cuStreamSynchronize failed: CUDA_ERROR_ILLEGAL_ADD")
+        assert third.startswith("not opened: CUDA's cuDevicePrimaryCtxRetain failed")
+        assert "start a new one" in second
+        assert "start a new one" in third

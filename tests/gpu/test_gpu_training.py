@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from rdx_fast.images import list_images
 from rdx_fast.training import Recipe, train
@@ -31,4 +32,25 @@ def test_mixed_precision_on_a_gpu(
     assert (mixed.scaler != {}) == (precision == "fp16")
     for term, losses in exact.partial_losses.items():
         assert all(map(math.isfinite, mixed.partial_losses[term]))
-        assert mixed.partial_losses[term][0] == pytest.approx(losses[0], rel=0.02) != losses[0]
+        found = mixed.partial_losses[term][0]
+        assert found != losses[0]
+        assert found == pytest.approx(losses[0], rel=0.02)
+
+
+@pytest.mark.parametrize("method", ["rd4ad", "rd-expert"])
+@pytest.mark.parametrize("amp", [True, False])
+def test_steps_in_graphs(
+    parts: Path, tmp_path: Path, method: str, amp: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As without graphs, also where a run is resumed, and with a last batch of another size."""
+    images = list_images(parts / "train" / "good")
+    recipe = replace(SHORT, method=method, iterations=14, batch=len(images) // 2 - 1, amp=amp)
+    recorded = train(recipe, images, tmp_path / "recorded", device="cuda")
+    train(replace(recipe, iterations=8), images, tmp_path / "resumed", device="cuda")
+    resumed = train(recipe, images, tmp_path / "resumed", device="cuda", resume=True)
+    monkeypatch.setattr("rdx_fast.training.step_graph.EAGER_STEPS", 1000)
+    eager = train(recipe, images, tmp_path / "eager", device="cuda")
+    for other in (recorded, resumed):
+        for key, value in eager.network.items():
+            assert torch.equal(other.network[key], value), key
+        assert other.losses == eager.losses

@@ -28,9 +28,9 @@ from support.checkout import needs_no_gpu
         ("CUDA_ERROR_UNSUPPORTED_PTX_VERSION", DriverTooOldError, r"newer NVIDIA driver .*12\.8"),
         ("CUDA_ERROR_SYSTEM_DRIVER_MISMATCH", DriverTooOldError, "newer NVIDIA driver"),
         ("CUDA_ERROR_OUT_OF_MEMORY", DeviceMemoryError, "smaller batches"),
-        ("CUDA_ERROR_ILLEGAL_ADDRESS", DeviceLostError, "open a new one"),
+        ("CUDA_ERROR_ILLEGAL_ADDRESS", DeviceLostError, "no GPU again"),
         ("CUDA_ERROR_ECC_UNCORRECTABLE", DeviceLostError, "Xid"),
-        ("CUDA_ERROR_LAUNCH_FAILED", DeviceLostError, "close it"),
+        ("CUDA_ERROR_LAUNCH_FAILED", DeviceLostError, "start a new one"),
         ("CUDA_ERROR_INVALID_VALUE", EngineError, "its own words"),
     ],
 )

@@ -403,9 +403,9 @@ def test_the_graph_longest_unused_goes(frames: NDArray[np.uint8]) -> None:
     closed: list[Any] = []
 
     class Watched(TorchDevice):
-        def close(self, lost: bool = False) -> None:
+        def close(self) -> None:
             closed.append(self)
-            super().close(lost)
+            super().close()
 
         def child(self) -> Watched:
             return Watched(self.torch_device, self._stream)

@@ -158,7 +158,8 @@ class RecordingDriver:
             try:
                 status = self.failures[name].pop(0) if self.failures.get(name) else None
                 self._lost |= status == "ILLEGAL_ADDRESS"
-                if self._lost and not name.startswith(("cuCtx", "cuDevice", "cuGet")):
+                survives = name.startswith(("cuInit", "cuDriver", "cuCtx", "cuDevice", "cuGet"))
+                if self._lost and not (survives and name != "cuDevicePrimaryCtxRetain"):
                     status = "ILLEGAL_ADDRESS"
                 if status is not None:
                     raise _Refused(status)
@@ -208,12 +209,9 @@ class RecordingDriver:
 
     def _cuDevicePrimaryCtxRelease(self, device: int) -> None:
         self._live["context"].popitem()
-
-    def _cuDevicePrimaryCtxReset(self, device: int) -> None:
-        self._lost = False
-        self._memory.clear()
-        for kind, live in self._live.items():
-            if kind != "context":
+        if self._lost and not self._live["context"]:  # what it held goes with it
+            self._memory.clear()
+            for live in self._live.values():
                 live.clear()
 
     def _cuCtxPushCurrent(self, context: Any) -> None:
