@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import torch
 import typer
 
+from rdx_fast.bench.pages.training import ON_CPU, ON_GPU
 from rdx_fast.bench.result_rows import append, facts
 from rdx_fast.datasets import find_dataset
 from rdx_fast.detector import Detector
@@ -76,11 +77,11 @@ def main(
             with Detector(run / "part.rdx") as detector:
                 figures = evaluate_scored(score_set(detector, test), by_type=False).overall
             row = facts(
-                "convergence" if device == "cpu" else "convergence-gpu",
+                ON_CPU if device == "cpu" else ON_GPU,
                 ("torch", "openvino", "numpy", "scikit-learn"),
             ) | {
                 **key,
-                "trained_on": "cpu" if device == "cpu" else torch.cuda.get_device_name(device),
+                **({} if device == "cpu" else {"trained_on": torch.cuda.get_device_name(device)}),
                 "recipe": asdict(checkpoint.recipe),
                 "trained_in": checkpoint.precision,
                 "textures": len(found) if base.makes_anomalies else 0,

@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from rdx_fast.bench.pages import peers, performance, plc, precision, training
+from rdx_fast.bench.pages import gpu, peers, performance, plc, precision, training
 from rdx_fast.bench.pages.rows import Row, read_rows
 
 RESULTS = Path("bench/results")
@@ -22,10 +22,18 @@ PAGES = (
     Path("docs/measured/plc.md"),
     Path("docs/explanation/kernels.md"),
     Path("docs/how-to/evaluate.md"),
+    Path("docs/reference/gpu.md"),
     Path("docs/reference/plc.md"),
 )
 _BLOCK = re.compile(r"(<!-- figures: (\S+) -->\n).*?(<!-- end of figures -->)", re.DOTALL)
-TABLES = peers.TABLES | performance.TABLES | precision.TABLES | plc.TABLES | training.TABLES
+TABLES = {
+    **peers.TABLES,
+    **performance.TABLES,
+    **precision.TABLES,
+    **plc.TABLES,
+    **training.TABLES,
+    **gpu.TABLES,
+}
 
 __all__ = ["PAGES", "RESULTS", "TABLES", "read_rows", "rewritten"]
 

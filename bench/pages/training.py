@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -21,22 +22,23 @@ EXPERT, BASELINE = "rd-expert", "rd4ad"  # in names of recipes, after the backbo
 PUBLISHED = (BASELINE, EXPERT, f"{EXPERT} grabcut")
 TEACHERS = ("lite0", "lite1", "lite2", "resnet18")
 CONFIDENCE = 0.95
+ON_CPU, ON_GPU = "convergence", "convergence-gpu"  # benchmarks, by what trained
 COMMAND = "python -m rdx_fast.bench.convergence DATASET RUNS --output ROWS --name NAME ..."
 
 Key = tuple[str, str, int]  # dataset, name of the recipe, batches
 
 
-def by_setting(rows: Sequence[Row]) -> dict[Key, dict[int, Row]]:
-    """Rows of ``bench.convergence``, by setting and seed; the newest of each."""
+def by_setting(rows: Sequence[Row], bench: str = ON_CPU) -> dict[Key, dict[int, Row]]:
+    """Rows of ``bench.convergence``, of one machine, by setting and seed; the newest of each."""
     found: dict[Key, dict[int, Row]] = {}
-    for row in rows_of(rows, "convergence", lambda row: True):
+    for row in rows_of(rows, bench, lambda row: True):
         key = (row["dataset"], row["name"], row["step"])
         found.setdefault(key, {})[row["seed"]] = row
     return found
 
 
-def _over_batches(rows: Sequence[Row]) -> str:
-    settings = by_setting(rows)
+def _over_batches(rows: Sequence[Row], bench: str = ON_CPU) -> str:
+    settings = by_setting(rows, bench)
     lines = []
     for (dataset, name, step), runs in sorted(settings.items()):
         if name.partition(" ")[2] not in PUBLISHED:
@@ -71,9 +73,9 @@ def paired(ours: Mapping[int, float], theirs: Mapping[int, float]) -> tuple[floa
     return mean, mean - half, mean + half
 
 
-def _in_pairs(rows: Sequence[Row]) -> str:
+def _in_pairs(rows: Sequence[Row], bench: str = ON_CPU) -> str:
     """Each recipe of RD with Expert minus RD4AD with as many batches, and with its most batches."""
-    settings = by_setting(rows)
+    settings = by_setting(rows, bench)
     lines = []
     for dataset, name, step in sorted(settings):
         ours = settings[dataset, name, step]
@@ -229,8 +231,12 @@ def _rows(settings: Mapping[Key, Mapping[int, Row]]) -> list[Row]:
 
 def _measured(rows: Sequence[Row], command: str) -> str:
     """The caption of rows of several runs: every CPU and commit, in the order of their time."""
-    of_all = {key: ", ".join(dict.fromkeys(row[key] for row in rows)) for key in ("cpu", "commit")}
-    return measured(rows[-1] | of_all, command)
+    cpus = [
+        f"trained on {r['trained_on']}, {r['cpu']}" if "trained_on" in r else r["cpu"] for r in rows
+    ]
+    of_all = {"cpu": cpus, "commit": [row["commit"] for row in rows]}
+    told = {key: ", ".join(dict.fromkeys(values)) for key, values in of_all.items()}
+    return measured(rows[-1] | told, command)
 
 
 def _time(row: Row) -> str:
@@ -240,6 +246,8 @@ def _time(row: Row) -> str:
 TABLES: dict[str, Callable[[Sequence[Row]], str]] = {
     "convergence": _over_batches,
     "methods": _in_pairs,
+    "convergence-gpu": partial(_over_batches, bench=ON_GPU),
+    "methods-gpu": partial(_in_pairs, bench=ON_GPU),
     "options": _options,
     "teachers": _teachers,
     "cells": _cells,
