@@ -17,7 +17,7 @@ from rich.table import Table
 
 from rdx_fast.bench.pages import RESULTS
 from rdx_fast.bench.pages.rows import Row, read_rows, rows_of
-from rdx_fast.bench.pages.training import ON_CPU, ON_GPU, Key, by_setting
+from rdx_fast.bench.pages.training import by_setting
 
 BASELINE = "lite0 rd4ad"
 VARIANTS = ("lite0 rd-expert", "lite0 rd-expert grabcut")
@@ -30,7 +30,7 @@ def margins(
     """By how much a variant is better than the baseline after the same time of training.
 
     Args:
-        rows: rows of ``convergence``, and of ``training``, which have the time of a batch on a CPU
+        rows: rows of ``convergence``, and of ``training``, which have the time of a batch
         dataset: name of the data set
         variant: name of the recipe
         figures: figures to take the mean of
@@ -44,7 +44,7 @@ def margins(
         ValueError: there are no rows of ``training`` with the time of a batch, or those of the
             methods were measured on different machines
     """
-    settings = _settings(rows)
+    settings = by_setting(rows)
     baseline, ours = (
         {step: runs for (on, of, step), runs in settings.items() if (on, of) == (dataset, name)}
         for name in (BASELINE, variant)
@@ -60,15 +60,6 @@ def margins(
                 )
                 found.setdefault(step, []).append(_mean(row, figures) - float(other))
     return {step: float(np.mean(values)) for step, values in found.items()}
-
-
-def _settings(rows: Sequence[Row]) -> dict[Key, dict[int, Row]]:
-    """Rows by setting and seed, wherever they were trained; if on both, those of the CPU."""
-    settings = by_setting(rows, ON_CPU)
-    if any(row["bench"] == ON_GPU for row in rows):
-        for key, runs in by_setting(rows, ON_GPU).items():
-            settings[key] = runs | settings.get(key, {})
-    return settings
 
 
 def _mean(row: Row, figures: Sequence[str]) -> float:

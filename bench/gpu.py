@@ -149,7 +149,7 @@ def all_steps(subject: Subject, tests: Path | None, calls: int, seconds: float) 
         ("torch.compile alone", partial(measure_rivals, subject, True, calls // 10)),
     ]
     if tests is not None:
-        steps += [("recovery of a lost GPU", partial(run_tests, [files["gpu"]], LOST))]
+        steps += [("a lost GPU", partial(run_tests, [files["gpu"]], LOST))]
     return steps
 
 

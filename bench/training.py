@@ -64,7 +64,7 @@ def main(
     The limit is the rate of a product of large matrices in the same precision and number of
     threads. On a CPU the time is the CPU time of this process, which other programs disturb little;
     the processes that load data are not part of it. On a GPU it is the time that passes, waiting
-    for data included, and float32 is computed as TF32, as torch trains.
+    for data included; float32 is TF32 there, as in torch's convolutions.
     """
     torch.set_num_threads(threads)
     images = find_dataset(dataset).train()
@@ -78,7 +78,6 @@ def main(
     if training_precision(recipe, torch.device(device)) == "bf16":
         recipes["bf16"] = recipe
     clock = time.process_time if on_cpu else time.perf_counter
-    torch.backends.cuda.matmul.allow_tf32 = True
     if eager:
         step_graph.EAGER_STEPS = steps
     if profiled:
@@ -126,6 +125,7 @@ def main(
 def _matrix_rate(dtype: torch.dtype, device: str, clock: Callable[[], float]) -> float:
     """Floating-point operations of a matrix product in a second."""
     side = _SIDE if device == "cpu" else 4 * _SIDE
+    torch.backends.cuda.matmul.allow_tf32 = True
     a = torch.randn(side, side, device=device).to(dtype)
     times = []
     for _ in range(6):

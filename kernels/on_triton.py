@@ -24,12 +24,13 @@ def run(launch: Launch) -> None:
 def prepared(launch: Launch) -> Callable[[], None]:
     """Compile a kernel now; the function returned starts it on torch's current stream.
 
-    It skips what Triton looks up at each call, which takes longer than the launch. Needs a GPU.
+    Started often, it saves what Triton looks up at each call, which takes longer than the launch.
+    The GPU that holds the arguments must be the current one, here and at each start.
     """
     kernel = getattr(triton_kernels, launch.kernel)
     compiled = kernel.warmup(*launch.arguments, grid=launch.grid, **_options(launch))
     constants = (launch.constants[name] for name in kernel.arg_names[len(launch.arguments) :])
-    grid = (*launch.grid, 1, 1)[:3]
+    grid = (*launch.grid, 1)
     return partial(compiled[grid], *launch.arguments, *constants)
 
 

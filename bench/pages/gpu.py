@@ -11,30 +11,37 @@ COMMAND = "python -m rdx_fast.bench.gpu --output bench/results/gpu.jsonl"
 
 
 def _engines(rows: Sequence[Row]) -> str:
-    """Latency and frames per second by batch size, of one engine in a line each."""
+    """Latency and frames per second by engine and batch size."""
     found = rows_of(rows, "gpu", lambda row: "latency_ms" in row or "fps" in row)
     found = [row for row in found if "read_in_place" not in row]
     lines: dict[tuple[str, int, bool], dict[str, Any]] = {}
     for row in found:  # the newest comes last
-        key = (row["engine"], row["batch"], row.get("maps", False))
+        key = (f"{row['gpu']}: {row['engine']}", row["batch"], row.get("maps", False))
         line = lines.setdefault(key, {"p50": "-", "p99": "-", "fps": "-", "share": "-"})
         if "fps" in row:
             line |= {"fps": f"{row['fps']:.0f}", "share": f"{row['share_of_limit']:.0%}"}
         else:
             line |= {name: milliseconds(row["latency_ms"][name]) for name in ("p50", "p99")}
+    engines = list(dict.fromkeys(engine for engine, *_ in lines))
     table = [
-        (batch, "yes" if maps else "no", *line.values())
-        for (_, batch, maps), line in sorted(lines.items())
+        (1 + engines.index(engine), batch, "yes" if maps else "no", *line.values())
+        for (engine, batch, maps), line in sorted(lines.items())
     ]
-    header = ("batch", "maps", "p50 ms", "p99 ms", "frames/s", "of a matrix product")
-    engines = ", ".join(dict.fromkeys(row["engine"] for row in found))
-    return markdown(header, table) + f"\n{engines}.\n" + _measured(found, COMMAND)
+    header = ("engine", "batch", "maps", "p50 ms", "p99 ms", "frames/s", "of a matrix product")
+    named = "".join(f"\n{number}. {engine}" for number, engine in enumerate(engines, 1))
+    return markdown(header, table) + f"{named}\n" + _measured(found, COMMAND)
 
 
 def _kernels(rows: Sequence[Row]) -> str:
     found = rows_of(rows, "gpu", lambda row: row["step"] == "kernels" and "us" in row)
     newest = {
-        (row["operation"], row.get("channels"), row["batch"], str(row.get("frame"))): row
+        (
+            row["gpu"],
+            row["operation"],
+            row.get("channels"),
+            row["batch"],
+            str(row.get("frame")),
+        ): row
         for row in found
     }
     lines = []
@@ -58,8 +65,11 @@ def _kernels(rows: Sequence[Row]) -> str:
 
 
 def _targets(rows: Sequence[Row]) -> str:
-    """The newest value of each target; of one that is judged at each batch size, the best."""
+    """The newest value of each target that the kernels and the torch engine reach; of one that is
+    judged at each batch size, the best."""
     found = rows_of(rows, "gpu", lambda row: bool(row.get("targets")))
+    of_torch = ("kernels", "torch:", "published")  # steps of the kernels and the torch engine
+    found = [row for row in found if row["step"].startswith(of_torch)]
     values: dict[str, dict[str, tuple[Row, dict[str, Any]]]] = {}
     for row in found:
         for judged in row["targets"]:
@@ -101,9 +111,9 @@ def _measured(rows: Sequence[Row], command: str) -> str:
     rows = sorted(rows, key=lambda row: str(row["time"]))
     commits = ", ".join(dict.fromkeys(row["commit"] for row in rows))
     versions = {k: v for k, v in rows[-1]["versions"].items() if v is not None}
-    last = rows[-1]
-    named = {"cpu": f"{last['gpu']}, {last['cpu']}", "commit": commits, "versions": versions}
-    return measured(last | named, command)
+    machines = ", ".join(dict.fromkeys(f"{row['gpu']}, {row['cpu']}" for row in rows))
+    named = {"cpu": machines, "commit": commits, "versions": versions}
+    return measured(rows[-1] | named, command)
 
 
 TABLES: dict[str, Callable[[Sequence[Row]], str]] = {

@@ -58,7 +58,7 @@ class Configuration(NamedTuple):
 
 
 # By architecture: the baseline's, and those of others that want another. All were chosen by
-# reasoning; those of 9.0 were then timed on a GPU.
+# reasoning. On 9.0 they were timed, without trying others.
 Configurations = dict[int, Configuration]
 
 

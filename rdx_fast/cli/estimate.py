@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 EXPERT_LEAST_ITERATIONS: dict[str, int | None] = {
     "transistor": 150,
     "transistor turned at random": 450,
-    "toothbrush": 5000,
+    "toothbrush": None,
 }
 BATCHES = 5
 SECONDS = 10.0

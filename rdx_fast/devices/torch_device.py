@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.dlpack import from_dlpack
 
-from rdx_fast.devices.device import Pinned, no_collection, on_a_gpu
+from rdx_fast.devices.device import Pinned, on_a_gpu
+from rdx_fast.devices.graphs import recorded
 from rdx_fast.errors import DeviceLostError, DeviceMemoryError, EngineError
 from rdx_fast.kernels import on_triton
 from rdx_fast.kernels.gpu.driver import LEGACY_STREAM
@@ -98,18 +99,7 @@ class TorchDevice:
         if self._stream is None:
             return steps
         self.wait()
-        graph, pool = torch.cuda.CUDAGraph(), torch.cuda.graph_pool_handle()
-        recording = torch.cuda.graph(
-            graph, pool=pool, stream=self._stream, capture_error_mode="thread_local"
-        )
-        try:
-            with no_collection(), recording:
-                steps()
-        except RuntimeError:
-            with suppress(RuntimeError):  # torch before 2.12 goes on allocating from the pool
-                torch._C._cuda_endAllocateToPool(self.torch_device.index, pool)
-            raise
-        return graph.replay
+        return recorded(steps, self._stream, self.torch_device).replay
 
     def wait(self) -> None:
         if self._stream is not None:

@@ -14,7 +14,7 @@ from rdx_fast.engines.engine import (
     HostEngine,
     Progress,
 )
-from rdx_fast.errors import EngineError, MissingDependencyError, NoDriverError
+from rdx_fast.errors import DeviceLostError, EngineError, MissingDependencyError, NoDriverError
 from rdx_fast.precision import choose, gpu_capabilities
 
 __all__ = [
@@ -118,6 +118,8 @@ def _gpu_is_ready(bundle: Bundle, gpu: GpuOptions, precision: str | None) -> boo
             load_api().check(found.architecture)
     except (NoDriverError, MissingDependencyError):
         return False
+    except DeviceLostError:
+        raise
     except EngineError as error:
         warnings.warn(f"the CPU is used although there is a GPU: {error}", stacklevel=4)
         return False

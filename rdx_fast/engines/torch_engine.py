@@ -67,8 +67,9 @@ class TorchEngine:
         if self.execution.executed == "bf16":  # float32 in the graph
             self._image_type = torch.bfloat16
             network = network.to(torch.bfloat16)
-        placed: Any = network.eval().to(self.device)
-        self._network: Any = placed.to(memory_format=torch.channels_last)
+        with named_errors():
+            placed: Any = network.eval().to(self.device)
+            self._network: Any = placed.to(memory_format=torch.channels_last)
         self._fused = 0
         # float32 as such is not for tensor cores, for which cuDNN's fused kernels are.
         if self.options.fuse and not self.options.compile and self.execution.executed == "fp16":
@@ -131,6 +132,8 @@ class TorchEngine:
         if self.on_device:
             merge_biases(self._network, image)
         self._fused = fuse(self._network, image)
+        if not self._fused:
+            self._network = exported
         if not self._fused or not self.on_device:
             return
         try:

@@ -78,8 +78,8 @@ class TeacherFeatures:
         teacher: frozen, on ``device``
         dataset: the images
         batch: number of images in a batch
-        budget_bytes: memory that kept features may take; if they need more, they are computed for
-            each batch again
+        budget_bytes: memory, of the host or the GPU, that kept features may take; if they need
+            more, they are computed for each batch again
         workers: processes that decode images; 0 decodes in this process
         device: device of the teacher and of the features returned
         autocast: opens the context of mixed precision, for images that are not of the data set;
@@ -88,6 +88,8 @@ class TeacherFeatures:
     Attributes:
         bytes_needed: memory that the features of all images take
         keeps: whether the features are kept
+        place: device whose memory would keep them: the GPU if they take at most a quarter of what
+            is free there, else the host
     """
 
     def __init__(
@@ -110,6 +112,7 @@ class TeacherFeatures:
         sample = self._maps(dataset[0][None])
         self.bytes_needed = len(dataset) * sum(m.nbytes for m in sample)
         self.keeps = self.bytes_needed <= budget_bytes
+        self.place = self._place()
 
     def prepare(self) -> None:
         """Compute the features to be kept; otherwise the first batch does so."""
@@ -137,19 +140,18 @@ class TeacherFeatures:
         self.prepare()
         if self._kept is not None:
             return self._gathered(self._kept, indices)
-        with torch.autocast(self.device.type, enabled=False):
-            return self._maps(images)
+        return self._maps(images)
 
     def _gathered(self, kept: list[Tensor], indices: list[int]) -> list[Tensor]:
         # Kept as [n, h, w, C], so that what is gathered has the memory format channels-last.
         return [m[indices].to(self.device).permute(0, 3, 1, 2) for m in kept]
 
     def _all_features(self) -> list[Tensor]:
-        n, place = len(self.dataset), self._place()
+        n = len(self.dataset)
         chunks = [list(range(i, min(i + self.batch, n))) for i in range(0, n, self.batch)]
         kept: list[Tensor] | None = None
         for indices, images in zip(chunks, self._images(chunks), strict=True):
-            maps = [m.permute(0, 2, 3, 1).to(place) for m in self._maps(images)]
+            maps = [m.permute(0, 2, 3, 1).to(self.place) for m in self._maps(images)]
             if kept is None:
                 kept = [m.new_empty((n, *m.shape[1:])) for m in maps]
             for store, m in zip(kept, maps, strict=True):
@@ -158,10 +160,9 @@ class TeacherFeatures:
         return kept
 
     def _place(self) -> torch.device:
-        """Where features are kept: on the GPU if they take at most half of its free memory."""
         if self.device.type == "cuda":
-            free, _ = torch.cuda.mem_get_info(self.device)
-            if self.bytes_needed <= free / 2:
+            free, _ = torch.cuda.mem_get_info(self.device)  # training needs most of it
+            if self.bytes_needed <= free / 4:
                 return self.device
         return torch.device("cpu")
 

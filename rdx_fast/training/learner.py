@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -48,13 +48,9 @@ class Learner:
         }
         # Only float16's gradients underflow.
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
-        self._run: Step = self._train
-        self._stream: Any = nullcontext
-        # The scaler reads from the GPU whether to take a step, which no graph can.
-        self._in_graphs = device.type == "cuda" and not self.scaler.is_enabled()
-        if self._in_graphs:
-            self._run = graph = StepGraph(self._train, device)
-            self._stream = graph.stream
+        # With a scaler, recording was not tried.
+        in_graphs = device.type == "cuda" and not self.scaler.is_enabled()
+        self._graph = StepGraph(device) if in_graphs else None
         self._set_capturable()
         self.step = 0
         self.losses: Losses = {}
@@ -72,10 +68,15 @@ class Learner:
 
     def learn(self, batch: Any) -> dict[str, float]:
         """Train one step and return its loss by term, which may not be finite."""
-        with self._stream():
-            losses = self._run(self.objective.inputs(batch))
-            self.step += 1
-            return {term: loss.item() for term, loss in losses.items()}
+        if self._graph is None:
+            return self._learn(self._train, batch)
+        with self._graph.stream():
+            return self._learn(partial(self._graph, self._train), batch)
+
+    def _learn(self, step: Step, batch: Any) -> dict[str, float]:
+        losses = step(self.objective.inputs(batch))
+        self.step += 1
+        return {term: loss.item() for term, loss in losses.items()}
 
     def _train(self, inputs: list[Tensor]) -> dict[str, Tensor]:
         losses = {}
@@ -92,7 +93,7 @@ class Learner:
         """Let the optimizers be recorded, or not; a checkpoint may say what another device did."""
         for optimizer in self.optimizers.values():
             for group in optimizer.param_groups:
-                group["capturable"] = self._in_graphs
+                group["capturable"] = self._graph is not None
 
     def note(self, losses: dict[str, float], steps_per_epoch: int) -> None:
         """Record the losses of a step."""

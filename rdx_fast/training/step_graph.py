@@ -3,65 +3,73 @@ one by one takes several times as long as they run."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 
-Step = Callable[[list[Tensor]], dict[str, Tensor]]
-"""Trains on inputs on the GPU; returns the loss of each term, a scalar on the GPU."""
+from rdx_fast.devices.device import EXCLUSIVE
+from rdx_fast.devices.graphs import recorded
 
-EAGER_STEPS = 3  # before a graph is recorded: optimizers and cuDNN allocate what they keep
+Step = Callable[[list[Tensor]], dict[str, Tensor]]
+"""Trains on inputs on the GPU; returns the loss of each term, a float32 scalar on the GPU."""
+
+# Of each shape before it is recorded: optimizers and cuDNN allocate what they keep.
+EAGER_STEPS = 3
 
 
 class StepGraph:
-    """Records a step once for each shape of its inputs, and replays it. The results are those of
-    the same step without a graph.
-
-    Everything that the step uses, and its caller's work on inputs and results, belongs in
-    ``stream``.
+    """Records a step once for each shape of its inputs, and replays it: the same kernels as without
+    a graph, in the same order.
 
     Args:
-        step: what to record. It must not wait for the GPU, and all it changes must lie there
         device: the GPU
     """
 
-    def __init__(self, step: Step, device: torch.device) -> None:
-        self._step = step
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
         self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-        self._steps = 0
+        self._eager: Counter[tuple[torch.Size, ...]] = Counter()
         self._recorded: dict[tuple[torch.Size, ...], _Recorded] = {}
 
     @contextmanager
     def stream(self) -> Iterator[None]:
-        """The CUDA stream of all work; what was queued before comes first."""
-        self._stream.wait_stream(torch.cuda.current_stream(self._stream.device))
+        """The CUDA stream for each call and for the work on its inputs and losses; what was queued
+        before comes first."""
+        self._stream.wait_stream(torch.cuda.current_stream(self._device))
         with torch.cuda.stream(self._stream):
             yield
 
-    def __call__(self, inputs: list[Tensor]) -> dict[str, Tensor]:
-        """Train one step; the losses hold until the next step.
+    def __call__(self, step: Step, inputs: list[Tensor]) -> dict[str, Tensor]:
+        """Train one step; the losses hold until the next one.
 
         Args:
-            inputs: of ``step``
+            step: the same in each call. It must not wait for the GPU, and all that it changes must
+                lie there
+            inputs: of ``step``, of any shapes and dtypes
+
+        Raises:
+            RuntimeError: the step cannot be recorded
         """
-        self._steps += 1
-        if self._steps <= EAGER_STEPS:
-            return self._step(inputs)
         shapes = tuple(x.shape for x in inputs)
         if shapes not in self._recorded:
-            self._recorded[shapes] = _Recorded(self._step, inputs, self._stream)
+            self._eager[shapes] += 1
+            if self._eager[shapes] <= EAGER_STEPS:
+                return step(inputs)
+            self._recorded[shapes] = _Recorded(step, inputs, self._stream, self._device)
         return self._recorded[shapes].run(inputs)
 
 
 class _Recorded:
-    def __init__(self, step: Step, inputs: list[Tensor], stream: torch.cuda.Stream) -> None:
+    def __init__(
+        self, step: Step, inputs: list[Tensor], stream: torch.cuda.Stream, device: torch.device
+    ) -> None:
         self._inputs = [x.clone() for x in inputs]
-        self._graph = torch.cuda.CUDAGraph()
-        # Processes that load data have a thread here that pins memory meanwhile.
-        with torch.cuda.graph(self._graph, stream=stream, capture_error_mode="thread_local"):
-            self._losses = step(self._inputs)
+        self._losses: dict[str, Tensor] = {}
+        with EXCLUSIVE:
+            self._graph = recorded(lambda: self._losses.update(step(self._inputs)), stream, device)
 
     def run(self, inputs: list[Tensor]) -> dict[str, Tensor]:
         for own, given in zip(self._inputs, inputs, strict=True):

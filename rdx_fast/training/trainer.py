@@ -103,8 +103,8 @@ def train(
             instead of raising; if no texture can be read, it raises
         max_minutes: stop after this time and write a checkpoint; None for no limit
         checkpoint_every: epochs between checkpoints; one is also written at the end
-        feature_memory_gb: GiB of memory for kept teacher features; if they need more, they are
-            computed for each batch again
+        feature_memory_gb: GiB of memory for kept teacher features, on a GPU if they take at most a
+            quarter of what is free there; if they need more, they are computed for each batch again
         image_memory_gb: GiB of memory for decoded images and textures, if every step needs images;
             those that do not fit are decoded at each use
         workers: processes that load data; None for up to 4 if every step needs images, and none if
@@ -181,7 +181,9 @@ def train(
         return checkpoint
 
     if features.keeps:
-        on_stage(f"computing the teacher's features of {len(inputs.images)} images")
+        on_stage(
+            f"computing the teacher's features of {len(inputs.images)} images{_place_of(features)}"
+        )
         features.prepare()
     on_stage("training")
     clock = WaitClock()
@@ -235,6 +237,16 @@ def _tell_gap(
             f"is what is exported, as in training: the loss jumped shortly before the end. Train "
             f"on for 50 batches or more (a larger number of iterations, resume=True, --resume)"
         )
+
+
+def _place_of(features: TeacherFeatures) -> str:
+    """Where features are kept, if it costs time."""
+    if features.place.type == features.device.type:
+        return ""
+    return (
+        f", kept in host memory: they take {features.bytes_needed / 2**30:.1f} GiB, more than a "
+        f"quarter of the GPU's free memory"
+    )
 
 
 def _with_files(recipe: Recipe, textures: Sequence[Path], foreground: Path | None) -> Recipe:

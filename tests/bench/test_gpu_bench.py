@@ -184,7 +184,7 @@ def test_steps_of_a_gpu(tmp_path: Path) -> None:
     tests = [f"tests of {name}" for name in ("the kernels", "gpu", "gpu_training")]
     assert names[:3] == tests
     last = ["torch, compiled: latency at batch 1", "torch, compiled: frames/s at batch 32"]
-    assert names[-4:] == [*last, "torch.compile alone", "recovery of a lost GPU"]
+    assert names[-4:] == [*last, "torch.compile alone", "a lost GPU"]
     assert len(set(names)) == len(names)
     without = [name for name, _ in gpu.all_steps(subject, None, 10, 0.1)]
     assert without == names[3:-1]

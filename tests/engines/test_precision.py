@@ -22,7 +22,7 @@ from rdx_fast.engines.openvino import compilation
 from rdx_fast.engines.openvino import engine as engine_module
 from rdx_fast.engines.openvino import network as network_module
 from rdx_fast.engines.openvino.network import OpenVINONetwork
-from rdx_fast.errors import EngineError
+from rdx_fast.errors import DeviceLostError, EngineError
 from rdx_fast.export.check import TOLERANCE
 from rdx_fast.images import list_images, read_image
 from rdx_fast.kernels.gpu import driver
@@ -173,6 +173,18 @@ def test_auto_leaves_to_the_cpu_what_tensorrt_does_not_run(
         engine = open_engine(without_twin)
     assert engine.description.startswith("openvino")
     engine.close()
+
+
+def test_auto_is_no_way_around_a_lost_gpu(
+    whole_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(_: int) -> None:
+        raise DeviceLostError("start a new process")
+
+    monkeypatch.setattr(driver, "Gpu", refused)
+    monkeypatch.setattr(engines, "find_spec", lambda name: name)
+    with pytest.raises(DeviceLostError, match="start a new process"):
+        open_engine(whole_bundle)
 
 
 def test_words_of_what_cannot_be_run(whole_bundle: Bundle) -> None:

@@ -20,10 +20,11 @@ import pytest
 import torch
 
 from rdx_fast.errors import DriverTooOldError, EngineError
+from rdx_fast.kernels import triton_kernels
 from rdx_fast.kernels.aot import assembler_version, refuse_spills
 from rdx_fast.kernels.gpu import cosine_map, fuse_mul, resize_normalize, smooth_map
 from rdx_fast.kernels.gpu.driver import OLDEST, Gpu
-from rdx_fast.kernels.gpu.launch import ARCHITECTURES, Launch, configuration, dtype_name
+from rdx_fast.kernels.gpu.launch import ARCHITECTURES, Launch, Variant, configuration, dtype_name
 from rdx_fast.kernels.gpu.library import DeviceArray, KernelLibrary, Packed, find_kernels
 from rdx_fast.kernels.gpu.operations import source_hash, variants
 
@@ -34,6 +35,16 @@ NEWEST = 99000  # CUDA version of a driver that takes whatever was built
 @pytest.fixture(scope="session")
 def manifest(kernels: Path) -> list[dict]:
     return json.loads((kernels / "kernels.json").read_text())["kernels"]
+
+
+@pytest.mark.parametrize("variant", list(variants()), ids=lambda v: v.name)
+def test_constants_follow_the_parameters(variant: Variant) -> None:
+    """A prepared launch passes them in this order."""
+    names = getattr(triton_kernels, variant.kernel).arg_names
+    blocks = configuration(variant.configurations, 90).blocks
+    count = len(variant.parameters)
+    assert names[:count] == [name for name, _ in variant.parameters]
+    assert set(names[count:]) == variant.constants.keys() | blocks.keys()
 
 
 def array(shape: tuple[int, ...], dtype: str = "float32", pointer: int = 0x1000) -> DeviceArray:

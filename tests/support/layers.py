@@ -75,6 +75,7 @@ OWNED = {
         "rdx_fast.export",
         "rdx_fast.bench",
         "rdx_fast.kernels.on_triton",
+        "rdx_fast.devices.graphs",
         "rdx_fast.devices.torch_device",
         "rdx_fast.engines.torch_engine",
         "rdx_fast.engines.torch_graph",

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,9 +19,11 @@ from rdx_fast.errors import CheckpointError, DatasetError, TrainingError
 from rdx_fast.images import list_images
 from rdx_fast.training import Checkpoint, Progress, Recipe, load_checkpoint, train
 from rdx_fast.training.checkpoint import save_checkpoint
+from rdx_fast.training.data import TeacherFeatures
 from rdx_fast.training.inputs import split_holdout
 from rdx_fast.training.loss import distillation_loss
 from rdx_fast.training.precision import training_precision
+from rdx_fast.training.trainer import _place_of
 from support.checkout import needs_no_gpu
 from support.weights import assert_same_weights
 
@@ -160,6 +163,20 @@ def test_features_that_do_not_fit(images: list[Path], tmp_path: Path) -> None:
     computed = train(SHORT, images, tmp_path / "computed", feature_memory_gb=0, workers=1)
     # The teacher sees other batches, so sums round differently; the way there is the same.
     np.testing.assert_allclose(computed.losses["student"], kept.losses["student"], rtol=1e-3)
+
+
+def test_where_features_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    features: Any = object.__new__(TeacherFeatures)
+    features.device, features.bytes_needed = torch.device("cuda", 0), 2**30
+    for free, place, told in (
+        (4 * 2**30, "cuda", ""),
+        (4 * 2**30 - 1, "cpu", ", kept in host memory: they take 1.0 GiB, more than a quarter"),
+    ):
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, free=free: (free, 2**40))
+        features.place = features._place()
+        assert features.place.type == place
+        assert _place_of(features).startswith(told)
+        assert bool(_place_of(features)) == bool(told)
 
 
 def test_resume_refuses_another_run(images: list[Path], tmp_path: Path) -> None:
