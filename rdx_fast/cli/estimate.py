@@ -129,6 +129,9 @@ class Estimate:
         """Number of batches below which the method was not better than RD4AD, as far as known."""
         if not self._recipe.makes_anomalies:
             return 0
+        of_category = EXPERT_LEAST_ITERATIONS.get(self._category or "")
+        if of_category is not None:
+            return of_category
         known = (least for least in EXPERT_LEAST_ITERATIONS.values() if least is not None)
         return max(known, default=published)
 

@@ -149,6 +149,9 @@ def experiment_table(result: Experiment, oracle: bool = False) -> Table:
     }
     waited = [max(run.waiting for run in runs[m]) for m in runs]
     table.add_row("time waiting for data", *(f"{share:.1%}" for share in waited))
+    if all(run.published_steps for run in result.runs):
+        shares = [[run.steps / run.published_steps for run in runs[m]] for m in runs]
+        table.add_row("of the published length", *(f"{min(values):.1%}" for values in shares))
     for label, by_method in spent.items():
         ends = [(min(values), max(values)) for values in by_method.values()]
         table.add_row(label, *(f"{a}" if a == b else f"{a} to {b}" for a, b in ends))

@@ -132,7 +132,7 @@ def _held_out(checkpoint: Checkpoint) -> list[Path]:
         raise DatasetError(
             "export needs good images for the threshold and the check, and this run has no "
             "held-out images: give --good FOLDER (not the training images: their scores are too "
-            "low), or train with --holdout 0.1"
+            "low), or train with --holdout 0.2"
         )
     paths = [Path(name) for name in checkpoint.held_out]
     if gone := [path for path in paths if not path.is_file()]:

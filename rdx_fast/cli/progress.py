@@ -132,7 +132,7 @@ class TrainingLines(Lines):
 
     def __enter__(self) -> Self:
         self.say(
-            f"reading images before the first step; then at most one line every {EVERY_S:.0f} s"
+            f"reading images before the first step; then progress at most every {EVERY_S:.0f} s"
         )
         return self
 
@@ -147,7 +147,8 @@ class TrainingLines(Lines):
         loss = ", ".join(f"{term} {loss:.4f}" for term, loss in step.losses.items())
         detail = f", epoch {step.epoch + 1}, loss {loss}"
         if step.epoch_loss is not None:
-            detail += f" (last epoch {step.epoch_loss:.4f})"
+            together = ", terms together," if len(step.losses) > 1 else ""
+            detail += f" (last epoch{together} {step.epoch_loss:.4f})"
         self.step(f"{self._stage}, step", step.step, step.total_steps, detail, self._limit_s)
 
 

@@ -126,6 +126,12 @@ def train(
             f"--textures is for synthetic anomalies, which {method} does not make: leave it out, "
             f"or use --method rd-expert"
         )
+    if not holdout:
+        notes.print(
+            "no image is held out: export will need --good FOLDER, images of good parts that were "
+            "not trained on (or train with --holdout 0.2)",
+            highlight=False,
+        )
     if resume and not (run / CHECKPOINT).exists():
         notes.print(f"{run} holds no checkpoint yet: training starts from the beginning")
     with show_training(max_minutes) as shown:
@@ -162,10 +168,13 @@ def train(
             f"for data"
         )
     if checkpoint.finished:
+        if shown.last is None:
+            notes.print(f"nothing to train: {run} holds as many batches as were asked for, or more")
+        good_parts = "" if checkpoint.held_out else " --good FOLDER"
         notes.print(
             f"trained {checkpoint.step} batches ({_epochs(checkpoint.epoch)}) of "
             f"{checkpoint.image_count} images; next:  "
-            f"rdx-fast export {run} part.rdx"
+            f"rdx-fast export {run} part.rdx{good_parts}"
         )
     else:
         notes.print(

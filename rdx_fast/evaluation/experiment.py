@@ -28,6 +28,7 @@ from rdx_fast.evaluation.scored import MASK_THRESHOLD, score_checked
 from rdx_fast.export import export_bundle
 from rdx_fast.training import Checkpoint, Progress, Recipe, load_checkpoint, train
 from rdx_fast.training.networks import check_weights
+from rdx_fast.training.published import mvtec_category
 
 RESULT = "result.json"
 FIGURES = ("image_auroc", "pixel_auroc", "aupro", "aupro_per_image_mean", "image_ap", "pixel_ap")
@@ -56,6 +57,7 @@ class ExperimentRun:
         method: name of the method in tables
         seed: seed of the training
         steps: batches trained
+        published_steps: batches of the method's published length; 0 where it was not recorded
         epochs: whole epochs trained
         minutes: duration of the training, in minutes
         waiting: share of that time spent waiting for data, 0 to 1
@@ -73,6 +75,7 @@ class ExperimentRun:
     losses: dict[str, list[float]]
     figures: Figures
     oracle_epoch: OracleEpoch | None
+    published_steps: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +214,7 @@ def run_experiment(
                     max_minutes=max_minutes,
                     oracle_epoch=oracle_epoch,
                     checkpoint_every=checkpoint_every,
+                    category=mvtec_category(root),
                     which=f"run {len(runs) + 1} of {len(seeds) * len(recipes)}",
                     on_stage=on_stage,
                     on_step=on_step,
@@ -240,6 +244,7 @@ def _run(
     *,
     oracle_epoch: bool,
     which: str,
+    category: str | None,
     on_stage: Callable[[str], None],
     on_step: Callable[[Progress], None],
     **options: Any,
@@ -290,6 +295,7 @@ def _run(
         losses=checkpoint.losses,
         figures=figures,
         oracle_epoch=oracle,
+        published_steps=recipe.published_steps(checkpoint.steps_per_epoch, category),
     )
 
 

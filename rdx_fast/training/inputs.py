@@ -87,10 +87,11 @@ def _readable(
 
 def unreadable(bad: Sequence[ImageError], count: int, what: str) -> str:
     """The refusal of ``count`` images, the ``what``, of which some or all are unreadable."""
-    leave = "" if len(bad) == count else ", or leave them out (skip_bad=True, --skip-bad)"
+    if len(bad) == count:
+        return f"none of the {count} {what} can be used: give others:{listed(bad)}"
     return (
-        f"{len(bad)} of {count} {what} cannot be used: repair or remove them{leave}:"
-        f"{listed(bad, len(bad))}"
+        f"{len(bad)} of {count} {what} cannot be used: repair or remove them, or leave them out "
+        f"(skip_bad=True, --skip-bad):{listed(bad, len(bad))}"
     )
 
 

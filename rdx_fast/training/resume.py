@@ -16,7 +16,8 @@ def previous_run(run: Path, resume: bool) -> Checkpoint | None:
     """The checkpoint in a folder, if there is one.
 
     Raises:
-        CheckpointError: there is one, and it is not to be resumed; or it cannot be read
+        CheckpointError: there is one, and it is not to be resumed; it cannot be read; or the folder
+            holds other files
     """
     exists = (run / FILE).exists()
     if exists and not resume:
@@ -24,7 +25,15 @@ def previous_run(run: Path, resume: bool) -> Checkpoint | None:
             f"{run} already contains a run: resume it (resume=True, --resume), or choose another "
             f"folder"
         )
-    return load_checkpoint(run) if resume and exists else None
+    if exists:
+        return load_checkpoint(run)
+    # What is left of a checkpoint that was being written is no reason.
+    if others := [p.name for p in run.glob("*") if not p.name.startswith(FILE)]:
+        raise CheckpointError(
+            f"{run} holds no run but other files ({', '.join(sorted(others)[:3])}): choose a new "
+            f"folder"
+        )
+    return None
 
 
 def resumed_precision(old: Checkpoint, device: torch.device) -> str:

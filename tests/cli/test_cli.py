@@ -45,6 +45,8 @@ def test_from_good_parts_to_scores(parts: Path, tmp_path: Path) -> None:
     assert "resume=True, --resume" in run("train", parts, trained, *options, code=2).stderr
     done = run("train", parts, trained, *options, "--resume")
     assert "trained 18 batches (6 whole epochs) of " in done.stderr
+    assert done.stderr.endswith("part.rdx\n")  # what comes next needs no other images
+    assert "nothing to train" in run("train", parts, trained, *options, "--resume").stderr
     assert "loss" in done.stderr
     done = run("export", trained, part)
     assert "was stopped after" not in done.stderr

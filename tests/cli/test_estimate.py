@@ -157,6 +157,14 @@ def test_too_few_batches_to_be_better_than_rd4ad() -> None:
     assert not warnings(told(Recipe(iterations=1), pace=4, max_minutes=2))
 
 
+def test_the_number_of_a_recorded_category_counts_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(estimate, "EXPERT_LEAST_ITERATIONS", {"screw": 7, "b": LEAST, "pill": None})
+    for category, least in (("screw", 7), ("pill", LEAST), ("cable", LEAST)):
+        for iterations in (least - 1, least):
+            recipe = Recipe(method="rd-expert", iterations=iterations)
+            assert bool(warnings(told(recipe, pace=4, category=category))) == (iterations < least)
+
+
 def test_where_no_number_of_batches_was_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(estimate, "EXPERT_LEAST_ITERATIONS", {"a": LEAST, "b": None})
     ((_, line),) = warnings(told(Recipe(method="rd-expert", iterations=LEAST - 1), pace=4))

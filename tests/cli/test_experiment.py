@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -24,6 +25,8 @@ def test_methods_against_each_other(parts: Path, tmp_path: Path) -> None:
     last, oracle = done.stdout.split("CHOSEN ON THE TEST SET")
     assert "last epoch, 2 seeds" in last
     assert "rd-expert:plain" in last
+    # 18 batches of 600, and of 5000.
+    assert re.search(r"of the published length +3.0% +0.4%", last.replace("│", " "))
     assert "±" in oracle
     runs = itertools.product((111, 112), ("rd4ad", "rd-expert:plain"))
     for number, (seed, method) in enumerate(runs, 1):

@@ -150,7 +150,10 @@ def test_each_run_counts_its_own_time_under_its_name() -> None:
             on_step.stage(f"rd4ad, seed {seed}: evaluating the last epoch")
     assert on_step.last is not None
     assert on_step.last.step == 4
-    pattern = r"(rd4ad, seed \d+): training, step (\d) of 4,.* \(last epoch 0.5000\).* elapsed (.*)"
+    pattern = (
+        r"(rd4ad, seed \d+): training, step (\d) of 4,.* \(last epoch, terms together, 0.5000\).* "
+        r"elapsed (.*)"
+    )
     found = [re.fullmatch(pattern, line) for line in pipe.lines]
     assert [m and m.groups() for m in found] == [
         None,
@@ -255,6 +258,8 @@ def test_training_in_a_pipe(parts: Path, tmp_path: Path) -> None:
     *_, last_batch, trained = done.stderr.splitlines()
     assert last_batch.startswith("last batch's loss")
     assert trained.startswith("trained 6 batches")
+    assert trained.endswith("part.rdx --good FOLDER")  # no image was held out, as is said first
+    assert "no image is held out: export will need --good FOLDER" in done.stderr
 
 
 def test_lines_come_while_training_goes_on(parts: Path, tmp_path: Path) -> None:

@@ -155,7 +155,7 @@ def test_everything_is_checked_before_the_first_run(parts: Path, tmp_path: Path)
     assert [left.path for left in given.left_out] == [str(bad[0]), str(bad[2])]
     assert [left.path for left in given.test.left_out] == [str(bad[1])]
     # Without any texture, the runs would make other anomalies.
-    with pytest.raises(DatasetError, match="1 of 1 textures cannot be used"):
+    with pytest.raises(DatasetError, match="none of the 1 textures can be used"):
         check_inputs(dataset, [Recipe("rd-expert")], [bad[2]], None, skip_bad=True)
 
 

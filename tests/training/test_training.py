@@ -188,6 +188,11 @@ def test_resume_refuses_another_run(images: list[Path], tmp_path: Path) -> None:
         train(replace(SHORT, learning_rate=0.01), images, run, resume=True)
     with pytest.raises(CheckpointError, match="not the same files"):
         train(SHORT, images[1:], run, resume=True)
+    (tmp_path / "bundle").mkdir()
+    (tmp_path / "bundle" / "manifest.json").touch()
+    for resume in (False, True):
+        with pytest.raises(CheckpointError, match=r"no run but other files \(manifest\.json\): ch"):
+            train(SHORT, images, tmp_path / "bundle", resume=resume)
     longer = train(replace(SHORT, epochs=5), images, run, resume=True)
     assert longer.epoch == 5
 
