@@ -222,7 +222,10 @@ def check_crop(size: tuple[int, ...], crop: Crop | None) -> Crop:
     if min(top, left) < 0 or min(height, width) < 1:
         raise ValueError(f"crop {list(crop)} is not top, left, height, width")
     if top + height > size[0] or left + width > size[1]:
-        raise ValueError(f"crop {list(crop)} (top, left, height, width) leaves {list(size)}")
+        raise ValueError(
+            f"crop {list(crop)} (top, left, height, width) reaches beyond the frame of {size[0]} x "
+            f"{size[1]} pixels: choose one inside it"
+        )
     return crop
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from rdx_fast.kernels.resize_normalize import Crop
 from rdx_fast.kernels.threshold_regions import threshold_regions
 
 # Black through red and yellow to white, so that it is also readable in grey.
@@ -17,7 +18,10 @@ _BOX = (255, 255, 255)
 
 
 def overlay(
-    frame: NDArray[np.uint8], anomaly_map: NDArray[np.float32], threshold: float
+    frame: NDArray[np.uint8],
+    anomaly_map: NDArray[np.float32],
+    threshold: float,
+    crop: Crop | None = None,
 ) -> NDArray[np.uint8]:
     """Blend an anomaly map as a heat map into its frame.
 
@@ -28,24 +32,31 @@ def overlay(
         frame: uint8 [H, W, 3] RGB or [H, W]
         anomaly_map: float32 [h, w]
         threshold: the threshold of the scores
+        crop: top, left, height and width in frame pixels of what the map shows; None for all
 
     Returns:
-        uint8 [H, W, 3] RGB.
+        uint8 [H, W, 3] RGB; as the frame outside the crop.
     """
-    height, width = frame.shape[:2]
+    top, left, height, width = crop or (0, 0, *frame.shape[:2])
     level = Image.fromarray(anomaly_map / np.float32(threshold)).resize(
         (width, height), Image.Resampling.BILINEAR
     )
     heat = np.clip((np.asarray(level) - 0.5) / 1.5, 0.0, 1.0)
     steps = np.linspace(0, 1, len(_HEAT))
     colour = np.stack([np.interp(heat, steps, _HEAT[:, c]) for c in range(3)], axis=-1)
-    rgb = _as_rgb(frame)
+    blended = _as_rgb(frame).copy()
+    shown = blended[top : top + height, left : left + width]
     alpha = _STRENGTH * np.minimum(4 * heat, 1.0)[..., None]
-    return ((1 - alpha) * rgb + alpha * colour).round().astype(np.uint8)
+    shown[...] = ((1 - alpha) * shown + alpha * colour).round()
+    return blended
 
 
 def save_overlay(
-    path: Path, frame: NDArray[np.uint8], anomaly_map: NDArray[np.float32], threshold: float
+    path: Path,
+    frame: NDArray[np.uint8],
+    anomaly_map: NDArray[np.float32],
+    threshold: float,
+    crop: Crop | None = None,
 ) -> None:
     """Write a frame and its overlay side by side.
 
@@ -56,10 +67,11 @@ def save_overlay(
         frame: uint8 [H, W, 3] RGB or [H, W]
         anomaly_map: float32 [h, w]
         threshold: the threshold of the scores
+        crop: as for ``overlay``
     """
-    heat = Image.fromarray(overlay(frame, anomaly_map, threshold))
+    heat = Image.fromarray(overlay(frame, anomaly_map, threshold, crop))
     draw = ImageDraw.Draw(heat)
-    for region in threshold_regions(anomaly_map, threshold, frame.shape[:2]):
+    for region in threshold_regions(anomaly_map, threshold, frame.shape[:2], crop=crop):
         top, left, height, width = region.box_px
         draw.rectangle((left, top, left + width - 1, top + height - 1), outline=_BOX)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -14,6 +14,7 @@ from typing import TextIO
 from rdx_fast.detector import Detector
 from rdx_fast.errors import ImageError
 from rdx_fast.images import list_images, read_image
+from rdx_fast.kernels.resize_normalize import Crop
 from rdx_fast.overlay import save_overlay
 
 
@@ -68,7 +69,11 @@ def find_files(given: Iterable[str]) -> list[Path]:
 
 
 def score_files(
-    detector: Detector, files: Sequence[Path], overlays: Path | None = None
+    detector: Detector,
+    files: Sequence[Path],
+    overlays: Path | None = None,
+    pixel_format: str | None = None,
+    crop: Crop | None = None,
 ) -> Iterator[Row]:
     """Score files one by one, in order.
 
@@ -76,9 +81,12 @@ def score_files(
         detector: the opened Detector
         files: the image files
         overlays: folder for heat-map overlays, in the files' folder structure; None for none
+        pixel_format: as for ``Detector.score``
+        crop: top, left, height and width in pixels, as for ``Detector.score``
 
     Yields:
-        One row for each file. A file that cannot be read gives a row with the verdict ERROR.
+        One row for each file. A file that cannot be read, or whose frame is too small for the crop
+        or has other channels than the pixel format, gives a row with the verdict ERROR.
 
     Raises:
         EngineError: the engine fails, or gives a score that is not finite
@@ -92,12 +100,16 @@ def score_files(
         except ImageError as error:
             yield Row(str(path), "ERROR", None, threshold, None, executed, error.reason)
             continue
-        result = detector.score(frame, maps=overlays is not None)
+        try:
+            result = detector.score(frame, overlays is not None, pixel_format, crop)
+        except ValueError as error:
+            yield Row(str(path), "ERROR", None, threshold, None, executed, str(error))
+            continue
         if overlays is not None and result.anomaly_maps is not None:
             inside = path.absolute().relative_to(root)
             name = inside.name if inside.suffix == ".png" else f"{inside.name}.png"
             target = overlays / inside.with_name(name)
-            save_overlay(target, frame, result.anomaly_maps[0], threshold)
+            save_overlay(target, frame, result.anomaly_maps[0], threshold, crop)
         yield Row(
             path=str(path),
             verdict="NG" if result.is_anomalous[0] else "OK",

@@ -36,6 +36,17 @@ Executed = Annotated[
         "that runs it.",
     ),
 ]
+Crop = Annotated[
+    tuple[int, int, int, int] | None,
+    typer.Option(
+        metavar="TOP LEFT HEIGHT WIDTH",
+        help="Score only this part of each image, in pixels. Default: all of it.",
+    ),
+]
+PixelFormat = Annotated[
+    Literal["rgb", "bgr", "mono", "bayer_rggb", "bayer_bggr", "bayer_grbg", "bayer_gbrg"] | None,
+    typer.Option(help="What the images hold. Default: RGB, or mono for one channel."),
+]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads. Default: all.")]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Minutes = Annotated[

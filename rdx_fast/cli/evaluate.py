@@ -9,7 +9,17 @@ from typing import Annotated
 import typer
 
 from rdx_fast.cli import evaluation_tables as tables
-from rdx_fast.cli.common import Backend, Executed, JsonFlag, SkipBad, Threads, data, notes
+from rdx_fast.cli.common import (
+    Backend,
+    Crop,
+    Executed,
+    JsonFlag,
+    PixelFormat,
+    SkipBad,
+    Threads,
+    data,
+    notes,
+)
 from rdx_fast.cli.progress import show_images, show_plan
 from rdx_fast.datasets import find_dataset
 from rdx_fast.detector import Detector
@@ -34,6 +44,8 @@ def evaluate(
     threads: Threads = None,
     precision: Executed = None,
     skip_bad: SkipBad = False,
+    crop: Crop = None,
+    pixel_format: PixelFormat = None,
 ) -> None:
     """Score a test set and print AUROC, AP, best F1 and AUPRO, by defect type and overall."""
     from rdx_fast import evaluation
@@ -47,7 +59,7 @@ def evaluate(
         )
     images = find_dataset(dataset).test()
     with show_images("checking") as on_image:
-        checked = evaluation.check_images(images, skip_bad, on_image)
+        checked = evaluation.check_images(images, skip_bad, on_image, pixel_format, crop)
     scored = []
     for path in bundles:
         with show_plan() as on_progress:

@@ -8,7 +8,16 @@ from typing import Annotated
 
 import typer
 
-from rdx_fast.cli.common import Backend, BundlePath, Executed, JsonFlag, Threads, notes
+from rdx_fast.cli.common import (
+    Backend,
+    BundlePath,
+    Crop,
+    Executed,
+    JsonFlag,
+    PixelFormat,
+    Threads,
+    notes,
+)
 from rdx_fast.cli.progress import show_plan
 from rdx_fast.detector import Detector
 from rdx_fast.scoring import RowWriter, find_files, score_files
@@ -23,6 +32,8 @@ def score(
     ] = None,
     json_lines: JsonFlag = False,
     overlays: Annotated[Path | None, typer.Option(help="Folder for heat-map overlays.")] = None,
+    crop: Crop = None,
+    pixel_format: PixelFormat = None,
     backend: Backend = "auto",
     threads: Threads = None,
     precision: Executed = None,
@@ -47,7 +58,7 @@ def score(
         try:
             detector.warmup()
             writer = RowWriter(stream, as_json)
-            for row in score_files(detector, files, overlays):
+            for row in score_files(detector, files, overlays, pixel_format, crop):
                 writer.write(row)
                 counts[row.verdict] += 1
                 if row.error is not None:

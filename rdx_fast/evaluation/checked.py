@@ -11,6 +11,7 @@ from rdx_fast.cpu import usable_cores
 from rdx_fast.datasets import LabelledImage, has_masks
 from rdx_fast.errors import DatasetError, ImageError, listed
 from rdx_fast.images import read_grey, read_image
+from rdx_fast.kernels.resize_normalize import Crop, check_crop, check_pixel_format
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,27 +38,36 @@ class CheckedSet:
         images: the images that can be evaluated
         left_out: the others, which are left out
         types_left_out: defect types without an image that can be evaluated
+        pixel_format: that the images are scored in, as for ``Detector.score``
+        crop: top, left, height and width in pixels of what is scored, likewise
     """
 
     images: Sequence[LabelledImage]
     left_out: Sequence[BadImage]
     types_left_out: Sequence[str] = ()
+    pixel_format: str | None = None
+    crop: Crop | None = None
 
 
 def check_images(
     images: Sequence[LabelledImage],
     skip_bad: bool = False,
     on_image: Callable[[int, int], None] = lambda done, total: None,
+    pixel_format: str | None = None,
+    crop: Crop | None = None,
 ) -> CheckedSet:
     """Decode every image of a test set and its mask, in several threads.
 
-    An image is bad if it cannot be read, or if it is defective in a set with masks and its mask is
-    missing, cannot be read, has another size than the image or marks no pixel.
+    An image is bad if it cannot be read or does not fit the crop or the pixel format, or if it is
+    defective in a set with masks and its mask is missing, cannot be read, has another size than the
+    image or marks no pixel, or none inside the crop.
 
     Args:
         images: the labelled images
         skip_bad: leave bad images out instead of raising
         on_image: called with the number of images done and in all
+        pixel_format: that the images will be scored in, as for ``Detector.score``
+        crop: top, left, height and width in pixels of what will be scored, likewise
 
     Returns:
         The images that can be used, in order, and those that are left out.
@@ -69,7 +79,7 @@ def check_images(
     masked = has_masks(images)
     left_out, usable = [], []
     with ThreadPoolExecutor(usable_cores()) as pool:
-        reasons = pool.map(lambda image: _fault(image, masked), images)
+        reasons = pool.map(lambda image: _fault(image, masked, pixel_format, crop), images)
         for i, (image, reason) in enumerate(zip(images, reasons, strict=True)):
             if reason is None:
                 usable.append(image)
@@ -90,24 +100,31 @@ def check_images(
             f"{listed(left_out, len(left_out))}"
         )
     types, kept = ({i.defect_type for i in of if i.is_defective} for of in (images, usable))
-    return CheckedSet(usable, left_out, sorted(types - kept))
+    return CheckedSet(usable, left_out, sorted(types - kept), pixel_format, crop)
 
 
-def _fault(image: LabelledImage, masked: bool) -> str | None:
+def _fault(
+    image: LabelledImage, masked: bool, pixel_format: str | None, crop: Crop | None
+) -> str | None:
     """Why an image cannot be evaluated; ``masked``: whether the set has masks."""
     try:
-        height, width = read_image(image.path).shape[:2]
+        shape = read_image(image.path).shape
+        check_pixel_format(shape, pixel_format)
+        shown = check_crop(shape[:2], crop)
     except ImageError as error:
         return error.reason
+    except ValueError as error:
+        return str(error)
+    height, width = shape[:2]
     if not masked or not image.is_defective:
         return None
     if image.mask is None:
         return "has no mask, unlike other images of the set"
-    fault = _mask_fault(image.mask, height, width, image.mask_above)
+    fault = _mask_fault(image.mask, height, width, image.mask_above, shown)
     return f"mask {image.mask}: {fault}" if fault else None
 
 
-def _mask_fault(path: Path, height: int, width: int, above: int) -> str | None:
+def _mask_fault(path: Path, height: int, width: int, above: int, crop: Crop) -> str | None:
     try:
         mask = read_grey(path)
     except ImageError as error:
@@ -117,4 +134,7 @@ def _mask_fault(path: Path, height: int, width: int, above: int) -> str | None:
         return f"has {columns} x {rows} pixels, but the image {width} x {height}"
     if not (mask > above).any():
         return f"marks no pixel: wanted values above {above} at the defect"
+    top, left, rows, columns = crop
+    if not (mask[top : top + rows, left : left + columns] > above).any():
+        return "marks no pixel inside the crop: the defect is not scored"
     return None

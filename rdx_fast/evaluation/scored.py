@@ -16,6 +16,7 @@ from rdx_fast.errors import DatasetError, ImageError
 from rdx_fast.evaluation.checked import BadImage, CheckedSet, check_images
 from rdx_fast.evaluation.pixels import PixelFigures, pixel_figures
 from rdx_fast.images import read_grey, read_image, resize_mask
+from rdx_fast.kernels.resize_normalize import Crop, check_crop
 
 # Share of a map pixel that the resized mask must cover for the pixel to count as defective.
 MASK_THRESHOLD = 0.5
@@ -66,6 +67,8 @@ def score_set(
     images: Sequence[LabelledImage],
     on_image: Callable[[int, int], None] = lambda done, total: None,
     skip_bad: bool = False,
+    pixel_format: str | None = None,
+    crop: Crop | None = None,
 ) -> ScoredSet:
     """Check a test set (see ``check_images``), then score it.
 
@@ -74,6 +77,8 @@ def score_set(
         images: the labelled images
         on_image: called with the number of images scored and in all
         skip_bad: leave out images that cannot be used instead of raising
+        pixel_format: as for ``Detector.score``
+        crop: top, left, height and width in pixels of what is scored, likewise
 
     Returns:
         The scored test set.
@@ -82,7 +87,8 @@ def score_set(
         DatasetError: images cannot be used, all of which the message lists; with ``skip_bad``, only
             if no good or no defective image is left
     """
-    return score_checked(detector, check_images(images, skip_bad), on_image)
+    checked = check_images(images, skip_bad, pixel_format=pixel_format, crop=crop)
+    return score_checked(detector, checked, on_image)
 
 
 def score_checked(
@@ -110,12 +116,14 @@ def score_checked(
     scores = np.empty(len(images), np.float32)
     maps, masks = [], []
     for i, image in enumerate(images):
-        result = detector.score(read_image(image.path), maps=masked)
+        frame = read_image(image.path)
+        result = detector.score(frame, masked, checked.pixel_format, checked.crop)
         scores[i] = result.scores[0]
         if result.anomaly_maps is not None:
             maps.append(result.anomaly_maps[0])
             mask = image.mask if image.is_defective else None
-            masks.append(read_mask(mask, spec.height, spec.width, image.mask_above))
+            size = (spec.height, spec.width)
+            masks.append(read_mask(mask, *size, image.mask_above, checked.crop))
         on_image(i + 1, len(images))
     return ScoredSet(
         name=detector.manifest.name,
@@ -130,8 +138,10 @@ def score_checked(
     )
 
 
-def read_mask(path: Path | None, height: int, width: int, above: int = 127) -> NDArray[np.bool_]:
-    """Read a mask and resize it to the map's size.
+def read_mask(
+    path: Path | None, height: int, width: int, above: int = 127, crop: Crop | None = None
+) -> NDArray[np.bool_]:
+    """Read a mask and resize what the map shows of it to the map's size.
 
     The mask is resized bilinearly, and a pixel counts as defective where more than
     ``MASK_THRESHOLD`` of it is defective, as in the published protocol.
@@ -141,6 +151,7 @@ def read_mask(path: Path | None, height: int, width: int, above: int = 127) -> N
         height: height of the map in pixels
         width: width of the map in pixels
         above: values above this mark the defect
+        crop: top, left, height and width in pixels of what the map shows; None for all
 
     Returns:
         bool [height, width], True where defective.
@@ -154,5 +165,7 @@ def read_mask(path: Path | None, height: int, width: int, above: int = 127) -> N
         grey = read_grey(path)
     except ImageError as error:
         raise DatasetError(f"mask {error}") from error
-    white = np.where(grey > above, 255, 0).astype(np.uint8)
+    top, left, rows, columns = check_crop(grey.shape, crop)
+    shown = grey[top : top + rows, left : left + columns]
+    white = np.where(shown > above, 255, 0).astype(np.uint8)
     return resize_mask(white, height, width, MASK_THRESHOLD)

@@ -19,8 +19,9 @@ from PIL import Image
 from rdx_fast.bundle import Bundle, open_bundle
 from rdx_fast.cli import app
 from rdx_fast.cli.common import BackboneName
+from rdx_fast.detector import Detector
 from rdx_fast.engines.tensorrt.api import load_api
-from rdx_fast.images import list_images
+from rdx_fast.images import list_images, read_image
 from rdx_fast.kernels.gpu.operations import source_hash
 from rdx_fast.kernels.native import ISAS
 from rdx_fast.models import BACKBONES
@@ -56,6 +57,65 @@ def test_from_good_parts_to_scores(parts: Path, tmp_path: Path) -> None:
     result = json.loads(run("evaluate", part, parts, "--json").stdout)
     assert result["overall"]["image_auroc"] > 0.9
     assert "AUROC" in run("evaluate", part, parts).stdout
+
+
+CROP = (10, 20, 64, 80)  # top, left, height, width in the 80 x 112 pixels of a part
+
+
+def cropped_copy(source: Path, target: Path) -> None:
+    """The images below ``source``, cut to ``CROP``."""
+    top, left, height, width = CROP
+    for path in list_images(source):
+        (target / path.relative_to(source)).parent.mkdir(parents=True, exist_ok=True)
+        shown = read_image(path)[top : top + height, left : left + width]
+        Image.fromarray(shown).save(target / path.relative_to(source))
+
+
+def test_a_crop_is_scored_as_the_image_of_it(bundle: Bundle, parts: Path, tmp_path: Path) -> None:
+    """Scores, overlays and figures; an image that is smaller is an error of its own."""
+    cropped_copy(parts / "test", tmp_path / "part" / "test")
+    folder = tmp_path / "frames"
+    shutil.copytree(parts / "test", folder)
+    Image.new("RGB", (90, 80)).save(folder / "small.png")
+    options = ("--crop", *CROP, "--json")
+    done = run("score", bundle.path, folder, *options, "--overlays", tmp_path / "o", code=1)
+    rows = {
+        Path(r["path"]).relative_to(folder): r
+        for r in map(json.loads, done.stdout.split("\n")[:-1])
+    }
+    alone = run("score", bundle.path, tmp_path / "part" / "test", "--json")
+    for row in map(json.loads, alone.stdout.splitlines()):
+        same = rows.pop(Path(row["path"]).relative_to(tmp_path / "part" / "test"))
+        assert (same["verdict"], same["score"]) == (row["verdict"], row["score"])
+    ((path, small),) = rows.items()
+    assert (path.name, small["verdict"], small["score"]) == ("small.png", "ERROR", None)
+    assert "reaches beyond the frame of 80 x 90 pixels" in small["error"]
+    (folder / "small.png").unlink()
+    shown = np.asarray(Image.open(tmp_path / "o" / "notch" / "000.png"))
+    frame, heat = shown[:, :112].copy(), shown[:, 112:].copy()
+    assert (frame != heat).any()
+    for picture in (frame, heat):
+        picture[10:74, 20:100] = 0
+    np.testing.assert_array_equal(frame, heat)  # outside the crop
+
+    whole = json.loads(run("evaluate", bundle.path, parts, "--crop", *CROP, "--json").stdout)
+    shutil.copytree(parts / "train", tmp_path / "part" / "train")
+    cut = json.loads(run("evaluate", bundle.path, tmp_path / "part", "--json").stdout)
+    assert whole["overall"] == cut["overall"]
+
+
+def test_bayer_images(bundle: Bundle, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    raw = rng.integers(0, 256, (80, 112), dtype=np.uint8)
+    Image.fromarray(raw).save(tmp_path / "raw.png")
+    Image.new("RGB", (112, 80)).save(tmp_path / "colour.png")
+    done = run("score", bundle.path, tmp_path, "--pixel-format", "bayer_grbg", "--json", code=1)
+    colour, scored = map(json.loads, done.stdout.splitlines())
+    assert "is not bayer_grbg, which is [H, W]" in colour["error"]
+    with Detector(bundle.path) as detector:
+        wanted = detector.score(raw, pixel_format="bayer_grbg")
+        assert scored["score"] == pytest.approx(float(wanted.scores[0]), rel=1e-6)
+        assert float(detector.score(raw).scores[0]) != pytest.approx(scored["score"], rel=1e-3)
 
 
 def test_train_by_expert(parts: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from rdx_fast.datasets import LabelledImage, find_dataset
 from rdx_fast.errors import DatasetError
 from rdx_fast.evaluation import check_images
 from rdx_fast.evaluation.inputs import check_inputs
+from rdx_fast.evaluation.scored import read_mask
 from rdx_fast.images import list_images
 from rdx_fast.training import Recipe
 
@@ -105,6 +106,24 @@ def test_good_images_that_would_vanish(category: Path) -> None:
         path.write_text("no image")
     with pytest.raises(DatasetError, match=r"and without them no good image is left"):
         check_images(find_dataset(category).test(), skip_bad=True)
+
+
+def test_defects_outside_of_a_crop(category: Path) -> None:
+    """Masks mark rows 4 to 7 and columns 6 to 11 of 16 x 24."""
+    images = find_dataset(category).test()
+    assert check_images(images, crop=(0, 0, 5, 24)).left_out == []
+    with pytest.raises(DatasetError, match="12 of 18 test images cannot be used") as error:
+        check_images(images, crop=(8, 0, 8, 24))
+    assert str(error.value).count("marks no pixel inside the crop: the defect is not sco") == 12
+    with pytest.raises(DatasetError, match="reaches beyond the frame of 16 x 24 pixels"):
+        check_images(images, crop=(8, 0, 9, 24))
+    with pytest.raises(DatasetError, match="is not rgb, which is"):
+        check_images(images, pixel_format="rgb")
+    mask = category / "ground_truth" / "crack" / "0_mask.png"
+    shown = read_mask(mask, 16, 24, crop=(4, 6, 8, 12))
+    np.testing.assert_array_equal(shown, np.repeat(np.repeat(shown[::2, ::2], 2, 0), 2, 1))
+    assert shown[:8, :12].all()
+    assert shown.sum() == 96
 
 
 def test_tiny_defects_are_not_bad(tmp_path: Path) -> None:
