@@ -6,15 +6,28 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from rdx_fast.kernels.resize_normalize import Crop
-from rdx_fast.kernels.threshold_regions import threshold_regions
 
-# Black through red and yellow to white, so that it is also readable in grey.
-_HEAT = np.array([[0, 0, 0], [120, 0, 40], [230, 40, 0], [255, 170, 0], [255, 255, 200]], float)
+# Nine colours of matplotlib's "inferno": equal steps look equal, in grey too.
+_HEAT = np.array(
+    [
+        [0, 0, 4],
+        [33, 12, 74],
+        [87, 16, 110],
+        [138, 34, 106],
+        [188, 55, 84],
+        [228, 90, 49],
+        [249, 142, 9],
+        [249, 203, 53],
+        [252, 255, 164],
+    ],
+    float,
+)
 _STRENGTH = 0.6
-_BOX = (255, 255, 255)
+_LINE = (255, 255, 255)
+_LINE_SHARE = 256  # of the frame's smaller side: the width of a line
 
 
 def overlay(
@@ -25,8 +38,9 @@ def overlay(
 ) -> NDArray[np.uint8]:
     """Blend an anomaly map as a heat map into its frame.
 
-    The heat map is transparent up to half the threshold and saturates at twice the threshold. The
-    scale depends on the threshold only, so overlays can be compared.
+    The heat map is transparent up to half the threshold and saturates at twice the threshold; a
+    white line surrounds what is above the threshold. The scale depends on the threshold only, so
+    overlays can be compared.
 
     Args:
         frame: uint8 [H, W, 3] RGB or [H, W]
@@ -42,12 +56,14 @@ def overlay(
         (width, height), Image.Resampling.BILINEAR
     )
     heat = np.clip((np.asarray(level) - 0.5) / 1.5, 0.0, 1.0)
+    line = _contour(np.asarray(level) > 1, max(1, min(frame.shape[:2]) // _LINE_SHARE))
     steps = np.linspace(0, 1, len(_HEAT))
     colour = np.stack([np.interp(heat, steps, _HEAT[:, c]) for c in range(3)], axis=-1)
     blended = _as_rgb(frame).copy()
     shown = blended[top : top + height, left : left + width]
     alpha = _STRENGTH * np.minimum(4 * heat, 1.0)[..., None]
     shown[...] = ((1 - alpha) * shown + alpha * colour).round()
+    shown[line] = _LINE
     return blended
 
 
@@ -60,8 +76,6 @@ def save_overlay(
 ) -> None:
     """Write a frame and its overlay side by side.
 
-    Each region above the threshold is marked with a box.
-
     Args:
         path: PNG file to write; its folder is created
         frame: uint8 [H, W, 3] RGB or [H, W]
@@ -69,13 +83,16 @@ def save_overlay(
         threshold: the threshold of the scores
         crop: as for ``overlay``
     """
-    heat = Image.fromarray(overlay(frame, anomaly_map, threshold, crop))
-    draw = ImageDraw.Draw(heat)
-    for region in threshold_regions(anomaly_map, threshold, frame.shape[:2], crop=crop):
-        top, left, height, width = region.box_px
-        draw.rectangle((left, top, left + width - 1, top + height - 1), outline=_BOX)
+    heat = overlay(frame, anomaly_map, threshold, crop)
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.concatenate([_as_rgb(frame), np.asarray(heat)], axis=1)).save(path)
+    Image.fromarray(np.concatenate([_as_rgb(frame), heat], axis=1)).save(path)
+
+
+def _contour(above: NDArray[np.bool_], width: int) -> NDArray[np.bool_]:
+    """The outermost pixels of what is True."""
+    from scipy import ndimage  # a quarter of a second, which scoring alone need not pay
+
+    return above & ~ndimage.binary_erosion(above, iterations=width)
 
 
 def _as_rgb(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -1,0 +1,54 @@
+"""Heat maps on frames."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from rdx_fast.overlay import overlay, save_overlay
+
+GREY = np.full((64, 96), 100, np.uint8)
+
+
+def levels(*values: float) -> np.ndarray:
+    """A map of vertical bands, 8 of 16 pixels wide."""
+    return np.repeat(np.float32([values]), 16, axis=1).repeat(8, axis=0)
+
+
+def test_colours_follow_the_threshold_alone() -> None:
+    quiet = overlay(GREY, levels(0.2, 0.9), threshold=2)  # below half of it
+    np.testing.assert_array_equal(quiet, np.repeat(GREY[..., None], 3, axis=2))
+    for scale in (0.1, 10):
+        shown = overlay(GREY, scale * levels(0, 3), threshold=scale)
+        np.testing.assert_array_equal(shown, overlay(GREY, levels(0, 3), threshold=1))
+    # Twice the threshold and more look the same; what is brighter looks brighter, in grey too.
+    grades = [overlay(GREY, levels(v, v), 1)[32, 48].mean() for v in (1.2, 1.5, 1.8, 2.0, 5.0)]
+    assert grades == sorted(grades)
+    assert grades[-1] == grades[-2]
+    assert len(set(grades)) == 4
+
+
+@pytest.mark.parametrize(("size", "width"), [((64, 96), 1), ((1024, 1536), 4)])
+def test_a_line_surrounds_what_is_above(size: tuple[int, int], width: int) -> None:
+    shown = overlay(np.full(size, 100, np.uint8), levels(0, 0, 2, 2, 0, 0), threshold=1)
+    white = (shown == 255).all(axis=2)
+    row = np.flatnonzero(white[size[0] // 2])
+    assert len(row) == 2 * width  # each side of the band
+    assert np.diff(row).max() > size[1] // 4
+    assert not (overlay(np.full(size, 100, np.uint8), levels(0, 1), 1) == 255).all(axis=2).any()
+
+
+def test_a_crop_is_where_it_was(tmp_path: Path) -> None:
+    crop = (8, 16, 32, 64)
+    shown = overlay(GREY, levels(0, 2), 1, crop)
+    part = GREY[8:40, 16:80]
+    np.testing.assert_array_equal(shown[8:40, 16:80], overlay(part, levels(0, 2), 1))
+    shown[8:40, 16:80] = 100
+    assert (shown == 100).all()
+    save_overlay(tmp_path / "new" / "a.png", GREY, levels(0, 2), 1, crop)
+    both = np.asarray(Image.open(tmp_path / "new" / "a.png"))
+    np.testing.assert_array_equal(both[:, :96], np.repeat(GREY[..., None], 3, axis=2))
+    np.testing.assert_array_equal(both[:, 96:], overlay(GREY, levels(0, 2), 1, crop))
