@@ -259,7 +259,7 @@ def test_refused(frame, out) -> None:
         ((4, 4, 3), "mono", None, "is not mono"),
         ((4, 4, 3), "bayer_rggb", None, "is not bayer_rggb"),
         ((1, 4), "bayer_rggb", None, "holds no Bayer pattern"),
-        ((4, 4), None, (0, 0, 5, 4), "leaves"),
+        ((4, 4), None, (0, 0, 5, 4), "beyond the frame"),
         ((4, 4), None, (-1, 0, 2, 2), "is not top, left, height, width"),
         ((4, 4), None, (0, 0, 0, 2), "is not top, left, height, width"),
     ],

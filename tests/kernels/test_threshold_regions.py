@@ -64,7 +64,7 @@ def test_area_is_the_epilogues_count() -> None:
         (np.zeros((2, 3, 4), np.float32), {}, r"\[2, 3, 4\], wanted \[H, W\]"),
         (np.full((2, 3), np.nan, np.float32), {}, "holds NaN"),
         (drawn(), {"mask": np.ones((3, 3), bool)}, "is not the map's"),
-        (drawn(), {"frame_size": (5, 5), "crop": (0, 0, 6, 5)}, "leaves"),
+        (drawn(), {"frame_size": (5, 5), "crop": (0, 0, 6, 5)}, "beyond the frame"),
     ],
 )
 def test_refused(anomaly_map, arguments, message) -> None:
