@@ -97,13 +97,10 @@ def score_files(
     for path in files:
         try:
             frame = read_image(path)
-        except ImageError as error:
-            yield Row(str(path), "ERROR", None, threshold, None, executed, error.reason)
-            continue
-        try:
             result = detector.score(frame, overlays is not None, pixel_format, crop)
-        except ValueError as error:
-            yield Row(str(path), "ERROR", None, threshold, None, executed, str(error))
+        except (ImageError, ValueError) as error:
+            why = error.reason if isinstance(error, ImageError) else str(error)
+            yield Row(str(path), "ERROR", None, threshold, None, executed, why)
             continue
         if overlays is not None and result.anomaly_maps is not None:
             inside = path.absolute().relative_to(root)

@@ -134,7 +134,8 @@ class TorchEngine:
         self._fused = fuse(self._network, image)
         if not self._fused:
             self._network = exported
-        if not self._fused or not self.on_device:
+            return
+        if not self.on_device:
             return
         try:
             with EXCLUSIVE:
