@@ -18,7 +18,8 @@ from rdx_fast.engines.openvino.network import OpenVINONetwork
 from rdx_fast.errors import EngineError, ExportError
 from rdx_fast.export.gpu import FOR_GPUS
 from rdx_fast.export.reference import RoundedNetwork
-from rdx_fast.manifest import EXECUTIONS, ExportCheck, ThresholdSpec
+from rdx_fast.limits import ThresholdSpec
+from rdx_fast.manifest import EXECUTIONS, ExportCheck
 from rdx_fast.models import ReverseDistillation
 from rdx_fast.postprocess import AnomalyMapper
 
@@ -172,6 +173,7 @@ def check_execution(
             f"(allowed {map_tolerance:.2%}). Choose a higher precision, such as fp32"
         )
     spread = float(trained.scores.std())
+    assert threshold.false_reject_rate is not None  # which every calibrated threshold states
     return ExportCheck(
         checked_by=checked_by,
         images=len(trained.scores),

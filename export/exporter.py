@@ -14,7 +14,7 @@ import onnx
 from numpy.typing import NDArray
 
 from rdx_fast.bundle import Bundle, describe_file, new_bundle, open_bundle, write_manifest
-from rdx_fast.calibration import calibrate_threshold
+from rdx_fast.calibration import calibrate_threshold, save_calibration
 from rdx_fast.errors import EngineError, ExportError
 from rdx_fast.export.check import (
     CONTENTS,
@@ -28,7 +28,10 @@ from rdx_fast.export.check import (
 from rdx_fast.export.gpu import FOR_GPUS, quantize_for_gpus
 from rdx_fast.export.graph import output_shapes, to_onnx
 from rdx_fast.export.quantize import quantize
+from rdx_fast.frame_check import FrameStatistics
+from rdx_fast.history import system_user
 from rdx_fast.images import read_image
+from rdx_fast.limits import Limits
 from rdx_fast.manifest import (
     BORDER,
     FORMAT,
@@ -43,6 +46,8 @@ from rdx_fast.manifest import (
 from rdx_fast.models import ReverseDistillation
 from rdx_fast.postprocess import AnomalyMapper
 from rdx_fast.preprocess import to_input
+from rdx_fast.recipe import InspectionRecipe
+from rdx_fast.revision import exported_history
 from rdx_fast.training.checkpoint import Checkpoint
 from rdx_fast.training.data import input_spec
 
@@ -68,6 +73,7 @@ def export_bundle(
     tolerance: Mapping[str, tuple[float, float]] = TOLERANCE,
     name: str | None = None,
     overwrite: bool = False,
+    user: str | None = None,
     on_stage: Callable[[str], None] = lambda stage: None,
 ) -> Bundle:
     """Write an engine bundle from a checkpoint and return it opened.
@@ -87,7 +93,8 @@ def export_bundle(
         check_images: number of images whose maps are compared
         tolerance: largest differences from the trained network, see ``TOLERANCE``
         name: of the bundle, None for the name of ``output`` without suffix
-        overwrite: replace ``output`` if it is a bundle
+        overwrite: replace ``output`` if it is a bundle; its history is continued
+        user: named in the history; None for the system's name of the user
         on_stage: called with the name of each stage as it starts
 
     Raises:
@@ -105,6 +112,7 @@ def export_bundle(
             "no good images were given: the threshold and the check need at least one (good=..., "
             "--good FOLDER)"
         )
+    recipe = InspectionRecipe()
     spec = input_spec(checkpoint.recipe)
     network = checkpoint.build()
 
@@ -124,6 +132,7 @@ def export_bundle(
         trained_threshold = calibrate_threshold(trained.scores, false_reject_rate)
 
         executions: list[ExecutionSpec] = []
+        calibration: dict[str, NDArray[np.float32]] = {}
         left_out: list[LeftOut] = []
         for which in CONTENTS[precision]:
             label = execution_label(*which)
@@ -152,11 +161,16 @@ def export_bundle(
                 reason = str(error).replace(f"{folder}/", "")  # the folder is temporary
                 left_out.append(LeftOut(*which, reason))
                 continue
-            executions.append(ExecutionSpec(*which, threshold, check))
+            limits = (Limits.single(threshold),)
+            executions.append(ExecutionSpec(*which, limits, recipe.inspected_sha256(), check))
+            calibration[label] = np.sort(found.scores)[:, None]
 
         kept = [s for s in stored if any(e.stored == s for e in executions)]
         for unused in set(stored) - set(kept):
             (folder / network_file(unused)).unlink()
+        save_calibration(folder / "calibration-0.npz", calibration)
+        history = exported_history(output, user or system_user(), recipe, tuple(executions))
+        (folder / "history-0.jsonl").write_text(history, encoding="utf-8")
         manifest = Manifest(
             format=FORMAT,
             name=name or output.stem,
@@ -166,6 +180,11 @@ def export_bundle(
             input=spec,
             scales=scales,
             map=map_spec,
+            recipe=recipe,
+            frames=FrameStatistics.of(map(read_image, good)),
+            revision=0,
+            calibration="calibration-0.npz",
+            history="history-0.jsonl",
             networks={s: network_file(s) for s in kept},
             executions=tuple(executions),
             left_out=tuple(left_out),

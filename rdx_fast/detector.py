@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
 from time import perf_counter
@@ -11,37 +11,53 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rdx_fast.bundle import open_bundle
+from rdx_fast.defects import Defect, find_defects
 from rdx_fast.engines import Engine, Progress, open_engine
 from rdx_fast.errors import EngineError
-from rdx_fast.kernels.epilogue import Epilogue
+from rdx_fast.frame_check import FrameCheck
+from rdx_fast.judge import Judge
+from rdx_fast.kernels.epilogue import Epilogue, region_labels
 from rdx_fast.kernels.resize_normalize import Crop
-from rdx_fast.manifest import ThresholdSpec
+from rdx_fast.limits import Limits, ThresholdSpec
 from rdx_fast.pipelines import BatchScores, ScoreOptions, open_pipeline
 from rdx_fast.pipelines.streaming import stream_scores
 from rdx_fast.postprocess import AnomalyMapper
-from rdx_fast.preprocess import Batch, Frame
+from rdx_fast.preprocess import Batch, Frame, as_frames
+from rdx_fast.regions import map_labels
 from rdx_fast.result import Result
 
 
 class Detector:
     """Scores images with an engine bundle. Safe to call from several threads; a context manager.
 
-    Scores differ a little between precisions, so each has a threshold of its own: ``threshold`` is
-    the one in force.
+    Frames are inspected as the bundle's recipe says. Scores differ a little between precisions, so
+    each has limits of its own: ``limits`` are those in force.
 
     Args:
         engine: path of a bundle, or an opened engine (see ``open_engine``, which has more options)
         backend: "auto", "openvino" (CPU), "tensorrt" or "torch" (GPU)
         threads: CPU threads of the engine, None for its own choice
-        region: region of interest, bool [H, W] of the manifest's map size; scores and areas are of
-            what lies inside
+        region: region of interest, bool [H, W] of the manifest's map size, for a recipe without
+            regions; scores and areas are of what lies inside
         top_k: also give the mean of that many largest map values
         precision: what is executed, "fp32", "fp16", "bf16", "int8" or "fp8"; None for the fastest
             that the bundle holds and this machine has
         on_progress: called with step, steps done and steps in all while a TensorRT plan is built
+        limits: other limits than the bundle's, for each region of the recipe
+        check_frames: whether frames in host memory that cannot be pictures of a part are refused,
+            see ``rdx_fast.frame_check``
+
+    Attributes:
+        manifest: of the bundle
+        recipe: what of a frame is inspected
+        limits: what scores are judged by, for each region of the recipe
+        labels: uint8 [H, W] of the map, the number of each pixel's region, counted from 1; 0 is not
+            inspected. None if the whole map is one region
+        description: of engine and kernels
 
     Raises:
         BundleError: the bundle is incomplete or damaged
+        RecipeError: the recipe was changed after the limits were calibrated
         EngineError: the engine cannot be opened
         ValueError: an argument is invalid
     """
@@ -55,6 +71,8 @@ class Detector:
         top_k: int = 0,
         precision: str | None = None,
         on_progress: Progress | None = None,
+        limits: Sequence[Limits] | None = None,
+        check_frames: bool = True,
     ) -> None:
         if isinstance(engine, str | Path):
             self.engine = open_engine(
@@ -72,15 +90,29 @@ class Detector:
         else:
             self.engine = engine
         self.manifest = self.engine.manifest
-        epilogue = Epilogue(region, self.threshold.value, top_k)
-        mapper = AnomalyMapper(self.manifest.map, self.manifest.scales, epilogue)
-        self._pipeline = open_pipeline(self.engine, mapper)
+        self.recipe = self.manifest.recipe
+        self._judge = Judge.of_engine(self.engine, limits)
+        self.limits = self._judge.limits
+        good = self.manifest.frames if check_frames else None
+        self._frame_check = FrameCheck(self.recipe.frame.size, check_frames, good)
+        self._pipeline = open_pipeline(self.engine, self._mapper(region, top_k))
         self.description = self._pipeline.description
+
+    def _mapper(self, region: NDArray[np.bool_] | None, top_k: int) -> AnomalyMapper:
+        spec = self.manifest.map
+        labels = self.labels = region_labels(region)
+        if self.recipe.regions:
+            if region is not None:
+                raise ValueError("region is given and the recipe has regions: leave it out")
+            size = (spec.height, spec.width)
+            labels = self.labels = map_labels(self.recipe, size, self.engine.bundle.mask)
+        thresholds = tuple(limit.ok_below.value for limit in self.limits)
+        return AnomalyMapper(spec, self.manifest.scales, Epilogue(labels, thresholds, top_k))
 
     @property
     def threshold(self) -> ThresholdSpec:
-        """What scores are judged by: the bundle's, for the precision that is executed."""
-        return self.engine.execution.threshold
+        """What is OK in the first region of the recipe."""
+        return self.limits[0].ok_below
 
     def score(
         self,
@@ -106,7 +138,9 @@ class Detector:
             EngineError: the engine fails, or gives a score that is not finite
         """
         begin = perf_counter()
-        scored = self._pipeline.score(batch, ScoreOptions(maps, pixel_format, crop))
+        options = self._options(maps, pixel_format, crop)
+        self._check(batch, options)
+        scored = self._pipeline.score(batch, options)
         return self._result(scored, begin)
 
     def stream(
@@ -139,8 +173,9 @@ class Detector:
         """
         if batch < 1 or depth < 1:
             raise ValueError(f"batch is {batch} and depth {depth}, wanted at least 1 of each")
-        options = ScoreOptions(maps, pixel_format, crop)
-        return self._results(stream_scores(self._pipeline, frames, batch, depth, options))
+        options = self._options(maps, pixel_format, crop)
+        checked = (self._checked(frame, options) for frame in frames)
+        return self._results(stream_scores(self._pipeline, checked, batch, depth, options))
 
     def _results(
         self, stream: Generator[tuple[BatchScores, float], None, None]
@@ -149,25 +184,77 @@ class Detector:
             for scored, begin in stream:
                 yield self._result(scored, begin)
 
+    def _options(self, maps: bool, pixel_format: str | None, crop: Crop | None) -> ScoreOptions:
+        """What is asked for, or else what the recipe states. Raises ``ValueError`` for both."""
+        frame = self.recipe.frame
+        for name, given, stated in (
+            ("pixel_format", pixel_format, frame.pixel_format),
+            ("crop", crop, frame.crop),
+        ):
+            if given is not None and stated is not None and given != stated:
+                raise ValueError(
+                    f"{name} is {given} and the recipe states {stated}: leave it out, or change "
+                    f"the recipe (rdx-fast recipe)"
+                )
+        return ScoreOptions(maps, pixel_format or frame.pixel_format, crop or frame.crop)
+
+    def _check(self, batch: Batch, options: ScoreOptions) -> None:
+        """Raises ``ValueError`` for a frame that must not be scored, see ``FrameCheck``."""
+        if hasattr(batch, "shape") and not isinstance(batch, np.ndarray):  # on a GPU
+            self._frame_check.on_device(batch.shape)
+            return
+        for frame in as_frames(batch):
+            self._frame_check(frame, options.crop)
+
+    def _checked(self, frame: Frame, options: ScoreOptions) -> Frame:
+        self._check([frame], options)
+        return frame
+
     def _result(self, scored: BatchScores, begin: float) -> Result:
-        # NaN compares false with any threshold: it must never pass for a good part.
+        # NaN compares false with any limit: it must never pass for a good part.
         summary, anomaly_maps, seconds = scored
-        scores = summary.maxima
-        if not np.isfinite(scores).all():
-            bad = np.flatnonzero(~np.isfinite(scores)).tolist()
+        if not np.isfinite(summary.maxima).all():
+            bad = np.flatnonzero(~np.isfinite(summary.maxima).all(axis=1)).tolist()
             raise EngineError(f"the engine gave scores that are not finite, for images {bad}")
+        judged = self._judge(summary.maxima)
         seconds = {**seconds, "total": perf_counter() - begin}
         return Result(
-            scores=scores,
+            scores=np.take_along_axis(summary.maxima, judged.deciding[:, None], axis=1)[:, 0],
+            verdicts=judged.verdicts,
+            p_values=judged.p_values,
             anomaly_maps=anomaly_maps,
             top_means=summary.top_means,
-            areas=summary.areas,
-            is_anomalous=scores > self.threshold.value,
-            threshold=self.threshold.value,
+            areas=summary.areas.sum(axis=1),
+            region_scores=summary.maxima,
+            region_areas=summary.areas,
+            deciding=judged.deciding,
+            limits=self.limits,
             timings_ms={stage: 1000 * taken for stage, taken in seconds.items()},
             executed=self.engine.execution.executed,
             engine=self.description,
         )
+
+    def defects(
+        self, result: Result, frame_size: tuple[int, int], crop: Crop | None = None
+    ) -> list[list[Defect]]:
+        """The defects of each image of a result, see ``find_defects``.
+
+        Args:
+            result: with anomaly maps
+            frame_size: height and width of the frames that were scored
+            crop: as it was given to ``score``
+
+        Raises:
+            ValueError: the result has no maps, or the crop exceeds the frame
+        """
+        if result.anomaly_maps is None:
+            raise ValueError("the result has no anomaly maps: score with maps=True")
+        crop = self._options(True, None, crop).crop
+        scale = self.recipe.mm_per_pixel
+        return [
+            find_defects(of, result.limits, self.labels, frame_size, crop, scale)
+            for of in result.anomaly_maps
+        ]
 
     def warmup(self, runs: int = 3, batch: int = 1, depth: int = 1) -> None:
         """Score grey frames, so that the first real ones find buffers, caches and graphs ready.
@@ -177,14 +264,25 @@ class Detector:
             batch: frames scored at a time; an engine on a GPU prepares each size by itself
             depth: batches in flight, as ``stream`` will have
         """
-        spec = self.manifest.input
-        grey = np.full((spec.height, spec.width, 3), 128, np.uint8)
+        grey = self._grey_frame()
         for maps in (True, False):
+            options = self._options(maps, None, None)
             for _ in range(runs):
-                self.score([grey] * batch, maps)  # in this thread, which has buffers of its own
+                # In this thread, which has buffers of its own.
+                self._pipeline.score([grey] * batch, options)
             if depth > 1:
-                for _ in self.stream([grey] * (runs * depth * batch), batch, depth, maps):
+                frames = [grey] * (runs * depth * batch)
+                for _ in stream_scores(self._pipeline, frames, batch, depth, options):
                     pass
+
+    def _grey_frame(self) -> Frame:
+        """A frame of the recipe, without contents."""
+        spec, frame = self.manifest.input, self.recipe.frame
+        height, width = frame.size or (spec.height, spec.width)
+        if frame.size is None and frame.crop is not None:
+            height, width = frame.crop[0] + frame.crop[2], frame.crop[1] + frame.crop[3]
+        colour = frame.pixel_format in (None, "rgb", "bgr")
+        return np.full((height, width, 3) if colour else (height, width), 128, np.uint8)
 
     def close(self) -> None:
         """Free the engine and what its pipeline holds."""

@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from rdx_fast.bench.pages import gpu, peers, performance, plc, precision, training
+from rdx_fast.bench.pages import gpu, peers, performance, plc, precision, promise, training
 from rdx_fast.bench.pages.rows import Row, read_rows
 
 RESULTS = Path("bench/results")
@@ -21,6 +21,7 @@ PAGES = (
     Path("docs/measured/accuracy.md"),
     Path("docs/measured/plc.md"),
     Path("docs/explanation/kernels.md"),
+    Path("docs/explanation/promise.md"),
     Path("docs/how-to/evaluate.md"),
     Path("docs/reference/gpu.md"),
     Path("docs/reference/plc.md"),
@@ -33,6 +34,7 @@ TABLES = {
     **plc.TABLES,
     **training.TABLES,
     **gpu.TABLES,
+    **promise.TABLES,
 }
 
 __all__ = ["PAGES", "RESULTS", "TABLES", "read_rows", "rewritten"]

@@ -47,6 +47,13 @@ PixelFormat = Annotated[
     Literal["rgb", "bgr", "mono", "bayer_rggb", "bayer_bggr", "bayer_grbg", "bayer_gbrg"] | None,
     typer.Option(help="What the images hold. Default: RGB, or mono for one channel."),
 ]
+User = Annotated[
+    str | None,
+    typer.Option(help="Who does it, for the bundle's history. Default: the system's user."),
+]
+SignKey = Annotated[
+    Path | None, typer.Option(help="Sign the changed bundle with this private key, Ed25519 in PEM.")
+]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads. Default: all.")]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Minutes = Annotated[

@@ -102,6 +102,7 @@ def export(
             on_stage=on_stage,
         )
     data.print(tables.manifest_table(written.manifest))
+    data.print(tables.limits_table(written.manifest))
     data.print(tables.executions_table(written.manifest))
     for left in written.manifest.left_out:
         notes.print(f"note: {left.label} is not in the bundle: {left.reason}", markup=False)
@@ -115,12 +116,13 @@ def export(
                 markup=False,
             )
     threshold = written.manifest.executions[0].threshold
-    if threshold.expected_false_reject_rate > threshold.false_reject_rate:
+    rate, promised = threshold.false_reject_rate, threshold.expected_false_reject_rate
+    if rate is not None and promised is not None and promised > rate:
         notes.print(
             f"note: {threshold.good_images} good images guarantee only at most "
-            f"{threshold.expected_false_reject_rate:.1%} false rejects; for at most "
-            f"{threshold.false_reject_rate:.1%} give at least "
-            f"{round(1 / threshold.false_reject_rate) - 1} good images"
+            f"{promised:.1%} false rejects; for at most "
+            f"{rate:.1%} give at least "
+            f"{round(1 / rate) - 1} good images"
         )
     if tensorrt:
         plan_bundle(written, compute_capability)

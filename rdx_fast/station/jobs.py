@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from rdx_fast.bundle import MANIFEST
 from rdx_fast.detector import Detector
 from rdx_fast.errors import RdxError
+from rdx_fast.signature import MANIFEST
 
 log = logging.getLogger(__name__)
 Stamp = tuple[int, int, int]

@@ -96,6 +96,8 @@ def test_region_of_interest(bundle: Bundle, detector: Detector) -> None:
     assert whole.is_anomalous[0]
     assert whole.areas[0] == (whole.anomaly_maps[0] > np.float32(whole.threshold)).sum() > 0
     assert whole.top_means is None
+    np.testing.assert_array_equal(whole.region_scores, whole.scores[:, None])
+    np.testing.assert_array_equal(whole.region_areas, whole.areas[:, None])
     elsewhere = whole.anomaly_maps[0] <= np.float32(whole.threshold)
     with Detector(bundle.path, threads=2, region=elsewhere, top_k=20) as other:
         result = other.score(defective)
@@ -108,7 +110,7 @@ def test_region_of_interest(bundle: Bundle, detector: Detector) -> None:
 
 
 def test_region_of_interest_must_fit(bundle: Bundle) -> None:
-    with pytest.raises(ValueError, match=r"region of interest is \[3, 3\], the map is \[64, 96\]"):
+    with pytest.raises(ValueError, match=r"marked in \[3, 3\] pixels, the map is \[64, 96\]"):
         Detector(bundle.path, region=np.ones((3, 3), bool))
 
 
@@ -206,7 +208,7 @@ class FaultyEngine:
     frame_threads = 1
 
     def __init__(self, bundle: Bundle, fault: str) -> None:
-        self.manifest = bundle.manifest
+        self.bundle, self.manifest = bundle, bundle.manifest
         (self.execution,) = bundle.manifest.executions
         self.fault = fault
 
