@@ -96,9 +96,7 @@ def cosine_maps(teacher: Sequence[Tensor], student: Sequence[Tensor]) -> list[Te
 def smooth_map(
     distances: Sequence[Tensor],
     operators: Operators,
-    mask: Tensor | None = None,
-    threshold: float = math.inf,
-    top_k: int = 0,
+    epilogue: Epilogue | None = None,
     out: Tensor | None = None,
 ) -> DeviceMapStats:
     """``smooth_map.smooth_map`` on the device.
@@ -106,24 +104,20 @@ def smooth_map(
     Args:
         distances: distance maps, finest first
         operators: bands of all scales
-        mask: region of interest, ``[H, W]`` bool
-        threshold: areas count the pixels above it
-        top_k: number of largest values in the top mean, 0 for none
+        epilogue: what is computed from the maps; None for the maximum of the whole map
         out: the maps are written to it, ``[B, H, W]`` float32. Without it no maps are written,
             except to scratch memory on the device if ``top_k`` needs them
     """
     operators.check(distances)
-    held = buffers(distances[0], operators.size, mask, threshold, top_k, out)
+    held = buffers(distances[0], operators.size, epilogue, out)
     run(operators.launch([d.contiguous() for d in distances], held))
-    return DeviceMapStats(held.maxima, held.top_means if top_k else None, held.areas)
+    return DeviceMapStats(held.maxima, held.top_means if held.top_k else None, held.areas)
 
 
 def buffers(
     like: Tensor,
     size: tuple[int, int],
-    mask: Tensor | None = None,
-    threshold: float = math.inf,
-    top_k: int = 0,
+    epilogue: Epilogue | None = None,
     out: Tensor | None = None,
 ) -> gpu_smooth_map.Epilogues:
     """Allocate the buffers that a launch of ``smooth_map`` writes to, on the device of ``like``.
@@ -131,32 +125,33 @@ def buffers(
     They serve any number of consecutive launches for the batch of ``like``, ``[B, ...]`` float32.
 
     Raises:
-        ValueError: mask or ``out`` do not fit, or ``top_k`` is larger than the region of interest
+        ValueError: epilogue or ``out`` do not fit
     """
     batch = len(like)
-    Epilogue(None if mask is None else mask.cpu().numpy(), threshold, top_k).check(*size)
+    epilogue = epilogue or Epilogue()
+    epilogue.check(*size)
     if out is not None and (
         out.dtype != torch.float32 or out.shape != (batch, *size) or not out.is_contiguous()
     ):
         raise ValueError(
             f"out is {out.dtype} {list(out.shape)}, wanted contiguous float32 {[batch, *size]}"
         )
-    if out is None and top_k:
+    if out is None and epilogue.top_k:
         out = _buffer(like, (batch, *size))
-    tiles = gpu_smooth_map.tile_count(*size, architecture_of(like))
-    everywhere = like.new_zeros(1, dtype=torch.bool)
+    labels, each = epilogue.labels, (batch, epilogue.regions)
     return gpu_smooth_map.Epilogues(
-        mask=(everywhere if mask is None else mask.contiguous()).view(torch.uint8),
-        has_mask=mask is not None,
-        threshold=float(threshold),
-        top_k=top_k,
+        labels=torch.tensor([0] if labels is None else labels, dtype=torch.uint8).to(like.device),
+        has_labels=labels is not None,
+        thresholds=torch.tensor(epilogue.thresholds, dtype=torch.float32).to(like.device),
+        regions=epilogue.regions,
+        top_k=epilogue.top_k,
         maps=_buffer(like, (1,)) if out is None else out,
         write_maps=out is not None,
-        tile_maxima=_buffer(like, (batch, tiles)),
-        tile_areas=_buffer(like, (batch, tiles), torch.int32),
+        keys_so_far=like.new_zeros(each, dtype=torch.uint32),
+        areas_so_far=like.new_zeros(each, dtype=torch.int32),
         tiles_done=like.new_zeros(batch, dtype=torch.int32),
-        maxima=like.new_full((batch,), math.nan),
-        areas=like.new_zeros(batch, dtype=torch.int64),
+        maxima=like.new_full(each, math.nan),
+        areas=like.new_zeros(each, dtype=torch.int64),
         top_means=like.new_full((batch,), math.nan),
     )
 
@@ -164,9 +159,7 @@ def buffers(
 def fuse_mul(
     distances: Sequence[Tensor],
     blur: Operators,
-    mask: Tensor | None = None,
-    threshold: float = math.inf,
-    top_k: int = 0,
+    epilogue: Epilogue | None = None,
     out: Tensor | None = None,
 ) -> DeviceMapStats:
     """``fuse_mul.fuse_mul`` on the device; it also upsamples to the size of ``blur``, the operators
@@ -179,7 +172,7 @@ def fuse_mul(
     product = _buffer(distances[0], (len(distances[0]), *blur.size))
     contiguous = [d.contiguous() for d in distances]
     run(gpu_fuse_mul.launch(contiguous, product, architecture_of(product)))
-    return smooth_map([product], blur, mask, threshold, top_k, out)
+    return smooth_map([product], blur, epilogue, out)
 
 
 def resize_normalize(

@@ -50,10 +50,9 @@ static inline int count_above(Vec a, Vec b) {
     return __builtin_popcount(_mm512_cmp_ps_mask(a.v, b.v, _CMP_GT_OQ));
 }
 static inline bool any_nan(Vec a) { return _mm512_cmp_ps_mask(a.v, a.v, _CMP_UNORD_Q) != 0; }
-// a where b is not zero, else c.
-static inline Vec where(Vec b, Vec a, Vec c) {
-    return {_mm512_mask_blend_ps(_mm512_cmp_ps_mask(b.v, _mm512_setzero_ps(), _CMP_NEQ_OQ), c.v,
-                                 a.v)};
+// a where x equals y, else c.
+static inline Vec where_equal(Vec x, Vec y, Vec a, Vec c) {
+    return {_mm512_mask_blend_ps(_mm512_cmp_ps_mask(x.v, y.v, _CMP_EQ_OQ), c.v, a.v)};
 }
 
 #elif defined(__AVX2__)
@@ -101,8 +100,8 @@ static inline int count_above(Vec a, Vec b) {
 static inline bool any_nan(Vec a) {
     return _mm256_movemask_ps(_mm256_cmp_ps(a.v, a.v, _CMP_UNORD_Q)) != 0;
 }
-static inline Vec where(Vec b, Vec a, Vec c) {
-    return {_mm256_blendv_ps(c.v, a.v, _mm256_cmp_ps(b.v, _mm256_setzero_ps(), _CMP_NEQ_OQ))};
+static inline Vec where_equal(Vec x, Vec y, Vec a, Vec c) {
+    return {_mm256_blendv_ps(c.v, a.v, _mm256_cmp_ps(x.v, y.v, _CMP_EQ_OQ))};
 }
 
 #else
@@ -160,8 +159,8 @@ static inline bool any_nan(Vec a) {
     for (float x : a.v) nan |= x != x;
     return nan;
 }
-static inline Vec where(Vec b, Vec a, Vec c) {
-    return each([&](std::size_t i) { return b.v[i] != 0.0f ? a.v[i] : c.v[i]; });
+static inline Vec where_equal(Vec x, Vec y, Vec a, Vec c) {
+    return each([&](std::size_t i) { return x.v[i] == y.v[i] ? a.v[i] : c.v[i]; });
 }
 
 #endif

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from rdx_fast.bundle import open_bundle
 from rdx_fast.engines import Engine, Progress, open_engine
 from rdx_fast.errors import EngineError
-from rdx_fast.kernels.epilogue import Epilogue
+from rdx_fast.kernels.epilogue import Epilogue, region_labels
 from rdx_fast.kernels.resize_normalize import Crop
 from rdx_fast.manifest import ThresholdSpec
 from rdx_fast.pipelines import BatchScores, ScoreOptions, open_pipeline
@@ -72,7 +72,7 @@ class Detector:
         else:
             self.engine = engine
         self.manifest = self.engine.manifest
-        epilogue = Epilogue(region, self.threshold.value, top_k)
+        epilogue = Epilogue(region_labels(region), (self.threshold.value,), top_k)
         mapper = AnomalyMapper(self.manifest.map, self.manifest.scales, epilogue)
         self._pipeline = open_pipeline(self.engine, mapper)
         self.description = self._pipeline.description
@@ -152,7 +152,7 @@ class Detector:
     def _result(self, scored: BatchScores, begin: float) -> Result:
         # NaN compares false with any threshold: it must never pass for a good part.
         summary, anomaly_maps, seconds = scored
-        scores = summary.maxima
+        scores = summary.maxima.max(axis=1)
         if not np.isfinite(scores).all():
             bad = np.flatnonzero(~np.isfinite(scores)).tolist()
             raise EngineError(f"the engine gave scores that are not finite, for images {bad}")
@@ -161,7 +161,9 @@ class Detector:
             scores=scores,
             anomaly_maps=anomaly_maps,
             top_means=summary.top_means,
-            areas=summary.areas,
+            areas=summary.areas.sum(axis=1),
+            region_scores=summary.maxima,
+            region_areas=summary.areas,
             is_anomalous=scores > self.threshold.value,
             threshold=self.threshold.value,
             timings_ms={stage: 1000 * taken for stage, taken in seconds.items()},

@@ -10,14 +10,16 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """Scores and verdicts of one batch of B images.
+    """Scores and verdicts of one batch of B images, each with R regions that are inspected.
 
     Attributes:
-        scores: ``[B]`` float32, the maximum of each anomaly map inside the region of interest
+        scores: ``[B]`` float32, the maximum of each anomaly map over its regions
         anomaly_maps: ``[B, H, W]`` float32, None if not requested
-        top_means: ``[B]`` float32, the mean of the ``top_k`` largest values of each map inside the
-            region of interest, None if not requested
-        areas: ``[B]`` int64, number of map pixels above ``threshold`` inside the region of interest
+        top_means: ``[B]`` float32, the mean of the ``top_k`` largest values of each map in all
+            regions together, None if not requested
+        areas: ``[B]`` int64, sum of ``region_areas`` over the regions
+        region_scores: ``[B, R]`` float32, the maximum of each map in each region
+        region_areas: ``[B, R]`` int64, number of map pixels of each region above its threshold
         is_anomalous: ``[B]`` bool, whether the score is above ``threshold``
         threshold: the threshold in force
         timings_ms: wall time in ms, ``total`` and by stage: on a CPU ``preprocess``, ``network``
@@ -31,6 +33,8 @@ class Result:
     anomaly_maps: NDArray[np.float32] | None
     top_means: NDArray[np.float32] | None
     areas: NDArray[np.int64]
+    region_scores: NDArray[np.float32]
+    region_areas: NDArray[np.int64]
     is_anomalous: NDArray[np.bool_]
     threshold: float
     timings_ms: dict[str, float]

@@ -36,7 +36,7 @@ class CpuPipeline:
         )
         preprocessed = perf_counter()
 
-        summary = MapStats.empty(len(frames), self._mapper.epilogue.top_k)  # NaN until inspected
+        summary = MapStats.empty(len(frames), self._mapper.epilogue)  # NaN until inspected
         maps = np.empty((len(frames), *self._mapper.size), np.float32) if options.maps else None
         postprocess = 0.0
         for chunk in self._engine.run(inputs):

@@ -235,7 +235,7 @@ class _Work:
         slot = self._next_slot()
         frames = _frames_for(slot, batch)
         images = _count(frames)
-        self.summary = MapStats.empty(images, self._mapper.epilogue.top_k)
+        self.summary = MapStats.empty(images, self._mapper.epilogue)
         if self._options.maps:
             self.maps = np.empty((images, *self._mapper.size), np.float32)
         for start in range(0, images, self._max_batch):

@@ -197,7 +197,7 @@ def through_the_driver(gpu: Gpu, library: KernelLibrary, maps: list[NDArray[Any]
         with gpu.current():
             return CudaDevice(gpu, library)
 
-    return GpuPipeline("driver", open_device, bind, mapper(top_k=9), SPEC, 4)
+    return GpuPipeline("driver", open_device, bind, mapper(regions=3, top_k=9), SPEC, 4)
 
 
 def constant_features() -> list[NDArray[np.float16]]:
@@ -210,7 +210,7 @@ def constant_features() -> list[NDArray[np.float16]]:
 def test_pipeline_through_the_driver(kernels: Path, frames: Any, maps: bool) -> None:
     features = constant_features()
     out = np.empty((4, *SIZE), np.float32)
-    wanted = mapper(top_k=9)(features[: len(SCALES)], features[len(SCALES) :], out)
+    wanted = mapper(regions=3, top_k=9)(features[: len(SCALES)], features[len(SCALES) :], out)
     with Gpu() as gpu, gpu.current():
         library = KernelLibrary(kernels, gpu.architecture, cuda=gpu.cuda)
         pipeline = through_the_driver(gpu, library, features)

@@ -67,19 +67,19 @@ def cosine_launch(dtype: str, last: bool, architecture: int = 90, channels: int 
 
 
 def smooth_launch(architecture: int) -> Launch:
-    tiles = smooth_map.tile_count(64, 96, architecture)
     epilogue = smooth_map.Epilogues(
-        mask=array((64, 96), "uint8"),
-        has_mask=True,
-        threshold=0.5,
+        labels=array((64, 96), "uint8"),
+        has_labels=True,
+        thresholds=array((5,)),
+        regions=5,
         top_k=7,
         maps=array((2, 64, 96)),
         write_maps=True,
-        tile_maxima=array((2, tiles)),
-        tile_areas=array((2, tiles), "int32"),
+        keys_so_far=array((2, 5), "uint32"),
+        areas_so_far=array((2, 5), "int32"),
         tiles_done=array((2,), "int32"),
-        maxima=array((2,)),
-        areas=array((2,), "int64"),
+        maxima=array((2, 5)),
+        areas=array((2, 5), "int64"),
         top_means=array((2,)),
     )
     distances = [array((2, 8, 8)), array((2, 4, 4))]
@@ -353,8 +353,8 @@ def test_mixed_layouts_and_too_many_scales() -> None:
 
 def test_top_mean_wants_the_maps() -> None:
     given = smooth_launch(90)
-    assert given.arguments[given.arguments.index(0.5) + 1] == 7
-    epilogue = smooth_map.Epilogues(*[array((1,))] * 12)._replace(top_k=1, write_maps=False)
+    assert given.arguments[given.arguments.index(5) + 1] == 7
+    epilogue = smooth_map.Epilogues(*[array((1,))] * 13)._replace(top_k=1, write_maps=False)
     with pytest.raises(ValueError, match="give them a place"):
         smooth_map.launch([array((1, 2, 2))], array((1,)), array((1,)), (4, 4), epilogue, 90)
 

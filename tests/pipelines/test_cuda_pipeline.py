@@ -65,8 +65,9 @@ def cosine(given: dict[str, Any]) -> None:
 def smooth(given: dict[str, Any]) -> None:
     images = given["images"]
     distances = values(given["d0"], (images, given["h0"] * given["w0"]), np.float32)
-    values(given["maxima"], (images,), np.float32)[:] = distances[:, 0]
-    values(given["areas"], (images,), np.int64)[:] = 0
+    each, region = (images, given["regions"]), np.arange(given["regions"])
+    values(given["maxima"], each, np.float32)[:] = distances[:, :1] + 100 * region
+    values(given["areas"], each, np.int64)[:] = 10 * np.arange(images)[:, None] + region
     values(given["top_means"], (images,), np.float32)[:] = 1 + distances[:, 0]
     if given["write_maps"]:
         values(given["maps"], (images, *SIZE), np.float32)[:] = distances[:, :1, None]
@@ -76,7 +77,9 @@ class Chain:
     """A pipeline on a GPU of its own. ``in_network`` is called whenever the network is queued, and
     ``in_bind`` while it is prepared."""
 
-    def __init__(self, folder: Path, most: int = MOST, top_k: int = 0) -> None:
+    def __init__(
+        self, folder: Path, most: int = MOST, top_k: int = 0, regions: int | None = None
+    ) -> None:
         self.in_network: Callable[[], None] = lambda: None
         self.in_bind: Callable[[], None] = lambda: None
         self.closed = False
@@ -84,9 +87,14 @@ class Chain:
         with self.gpu.current():
             self.library = KernelLibrary(folder, self.gpu.architecture, cuda=self.gpu.cuda)
         self.pipeline = GpuPipeline(
-            "recorded", self.open_device, self.bind, mapper(top_k=top_k), SPEC, most,
+            "recorded",
+            self.open_device,
+            self.bind,
+            mapper(regions=regions, top_k=top_k),
+            SPEC,
+            most,
             lambda: self.closed,
-        )  # fmt: skip
+        )
 
     def open_device(self) -> CudaDevice:
         with self.gpu.current():
@@ -127,7 +135,7 @@ def frames_of(*levels: int, size: tuple[int, ...] = (20, 24)) -> list[NDArray[np
 
 
 def scores(chain: Chain, frames: Any, options: ScoreOptions = OPTIONS) -> list[float]:
-    return chain.pipeline.score(frames, options).summary.maxima.tolist()
+    return chain.pipeline.score(frames, options).summary.maxima[:, 0].tolist()
 
 
 @pytest.mark.parametrize("in_place", [True, False])
@@ -143,13 +151,32 @@ def test_scores_and_maps(
     chain = Chain(folder, top_k=top_k)
     for levels in ([1, 2], [3, 4], [5, 6, 7, 8, 9, 10, 11]):
         found = chain.pipeline.score(frames_of(*levels), ScoreOptions())
-        assert found.summary.maxima.tolist() == levels
+        assert found.summary.maxima[:, 0].tolist() == levels
         assert found.anomaly_maps is not None
         assert (found.anomaly_maps == np.array(levels)[:, None, None]).all()
         if top_k:
             assert found.summary.top_means is not None
             assert found.summary.top_means.tolist() == [1 + level for level in levels]
     assert scores(chain, frames_of(9)) == [9]
+    chain.close()
+
+
+def test_results_of_regions(driver: RecordingDriver, folder: Path) -> None:
+    """Each array has its place in the block of results, and the kernel is given what it wants."""
+    chain = Chain(folder, top_k=2, regions=5)
+    wanted = mapper(regions=5).epilogue
+    given: list[dict[str, Any]] = []
+    driver.effects["smooth_map"] = lambda arguments: (given.append(arguments), smooth(arguments))
+    found = chain.pipeline.score(frames_of(1, 2, 3), OPTIONS).summary
+    assert found.maxima.tolist() == [[i + 100 * r for r in range(5)] for i in (1, 2, 3)]
+    assert found.areas.tolist() == [[10 * i + r for r in range(5)] for i in range(3)]
+    assert found.top_means is not None
+    assert found.top_means.tolist() == [2, 3, 4]
+    thresholds = values(given[-1]["thresholds"], (5,), np.float32)
+    np.testing.assert_array_equal(thresholds, np.float32(wanted.thresholds))
+    np.testing.assert_array_equal(values(given[-1]["labels"], SIZE, np.uint8), wanted.labels)
+    for scratch in ("keys_so_far", "areas_so_far"):
+        assert not values(given[-1][scratch], (3, 5), np.int32).any()
     chain.close()
 
 

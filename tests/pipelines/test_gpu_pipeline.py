@@ -116,12 +116,6 @@ def frames() -> NDArray[np.uint8]:
     return np.random.default_rng(0).integers(0, 256, (5, 48, 52, 3), dtype=np.uint8)
 
 
-def region() -> NDArray[np.bool_]:
-    mask = np.zeros(SIZE, bool)
-    mask[5:20, 8:33] = True
-    return mask
-
-
 @pytest.mark.parametrize("fusion", ["add", "mul"])
 @pytest.mark.parametrize("maps", [True, False])
 def test_same_as_on_the_host(frames: NDArray[np.uint8], fusion: str, maps: bool) -> None:
@@ -132,9 +126,9 @@ def test_same_as_on_the_host(frames: NDArray[np.uint8], fusion: str, maps: bool)
     tried.close()
 
 
-@pytest.mark.parametrize("maps", [True, False])
-def test_region_and_top_mean(frames: NDArray[np.uint8], maps: bool) -> None:
-    wanted = mapper(mask=region(), top_k=15)
+@pytest.mark.parametrize(("maps", "regions"), [(True, 3), (False, 1)])
+def test_regions_and_top_mean(frames: NDArray[np.uint8], maps: bool, regions: int) -> None:
+    wanted = mapper(regions=regions, top_k=15)
     check(frames[:2], wanted, ScoreOptions(maps), pipeline(wanted))
 
 
@@ -189,12 +183,12 @@ def test_a_trained_bundle(bundle: Bundle, parts: Any, monkeypatch: pytest.Monkey
             AnomalyMapper(
                 bundle.manifest.map,
                 bundle.manifest.scales,
-                Epilogue(None, bundle.manifest.executions[0].threshold.value),
+                Epilogue(None, (bundle.manifest.executions[0].threshold.value,)),
             ),
         )
         found = tried.score(images, ScoreOptions())
-    np.testing.assert_allclose(found.summary.maxima, wanted.scores, rtol=1e-4)
-    np.testing.assert_array_equal(found.summary.areas, wanted.areas)
+    np.testing.assert_allclose(found.summary.maxima, wanted.region_scores, rtol=1e-4)
+    np.testing.assert_array_equal(found.summary.areas, wanted.region_areas)
     assert wanted.scores[1] > wanted.scores[0]
     np.testing.assert_allclose(found.anomaly_maps, wanted.anomaly_maps, rtol=1e-3, atol=1e-5)
 

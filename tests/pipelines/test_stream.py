@@ -50,7 +50,8 @@ class Recorder:
             self.flying -= 1
             if self.fail_at is not None and self.fail_at in scores:
                 raise EngineError("it broke")
-            return BatchScores(MapStats(scores, None, np.zeros(len(scores), np.int64)), None, {})
+            maxima = scores[:, None]
+            return BatchScores(MapStats(maxima, None, np.zeros(maxima.shape, np.int64)), None, {})
 
         return result
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from rdx_fast.bench import triton_operations
 from rdx_fast.kernels import cosine_map as cosine_module
+from rdx_fast.kernels import epilogue as epilogue_module
 from rdx_fast.kernels import fuse_mul as fuse_module
 from rdx_fast.kernels import resize_normalize as resize_module
 from rdx_fast.kernels import smooth_map as smooth_module
@@ -26,7 +27,7 @@ from rdx_fast.kernels.operators import Band
 COMPILED = tuple(ISAS)
 IMPLEMENTATIONS = ("numpy", *COMPILED, "triton")
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-_MODULES = (cosine_module, smooth_module, fuse_module, resize_module)
+_MODULES = (cosine_module, smooth_module, fuse_module, epilogue_module, resize_module)
 
 
 @contextmanager
@@ -126,6 +127,18 @@ def fuse_mul(
     return maps, summary
 
 
+def summarize(
+    implementation: str,
+    maps: NDArray[np.float32],
+    epilogue: Epilogue,
+    first_row: int = 0,
+    threads: int = 1,
+) -> MapStats:
+    """By the CPU's implementations alone."""
+    with running(implementation):
+        return epilogue_module.summarize(maps, epilogue, first_row, threads)
+
+
 def _on_triton(
     run: Any,
     distances: Sequence[NDArray[np.float32]],
@@ -134,16 +147,8 @@ def _on_triton(
     out: NDArray[np.float32] | None,
 ) -> tuple[NDArray[np.float32] | None, MapStats]:
     target = None if out is None else tensor(out)
-    mask = None if epilogue.mask is None else tensor(epilogue.mask)
     with patch.object(triton_operations, "_buffer", _poisoned_buffer):
-        found = run(
-            [tensor(d) for d in distances],
-            operators,
-            mask,
-            epilogue.threshold,
-            epilogue.top_k,
-            target,
-        )
+        found = run([tensor(d) for d in distances], operators, epilogue, target)
     arrays: list[Any] = [None if x is None else x.cpu().numpy() for x in found]
     summary = MapStats(*arrays)
     return None if target is None else target.cpu().numpy(), summary
