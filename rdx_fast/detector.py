@@ -33,8 +33,7 @@ class Detector:
         engine: path of a bundle, or an opened engine (see ``open_engine``, which has more options)
         backend: "auto", "openvino" (CPU), "tensorrt" or "torch" (GPU)
         threads: CPU threads of the engine, None for its own choice
-        region: region of interest, bool [H, W] of the manifest's map size; scores and areas are of
-            what lies inside
+        region: region of interest, bool [H, W] of the map's size; only what lies inside counts
         top_k: also give the mean of that many largest map values
         precision: what is executed, "fp32", "fp16", "bf16", "int8" or "fp8"; None for the fastest
             that the bundle holds and this machine has
