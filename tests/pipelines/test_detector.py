@@ -17,7 +17,9 @@ from rdx_fast.engines.openvino import network as network_module
 from rdx_fast.engines.openvino.engine import OpenVINOEngine
 from rdx_fast.errors import EngineError
 from rdx_fast.images import list_images, read_image
+from rdx_fast.kernels.epilogue import Epilogue, summarize
 from rdx_fast.kernels.native import IMPLEMENTATION
+from rdx_fast.pipelines import BatchScores
 from support.exported import as_bundle, recorded
 from support.trained import draw_part
 
@@ -112,6 +114,26 @@ def test_region_of_interest(bundle: Bundle, detector: Detector) -> None:
 def test_region_of_interest_must_fit(bundle: Bundle) -> None:
     with pytest.raises(ValueError, match=r"marked in \[3, 3\] pixels, the map is \[64, 96\]"):
         Detector(bundle.path, region=np.ones((3, 3), bool))
+
+
+def test_several_regions(detector: Detector) -> None:
+    """The score of an image is the largest of its regions', its area their sum."""
+    defective = draw_part(np.random.default_rng(3), defective=True)
+    whole = detector.score(defective)
+    assert whole.anomaly_maps is not None
+    labels = np.ones((64, 96), np.uint8)
+    labels[:, 48:] = 2
+    limit = whole.threshold
+    maps = whole.anomaly_maps
+    summary = summarize(maps, Epilogue(labels, (limit, limit)))
+    found = detector._result(BatchScores(summary, maps, {}), begin=0)
+    halves = np.split(maps[0], 2, axis=1)
+    np.testing.assert_array_equal(found.region_scores, [[half.max() for half in halves]])
+    above = [(half > np.float32(limit)).sum() for half in halves]
+    np.testing.assert_array_equal(found.region_areas, [above])
+    np.testing.assert_array_equal(found.scores, whole.scores)
+    np.testing.assert_array_equal(found.areas, whole.areas)
+    assert found.is_anomalous[0]
 
 
 def test_pixel_formats_and_crop(detector: Detector, frames: NDArray[np.uint8]) -> None:
