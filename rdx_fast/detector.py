@@ -14,7 +14,7 @@ from rdx_fast.bundle import open_bundle
 from rdx_fast.engines import Engine, Progress, open_engine
 from rdx_fast.errors import EngineError
 from rdx_fast.kernels.epilogue import Epilogue
-from rdx_fast.kernels.resize_normalize import Crop
+from rdx_fast.kernels.resize_normalize import Crop, Levels
 from rdx_fast.manifest import ThresholdSpec
 from rdx_fast.pipelines import BatchScores, ScoreOptions, open_pipeline
 from rdx_fast.pipelines.streaming import stream_scores
@@ -88,25 +88,29 @@ class Detector:
         maps: bool = True,
         pixel_format: str | None = None,
         crop: Crop | None = None,
+        levels: Levels | None = None,
     ) -> Result:
         """Score one image or a batch.
 
         Args:
-            batch: uint8 RGB [H, W, 3], mono [H, W], [B, H, W, 3], or a list of such images of any
-                sizes. An engine on a GPU also takes arrays that lie there, without a copy and in
-                the order of their owner's stream: of torch, CuPy, PyCUDA, of anything with DLPack
-                or ``__cuda_array_interface__``
+            batch: uint8 or uint16, RGB [H, W, 3], mono [H, W], [B, H, W, 3], or a list of such
+                images of any sizes. An engine on a GPU also takes arrays that lie there, without a
+                copy and in the order of their owner's stream: of torch, CuPy, PyCUDA, of anything
+                with DLPack or ``__cuda_array_interface__``
             maps: whether ``Result.anomaly_maps`` is wanted; without, none is written
             pixel_format: "rgb", "bgr", "mono", "bayer_rggb", "bayer_bggr", "bayer_grbg" or
                 "bayer_gbrg"; None is RGB for three channels and mono for one
             crop: top, left, height, width in frame pixels of what is shown to the network
+            levels: grey levels of black and white of uint16 images, such as (0, 4095) for 12 bits;
+                pixels beyond them are clipped. None for uint8
 
         Raises:
-            ValueError: a batch of another type or shape, an empty one, or NaN
+            ValueError: a batch of another type or shape, an empty one, or NaN; options that do not
+                fit it, such as uint16 without levels
             EngineError: the engine fails, or gives a score that is not finite
         """
         begin = perf_counter()
-        scored = self._pipeline.score(batch, ScoreOptions(maps, pixel_format, crop))
+        scored = self._pipeline.score(batch, ScoreOptions(maps, pixel_format, crop, levels))
         return self._result(scored, begin)
 
     def stream(
@@ -117,6 +121,7 @@ class Detector:
         maps: bool = False,
         pixel_format: str | None = None,
         crop: Crop | None = None,
+        levels: Levels | None = None,
     ) -> Generator[Result, None, None]:
         """Score frames as they come, and yield the results of each batch in order.
 
@@ -132,6 +137,7 @@ class Detector:
             maps: as for ``score``
             pixel_format: as for ``score``
             crop: as for ``score``
+            levels: as for ``score``
 
         Raises:
             ValueError: as for ``score``; at once for a ``batch`` or ``depth`` below 1
@@ -139,7 +145,7 @@ class Detector:
         """
         if batch < 1 or depth < 1:
             raise ValueError(f"batch is {batch} and depth {depth}, wanted at least 1 of each")
-        options = ScoreOptions(maps, pixel_format, crop)
+        options = ScoreOptions(maps, pixel_format, crop, levels)
         return self._results(stream_scores(self._pipeline, frames, batch, depth, options))
 
     def _results(
@@ -169,21 +175,29 @@ class Detector:
             engine=self.description,
         )
 
-    def warmup(self, runs: int = 3, batch: int = 1, depth: int = 1) -> None:
+    def warmup(
+        self, runs: int = 3, batch: int = 1, depth: int = 1, levels: Levels | None = None
+    ) -> None:
         """Score grey frames, so that the first real ones find buffers, caches and graphs ready.
 
         Args:
             runs: how often, with and without maps
             batch: frames scored at a time; an engine on a GPU prepares each size by itself
             depth: batches in flight, as ``stream`` will have
+            levels: of the real frames, if those are uint16
         """
         spec = self.manifest.input
-        grey = np.full((spec.height, spec.width, 3), 128, np.uint8)
+        grey: Frame = np.full((spec.height, spec.width, 3), 128, np.uint8)
+        if levels is not None:
+            grey = np.full(grey.shape, sum(levels) // 2, np.uint16)
         for maps in (True, False):
             for _ in range(runs):
-                self.score([grey] * batch, maps)  # in this thread, which has buffers of its own
+                self.score(
+                    [grey] * batch, maps, levels=levels
+                )  # in this thread, which has buffers of its own
             if depth > 1:
-                for _ in self.stream([grey] * (runs * depth * batch), batch, depth, maps):
+                frames = [grey] * (runs * depth * batch)
+                for _ in self.stream(frames, batch, depth, maps, levels=levels):
                     pass
 
     def close(self) -> None:

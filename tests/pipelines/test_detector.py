@@ -128,7 +128,7 @@ def test_pixel_formats_and_crop(detector: Detector, frames: NDArray[np.uint8]) -
 @pytest.mark.parametrize(
     ("batch", "message"),
     [
-        (np.zeros((4, 4, 3), np.float32), r"float32; wanted a uint8 array"),
+        (np.zeros((4, 4, 3), np.float32), r"float32; wanted a uint8 or uint16 array"),
         (np.full((4, 4, 3), np.nan), r"float64 with NaN; wanted"),
         (np.zeros((4, 4, 3), np.uint16), r"uint16; wanted"),
         (np.zeros((4, 4, 4), np.uint8), r"shape \[4, 4, 4\]; wanted"),
