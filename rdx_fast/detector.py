@@ -66,8 +66,7 @@ class Detector:
             )
         elif backend != "auto" or (threads, precision, on_progress) != (None, None, None):
             raise ValueError(
-                "backend, threads, precision and on_progress are the opened engine's own: leave "
-                "them out"
+                "backend, threads, precision and on_progress are the opened engine's own: omit them"
             )
         else:
             self.engine = engine
@@ -93,20 +92,17 @@ class Detector:
         """Score one image or a batch.
 
         Args:
-            batch: uint8 or uint16, RGB [H, W, 3], mono [H, W], [B, H, W, 3], or a list of such
-                images of any sizes. An engine on a GPU also takes arrays that lie there, without a
-                copy and in the order of their owner's stream: of torch, CuPy, PyCUDA, of anything
-                with DLPack or ``__cuda_array_interface__``
+            batch: uint8 or uint16: RGB [H, W, 3], mono [H, W], [B, H, W, 3], or a list of images of
+                any sizes. An engine on a GPU also takes arrays that lie there, of anything with
+                DLPack or ``__cuda_array_interface__``, without a copy and in their stream's order
             maps: whether ``Result.anomaly_maps`` is wanted; without, none is written
             pixel_format: "rgb", "bgr", "mono", "bayer_rggb", "bayer_bggr", "bayer_grbg" or
                 "bayer_gbrg"; None is RGB for three channels and mono for one
             crop: top, left, height, width in frame pixels of what is shown to the network
-            levels: grey levels of black and white of uint16 images, such as (0, 4095) for 12 bits;
-                pixels beyond them are clipped. None for uint8
+            levels: black and white of uint16 images, (0, 4095) for 12 bits; None for uint8
 
         Raises:
-            ValueError: a batch of another type or shape, an empty one, or NaN; options that do not
-                fit it, such as uint16 without levels
+            ValueError: a batch of another type or shape, an empty one, NaN, or unfit options
             EngineError: the engine fails, or gives a score that is not finite
         """
         begin = perf_counter()
@@ -159,8 +155,7 @@ class Detector:
         # NaN compares false with any threshold: it must never pass for a good part.
         summary, anomaly_maps, seconds = scored
         scores = summary.maxima
-        if not np.isfinite(scores).all():
-            bad = np.flatnonzero(~np.isfinite(scores)).tolist()
+        if bad := np.flatnonzero(~np.isfinite(scores)).tolist():
             raise EngineError(f"the engine gave scores that are not finite, for images {bad}")
         seconds = {**seconds, "total": perf_counter() - begin}
         return Result(
@@ -175,29 +170,21 @@ class Detector:
             engine=self.description,
         )
 
-    def warmup(
-        self, runs: int = 3, batch: int = 1, depth: int = 1, levels: Levels | None = None
-    ) -> None:
+    def warmup(self, runs: int = 3, batch: int = 1, depth: int = 1) -> None:
         """Score grey frames, so that the first real ones find buffers, caches and graphs ready.
 
         Args:
             runs: how often, with and without maps
             batch: frames scored at a time; an engine on a GPU prepares each size by itself
             depth: batches in flight, as ``stream`` will have
-            levels: of the real frames, if those are uint16
         """
         spec = self.manifest.input
-        grey: Frame = np.full((spec.height, spec.width, 3), 128, np.uint8)
-        if levels is not None:
-            grey = np.full(grey.shape, sum(levels) // 2, np.uint16)
+        grey = np.full((spec.height, spec.width, 3), 128, np.uint8)
         for maps in (True, False):
             for _ in range(runs):
-                self.score(
-                    [grey] * batch, maps, levels=levels
-                )  # in this thread, which has buffers of its own
+                self.score([grey] * batch, maps)  # in this thread, which has buffers of its own
             if depth > 1:
-                frames = [grey] * (runs * depth * batch)
-                for _ in self.stream(frames, batch, depth, maps, levels=levels):
+                for _ in self.stream([grey] * (runs * depth * batch), batch, depth, maps):
                     pass
 
     def close(self) -> None:

@@ -58,7 +58,7 @@ def score(
             output.parent.mkdir(parents=True, exist_ok=True)
             stream = output.open("w", encoding="utf-8", newline="")
         try:
-            detector.warmup(levels=levels)
+            detector.warmup()
             writer = RowWriter(stream, as_json)
             for row in score_files(detector, files, overlays, pixel_format, crop, levels):
                 writer.write(row)

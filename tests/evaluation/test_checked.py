@@ -121,7 +121,7 @@ def test_defects_outside_of_a_crop(category: Path) -> None:
     with pytest.raises(DatasetError, match="is not rgb, which is"):
         check_images(images, pixel_format="rgb")
     with pytest.raises(
-        DatasetError, match="levels .* are for uint16 frames, and this one is uint8"
+        DatasetError, match=r"levels .* are for uint16 frames, and this one is uint8"
     ):
         check_images(images, levels=(0, 4095))
     mask = category / "ground_truth" / "crack" / "0_mask.png"
