@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,14 +21,16 @@ from rdx_fast.kernels.gpu import cosine_map as gpu_cosine_map
 from rdx_fast.kernels.gpu import fuse_mul as gpu_fuse_mul
 from rdx_fast.kernels.gpu import resize_normalize as gpu_resize_normalize
 from rdx_fast.kernels.gpu import smooth_map as gpu_smooth_map
-from rdx_fast.kernels.gpu.launch import Launch
+from rdx_fast.kernels.gpu.launch import Launch, dtype_name
 from rdx_fast.kernels.on_triton import architecture_of, run
 from rdx_fast.kernels.operators import Band, packed
 from rdx_fast.kernels.resize_normalize import (
     BAYER,
     Crop,
+    Levels,
     affine,
     check_crop,
+    check_levels,
     check_pixel_format,
     resize_taps,
 )
@@ -182,20 +185,23 @@ def resize_normalize(
     std: Sequence[float],
     pixel_format: str | None = None,
     crop: Crop | None = None,
+    levels: Levels | None = None,
 ) -> None:
     """``resize_normalize.resize_normalize`` of a batch of frames of one size on the device.
 
-    Frames are ``[B, H, W, 3]`` or ``[B, H, W]`` uint8 with rows of any pitch; ``out`` is ``[B, 3,
-    h, w]`` float32 or float16.
+    Frames are ``[B, H, W, 3]`` or ``[B, H, W]``, uint8 or uint16, with rows of any pitch; ``out``
+    is ``[B, 3, h, w]`` float32 or float16.
     """
     shape = tuple(frames.shape[1:])
-    if frames.dtype != torch.uint8 or frames.ndim not in (3, 4) or shape[2:] not in ((), (3,)):
+    kinds = (torch.uint8, torch.uint16)
+    if frames.dtype not in kinds or frames.ndim not in (3, 4) or shape[2:] not in ((), (3,)):
         raise ValueError(
-            f"frames are {frames.dtype} {list(frames.shape)}, wanted uint8 [B, H, W, 3] or "
-            f"[B, H, W]"
+            f"frames are {frames.dtype} {list(frames.shape)}, wanted uint8 or uint16 "
+            f"[B, H, W, 3] or [B, H, W]"
         )
     pixel_format = check_pixel_format(shape, pixel_format)
     top, left, height, width = check_crop(shape[:2], crop)
+    black, white = check_levels(np.dtype(dtype_name(frames)), levels)
     if frames.stride()[2:] not in ((3, 1), (1,)):
         frames = frames.contiguous()
     bayer = pixel_format in BAYER
@@ -206,9 +212,10 @@ def resize_normalize(
         frames,
         pixel_format,
         BAYER.get(pixel_format, (0, 0)),
+        (black, white),
         _device_taps(shape[0], top, height, out.shape[2], bayer, device),
         _device_taps(shape[1], left, width, out.shape[3], bayer, device),
-        *_device_affine(tuple(mean), tuple(std), device),
+        *_device_affine(tuple(mean), tuple(std), white - black, device),
         out,
         architecture_of(frames),
     )
@@ -225,9 +232,9 @@ def _device_taps(
 
 @lru_cache(maxsize=64)
 def _device_affine(
-    mean: tuple[float, ...], std: tuple[float, ...], device: str
+    mean: tuple[float, ...], std: tuple[float, ...], span: int, device: str
 ) -> tuple[Tensor, Tensor]:
-    gain, offset = affine(mean, std)
+    gain, offset = affine(mean, std, span)
     return torch.tensor(gain, device=device), torch.tensor(offset, device=device)
 
 

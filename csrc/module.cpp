@@ -26,6 +26,8 @@ using Floats = py::array_t<float, py::array::c_style>;
 using Counts = py::array_t<std::int64_t, py::array::c_style>;
 using Indices = py::array_t<std::int32_t, py::array::c_style>;
 using Labels = py::array_t<std::uint8_t, py::array::c_style>;
+template <class Pixel>
+using Dense = py::array_t<Pixel, py::array::c_style | py::array::forcecast>;
 using BandArrays = std::tuple<Floats, Indices, Indices>;
 
 void demand(bool holds, const char* what) {
@@ -216,13 +218,15 @@ rdx::Taps taps(const Indices& first, const Floats& weights, std::size_t tables, 
     return {first.data(), weights.data(), length(first, 0), length(weights, 2)};
 }
 
-void resize_normalize(const py::array_t<std::uint8_t>& given, py::array out,
-                      const std::string& format, std::size_t red_row, std::size_t red_column,
-                      const std::tuple<Indices, Floats>& rows,
+void resize_normalize(py::array pixels, py::array out, const std::string& format,
+                      std::size_t red_row, std::size_t red_column, std::uint16_t black,
+                      std::uint16_t span, const std::tuple<Indices, Floats>& rows,
                       const std::tuple<Indices, Floats>& columns, const Floats& gain,
                       const Floats& offset, std::size_t threads, const std::string& isa_name) {
     const rdx::Isa& isa = rdx::isa_named(isa_name);
-    py::array_t<std::uint8_t> pixels = given;
+    const bool wide = pixels.itemsize() == 2;
+    demand(pixels.dtype().kind() == 'u' && (wide || pixels.itemsize() == 1),
+           "the frame is not uint8 or uint16");
     const auto kind = format == "rgb"     ? rdx::PixelFormat::rgb
                       : format == "bgr"   ? rdx::PixelFormat::bgr
                       : format == "mono"  ? rdx::PixelFormat::mono
@@ -245,10 +249,17 @@ void resize_normalize(const py::array_t<std::uint8_t>& given, py::array out,
     const rdx::Input target{out.mutable_data(), element_named(half ? "float16" : "float32", out),
                             {element_stride(out, 0), element_stride(out, 1), element_stride(out, 2)}};
     // A row pitch is taken as it is; pixels that do not lie side by side are copied once.
-    if (pixels.strides(1) != channels || (coloured && pixels.strides(2) != 1))
-        pixels = py::array_t<std::uint8_t, py::array::c_style | py::array::forcecast>(pixels);
-    const rdx::Frame frame{pixels.data(), static_cast<std::size_t>(channels), pixels.strides(0),
-                           kind, red_row, red_column};
+    const py::ssize_t bytes = pixels.itemsize();
+    if (pixels.strides(1) != channels * bytes || (coloured && pixels.strides(2) != bytes) ||
+        (wide && !(pixels.flags() & py::detail::npy_api::NPY_ARRAY_ALIGNED_)))
+        pixels = wide ? py::array(Dense<std::uint16_t>(pixels)) : Dense<std::uint8_t>(pixels);
+    const rdx::Frame frame{static_cast<const std::byte*>(pixels.data()),
+                           {wide, black, span},
+                           static_cast<std::size_t>(channels),
+                           pixels.strides(0),
+                           kind,
+                           red_row,
+                           red_column};
     const float* g = gain.data();
     const float* o = offset.data();
     py::gil_scoped_release unlocked;
@@ -275,7 +286,7 @@ PYBIND11_MODULE(_C, m) {
     m.def("summarize", &summarize, py::arg("maps"), py::arg("epilogue"), py::arg("threads"),
           py::arg("isa"));
     m.def("resize_normalize", &resize_normalize, py::arg("frame"), py::arg("out"),
-          py::arg("format"), py::arg("red_row"), py::arg("red_column"), py::arg("rows"),
-          py::arg("columns"), py::arg("gain"), py::arg("offset"), py::arg("threads"),
-          py::arg("isa"));
+          py::arg("format"), py::arg("red_row"), py::arg("red_column"), py::arg("black"),
+          py::arg("span"), py::arg("rows"), py::arg("columns"), py::arg("gain"), py::arg("offset"),
+          py::arg("threads"), py::arg("isa"));
 }

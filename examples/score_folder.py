@@ -22,11 +22,12 @@ def score_folder(bundle: Path, photos: Path, heatmaps: Path) -> dict[str, int]:
             name = path.relative_to(photos)
             try:
                 frame = read_image(path)
-            except ImageError as error:  # a bad file is not a good part, and not the end either
+                result = detector.score(frame)  # a file of 16 bits needs levels=(black, white)
+            except (ImageError, ValueError) as error:
+                # A bad file is not a good part, and not the end either.
                 counts["ERROR"] += 1
-                print(f"{name}: ERROR {error.reason}")
+                print(f"{name}: ERROR {error.reason if isinstance(error, ImageError) else error}")
                 continue
-            result = detector.score(frame)
             verdict = "NG" if result.is_anomalous[0] else "OK"
             counts[verdict] += 1
             print(f"{name}: {verdict} {result.scores[0]:.4f}")

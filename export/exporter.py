@@ -45,11 +45,11 @@ from rdx_fast.manifest import (
 )
 from rdx_fast.models import ReverseDistillation
 from rdx_fast.postprocess import AnomalyMapper
-from rdx_fast.preprocess import to_input
-from rdx_fast.recipe import InspectionRecipe
+from rdx_fast.recipe import FrameSpec, InspectionRecipe
 from rdx_fast.revision import exported_history
 from rdx_fast.training.checkpoint import Checkpoint
 from rdx_fast.training.data import input_spec
+from rdx_fast.training.frames import Frames
 
 _CALIBRATION_IMAGES = 128
 _RANGE_IMAGES = 16
@@ -80,9 +80,10 @@ def export_bundle(
 
     Args:
         checkpoint: of a finished or interrupted run, or imported
-        good: images of good parts that were not trained on. They are used to calibrate a threshold
-            for each executed precision (see ``calibrate_threshold``), to measure the ranges of
-            int8 and fp8, and to check the exported networks against the trained one
+        good: images of good parts that were not trained on, read as those of the run. They are used
+            to calibrate a threshold for each executed precision (see ``calibrate_threshold``), to
+            measure the ranges of int8 and fp8, and to check the exported networks against the
+            trained one
         output: folder of the bundle, such as ``part.rdx``
         precision: a key of ``CONTENTS``. "auto" writes every network that is the fastest on some
             machine; those that fail their check are left out, with the reason in the manifest. For
@@ -100,7 +101,7 @@ def export_bundle(
     Raises:
         ExportError: scores or maps differ by more than ``tolerance``
         EngineError: a network is rejected by what executes it, or its execution fails
-        ImageError: an image cannot be read
+        ImageError: an image cannot be read, or does not fit the run's pixel format, crop or levels
         BundleError: ``output`` exists, and is not a bundle or ``overwrite`` is false
         MissingDependencyError: a package for int8 or fp8 is not installed
         ValueError: an argument is out of range
@@ -112,12 +113,15 @@ def export_bundle(
             "no good images were given: the threshold and the check need at least one (good=..., "
             "--good FOLDER)"
         )
-    recipe = InspectionRecipe()
     spec = input_spec(checkpoint.recipe)
+    options = checkpoint.recipe.frame_options
+    recipe = InspectionRecipe(
+        FrameSpec(pixel_format=options.pixel_format, crop=options.crop, levels=options.levels)
+    )
     network = checkpoint.build()
 
     def load(path: Path) -> NDArray[np.float32]:
-        return to_input([read_image(path)], spec)
+        return Frames([path], options).input(0, spec)[None]
 
     with new_bundle(output, overwrite) as folder:
         scales = tuple(ScaleSpec(*shape) for shape in output_shapes(network, spec))
@@ -181,7 +185,7 @@ def export_bundle(
             scales=scales,
             map=map_spec,
             recipe=recipe,
-            frames=FrameStatistics.of(map(read_image, good)),
+            frames=FrameStatistics.of(map(read_image, good), options.crop, options.levels),
             revision=0,
             calibration="calibration-0.npz",
             history="history-0.jsonl",

@@ -4,13 +4,18 @@ Both are linear and separable: with ``R_h [h, H]`` and ``R_w [w, W]`` the banded
 bilinear filter, ``out[c] = (R_h @ frame[..., c] @ R_w.T / 255 - mean[c]) / std[c]``. Nothing is
 rounded to grey levels on the way, so the result lies within one level of PIL's. A crop is a band
 that starts later; demosaicing is linear as well and is folded into the bands.
+
+A frame of 10, 12 or 16 bits comes with the grey levels of black and white. Each pixel is clipped
+to them before anything is filtered, as a conversion to 8 bits would do: a reflection brighter than
+white counts as white, and does not spread into its neighbours. Grey levels then count from black,
+and the span from black to white takes the place of 255.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +26,12 @@ from rdx_fast.kernels.native import ISAS, check_threads, native
 BAYER = {"bayer_rggb": (0, 0), "bayer_grbg": (0, 1), "bayer_gbrg": (1, 0), "bayer_bggr": (1, 1)}
 PIXEL_FORMATS = ("rgb", "bgr", "mono", *BAYER)
 
+WHITE = 255  # of uint8
+WHITEST = 65535  # of uint16
+
 Crop = tuple[int, int, int, int]
+Levels = tuple[int, int]
+Pixels = NDArray[np.uint8 | np.uint16]
 NetworkInput = NDArray[np.float32] | NDArray[np.float16]
 
 
@@ -89,20 +99,21 @@ def _windows(in_size: int, out_size: int) -> tuple[NDArray[np.int64], NDArray[np
 
 
 def resize_normalize(
-    frame: NDArray[np.uint8],
+    frame: Pixels,
     out: NetworkInput,
     mean: Sequence[float],
     std: Sequence[float],
     pixel_format: str | None = None,
     crop: Crop | None = None,
     threads: int = 1,
+    levels: Levels | None = None,
 ) -> None:
     """Resize a frame and normalise it into ``out``.
 
     Bayer patterns are demosaiced bilinearly.
 
     Args:
-        frame: uint8 [H, W, 3] or [H, W], any strides; a row pitch costs nothing
+        frame: uint8 or uint16 [H, W, 3] or [H, W], any strides; a row pitch costs nothing
         out: float32 or float16 [3, h, w], any strides (pass a channels-last buffer transposed), to
             which the result is written
         mean: of the three channels, for values in [0, 1]
@@ -111,37 +122,58 @@ def resize_normalize(
             fills all three, for one
         crop: top, left, height, width in frame pixels
         threads: CPU threads, for the call alone
+        levels: grey levels of black and white of a uint16 frame, 0 <= black < white <= 65535, such
+            as (0, 4095) for 12 bits; pixels beyond them are clipped. None for uint8, which goes
+            from 0 to 255
 
     Raises:
-        ValueError: another dtype, shape or pixel format, or a crop that exceeds the frame
+        ValueError: another dtype, shape or pixel format, a crop that exceeds the frame, or levels
+            that do not fit it
     """
     pixel_format = _check(frame, out, pixel_format)
     top, left, height, width = check_crop(frame.shape[:2], crop)
+    black, white = check_levels(frame.dtype, levels)
     check_threads(threads)
     if native is None:
-        resize_normalize_numpy(frame, out, mean, std, pixel_format, crop)
+        resize_normalize_numpy(frame, out, mean, std, pixel_format, crop, levels)
         return
     bayer = pixel_format in BAYER
     rows = resize_taps(frame.shape[0], top, height, out.shape[1], bayer)
     columns = resize_taps(frame.shape[1], left, width, out.shape[2], bayer)
-    gain, offset = affine(mean, std)
+    span = white - black
+    gain, offset = affine(mean, std, span)
     kind, red = ("bayer", BAYER[pixel_format]) if bayer else (pixel_format, (0, 0))
     native.resize_normalize(
-        frame, out, kind, *red, rows, columns, gain, offset, threads=threads, isa=ISAS[0]
+        frame,
+        out,
+        kind,
+        *red,
+        black,
+        span,
+        rows,
+        columns,
+        gain,
+        offset,
+        threads=threads,
+        isa=ISAS[0],
     )
 
 
 def resize_normalize_numpy(
-    frame: NDArray[np.uint8],
+    frame: Pixels,
     out: NetworkInput,
     mean: Sequence[float],
     std: Sequence[float],
     pixel_format: str | None = None,
     crop: Crop | None = None,
+    levels: Levels | None = None,
 ) -> None:
     """Plain reference of :func:`resize_normalize`."""
     pixel_format = _check(frame, out, pixel_format)
     top, left, height, width = check_crop(frame.shape[:2], crop)
+    black, white = check_levels(frame.dtype, levels)
+    if levels is not None:
+        frame = np.clip(frame, black, white) - np.uint16(black)
     if pixel_format in BAYER:
         planes = demosaic_numpy(frame, pixel_format)
     elif pixel_format == "mono":
@@ -154,12 +186,12 @@ def resize_normalize_numpy(
         resized = resize_matrix(height, out.shape[1]).astype(np.float32) @ resized
     if width != out.shape[2]:
         resized = resized @ resize_matrix(width, out.shape[2]).astype(np.float32).T
-    gain, offset = affine(mean, std)
+    gain, offset = affine(mean, std, white - black)
     out[...] = resized * gain[:, None, None] + offset[:, None, None]
 
 
-def demosaic_numpy(frame: NDArray[np.uint8], pattern: str) -> NDArray[np.float32]:
-    """Bilinear demosaicing: ``[H, W]`` uint8 to red, green and blue planes ``[3, H, W]`` float32.
+def demosaic_numpy(frame: Pixels, pattern: str) -> NDArray[np.float32]:
+    """Bilinear demosaicing of ``[H, W]`` to red, green and blue planes ``[3, H, W]`` float32.
 
     Neighbours beyond the edge are mirrored about it.
     """
@@ -180,18 +212,24 @@ def demosaic_numpy(frame: NDArray[np.uint8], pattern: str) -> NDArray[np.float32
 
 
 def affine(
-    mean: Sequence[float], std: Sequence[float]
+    mean: Sequence[float], std: Sequence[float], span: int = WHITE
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Gain and offset per channel that take grey levels to normalised values."""
-    return _affine(tuple(mean), tuple(std))
+    """Gain and offset per channel that take grey levels to normalised values.
+
+    Args:
+        mean: of the three channels, for values in [0, 1]
+        std: likewise
+        span: grey levels from black, which is 0, to white
+    """
+    return _affine(tuple(mean), tuple(std), span)
 
 
 @lru_cache(maxsize=64)
 def _affine(
-    mean: tuple[float, ...], std: tuple[float, ...]
+    mean: tuple[float, ...], std: tuple[float, ...], span: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     m, s = np.array(mean, np.float64), np.array(std, np.float64)
-    gain, offset = (1 / (255 * s)).astype(np.float32), (-m / s).astype(np.float32)
+    gain, offset = (1 / (span * s)).astype(np.float32), (-m / s).astype(np.float32)
     gain.flags.writeable = offset.flags.writeable = False
     return gain, offset
 
@@ -229,10 +267,49 @@ def check_crop(size: tuple[int, ...], crop: Crop | None) -> Crop:
     return crop
 
 
-def _check(frame: NDArray[np.uint8], out: NetworkInput, pixel_format: str | None) -> str:
-    if frame.dtype != np.uint8 or frame.ndim not in (2, 3) or frame.shape[2:] not in ((), (3,)):
+def check_levels(dtype: np.dtype[Any], levels: Levels | None) -> Levels:
+    """Black and white of a frame of a dtype, uint8 or uint16; (0, 255) for uint8.
+
+    Raises ``ValueError`` if a uint16 frame has no levels, a uint8 frame has some, or they are out
+    of range.
+    """
+    if levels is not None:
+        check_level_range(levels)
+    if dtype == np.uint8:
+        if levels is not None:
+            raise ValueError(
+                f"levels {list(levels)} are for uint16 frames, and this one is uint8, which goes "
+                f"from 0 to {WHITE}: leave the levels out"
+            )
+        return (0, WHITE)
+    if levels is None:
         raise ValueError(
-            f"frame is {frame.dtype} {list(frame.shape)}, wanted uint8 [H, W, 3] or [H, W]"
+            "a uint16 frame's range is unknown: give the grey levels of black and white, for 12 "
+            "bits levels=(0, 4095), --levels 0 4095"
+        )
+    return levels
+
+
+def check_level_range(levels: Levels) -> Levels:
+    """The levels. Raises ``ValueError`` unless 0 <= black < white <= 65535, whole numbers."""
+    whole = len(levels) == 2 and all(isinstance(x, int | np.integer) for x in levels)
+    if not (whole and 0 <= levels[0] < levels[1] <= WHITEST):
+        raise ValueError(
+            f"levels are {list(levels)}, wanted the grey levels of black and white, 0 <= black < "
+            f"white <= {WHITEST}, such as 0 4095 for 12 bits"
+        )
+    return levels
+
+
+def _check(frame: Pixels, out: NetworkInput, pixel_format: str | None) -> str:
+    if (
+        frame.dtype not in (np.uint8, np.uint16)
+        or frame.ndim not in (2, 3)
+        or frame.shape[2:] not in ((), (3,))
+    ):
+        raise ValueError(
+            f"frame is {frame.dtype} {list(frame.shape)}, wanted uint8 or uint16 [H, W, 3] or "
+            f"[H, W]"
         )
     if out.dtype not in (np.float32, np.float16) or out.ndim != 3 or out.shape[0] != 3:
         raise ValueError(

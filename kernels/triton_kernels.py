@@ -18,7 +18,8 @@ BAYER = tl.constexpr(2)
 SIZES = [
     *(f"{name}{s}" for s in range(3) for name in ("channels", "count", "blocks", "h", "w")),
     *("has_labels", "regions", "top_k", "write_maps", "height", "width"),
-    *("frame_stride", "pitch", "red", "red_row", "red_column", "row_taps", "column_taps"),
+    *("frame_stride", "pitch", "red", "red_row", "red_column", "black", "span"),
+    *("row_taps", "column_taps"),
     *("image_stride", "channel_stride", "row_stride"),
 ]
 
@@ -297,17 +298,26 @@ def fuse_mul(d0, h0, w0, d1, h1, w1, d2, h2, w2, product, height, width, BLOCK: 
     tl.store(product + image * height * width + i, result, bounds_mask)
 
 
+@triton.jit
+def _load_levels(pixel, bounds_mask, black, span):
+    """Grey levels: uint8 as they are, or uint16 clipped to black and white, counted from black."""
+    level = tl.load(pixel, bounds_mask, other=0)
+    if pixel.dtype.element_ty == tl.uint16:
+        level = tl.minimum(tl.maximum(level.to(tl.int32) - black, 0), span)
+    return level.to(tl.float32)
+
+
 @triton.jit(do_not_specialize=SIZES)
 def resize_normalize(  # noqa: PLR0915
-    frames, frame_stride, pitch, red, red_row, red_column,
+    frames, frame_stride, pitch, red, red_row, red_column, black, span,
     row_first, row_weights, row_taps, column_first, column_weights, column_taps,
     gain, offset, out, image_stride, channel_stride, row_stride, column_stride, height, width,
     FORMAT: tl.constexpr, BLOCK_Y: tl.constexpr, BLOCK_X: tl.constexpr,
 ):  # fmt: skip
     """Camera frames to the network's input; program (tile of the input, frame).
 
-    ``frames``: uint8, strides in bytes; ``red``: where red lies in an interleaved pixel, 0 or 2;
-    filters as ``resize_normalize.Taps``; strides of ``out`` in elements.
+    ``frames``: uint8 or uint16, all strides in elements; ``red``: where red lies in an interleaved
+    pixel, 0 or 2; ``span``: levels from black to white; filters as ``resize_normalize.Taps``.
     """
     across = tl.cdiv(width, BLOCK_X)
     i = (tl.program_id(0) // across) * BLOCK_Y + tl.arange(0, BLOCK_Y)
@@ -333,12 +343,12 @@ def resize_normalize(  # noqa: PLR0915
             wx = tl.load(column_weights + j * column_taps + kx, j < width, other=0.0)[None, :]
             if FORMAT == INTERLEAVED:
                 pixel = frames + v.to(tl.int64)[:, None] * pitch + u[None, :] * 3
-                r += wy * wx * tl.load(pixel + red, bounds_mask, other=0).to(tl.float32)
-                g += wy * wx * tl.load(pixel + 1, bounds_mask, other=0).to(tl.float32)
-                b += wy * wx * tl.load(pixel + 2 - red, bounds_mask, other=0).to(tl.float32)
+                r += wy * wx * _load_levels(pixel + red, bounds_mask, black, span)
+                g += wy * wx * _load_levels(pixel + 1, bounds_mask, black, span)
+                b += wy * wx * _load_levels(pixel + 2 - red, bounds_mask, black, span)
             else:
                 pixel = frames + v.to(tl.int64)[:, None] * pitch + u[None, :]
-                level = tl.load(pixel, bounds_mask, other=0).to(tl.float32)
+                level = _load_levels(pixel, bounds_mask, black, span)
                 if FORMAT == MONO:
                     r += wy * wx * level
                 else:

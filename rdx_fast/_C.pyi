@@ -49,11 +49,13 @@ def fuse_mul(
 ) -> None: ...
 def summarize(maps: NDArray[np.float32], epilogue: Epilogue, threads: int, isa: str) -> None: ...
 def resize_normalize(
-    frame: NDArray[np.uint8],
+    frame: NDArray[np.uint8 | np.uint16],
     out: NDArray[np.float32] | NDArray[np.float16],
     format: str,
     red_row: int,
     red_column: int,
+    black: int,
+    span: int,
     rows: Taps,
     columns: Taps,
     gain: NDArray[np.float32],

@@ -6,6 +6,7 @@ from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,7 @@ from rdx_fast.errors import EngineError
 from rdx_fast.frame_check import FrameCheck
 from rdx_fast.judge import Judge
 from rdx_fast.kernels.epilogue import Epilogue, region_labels
-from rdx_fast.kernels.resize_normalize import Crop
+from rdx_fast.kernels.resize_normalize import Crop, Levels
 from rdx_fast.limits import Limits, ThresholdSpec
 from rdx_fast.pipelines import BatchScores, ScoreOptions, open_pipeline
 from rdx_fast.pipelines.streaming import stream_scores
@@ -84,8 +85,7 @@ class Detector:
             )
         elif backend != "auto" or (threads, precision, on_progress) != (None, None, None):
             raise ValueError(
-                "backend, threads, precision and on_progress are the opened engine's own: leave "
-                "them out"
+                "backend, threads, precision and on_progress are the opened engine's own: omit them"
             )
         else:
             self.engine = engine
@@ -120,25 +120,26 @@ class Detector:
         maps: bool = True,
         pixel_format: str | None = None,
         crop: Crop | None = None,
+        levels: Levels | None = None,
     ) -> Result:
         """Score one image or a batch.
 
         Args:
-            batch: uint8 RGB [H, W, 3], mono [H, W], [B, H, W, 3], or a list of such images of any
-                sizes. An engine on a GPU also takes arrays that lie there, without a copy and in
-                the order of their owner's stream: of torch, CuPy, PyCUDA, of anything with DLPack
-                or ``__cuda_array_interface__``
+            batch: uint8 or uint16: RGB [H, W, 3], mono [H, W], [B, H, W, 3], or a list of images of
+                any sizes. An engine on a GPU also takes arrays that lie there, of anything with
+                DLPack or ``__cuda_array_interface__``, without a copy and in their stream's order
             maps: whether ``Result.anomaly_maps`` is wanted; without, none is written
             pixel_format: "rgb", "bgr", "mono", "bayer_rggb", "bayer_bggr", "bayer_grbg" or
                 "bayer_gbrg"; None is RGB for three channels and mono for one
             crop: top, left, height, width in frame pixels of what is shown to the network
+            levels: black and white of uint16 images, (0, 4095) for 12 bits; None for uint8
 
         Raises:
-            ValueError: a batch of another type or shape, an empty one, or NaN
+            ValueError: a batch of another type or shape, an empty one, NaN, or unfit options
             EngineError: the engine fails, or gives a score that is not finite
         """
         begin = perf_counter()
-        options = self._options(maps, pixel_format, crop)
+        options = self._options(maps, pixel_format, crop, levels)
         self._check(batch, options)
         scored = self._pipeline.score(batch, options)
         return self._result(scored, begin)
@@ -151,6 +152,7 @@ class Detector:
         maps: bool = False,
         pixel_format: str | None = None,
         crop: Crop | None = None,
+        levels: Levels | None = None,
     ) -> Generator[Result, None, None]:
         """Score frames as they come, and yield the results of each batch in order.
 
@@ -166,6 +168,7 @@ class Detector:
             maps: as for ``score``
             pixel_format: as for ``score``
             crop: as for ``score``
+            levels: as for ``score``
 
         Raises:
             ValueError: as for ``score``; at once for a ``batch`` or ``depth`` below 1
@@ -173,7 +176,7 @@ class Detector:
         """
         if batch < 1 or depth < 1:
             raise ValueError(f"batch is {batch} and depth {depth}, wanted at least 1 of each")
-        options = self._options(maps, pixel_format, crop)
+        options = self._options(maps, pixel_format, crop, levels)
         checked = (self._checked(frame, options) for frame in frames)
         return self._results(stream_scores(self._pipeline, checked, batch, depth, options))
 
@@ -184,19 +187,25 @@ class Detector:
             for scored, begin in stream:
                 yield self._result(scored, begin)
 
-    def _options(self, maps: bool, pixel_format: str | None, crop: Crop | None) -> ScoreOptions:
-        """What is asked for, or else what the recipe states. Raises ``ValueError`` for both."""
+    def _options(
+        self,
+        maps: bool,
+        pixel_format: str | None = None,
+        crop: Crop | None = None,
+        levels: Levels | None = None,
+    ) -> ScoreOptions:
+        """What is asked for or what the recipe states. Raises ``ValueError`` if they differ."""
         frame = self.recipe.frame
-        for name, given, stated in (
-            ("pixel_format", pixel_format, frame.pixel_format),
-            ("crop", crop, frame.crop),
-        ):
+        found: dict[str, Any] = {"pixel_format": pixel_format, "crop": crop, "levels": levels}
+        for name, given in found.items():
+            stated = getattr(frame, name)
             if given is not None and stated is not None and given != stated:
                 raise ValueError(
                     f"{name} is {given} and the recipe states {stated}: leave it out, or change "
                     f"the recipe (rdx-fast recipe)"
                 )
-        return ScoreOptions(maps, pixel_format or frame.pixel_format, crop or frame.crop)
+            found[name] = stated if given is None else given
+        return ScoreOptions(maps, **found)
 
     def _check(self, batch: Batch, options: ScoreOptions) -> None:
         """Raises ``ValueError`` for a frame that must not be scored, see ``FrameCheck``."""
@@ -204,7 +213,7 @@ class Detector:
             self._frame_check.on_device(batch.shape)
             return
         for frame in as_frames(batch):
-            self._frame_check(frame, options.crop)
+            self._frame_check(frame, options.crop, options.levels)
 
     def _checked(self, frame: Frame, options: ScoreOptions) -> Frame:
         self._check([frame], options)
@@ -213,8 +222,7 @@ class Detector:
     def _result(self, scored: BatchScores, begin: float) -> Result:
         # NaN compares false with any limit: it must never pass for a good part.
         summary, anomaly_maps, seconds = scored
-        if not np.isfinite(summary.maxima).all():
-            bad = np.flatnonzero(~np.isfinite(summary.maxima).all(axis=1)).tolist()
+        if bad := np.flatnonzero(~np.isfinite(summary.maxima).all(axis=1)).tolist():
             raise EngineError(f"the engine gave scores that are not finite, for images {bad}")
         judged = self._judge(summary.maxima)
         seconds = {**seconds, "total": perf_counter() - begin}
@@ -249,7 +257,7 @@ class Detector:
         """
         if result.anomaly_maps is None:
             raise ValueError("the result has no anomaly maps: score with maps=True")
-        crop = self._options(True, None, crop).crop
+        crop = self._options(True, crop=crop).crop
         scale = self.recipe.mm_per_pixel
         return [
             find_defects(of, result.limits, self.labels, frame_size, crop, scale)
@@ -266,7 +274,7 @@ class Detector:
         """
         grey = self._grey_frame()
         for maps in (True, False):
-            options = self._options(maps, None, None)
+            options = self._options(maps)
             for _ in range(runs):
                 # In this thread, which has buffers of its own.
                 self._pipeline.score([grey] * batch, options)
@@ -282,7 +290,8 @@ class Detector:
         if frame.size is None and frame.crop is not None:
             height, width = frame.crop[0] + frame.crop[2], frame.crop[1] + frame.crop[3]
         colour = frame.pixel_format in (None, "rgb", "bgr")
-        return np.full((height, width, 3) if colour else (height, width), 128, np.uint8)
+        dtype = np.uint8 if frame.levels is None else np.uint16
+        return np.full((height, width, 3) if colour else (height, width), 128, dtype)
 
     def close(self) -> None:
         """Free the engine and what its pipeline holds."""

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rdx_fast.kernels.resize_normalize import Crop, check_crop
+from rdx_fast.kernels.resize_normalize import Crop, Levels, Pixels, check_crop, check_levels
 
 _GRID = (16, 64)  # rows and columns that are read of a frame: what is checked shows in few pixels
 _BLOCK = (64, 1024)  # rows, and columns of the middle, that are read for its sharpness
@@ -90,9 +90,9 @@ class FrameStatistics:
     @classmethod
     def of(
         cls,
-        frames: Iterable[NDArray[np.uint8]],
+        frames: Iterable[Pixels],
         crop: Crop | None = None,
-        levels: tuple[int, int] | None = None,
+        levels: Levels | None = None,
     ) -> FrameStatistics:
         """Look at frames, see ``look_at``. Raises ``ValueError`` if there are none."""
         seen = [(*look_at(f, crop, levels), sharpness_of(f, crop, levels)) for f in frames]
@@ -101,9 +101,7 @@ class FrameStatistics:
         return cls(len(seen), *map(Spread.of, zip(*seen, strict=True)))
 
 
-def look_at(
-    frame: NDArray[np.uint8], crop: Crop | None = None, levels: tuple[int, int] | None = None
-) -> FrameLook:
+def look_at(frame: Pixels, crop: Crop | None = None, levels: Levels | None = None) -> FrameLook:
     """What a frame looks like, from a grid of at most 32 x 128 of its pixels.
 
     Args:
@@ -121,9 +119,7 @@ def look_at(
     return FrameLook(float(values.mean()), float(values.std()), float((values >= 1).mean()))
 
 
-def sharpness_of(
-    frame: NDArray[np.uint8], crop: Crop | None = None, levels: tuple[int, int] | None = None
-) -> float:
+def sharpness_of(frame: Pixels, crop: Crop | None = None, levels: Levels | None = None) -> float:
     """Mean difference of neighbours in a row, from some rows of the middle columns. Arguments: see
     ``look_at``."""
     top, left, height, width = check_crop(frame.shape[:2], crop)
@@ -135,9 +131,9 @@ def sharpness_of(
     return float(np.abs(rows[:, apart:] - rows[:, :-apart]).mean()) if columns > apart else 0.0
 
 
-def _as_shares(values: NDArray[np.uint8], levels: tuple[int, int] | None) -> NDArray[np.float32]:
+def _as_shares(values: Pixels, levels: tuple[int, int] | None) -> NDArray[np.float32]:
     """Pixel values as shares of the range from black to white."""
-    black, white = levels or (0, 255)
+    black, white = check_levels(values.dtype, levels)
     return (values.astype(np.float32) - black) / np.float32(white - black)
 
 
@@ -185,11 +181,11 @@ class FrameCheck:
     ) -> None:
         self._size, self._look, self._good = size, look, good
 
-    def __call__(self, frame: NDArray[np.uint8], crop: Crop | None) -> None:
+    def __call__(self, frame: Pixels, crop: Crop | None, levels: Levels | None) -> None:
         """Raises ``FrameError`` if a frame in host memory must not be scored."""
         self._check_size(frame.shape[:2])
         if self._look:
-            check_frame(look_at(frame, crop), self._good)
+            check_frame(look_at(frame, crop, levels), self._good)
 
     def on_device(self, shape: Sequence[int]) -> None:
         """The same for frames on a GPU, ``[B, H, W, 3]``, ``[B, H, W]``, ``[H, W, 3]`` or ``[H,

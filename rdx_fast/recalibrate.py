@@ -131,7 +131,7 @@ def calibrate_bundle(
         raise CalibrationError(f"the method {wish.method} needs defective images: give some")
     regions = manifest.recipe.inspected
     check_promise(len(good), wish, len(regions))
-    paths = [*good, *defective]
+    paths, frame = [*good, *defective], manifest.recipe.frame
     executed = [
         c.execution.executed for c in choices(manifest, "openvino", capabilities(), precision)
     ]
@@ -165,7 +165,7 @@ def calibrate_bundle(
             for e in manifest.executions
         ),
         calibration={**bundle.calibration(), **scores},
-        frames=FrameStatistics.of(map(read_image, good), manifest.recipe.frame.crop),
+        frames=FrameStatistics.of(map(read_image, good), frame.crop, frame.levels),
     )
     unchanged = [e.label for e in manifest.executions if e.label not in limits]
     named = sorted(suspicious, key=lambda path: -suspicious[path])

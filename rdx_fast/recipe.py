@@ -12,7 +12,13 @@ import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from rdx_fast.kernels.resize_normalize import PIXEL_FORMATS, Crop, check_crop
+from rdx_fast.kernels.resize_normalize import (
+    PIXEL_FORMATS,
+    Crop,
+    Levels,
+    check_crop,
+    check_level_range,
+)
 from rdx_fast.limits import WHOLE
 
 KINDS = ("include", "ignore")
@@ -30,6 +36,7 @@ class FrameSpec:
         width: in pixels
         pixel_format: see ``Detector.score``; None for RGB, or mono for one channel
         crop: top, left, height, width in pixels of what is inspected; None for all
+        levels: grey levels of black and white of frames of 10, 12 or 16 bits; None for 8 bits
 
     Raises:
         ValueError: a value is out of range, or values contradict each other
@@ -39,6 +46,7 @@ class FrameSpec:
     width: int | None = None
     pixel_format: str | None = None
     crop: Crop | None = None
+    levels: Levels | None = None
 
     def __post_init__(self) -> None:
         if (self.height is None) != (self.width is None):
@@ -50,6 +58,8 @@ class FrameSpec:
                 f"frame.pixel_format is {self.pixel_format!r}, wanted one of "
                 f"{', '.join(PIXEL_FORMATS)}"
             )
+        if self.levels is not None:
+            check_level_range(self.levels)
         if self.crop is not None:
             check_crop(self.size or (math.inf, math.inf), self.crop)  # type: ignore[arg-type]
 

@@ -14,7 +14,7 @@ from typing import TextIO
 from rdx_fast.detector import Detector
 from rdx_fast.errors import ImageError
 from rdx_fast.images import list_images, read_image
-from rdx_fast.kernels.resize_normalize import Crop
+from rdx_fast.kernels.resize_normalize import Crop, Levels
 from rdx_fast.overlay import save_overlay
 
 
@@ -74,6 +74,7 @@ def score_files(
     overlays: Path | None = None,
     pixel_format: str | None = None,
     crop: Crop | None = None,
+    levels: Levels | None = None,
 ) -> Iterator[Row]:
     """Score files one by one, in order.
 
@@ -83,10 +84,11 @@ def score_files(
         overlays: folder for heat-map overlays, in the files' folder structure; None for none
         pixel_format: as for ``Detector.score``
         crop: top, left, height and width in pixels, as for ``Detector.score``
+        levels: of files with 16 bits per channel, as for ``Detector.score``
 
     Yields:
         One row for each file. A file that cannot be read, or whose frame is too small for the crop
-        or has other channels than the pixel format, gives a row with the verdict ERROR.
+        or does not fit the pixel format or the levels, gives a row with the verdict ERROR.
 
     Raises:
         EngineError: the engine fails, or gives a score that is not finite
@@ -97,7 +99,7 @@ def score_files(
     for path in files:
         try:
             frame = read_image(path)
-            result = detector.score(frame, overlays is not None, pixel_format, crop)
+            result = detector.score(frame, overlays is not None, pixel_format, crop, levels)
         except (ImageError, ValueError) as error:
             why = error.reason if isinstance(error, ImageError) else str(error)
             yield Row(str(path), "ERROR", None, threshold, None, executed, why)
@@ -106,7 +108,7 @@ def score_files(
             inside = path.absolute().relative_to(root)
             name = inside.name if inside.suffix == ".png" else f"{inside.name}.png"
             target = overlays / inside.with_name(name)
-            save_overlay(target, frame, result.anomaly_maps[0], threshold, crop)
+            save_overlay(target, frame, result.anomaly_maps[0], threshold, crop, levels)
         yield Row(
             path=str(path),
             verdict="NG" if result.is_anomalous[0] else "OK",

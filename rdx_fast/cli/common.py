@@ -12,6 +12,7 @@ from rich.console import Console
 
 from rdx_fast.errors import MissingDependencyError
 from rdx_fast.images import list_images
+from rdx_fast.kernels.resize_normalize import check_level_range
 
 if TYPE_CHECKING:
     from rdx_fast.training import Recipe
@@ -40,7 +41,7 @@ Crop = Annotated[
     tuple[int, int, int, int] | None,
     typer.Option(
         metavar="TOP LEFT HEIGHT WIDTH",
-        help="Score only this part of each image, in pixels. Default: all of it.",
+        help="Use only this part of each image, in pixels. Default: all of it.",
     ),
 ]
 PixelFormat = Annotated[
@@ -53,6 +54,24 @@ User = Annotated[
 ]
 SignKey = Annotated[
     Path | None, typer.Option(help="Sign the changed bundle with this private key, Ed25519 in PEM.")
+]
+
+
+def _checked(levels: tuple[int, int] | None) -> tuple[int, int] | None:
+    try:
+        return None if levels is None else check_level_range(levels)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+Levels = Annotated[
+    tuple[int, int] | None,
+    typer.Option(
+        metavar="BLACK WHITE",
+        callback=_checked,
+        help="Grey levels of black and white of images with 16 bits per channel, such as 0 4095 "
+        "for 12 bits.",
+    ),
 ]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads. Default: all.")]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]

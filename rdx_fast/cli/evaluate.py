@@ -14,6 +14,7 @@ from rdx_fast.cli.common import (
     Crop,
     Executed,
     JsonFlag,
+    Levels,
     PixelFormat,
     SkipBad,
     Threads,
@@ -46,6 +47,7 @@ def evaluate(
     skip_bad: SkipBad = False,
     crop: Crop = None,
     pixel_format: PixelFormat = None,
+    levels: Levels = None,
 ) -> None:
     """Score a test set and print AUROC, AP, best F1 and AUPRO, by defect type and overall."""
     from rdx_fast import evaluation
@@ -59,7 +61,7 @@ def evaluate(
         )
     images = find_dataset(dataset).test()
     with show_images("checking") as on_image:
-        checked = evaluation.check_images(images, skip_bad, on_image, pixel_format, crop)
+        checked = evaluation.check_images(images, skip_bad, on_image, pixel_format, crop, levels)
     scored = []
     for path in bundles:
         with show_plan() as on_progress:

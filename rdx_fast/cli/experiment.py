@@ -12,13 +12,16 @@ import typer
 from rdx_fast.cli import evaluation_tables as tables
 from rdx_fast.cli.common import (
     BackboneName,
+    Crop,
     Device,
     Epochs,
     Foreground,
     ImageSize,
     Iterations,
     JsonFlag,
+    Levels,
     Minutes,
+    PixelFormat,
     SkipBad,
     TextureColors,
     TextureCuts,
@@ -78,6 +81,9 @@ def experiment(
     texture_colors: TextureColors = False,
     foreground: Foreground = None,
     image_size: ImageSize = (256, 256),
+    crop: Crop = None,
+    pixel_format: PixelFormat = None,
+    levels: Levels = None,
     batch: Annotated[int, typer.Option(min=1, help="Images in a training batch.")] = 16,
     epochs: Epochs = None,
     iterations: Iterations = None,
@@ -115,6 +121,9 @@ def experiment(
             "batch": batch,
             "epochs": epochs,
             "iterations": iterations,
+            "pixel_format": pixel_format,
+            "crop": crop,
+            "levels": levels,
         }
         expert = make_recipe(**options).makes_anomalies
         recipe = make_recipe(**options, **(anomalies if expert else {}))

@@ -8,8 +8,11 @@ from typing import Annotated
 import typer
 
 from rdx_fast.cli.common import (
+    Crop,
     Foreground,
     ImageSize,
+    Levels,
+    PixelFormat,
     TextureColors,
     TextureCuts,
     Textures,
@@ -32,6 +35,9 @@ def preview(
     texture_colors: TextureColors = False,
     foreground: Foreground = None,
     image_size: ImageSize = (256, 256),
+    crop: Crop = None,
+    pixel_format: PixelFormat = None,
+    levels: Levels = None,
     count: Annotated[int, typer.Option(min=1, help="Number of parts to show.")] = 8,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the anomalies.")] = 0,
 ) -> None:
@@ -47,6 +53,9 @@ def preview(
         texture_cuts=texture_cuts,
         texture_colors=texture_colors,
         foreground=segmentation,
+        pixel_format=pixel_format,
+        crop=crop,
+        levels=levels,
     )
     parts = find_dataset(good).train()
     shown = save_contact_sheet(picture, recipe, parts, list_given(textures), masks, count)

@@ -14,6 +14,7 @@ from rdx_fast.cli.common import (
     Crop,
     Executed,
     JsonFlag,
+    Levels,
     PixelFormat,
     Threads,
     notes,
@@ -34,6 +35,7 @@ def score(
     overlays: Annotated[Path | None, typer.Option(help="Folder for heat-map overlays.")] = None,
     crop: Crop = None,
     pixel_format: PixelFormat = None,
+    levels: Levels = None,
     backend: Backend = "auto",
     threads: Threads = None,
     precision: Executed = None,
@@ -58,7 +60,7 @@ def score(
         try:
             detector.warmup()
             writer = RowWriter(stream, as_json)
-            for row in score_files(detector, files, overlays, pixel_format, crop):
+            for row in score_files(detector, files, overlays, pixel_format, crop, levels):
                 writer.write(row)
                 counts[row.verdict] += 1
                 if row.error is not None:

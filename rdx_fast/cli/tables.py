@@ -124,6 +124,8 @@ def recipe_table(manifest: Manifest) -> Table:
     rows = [("frame", f"{size}, {frame.pixel_format or 'RGB, or mono for one channel'}")]
     if frame.crop is not None:
         rows += [("crop", "top {}, left {}, {} x {} pixels".format(*frame.crop))]
+    if frame.levels is not None:
+        rows += [("grey levels", "black {}, white {}".format(*frame.levels))]
     for region in recipe.regions:
         shape = f"mask {region.mask}"
         if region.polygon is not None:

@@ -9,14 +9,17 @@ import typer
 
 from rdx_fast.cli.common import (
     BackboneName,
+    Crop,
     Device,
     Epochs,
     Foreground,
     ImageSize,
     InjectionName,
     Iterations,
+    Levels,
     MethodName,
     Minutes,
+    PixelFormat,
     TextureColors,
     TextureCuts,
     Textures,
@@ -56,6 +59,9 @@ def train(
     texture_colors: TextureColors = False,
     foreground: Foreground = None,
     image_size: ImageSize = (256, 256),
+    crop: Crop = None,
+    pixel_format: PixelFormat = None,
+    levels: Levels = None,
     epochs: Epochs = None,
     iterations: Iterations = None,
     batch: Annotated[int, typer.Option(min=1, help="Images in a training batch.")] = 16,
@@ -119,6 +125,9 @@ def train(
         texture_cuts=texture_cuts,
         texture_colors=texture_colors,
         foreground=segmentation,
+        pixel_format=pixel_format,
+        crop=crop,
+        levels=levels,
     )
     recipe = with_length(recipe, category)
     if textures and not recipe.makes_anomalies:

@@ -11,7 +11,8 @@ from rdx_fast.cpu import usable_cores
 from rdx_fast.datasets import LabelledImage, has_masks
 from rdx_fast.errors import DatasetError, ImageError, listed
 from rdx_fast.images import read_grey, read_image
-from rdx_fast.kernels.resize_normalize import Crop, check_crop, check_pixel_format
+from rdx_fast.kernels.resize_normalize import Crop, Levels
+from rdx_fast.preprocess import FrameOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,7 @@ class CheckedSet:
         types_left_out: defect types without an image that can be evaluated
         pixel_format: that the images are scored in, as for ``Detector.score``
         crop: top, left, height and width in pixels of what is scored, likewise
+        levels: of images with 16 bits per channel, likewise
     """
 
     images: Sequence[LabelledImage]
@@ -47,6 +49,7 @@ class CheckedSet:
     types_left_out: Sequence[str] = ()
     pixel_format: str | None = None
     crop: Crop | None = None
+    levels: Levels | None = None
 
 
 def check_images(
@@ -55,12 +58,13 @@ def check_images(
     on_image: Callable[[int, int], None] = lambda done, total: None,
     pixel_format: str | None = None,
     crop: Crop | None = None,
+    levels: Levels | None = None,
 ) -> CheckedSet:
     """Decode every image of a test set and its mask, in several threads.
 
-    An image is bad if it cannot be read or does not fit the crop or the pixel format, or if it is
-    defective in a set with masks and its mask is missing, cannot be read, has another size than the
-    image or marks no pixel, or none inside the crop.
+    An image is bad if it cannot be read or does not fit the crop, the pixel format or the levels,
+    or if it is defective in a set with masks and its mask is missing, cannot be read, has another
+    size than the image or marks no pixel, or none inside the crop.
 
     Args:
         images: the labelled images
@@ -68,6 +72,7 @@ def check_images(
         on_image: called with the number of images done and in all
         pixel_format: that the images will be scored in, as for ``Detector.score``
         crop: top, left, height and width in pixels of what will be scored, likewise
+        levels: of images with 16 bits per channel, likewise
 
     Returns:
         The images that can be used, in order, and those that are left out.
@@ -77,9 +82,10 @@ def check_images(
             would be left; the message lists all bad images
     """
     masked = has_masks(images)
+    options = FrameOptions(pixel_format, crop, levels)
     left_out, usable = [], []
     with ThreadPoolExecutor(usable_cores()) as pool:
-        reasons = pool.map(lambda image: _fault(image, masked, pixel_format, crop), images)
+        reasons = pool.map(lambda image: _fault(image, masked, options), images)
         for i, (image, reason) in enumerate(zip(images, reasons, strict=True)):
             if reason is None:
                 usable.append(image)
@@ -100,22 +106,19 @@ def check_images(
             f"{listed(left_out, len(left_out))}"
         )
     types, kept = ({i.defect_type for i in of if i.is_defective} for of in (images, usable))
-    return CheckedSet(usable, left_out, sorted(types - kept), pixel_format, crop)
+    return CheckedSet(usable, left_out, sorted(types - kept), pixel_format, crop, levels)
 
 
-def _fault(
-    image: LabelledImage, masked: bool, pixel_format: str | None, crop: Crop | None
-) -> str | None:
+def _fault(image: LabelledImage, masked: bool, options: FrameOptions) -> str | None:
     """Why an image cannot be evaluated; ``masked``: whether the set has masks."""
     try:
-        shape = read_image(image.path).shape
-        check_pixel_format(shape, pixel_format)
-        shown = check_crop(shape[:2], crop)
+        frame = read_image(image.path)
+        shown = options.check(frame)
     except ImageError as error:
         return error.reason
     except ValueError as error:
         return str(error)
-    height, width = shape[:2]
+    height, width = frame.shape[:2]
     if not masked or not image.is_defective:
         return None
     if image.mask is None:

@@ -16,7 +16,7 @@ from rdx_fast.errors import DatasetError, ImageError
 from rdx_fast.evaluation.checked import BadImage, CheckedSet, check_images
 from rdx_fast.evaluation.pixels import PixelFigures, pixel_figures
 from rdx_fast.images import read_grey, read_image, resize_mask
-from rdx_fast.kernels.resize_normalize import Crop, check_crop
+from rdx_fast.kernels.resize_normalize import Crop, Levels, check_crop
 
 # Share of a map pixel that the resized mask must cover for the pixel to count as defective.
 MASK_THRESHOLD = 0.5
@@ -69,6 +69,7 @@ def score_set(
     skip_bad: bool = False,
     pixel_format: str | None = None,
     crop: Crop | None = None,
+    levels: Levels | None = None,
 ) -> ScoredSet:
     """Check a test set (see ``check_images``), then score it.
 
@@ -79,6 +80,7 @@ def score_set(
         skip_bad: leave out images that cannot be used instead of raising
         pixel_format: as for ``Detector.score``
         crop: top, left, height and width in pixels of what is scored, likewise
+        levels: of images with 16 bits per channel, likewise
 
     Returns:
         The scored test set.
@@ -87,7 +89,7 @@ def score_set(
         DatasetError: images cannot be used, all of which the message lists; with ``skip_bad``, only
             if no good or no defective image is left
     """
-    checked = check_images(images, skip_bad, pixel_format=pixel_format, crop=crop)
+    checked = check_images(images, skip_bad, pixel_format=pixel_format, crop=crop, levels=levels)
     return score_checked(detector, checked, on_image)
 
 
@@ -117,7 +119,7 @@ def score_checked(
     maps, masks = [], []
     for i, image in enumerate(images):
         frame = read_image(image.path)
-        result = detector.score(frame, masked, checked.pixel_format, checked.crop)
+        result = detector.score(frame, masked, checked.pixel_format, checked.crop, checked.levels)
         scores[i] = result.scores[0]
         if result.anomaly_maps is not None:
             maps.append(result.anomaly_maps[0])

@@ -32,7 +32,12 @@ class CpuPipeline:
         frames = as_frames(batch)
         spec = self._engine.manifest.input
         inputs = to_input(
-            frames, spec, options.pixel_format, options.crop, self._engine.frame_threads
+            frames,
+            spec,
+            options.pixel_format,
+            options.crop,
+            self._engine.frame_threads,
+            options.levels,
         )
         preprocessed = perf_counter()
 

@@ -299,7 +299,7 @@ def check_borrowed(frames: Array) -> Array:
     """Check an array on the device and return it as a batch, ``[B, H, W, 3]`` or ``[B, H, W]``.
 
     Args:
-        frames: uint8, one image or a batch, with dense pixels in rows of any pitch
+        frames: uint8 or uint16, one image or a batch, with dense pixels in rows of any pitch
 
     Raises:
         ValueError: another dtype or shape, or pixels that are not dense
@@ -307,9 +307,10 @@ def check_borrowed(frames: Array) -> Array:
     shape, strides = tuple(frames.shape), tuple(frames.stride())
     colour = len(shape) > 2 and shape[-1] == 3
     dense = strides[-2:] == (3, 1) if colour else strides[-1:] == (1,)
-    if dtype_name(frames) != "uint8" or len(shape) - colour not in (2, 3) or 0 in shape:
+    known = dtype_name(frames) in ("uint8", "uint16")
+    if not known or len(shape) - colour not in (2, 3) or 0 in shape:
         raise ValueError(
-            f"the batch on the GPU is {dtype_name(frames)} {list(shape)}, wanted uint8 "
+            f"the batch on the GPU is {dtype_name(frames)} {list(shape)}, wanted uint8 or uint16 "
             f"[B, H, W, 3], [B, H, W], [H, W, 3] or [H, W]"
         )
     if not dense:

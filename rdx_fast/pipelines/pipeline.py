@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rdx_fast.kernels.epilogue import MapStats
-from rdx_fast.kernels.resize_normalize import Crop
+from rdx_fast.kernels.resize_normalize import Crop, Levels
 
 
 class ScoreOptions(NamedTuple):
@@ -19,11 +19,13 @@ class ScoreOptions(NamedTuple):
         maps: see ``Detector.score``
         pixel_format: see ``Detector.score``
         crop: see ``Detector.score``
+        levels: see ``Detector.score``
     """
 
     maps: bool = True
     pixel_format: str | None = None
     crop: Crop | None = None
+    levels: Levels | None = None
 
 
 class BatchScores(NamedTuple):

@@ -11,6 +11,7 @@ from typing import Literal
 import dacite
 
 from rdx_fast.errors import RdxError
+from rdx_fast.kernels.resize_normalize import check_level_range
 from rdx_fast.reading import in_words, shortened
 from rdx_fast.station.handshake.config import HandshakeConfig
 
@@ -37,9 +38,12 @@ class CameraConfig:
         size: height and width in pixels that every frame must have; None for the source's own size
         pixel_format: as for ``Detector.score``
         crop: top, left, height and width in pixels, as for ``Detector.score``
+        levels: grey levels of black and white of a camera with 10, 12 or 16 bits, as for
+            ``Detector.score``; None for one with 8 bits
 
     Raises:
-        ValueError: ``path`` and ``device`` do not fit the kind, or ``timeout_ms`` is below 1
+        ValueError: ``path`` and ``device`` do not fit the kind, ``timeout_ms`` is below 1, or
+            ``levels`` are out of range
     """
 
     kind: Literal["folder", "still", "opencv"]
@@ -50,6 +54,7 @@ class CameraConfig:
     size: tuple[int, int] | None = None
     pixel_format: str | None = None
     crop: tuple[int, int, int, int] | None = None
+    levels: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         if self.kind == "opencv":
@@ -60,6 +65,8 @@ class CameraConfig:
             raise ValueError(f"camera: kind {self.kind!r} needs {wanted}")
         if self.timeout_ms < 1:
             raise ValueError(f"camera: timeout_ms is {self.timeout_ms}, wanted at least 1")
+        if self.levels is not None:
+            check_level_range(self.levels)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +172,7 @@ class StationConfig:
             size
         pixel_format: as for ``Detector.score``
         crop: top, left, height and width in pixels, as for ``Detector.score``
+        levels: as for ``Detector.score``: frames are uint16 if they are given, else uint8
     """
 
     handshake: HandshakeConfig = field(default_factory=HandshakeConfig)
@@ -173,6 +181,7 @@ class StationConfig:
     frame_size: tuple[int, int] | None = None
     pixel_format: str | None = None
     crop: tuple[int, int, int, int] | None = None
+    levels: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,6 +243,7 @@ class StationFile:
             frame_size=camera.size,
             pixel_format=camera.pixel_format,
             crop=camera.crop,
+            levels=camera.levels,
         )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rdx_fast.errors import RdxError
+from rdx_fast.preprocess import Frame
 from rdx_fast.station.cameras.source import BadFrameError, CameraTimeoutError, FrameSource
 from rdx_fast.station.config import StationConfig
 from rdx_fast.station.handshake.codes import ErrorCode, ResultCode
@@ -30,7 +31,7 @@ class Capture:
         grab_s: how long the camera took, in seconds
         score_s: how long the Detector took, in seconds
         stages_ms: duration of the Detector's stages in ms, as in ``Result.timings_ms``
-        frame: the frame, uint8 [H, W, 3] or [H, W]
+        frame: the frame, uint8 or uint16, [H, W, 3] or [H, W]
         anomaly_map: the anomaly map, float32 [h, w]; None where maps are not kept
     """
 
@@ -39,7 +40,7 @@ class Capture:
     grab_s: float | None = None
     score_s: float | None = None
     stages_ms: dict[str, float] = field(default_factory=dict)
-    frame: NDArray[np.uint8] | None = None
+    frame: Frame | None = None
     anomaly_map: NDArray[np.float32] | None = None
 
 
@@ -137,7 +138,11 @@ class Inspector:
         config = self._config
         try:
             result = job.detector.score(
-                frame, maps=self._keep_maps, pixel_format=config.pixel_format, crop=config.crop
+                frame,
+                maps=self._keep_maps,
+                pixel_format=config.pixel_format,
+                crop=config.crop,
+                levels=config.levels,
             )
         except ValueError as error:
             raise _FrameError(ErrorCode.FRAME_BAD, f"unsuitable frame: {error}") from error
@@ -155,7 +160,7 @@ class Inspector:
             area_px=int(result.areas[0]),
         )
 
-    def _frame(self) -> NDArray[np.uint8]:
+    def _frame(self) -> Frame:
         last, self._last_number = self._last_number, None
         timeout_s = self._config.frame_timeout_ms / 1000
         if not self._camera_free.acquire(timeout=timeout_s):
@@ -174,8 +179,13 @@ class Inspector:
         finally:
             self._camera_free.release()
         self._last_number = frame.number
-        if pixels.dtype != np.uint8:
-            detail = f"the frame's dtype is {pixels.dtype}, wanted uint8"
+        wanted = np.uint8 if self._config.levels is None else np.uint16
+        if pixels.dtype != wanted:
+            why = "without" if self._config.levels is None else "with"
+            detail = (
+                f"the frame's dtype is {pixels.dtype}, wanted {wanted.__name__} {why} levels of "
+                f"the camera"
+            )
             raise _FrameError(ErrorCode.FRAME_BAD, detail)
         if pixels.shape != self._shape:
             detail = f"the frame's shape is {pixels.shape}, wanted {self._shape}"

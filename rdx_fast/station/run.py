@@ -150,6 +150,7 @@ def example(bundle: Path) -> str:
 [camera]
 kind = "folder"        # or "still", or "opencv" with device = 0
 path = "frames"        # edit: a folder of images, read in place of a camera
+# levels = [0, 4095]   # black and white of a camera with 12 bits
 timeout_ms = 500
 
 [handshake]

@@ -52,11 +52,17 @@ def save_contact_sheet(
     rng = np.random.default_rng(recipe.seed)
     shown = [good[i] for i in np.resize(rng.permutation(len(good)), count).tolist()]
     spec = unit_spec(*recipe.image_size)
-    images = ImageDataset(Frames(shown), spec)
+    options = recipe.frame_options
+    images = ImageDataset(Frames(shown, options), spec)
     found = foreground_masks(recipe.foreground, foreground, images.frames, *recipe.image_size)
     masks = found.masks
     maker = AnomalyMaker(
-        spec, Frames(good), Frames(textures), masks, recipe.texture_cuts, recipe.texture_colors
+        spec,
+        Frames(good, options),
+        Frames(textures),
+        masks,
+        recipe.texture_cuts,
+        recipe.texture_colors,
     )
     columns: list[NDArray[np.float32]] = []
     for index in range(count):

@@ -14,7 +14,6 @@ from torch.utils.data import DataLoader, Dataset
 from rdx_fast.manifest import RESIZE, InputSpec
 from rdx_fast.models import backbone
 from rdx_fast.models.fold import FoldedCopy
-from rdx_fast.preprocess import to_input
 from rdx_fast.training.frames import Frames
 from rdx_fast.training.precision import Autocast
 from rdx_fast.training.recipe import Recipe
@@ -35,7 +34,7 @@ class ImageDataset(Dataset[Tensor]):
 
     def load(self, index: int) -> NDArray[np.float32]:
         """An image, ``[3, height, width]`` float32 normalised."""
-        return to_input([self.frames[index]], self.spec)[0]
+        return self.frames.input(index, self.spec)
 
 
 def input_spec(recipe: Recipe) -> InputSpec:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from rdx_fast.cpu import usable_cores
 from rdx_fast.errors import DatasetError, ImageError, listed
 from rdx_fast.images import read_grey, resize_mask
-from rdx_fast.preprocess import to_input, unit_spec
+from rdx_fast.preprocess import unit_spec
 from rdx_fast.training.frames import Frames
 
 SEGMENTATIONS = ("grabcut", "otsu-dark", "otsu-bright")
@@ -135,7 +135,7 @@ def _segmenting(
     spec = unit_spec(height, width)
 
     def mask(index: int) -> tuple[Mask, str]:
-        pixels = to_input([frames[index]], spec)[0].transpose(1, 2, 0) * 255
+        pixels = frames.input(index, spec).transpose(1, 2, 0) * 255
         found = segment(np.ascontiguousarray(pixels.round(), np.uint8), method)
         share = found.mean()
         usable = SHARE[0] <= share <= SHARE[1]

@@ -11,6 +11,7 @@ import numpy as np
 
 from rdx_fast.errors import DatasetError, ImageError, TrainingError, listed
 from rdx_fast.images import find_bad_images
+from rdx_fast.preprocess import Frame
 from rdx_fast.training.foreground import SEGMENTATIONS, Mask, foreground_masks
 from rdx_fast.training.frames import Frames
 from rdx_fast.training.recipe import Recipe
@@ -51,11 +52,14 @@ def training_inputs(
         MissingDependencyError: masks are to be made, and OpenCV is not installed
         TrainingError: fewer images than a batch remain for training
     """
-    usable = _readable(images, skip_bad, "images", on_stage)
-    patterns = _readable(textures, skip_bad, "textures", on_stage)
+    options = recipe.frame_options
+    usable = _readable(images, skip_bad, "images", options.check, on_stage)
+    patterns = _readable(textures, skip_bad, "textures", check_texture, on_stage)
     if recipe.foreground in SEGMENTATIONS:
         on_stage(f"making foreground masks of {len(usable)} images by {recipe.foreground}")
-    found = foreground_masks(recipe.foreground, foreground, Frames(usable), *recipe.image_size)
+    found = foreground_masks(
+        recipe.foreground, foreground, Frames(usable, options), *recipe.image_size
+    )
     kept, masks = found.usable(skip_bad)
     if unusable := found.told():
         on_stage(f"left out for want of a foreground:{listed(unusable, len(unusable))}")
@@ -72,15 +76,25 @@ def training_inputs(
     )
 
 
+def check_texture(frame: Frame) -> None:
+    """Raises ``ValueError`` unless a texture has 8 bits per channel."""
+    if frame.dtype != np.uint8:
+        raise ValueError("has 16 bits per channel: save a texture with 8")
+
+
 def _readable(
-    paths: Sequence[Path], skip_bad: bool, what: str, on_stage: Callable[[str], None]
+    paths: Sequence[Path],
+    skip_bad: bool,
+    what: str,
+    check: Callable[[Frame], object],
+    on_stage: Callable[[str], None],
 ) -> list[Path]:
-    """The files that can be read, each of which is decoded once to find out."""
-    bad = find_bad_images(paths)
+    """The files that can be used, each of which is decoded once to find out."""
+    bad = find_bad_images(paths, check)
     if bad and (not skip_bad or len(bad) == len(paths)):
         raise DatasetError(unreadable(bad, len(paths), what))
     if bad:
-        on_stage(f"left out: {len(bad)} of {len(paths)} {what}, which cannot be read")
+        on_stage(f"left out: {len(bad)} of {len(paths)} {what}, which cannot be used")
     skipped = {error.path for error in bad}
     return [path for path in paths if path not in skipped]
 

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from rdx_fast.manifest import InputSpec
-from rdx_fast.preprocess import to_input
 from rdx_fast.training.frames import Frames
 
 NOISE_THRESHOLD = 0.5  # of noise in [-1, 1]
@@ -146,11 +145,12 @@ class AnomalyMaker:
     def _texture(self, rng: np.random.Generator) -> Floats:
         """A texture ``[3, H, W]`` float32 normalised."""
         source = self.textures or self.good
-        frame = source[int(rng.integers(len(source)))]
+        index = int(rng.integers(len(source)))
         # A tile of a good part that is not cut shows the part as it is, and sometimes in its place.
         if self.cuts or not self.textures:
-            frame = _random_cut(rng, frame)
-        texture = to_input([frame], self.spec)[0]
+            texture = _random_cut(rng, source, index, self.spec)
+        else:
+            texture = source.input(index, self.spec)
         if not self.textures:
             texture = shuffled_tiles(rng, texture)
         return self._shifted(rng, texture) if self.colors else texture
@@ -165,17 +165,20 @@ class AnomalyMaker:
         return (np.clip(gain * (texture * std + mean) + shift, 0, 1) - mean) / std
 
 
-def _random_cut(rng: np.random.Generator, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _random_cut(rng: np.random.Generator, source: Frames, index: int, spec: InputSpec) -> Floats:
     """A rectangle of half to all of each side, anywhere in the frame, flipped at random."""
-    height, width = frame.shape[:2]
+    frame = source[index]
+    top, left, height, width = source.options.check(frame)
     share = rng.uniform(0.5, 1, 2)
     h, w = max(1, int(height * share[0])), max(1, int(width * share[1]))
-    top, left = rng.integers(height - h, endpoint=True), rng.integers(width - w, endpoint=True)
-    cut = frame[top : top + h, left : left + w]
-    for axis in (0, 1):
+    top += int(rng.integers(height - h, endpoint=True))
+    left += int(rng.integers(width - w, endpoint=True))
+    # Not cut out of the array: a cut would start at any colour of a Bayer pattern.
+    texture = source.options.to_input(frame, spec, (top, left, h, w))
+    for axis in (1, 2):
         if rng.random() < 0.5:
-            cut = np.flip(cut, axis)
-    return np.ascontiguousarray(cut)
+            texture = np.flip(texture, axis)
+    return texture
 
 
 def shuffled_tiles(rng: np.random.Generator, texture: Floats) -> Floats:

@@ -137,7 +137,7 @@ def train(
     inputs = training_inputs(recipe, images, textures, foreground, skip_bad, on_stage)
     if old is not None:
         check_same_images(old, inputs.fingerprint, run)
-    dataset = ImageDataset(Frames(inputs.images), input_spec(recipe))
+    dataset = ImageDataset(Frames(inputs.images, recipe.frame_options), input_spec(recipe))
     features = TeacherFeatures(
         frozen,
         dataset,

@@ -19,6 +19,7 @@ from PIL import Image
 from rdx_fast.bundle import Bundle, open_bundle
 from rdx_fast.cli import app
 from rdx_fast.cli.common import BackboneName
+from rdx_fast.deep_images import write_png
 from rdx_fast.detector import Detector
 from rdx_fast.engines.tensorrt.api import load_api
 from rdx_fast.images import list_images, read_image
@@ -116,6 +117,59 @@ def test_bayer_images(bundle: Bundle, tmp_path: Path) -> None:
         wanted = detector.score(raw, pixel_format="bayer_grbg")
         assert scored["score"] == pytest.approx(float(wanted.scores[0]), rel=1e-6)
         assert float(detector.score(raw).scores[0]) != pytest.approx(scored["score"], rel=1e-3)
+
+
+def deep_copy(source: Path, target: Path) -> None:
+    """The images below ``source`` in 12 bits, with 4080 for white."""
+    for path in list_images(source):
+        (target / path.relative_to(source)).parent.mkdir(parents=True, exist_ok=True)
+        write_png(target / path.relative_to(source), read_image(path).astype(np.uint16) * 16)
+
+
+def test_images_of_16_bits(bundle: Bundle, parts: Path, tmp_path: Path) -> None:
+    """They are scored and shown by their levels as the same images of 8 bits."""
+    folder = tmp_path / "deep"
+    deep_copy(parts / "test" / "notch", folder)
+    shutil.copy(parts / "test" / "notch" / "000.png", folder / "shallow.png")
+    options = ("--levels", 0, 4080, "--json")
+    done = run("score", bundle.path, folder, *options, "--overlays", tmp_path / "o", code=1)
+    *rows, other = map(json.loads, done.stdout.splitlines())
+    assert "levels [0, 4080] are for uint16 frames, and this one is uint8" in other["error"]
+    with Detector(bundle.path) as detector:
+        for row in rows:
+            frame = read_image(parts / "test" / "notch" / Path(row["path"]).name)
+            score = float(detector.score(frame).scores[0])
+            assert row["score"] == pytest.approx(score, rel=1e-4)
+            shown = np.asarray(Image.open(tmp_path / "o" / Path(row["path"]).name))
+            np.testing.assert_array_equal(shown[:, : frame.shape[1]], frame)
+    done = run("score", bundle.path, folder, "--json", code=1)
+    assert done.stdout.count("a uint16 frame's range is unknown: give the grey levels") == len(rows)
+    refused = run("score", bundle.path, folder, "--levels", 4095, 0, code=2)
+    assert "0 <= black < white <= 65535" in unboxed(refused.stderr)
+
+
+@pytest.mark.slow
+def test_from_12_bit_parts_to_scores(parts: Path, tmp_path: Path) -> None:
+    """What training is told of the images, export knows from the run."""
+    deep, trained, part = tmp_path / "deep", tmp_path / "run", tmp_path / "part.rdx"
+    deep_copy(parts, deep)
+    crop, levels = ["--crop", 2, 4, 76, 100], ["--levels", 0, 4080]
+    options = [*TINY_NETWORK[2:], "--foreground", "otsu-bright", *crop, *levels]
+    run("preview", deep, tmp_path / "preview.png", *options)
+    options += ["--method", "rd-expert", *TINY_NETWORK[:2], "--iterations", 30, "--batch", 8]
+    run("train", deep, trained, *options)
+    run("export", trained, part, "--good", deep / "calibration", "--precision", "fp32")
+    recipe = json.loads((part / "manifest.json").read_text())["training"]["recipe"]
+    assert (recipe["levels"], recipe["crop"]) == ([0, 4080], [2, 4, 76, 100])
+    found = [
+        json.loads(run("evaluate", part, *data, *crop, "--json").stdout)["overall"]["image_auroc"]
+        for data in ((deep, *levels), (parts,))
+    ]
+    assert found[0] == found[1] > 0.8
+    refused = run("export", trained, tmp_path / "b.rdx", "--good", parts / "calibration", code=2)
+    assert "this one is uint8" in unboxed(refused.stderr)
+    refused = run("train", deep, trained, *options[:-2], "--resume", "--levels", 0, 4095, code=2)
+    assert "levels: (0, 4080) before, (0, 4095) now" in unboxed(refused.stderr)
 
 
 def test_train_by_expert(parts: Path, tmp_path: Path) -> None:

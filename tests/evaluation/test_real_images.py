@@ -79,6 +79,18 @@ def test_camera_frames_score_as_their_resized_copies(
     np.testing.assert_allclose(scores, resized, rtol=0.02)
 
 
+def test_photographs_of_12_bits_score_as_those_of_8(
+    transistor: Path, bundles: tuple[Bundle, Bundle]
+) -> None:
+    """4095 is no multiple of 255: each pixel is rounded to a level, by 1/8190 of white at most."""
+    frames = [read_image(path) for path in list_images(transistor / "test")[:12]]
+    deep = [(frame * (4095 / 255)).round().astype(np.uint16) for frame in frames]
+    with Detector(bundles[0].path) as detector:
+        expected = detector.score(frames).scores
+        found = detector.score(deep, levels=(0, 4095)).scores
+    np.testing.assert_allclose(found, expected, rtol=1e-3)
+
+
 def test_tall_mono_frames(real_images: Path, bundles: tuple[Bundle, Bundle]) -> None:
     frames = [
         read_image(p) for p in list_images(real_images / "data" / "kolektorsdd_sample" / "test")

@@ -72,6 +72,16 @@ def detector(request: pytest.FixtureRequest, half: Bundle) -> Iterator[Detector]
         yield opened
 
 
+def test_12_bits_score_as_8_bits_times_16(detector: Detector, frames: Any) -> None:
+    """On the host and on the GPU, mono and RGB."""
+    for batch in (frames[:3], frames[:1], frames[0, ..., 1]):
+        deep = batch.astype(np.uint16) * 16
+        wanted = detector.score(batch).scores
+        for given in (deep, torch.from_numpy(deep).cuda()):
+            found = detector.score(given, levels=(0, 4080)).scores
+            np.testing.assert_allclose(found, wanted, rtol=ANOTHER)
+
+
 @pytest.mark.filterwarnings("ignore:.*this CPU has no:UserWarning")
 def test_same_as_on_the_cpu(detector: Detector, half: Bundle, frames: Any) -> None:
     with Detector(half.path, "openvino") as cpu:

@@ -217,9 +217,9 @@ def test_warmup_records_what_the_line_will_need(
 
 def test_kinds_of_frames_share_a_graph(chain: Chain, driver: RecordingDriver) -> None:
     sizes = [(20, 24), (31, 7, 3), (20, 24, 3), (64, 64)]
-    scores(chain, frames_of(1, 2))
-    scores(chain, frames_of(1, 2, 3))
-    assert driver.calls["cuStreamBeginCapture"] == 2
+    for images in (1, 2, 3):
+        scores(chain, frames_of(*range(images)))
+    assert driver.calls["cuStreamBeginCapture"] == 3
     for size in sizes:
         assert scores(chain, frames_of(4, 5, size=size)) == [4, 5]
     mixed = [frame for i, size in enumerate(sizes[:3]) for frame in frames_of(7 + i, size=size)]
@@ -227,10 +227,13 @@ def test_kinds_of_frames_share_a_graph(chain: Chain, driver: RecordingDriver) ->
     for left in range(5):  # a moving crop
         assert scores(chain, frames_of(6, 7), OPTIONS._replace(crop=(0, left, 19, 19))) == [6, 7]
     assert scores(chain, frames_of(6, 7), OPTIONS._replace(pixel_format="bayer_rggb")) == [6, 7]
+    for white in (255, 1023):
+        deep = [np.full((20, 24), 11, np.uint16)]
+        assert scores(chain, deep, OPTIONS._replace(levels=(0, white))) == [11]
     with pytest.raises(ValueError, match="beyond the frame"):
         scores(chain, frames_of(6, 7), OPTIONS._replace(crop=(0, 0, 99, 99)))
     assert scores(chain, frames_of(8, 9)) == [8, 9]
-    assert driver.calls["cuStreamBeginCapture"] == 2
+    assert driver.calls["cuStreamBeginCapture"] == 3
 
 
 def test_parts_take_two_slots_in_turn(chain: Chain, driver: RecordingDriver) -> None:

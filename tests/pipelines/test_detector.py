@@ -149,12 +149,33 @@ def test_pixel_formats_and_crop(detector: Detector, frames: NDArray[np.uint8]) -
         detector.score(mono, pixel_format="bgr")
 
 
+def test_12_bits_score_as_8_bits_times_16(detector: Detector, frames: NDArray[np.uint8]) -> None:
+    expected = detector.score(frames)
+    deep, levels = frames.astype(np.uint16) * 16, (0, 4080)
+    found = detector.score(deep, levels=levels)
+    np.testing.assert_allclose(found.scores, expected.scores, rtol=1e-4)
+    np.testing.assert_array_equal(found.is_anomalous, expected.is_anomalous)
+    mosaic = detector.score(frames[1, ..., 1], pixel_format="bayer_rggb")
+    streamed = detector.stream(deep[1:2, ..., 1], pixel_format="bayer_rggb", levels=levels)
+    np.testing.assert_allclose(next(streamed).scores, mosaic.scores, rtol=1e-4)
+    with pytest.raises(ValueError, match="this one is uint8, which goes from 0 to 255"):
+        detector.score(frames, levels=levels)
+
+
 @pytest.mark.parametrize(
     ("batch", "message"),
     [
-        (np.zeros((4, 4, 3), np.float32), r"float32; wanted a uint8 array"),
+        (np.zeros((4, 4, 3), np.float32), r"float32; wanted a uint8 or uint16 array"),
         (np.full((4, 4, 3), np.nan), r"float64 with NaN; wanted"),
-        (np.zeros((4, 4, 3), np.uint16), r"uint16; wanted"),
+        (np.zeros((4, 4, 3), np.int32), r"int32; wanted"),
+        (
+            np.zeros((4, 4, 3), np.uint16),
+            r"a uint16 frame's range is unknown: give the grey levels",
+        ),
+        (
+            [np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4, 3), np.uint16)],
+            "a uint16 frame's range is unknown",
+        ),
         (np.zeros((4, 4, 4), np.uint8), r"shape \[4, 4, 4\]; wanted"),
         (np.zeros((2, 4, 4, 1), np.uint8), r"shape \[2, 4, 4, 1\]"),
         (np.zeros(4, np.uint8), r"shape \[4\]"),

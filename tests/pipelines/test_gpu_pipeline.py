@@ -90,7 +90,9 @@ def test_an_engine_that_was_closed_answers_no_more() -> None:
 def expected(
     frames: Any, wanted: AnomalyMapper, options: ScoreOptions
 ) -> tuple[Any, NDArray[np.float32]]:
-    inputs = to_input(as_frames(frames), SPEC, options.pixel_format, options.crop)
+    inputs = to_input(
+        as_frames(frames), SPEC, options.pixel_format, options.crop, levels=options.levels
+    )
     teacher, student = ([m.numpy() for m in maps] for maps in features(torch.from_numpy(inputs)))
     out = np.empty((len(inputs), *SIZE), np.float32)
     return wanted(teacher, student, out), out
@@ -163,12 +165,30 @@ def test_frames_on_the_device(frames: NDArray[np.uint8]) -> None:
         (there[..., :2], r"\[5, 48, 52, 2\], wanted uint8"),
         (there[:0], "wanted uint8"),
         (there[:, :, ::2], "pixels of a row must be contiguous"),
+        (there.to(torch.uint16), "a uint16 frame's range is unknown"),
     ):
         with pytest.raises(ValueError, match=complaint):
             tried.score(wrong, ScoreOptions())
     with pytest.raises(ValueError, match="is not bayer_rggb"):
         tried.score(there, ScoreOptions(pixel_format="bayer_rggb"))
     check(frames[:1], wanted, ScoreOptions(), tried)
+
+
+def test_frames_of_16_bits(frames: NDArray[np.uint8]) -> None:
+    """Frames of other levels or of 8 bits may follow: the graph is the same."""
+    wanted = mapper()
+    tried = pipeline(wanted)
+    small = frames[0, :24, :30, 0]
+    deep = small.astype(np.uint16) * 200
+    check(deep, wanted, ScoreOptions(levels=(0, 51_000)), tried)
+    options = ScoreOptions(levels=(3000, 40_000))
+    found = tried.score(torch.from_numpy(deep).to(DEVICE)[:, 2:27], options)
+    summary, maps = expected(deep[:, 2:27], wanted, options)
+    np.testing.assert_allclose(found.summary.maxima, summary.maxima, rtol=2e-5)
+    np.testing.assert_allclose(found.anomaly_maps, maps, rtol=2e-5, atol=2e-6)
+    with pytest.raises(ValueError, match="this one is uint8"):
+        tried.score(small, ScoreOptions(levels=(0, 4095)))
+    check(small, wanted, ScoreOptions(), tried)
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from rdx_fast.images import to_8bit
 from rdx_fast.overlay import overlay, save_overlay
 
 GREY = np.full((64, 96), 100, np.uint8)
@@ -52,3 +53,16 @@ def test_a_crop_is_where_it_was(tmp_path: Path) -> None:
     both = np.asarray(Image.open(tmp_path / "new" / "a.png"))
     np.testing.assert_array_equal(both[:, :96], np.repeat(GREY[..., None], 3, axis=2))
     np.testing.assert_array_equal(both[:, 96:], overlay(GREY, levels(0, 2), 1, crop))
+
+
+def test_16_bits_are_shown_between_their_levels(tmp_path: Path) -> None:
+    frame = np.arange(64 * 96, dtype=np.uint16).reshape(64, 96)
+    shown = to_8bit(frame, (100, 4095))
+    expected = overlay(shown, levels(0, 2), 1)
+    np.testing.assert_array_equal(overlay(frame, levels(0, 2), 1, levels=(100, 4095)), expected)
+    save_overlay(tmp_path / "a.png", frame, levels(0, 2), 1, levels=(100, 4095))
+    both = np.asarray(Image.open(tmp_path / "a.png"))
+    np.testing.assert_array_equal(both[:, :96], np.repeat(shown[..., None], 3, axis=2))
+    np.testing.assert_array_equal(both[:, 96:], expected)
+    with pytest.raises(ValueError, match="range is unknown"):
+        overlay(frame, levels(0, 2), 1)

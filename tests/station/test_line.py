@@ -296,6 +296,10 @@ def test_a_former_key_is_read_with_a_warning(
             '[jobs]\n1 = "a"\n[camera]\nkind = "still"\npath = "x"\n[opcua]\n',
             "no client can log in",
         ),
+        (
+            '[jobs]\n1 = "a"\n[camera]\nkind = "still"\npath = "x"\nlevels = [4095, 0]\n',
+            "wanted the grey levels of black and white",
+        ),
         ('first_job = 2\n[jobs]\n1 = "a"\n[camera]\nkind = "still"\npath = "x"\n', "first_job"),
     ],
 )

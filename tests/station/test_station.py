@@ -152,12 +152,37 @@ def test_frames_that_are_not_what_was_wanted(
             (deliver(good, skip=1), "FRAME_DROPPED"),
             (deliver(good, skip=-1), "FRAME_DROPPED"),  # the picture of the part before
             (deliver(good.astype(np.float32)), "FRAME_BAD"),
+            (deliver(good.astype(np.uint16)), "FRAME_BAD"),
         ):
             camera.next = [change]
             record = station.inspect(2)
             assert (record.result, record.error) == ("ERROR", error)
             camera.next = [deliver(good)]
             assert station.inspect(3).result == "OK"
+
+
+def test_a_camera_of_12_bits(
+    detector: Detector, parts: Path, camera: ScriptedCamera, config: StationConfig
+) -> None:
+    """Its parts are judged by their levels, and its frames stored as they came."""
+    good = camera.frame
+    bad = read_image(list_images(parts / "test" / "notch")[0])
+    with Station(detector, camera, replace(config, levels=(0, 4080))) as station:
+        record = station.inspect(1)  # of 8 bits
+        assert (record.result, record.error) == ("ERROR", "FRAME_BAD")
+        assert "dtype is uint8, wanted uint16 with levels of the camera" in (record.detail or "")
+        found = []
+        for frame in (good, bad):
+            camera.frame = frame.astype(np.uint16) * 16
+            found.append(station.inspect(2))
+    assert [record.result for record in found] == ["OK", "NG"]
+    for record, frame in zip(found, (good, bad), strict=True):
+        assert record.score == pytest.approx(float(detector.score(frame).scores[0]), rel=1e-4)
+    picture = rows(config)[-1].picture
+    assert config.records is not None
+    assert picture is not None
+    kept = read_image(config.records.pictures / f"{picture}_frame.png")
+    np.testing.assert_array_equal(kept, bad.astype(np.uint16) * 16)
 
 
 def test_the_cameras_size_is_checked_at_the_start(

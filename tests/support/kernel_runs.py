@@ -156,20 +156,23 @@ def _on_triton(
 
 def resize_normalize(
     implementation: str,
-    frame: NDArray[np.uint8],
+    frame: NDArray[np.uint8 | np.uint16],
     out: NDArray[Any],
     mean: Sequence[float],
     std: Sequence[float],
     pixel_format: str | None = None,
     crop: tuple[int, int, int, int] | None = None,
     threads: int = 1,
+    levels: tuple[int, int] | None = None,
 ) -> None:
     if implementation != "triton":
         with running(implementation):
-            resize_module.resize_normalize(frame, out, mean, std, pixel_format, crop, threads)
+            resize_module.resize_normalize(
+                frame, out, mean, std, pixel_format, crop, threads, levels
+            )
         return
     target = tensor(out)
     triton_operations.resize_normalize(
-        tensor(frame)[None], target[None], mean, std, pixel_format, crop
+        tensor(frame)[None], target[None], mean, std, pixel_format, crop, levels
     )
     out[...] = target.cpu().numpy()

@@ -48,6 +48,7 @@ LAYERS = {
     "rdx_fast.kernels": 1,
     "rdx_fast.models": 1,
     "rdx_fast.images": 1,
+    "rdx_fast.deep_images": 1,
     "rdx_fast.datasets": 1,
     "rdx_fast.solar_cells": 1,
     "rdx_fast.overlay": 1,

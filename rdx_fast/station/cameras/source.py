@@ -11,11 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
 from rdx_fast.errors import ImageError, RdxError
 from rdx_fast.images import list_images, read_image
+from rdx_fast.preprocess import Frame
 
 
 class CameraError(RdxError):
@@ -35,15 +33,16 @@ class CameraFrame:
     """One frame of a camera.
 
     Attributes:
-        pixels: uint8 [H, W, 3] or [H, W], of the station's ``pixel_format``. The source must not
-            write to the array afterwards: the frame of a rejected part is stored later, so copy a
-            driver's buffer before it is queued again
+        pixels: uint8, or uint16 where the station's ``levels`` are given; [H, W, 3] or [H, W], of
+            the station's ``pixel_format``. The source must not write to the array afterwards: the
+            frame of a rejected part is stored later, so copy a driver's buffer before it is queued
+            again
         number: the camera's own frame count, one more for each frame. A gap shows that frames were
             lost between two that were fetched. A source unwraps counters that start again, such as
             the 16-bit block ids of GigE Vision
     """
 
-    pixels: NDArray[np.uint8]
+    pixels: Frame
     number: int
 
 
