@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rdx_fast import Detector
 from rdx_fast.station import CameraFrame, InspectionRecord, StationConfig, read_records
 
 
@@ -28,6 +31,37 @@ class ScriptedCamera:
             self.next.pop(0)()
         self.number += 1
         return CameraFrame(self.frame, self.number)
+
+    def close(self) -> None:
+        pass
+
+
+class ScriptedDetector:
+    """A detector that may raise, hang, give what is no score, or its verdicts by a script."""
+
+    def __init__(self, detector: Detector) -> None:
+        self.detector, self.manifest = detector, detector.manifest
+        self.threshold = detector.threshold
+        self.engine, self.description = detector.engine, detector.description
+        self.fault = ""
+        self.verdicts: list[str] = []  # of the next parts; then its own
+        self.released = threading.Event()
+
+    def score(self, *arguments: Any, **options: Any) -> Any:
+        if self.fault == "raise":
+            raise RuntimeError("boom")
+        if self.fault == "hang":
+            self.released.wait(60)
+        result = self.detector.score(*arguments, **options)
+        if self.fault == "nan":
+            result.scores[0] = np.nan
+        if self.verdicts:
+            verdict, p_values = self.verdicts.pop(0), np.array([0.25])
+            result = replace(result, verdicts=[verdict], p_values=p_values)
+        return result
+
+    def warmup(self) -> None:
+        pass
 
     def close(self) -> None:
         pass
