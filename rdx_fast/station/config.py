@@ -12,6 +12,7 @@ import dacite
 
 from rdx_fast.errors import RdxError
 from rdx_fast.reading import in_words, shortened
+from rdx_fast.station.handshake.codes import ResultCode
 from rdx_fast.station.handshake.config import HandshakeConfig
 
 log = logging.getLogger(__name__)
@@ -117,21 +118,29 @@ class RecordConfig:
     Attributes:
         path: the SQLite file
         sync: whether rows also survive a power failure
-        pictures: folder for frames and anomaly maps of rejected parts
+        pictures: folder for frames and anomaly maps
         pictures_mb: most disk space of that folder in units of 10^6 bytes; 0 to keep no pictures
+        pictures_of: results whose pictures are kept
 
     Raises:
-        ValueError: ``pictures_mb`` is negative
+        ValueError: ``pictures_mb`` is negative, or ``pictures_of`` names what is no result
     """
 
     path: Path = Path("records.sqlite")
     sync: bool = True
     pictures: Path = Path("pictures")
     pictures_mb: float = 1000.0
+    pictures_of: tuple[str, ...] = ("NG", "REVIEW", "ERROR", "LATE")
 
     def __post_init__(self) -> None:
         if self.pictures_mb < 0:
             raise ValueError(f"records: pictures_mb is {self.pictures_mb}, wanted 0 or more")
+        results = [code.name for code in ResultCode if code]
+        if unknown := set(self.pictures_of) - set(results):
+            raise ValueError(
+                f"records: pictures_of has {', '.join(sorted(unknown))}, wanted some of "
+                f"{', '.join(results)}"
+            )
 
 
 _FILES = {

@@ -150,9 +150,10 @@ class Inspector:
         if result.anomaly_maps is not None:
             capture.anomaly_map = result.anomaly_maps[0]
         return Outcome(
-            ResultCode.NG if result.is_anomalous[0] else ResultCode.OK,
+            ResultCode[result.verdicts[0]],
             score=float(result.scores[0]),
             area_px=int(result.areas[0]),
+            p_value=None if result.p_values is None else float(result.p_values[0]),
         )
 
     def _frame(self) -> NDArray[np.uint8]:

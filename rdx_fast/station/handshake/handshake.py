@@ -44,7 +44,8 @@ class Handshake:
     These invariants always hold:
 
     - OK and NG are never both set.
-    - A part is OK only if it was inspected in time with the requested job.
+    - A part is OK only if it was inspected in time with the requested job, and its verdict is OK,
+      or REVIEW where the configuration lets that pass.
     - Data are published before ``valid`` is set.
     - Every acknowledged trigger edge is answered exactly once, in order.
     - A result is recorded before it is shown, unless recording failed and the alarm is set.
@@ -410,6 +411,7 @@ class Handshake:
             record_alarm=alarms.record_alarm or bool(results.overdue),
             error=alarms.error,
             result=results.shown,
+            review_as=self.config.review_as,
             latency_s=results.latency_s,
             heartbeat=self._heartbeat,
             active_job=self._job.active,
