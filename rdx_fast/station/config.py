@@ -14,6 +14,7 @@ from rdx_fast.errors import RdxError
 from rdx_fast.reading import in_words, shortened
 from rdx_fast.station.handshake.codes import ResultCode
 from rdx_fast.station.handshake.config import HandshakeConfig
+from rdx_fast.station.settings import JobSettings, Parameter
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +39,9 @@ class CameraConfig:
         size: height and width in pixels that every frame must have; None for the source's own size
         pixel_format: as for ``Detector.score``
         crop: top, left, height and width in pixels, as for ``Detector.score``
+        parameters: parameters of the camera by name, such as ``gain``
+
+    Size, pixel format, crop and parameters are those of every job that does not state its own.
 
     Raises:
         ValueError: ``path`` and ``device`` do not fit the kind, or ``timeout_ms`` is below 1
@@ -51,6 +55,7 @@ class CameraConfig:
     size: tuple[int, int] | None = None
     pixel_format: str | None = None
     crop: tuple[int, int, int, int] | None = None
+    parameters: dict[str, Parameter] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.kind == "opencv":
@@ -174,6 +179,9 @@ class StationConfig:
             size
         pixel_format: as for ``Detector.score``
         crop: top, left, height and width in pixels, as for ``Detector.score``
+        camera_parameters: parameters of the camera by name
+        jobs: settings of single jobs by id, which go before what their bundles and the station
+            state
     """
 
     handshake: HandshakeConfig = field(default_factory=HandshakeConfig)
@@ -182,6 +190,37 @@ class StationConfig:
     frame_size: tuple[int, int] | None = None
     pixel_format: str | None = None
     crop: tuple[int, int, int, int] | None = None
+    camera_parameters: dict[str, Parameter] = field(default_factory=dict)
+    jobs: dict[int, JobSettings] = field(default_factory=dict)
+
+    def settings(self, job: int, stated: JobSettings) -> JobSettings:
+        """What applies to a job: its own settings, else its bundle's, else the station's.
+
+        Args:
+            job: id of the job
+            stated: what the job's bundle states
+        """
+        station = JobSettings(
+            crop=self.crop,
+            pixel_format=self.pixel_format,
+            frame_size=self.frame_size,
+            deadline_ms=self.handshake.deadline_ms,
+            camera=self.camera_parameters,
+        )
+        return self.jobs.get(job, JobSettings()).over(stated.over(station))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobConfig(JobSettings):
+    """A job in the table ``[jobs]``: its bundle, and settings that go before the bundle's own.
+
+    ``1 = "part.rdx"`` stands for a job without settings.
+
+    Attributes:
+        bundle: path of the bundle
+    """
+
+    bundle: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +231,7 @@ class StationFile:
     offered only if its table is present.
 
     Attributes:
-        jobs: job id as text, "1" to "65535", to path of the bundle
+        jobs: job id as text, "1" to "65535", to its bundle and settings
         camera: table ``[camera]``
         backend: what runs the network, as for ``Detector``
         threads: CPU threads of the engine; None for its own choice
@@ -209,7 +248,7 @@ class StationFile:
         ValueError: there are no jobs, an id is not a number, or ``first_job`` is not among them
     """
 
-    jobs: dict[str, Path]
+    jobs: dict[str, JobConfig]
     camera: CameraConfig
     backend: Literal["auto", "openvino", "tensorrt", "torch"] = "auto"
     threads: int | None = None
@@ -229,8 +268,8 @@ class StationFile:
 
     @property
     def bundles(self) -> dict[int, Path]:
-        """``jobs`` with the ids as numbers."""
-        return {int(name): bundle for name, bundle in self.jobs.items()}
+        """Job id to path of its bundle."""
+        return {int(name): job.bundle for name, job in self.jobs.items()}
 
     @property
     def station(self) -> StationConfig:
@@ -243,6 +282,8 @@ class StationFile:
             frame_size=camera.size,
             pixel_format=camera.pixel_format,
             crop=camera.crop,
+            camera_parameters=camera.parameters,
+            jobs={int(name): job for name, job in self.jobs.items()},
         )
 
 
@@ -268,6 +309,9 @@ def read_station(path: Path) -> StationFile:
     if isinstance(modbus, dict) and "most_clients" in modbus:
         log.warning("[modbus] most_clients is called max_clients now: rename it")
         modbus.setdefault("max_clients", modbus.pop("most_clients"))
+    jobs = given.get("jobs")
+    if isinstance(jobs, dict):
+        given["jobs"] = {i: j if isinstance(j, dict) else {"bundle": j} for i, j in jobs.items()}
     # Default file names are relative to the configuration's folder too.
     for table, names in _FILES.items():
         if table in given or table == "records":

@@ -21,7 +21,8 @@ from support.handshake_world import BAD, FAILED, GOOD, NEVER, RULES, STEP, UNSUR
 class Walk(RuleBasedStateMachine):
     @initialize(review=st.sampled_from(("ng", "review", "ok")))
     def goes_online(self, review: Review) -> None:
-        self.world = World(Handshake(replace(RULES, review=review), frozenset({1, 2})))
+        rules, deadlines_ms = replace(RULES, review=review), {2: 10.0}
+        self.world = World(Handshake(rules, frozenset({1, 2}), deadlines_ms=deadlines_ms))
         self.world.do(self.world.handshake.go_online(1, self.world.now))
         self.world.write(enable=True)
 

@@ -204,7 +204,7 @@ def test_the_cameras_size_is_checked_at_the_start(
     detector: Detector, camera: ScriptedCamera, tmp_path: Path
 ) -> None:
     config = StationConfig(records=None, frame_size=(10, 20))
-    with pytest.raises(ValueError, match="delivers 80 x 112 pixels, the configuration wants 10 x"):
+    with pytest.raises(JobError, match="delivers 80 x 112 pixels, the configuration wants 10 x"):
         Station(detector, camera, config)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -34,6 +34,25 @@ class ScriptedCamera:
 
     def close(self) -> None:
         pass
+
+
+class ScriptedConfigurable(ScriptedCamera):
+    """One with parameters, which may refuse them; ``binning`` makes its frames smaller."""
+
+    def __init__(self, frame: NDArray[np.uint8]) -> None:
+        super().__init__(frame)
+        self.full = frame
+        self.set: list[dict[str, Any]] = []
+        self.refuses: Exception | None = None
+
+    def configure(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        self.set.append(dict(parameters))
+        self.number += 7  # frames that pass meanwhile are not lost ones
+        step = parameters.get("binning", 1)
+        self.frame = np.ascontiguousarray(self.full[::step, ::step])
+        if self.refuses is not None:
+            raise self.refuses
+        return dict(parameters)
 
 
 class ScriptedDetector:

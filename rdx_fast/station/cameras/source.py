@@ -1,21 +1,23 @@
 """The protocol of frame sources, and sources that need no camera.
 
-A further source, such as GenICam, is one more class with the members of ``FrameSource``.
+A further source, such as GenICam, is one more class with the members of ``FrameSource``, and with
+that of ``Configurable`` if jobs can set its parameters.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rdx_fast.errors import ImageError, RdxError
 from rdx_fast.images import list_images, read_image
+from rdx_fast.station.settings import Parameter
 
 
 class CameraError(RdxError):
@@ -52,7 +54,7 @@ class FrameSource(Protocol):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of every frame: ``(H, W)`` or ``(H, W, 3)``. Asked for once, before ``grab``."""
+        """Shape of every frame: ``(H, W)`` or ``(H, W, 3)``, until ``configure`` is called."""
 
     def grab(self, timeout_s: float) -> CameraFrame:
         """Take or wait for the frame of the part that is in front of the camera now.
@@ -71,6 +73,24 @@ class FrameSource(Protocol):
 
     def close(self) -> None:
         """Release the camera."""
+
+
+@runtime_checkable
+class Configurable(Protocol):
+    """What a ``FrameSource`` has besides, if its parameters can be set."""
+
+    def configure(self, parameters: Mapping[str, Parameter]) -> Mapping[str, Parameter]:
+        """Set parameters and read them back. No frame that was exposed before is delivered after.
+
+        Args:
+            parameters: values by name
+
+        Returns:
+            The values that the camera has now, by the same names.
+
+        Raises:
+            CameraError: a parameter is unknown, or the camera does not take its value
+        """
 
 
 class StillImage:

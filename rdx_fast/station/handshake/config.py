@@ -17,7 +17,8 @@ class HandshakeConfig:
     Attributes:
         queue: most results that the PLC has not acknowledged, including the shown one and the
             inspection in progress
-        deadline_ms: time allowed from trigger to result if the PLC sends 0, 1 to 65535
+        deadline_ms: time allowed from trigger to result, 1 to 65535, if the PLC sends 0 and the job
+            states none
         review: what the PLC is told of a part whose verdict is REVIEW: "ng" (code 2), "review" (its
             own code 5) or "ok" (code 1, so that the part passes). The status bit ``review`` is set
             and the record says REVIEW in each case

@@ -23,7 +23,8 @@ class Controls:
         part_id: id of the part, repeated in its result
         job: job to inspect with; 0 leaves the job unchanged
         heartbeat: a counter that the PLC changes regularly
-        deadline_ms: time allowed from trigger to result in ms; 0 for the configured one
+        deadline_ms: time allowed from trigger to result in ms; 0 for the job's, or else the
+            station's
     """
 
     enable: bool = False

@@ -81,7 +81,7 @@ MAP: tuple[Register, ...] = (
     Register(1, "part_id", "uint16", "id of the part to inspect, repeated in its result"),
     Register(2, "job", "uint16", "job to inspect with; 0 leaves the job unchanged"),
     Register(3, "heartbeat", "uint16", "counter; change it at shorter intervals than watchdog_ms"),
-    Register(4, "deadline", "uint16", "ms allowed from trigger to result; 0 for the default"),
+    Register(4, "deadline", "uint16", "ms allowed from trigger to result; 0 for the job's"),
     Register(16, "status", "bits", _named(STATUS_BITS), lambda s: (_bits(s),)),
     Register(
         17,
@@ -157,7 +157,7 @@ ERRORS: tuple[tuple[int, str, str], ...] = tuple(
     for code, meaning in {
         ErrorCode.ENGINE: "the engine failed, or gave a score that is not finite",
         ErrorCode.ENGINE_HUNG: "an inspection did not finish in time; the engine was reopened",
-        ErrorCode.CAMERA: "the camera failed",
+        ErrorCode.CAMERA: "the camera failed, or does not take the parameters of the job",
         ErrorCode.CAMERA_TIMEOUT: "no frame arrived in time",
         ErrorCode.FRAME_BAD: "the frame is incomplete or unreadable",
         ErrorCode.FRAME_SIZE: "the frame does not have the expected size",
