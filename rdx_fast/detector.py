@@ -47,6 +47,7 @@ class Detector:
         limits: other limits than the bundle's, for each region of the recipe
         check_frames: whether frames in host memory that cannot be pictures of a part are refused,
             see ``rdx_fast.frame_check``
+        public_key: file of a key that must have signed the bundle; None opens unsigned ones too
 
     Attributes:
         manifest: of the bundle
@@ -74,18 +75,20 @@ class Detector:
         on_progress: Progress | None = None,
         limits: Sequence[Limits] | None = None,
         check_frames: bool = True,
+        public_key: Path | None = None,
     ) -> None:
         if isinstance(engine, str | Path):
             self.engine = open_engine(
-                open_bundle(engine),
+                open_bundle(engine, public_key),
                 backend,
                 threads,
                 on_progress=on_progress or (lambda *_: None),
                 precision=precision,
             )
-        elif backend != "auto" or (threads, precision, on_progress) != (None, None, None):
+        elif backend != "auto" or {threads, precision, on_progress, public_key} != {None}:
             raise ValueError(
-                "backend, threads, precision and on_progress are the opened engine's own: omit them"
+                "backend, threads, precision, on_progress and public_key are for a bundle, and an "
+                "opened engine was given: omit them"
             )
         else:
             self.engine = engine

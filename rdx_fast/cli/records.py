@@ -21,7 +21,7 @@ def records(
     file: Annotated[Path, typer.Argument(help="A station's records file.")],
     result: Annotated[
         list[str] | None,
-        typer.Option(help="Only this result: OK, NG, ERROR or LATE. Repeat for several."),
+        typer.Option(help="Only this result: OK, REVIEW, NG, ERROR or LATE. Repeat for several."),
     ] = None,
     part: Annotated[int | None, typer.Option(help="Only this part id.")] = None,
     job: Annotated[int | None, typer.Option(help="Only this job.")] = None,
@@ -42,7 +42,9 @@ def records(
 ) -> None:
     """List inspections, or write them to a file. A station may be writing to it meanwhile."""
     if unknown := set(result or ()) - {code.name for code in ResultCode}:
-        raise typer.BadParameter(f"result is {sorted(unknown)}, wanted OK, NG, ERROR or LATE")
+        raise typer.BadParameter(
+            f"result is {sorted(unknown)}, wanted OK, REVIEW, NG, ERROR or LATE"
+        )
     if last is None and output is None and not json_lines:
         last = 20  # fits a screen
     wanted = Filter(part, job, tuple(result or ()), _utc(since), _utc(until), last)

@@ -29,9 +29,10 @@ class ScoredSet:
     Attributes:
         name: name of the bundle
         engine: description of the engine
-        threshold: the bundle's threshold
+        threshold: the bundle's limit of OK
         images: the n images
         scores: float32 [n]
+        verdicts: "OK", "REVIEW" or "NG" for each image
         maps: float32 [H, W] for each image; empty where the set has no masks
         masks: bool [H, W] for each image; empty where the set has no masks
         left_out: test images that could not be used
@@ -43,6 +44,7 @@ class ScoredSet:
     threshold: float
     images: Sequence[LabelledImage]
     scores: NDArray[np.float32]
+    verdicts: Sequence[str]
     maps: Sequence[NDArray[np.float32]]
     masks: Sequence[NDArray[np.bool_]]
     left_out: Sequence[BadImage] = ()
@@ -116,11 +118,12 @@ def score_checked(
     masked = has_masks(images)
     spec = detector.manifest.map
     scores = np.empty(len(images), np.float32)
-    maps, masks = [], []
+    verdicts, maps, masks = [], [], []
     for i, image in enumerate(images):
         frame = read_image(image.path)
         result = detector.score(frame, masked, checked.pixel_format, checked.crop, checked.levels)
         scores[i] = result.scores[0]
+        verdicts += result.verdicts
         if result.anomaly_maps is not None:
             maps.append(result.anomaly_maps[0])
             mask = image.mask if image.is_defective else None
@@ -133,6 +136,7 @@ def score_checked(
         threshold=detector.threshold.value,
         images=images,
         scores=scores,
+        verdicts=verdicts,
         maps=maps,
         masks=masks,
         left_out=checked.left_out,

@@ -89,12 +89,15 @@ def running(
 
     Raises:
         RdxError: something cannot be opened: see ``open_source``, ``Station`` and ``ServerThread``
-        ValueError: the camera's frames do not have the configured size
     """
     # Python switches threads every 5 ms by default, which would delay answers to the PLC.
     sys.setswitchinterval(0.0005)
     open_one = open_detector or partial(
-        Detector, backend=file.backend, threads=file.threads, precision=file.precision
+        Detector,
+        backend=file.backend,
+        threads=file.threads,
+        precision=file.precision,
+        public_key=file.public_key,
     )
     with ExitStack() as stack:
         try:
@@ -146,6 +149,7 @@ def example(bundle: Path) -> str:
 
 [jobs]
 1 = "{bundle}"
+# 2 = {{ bundle = "other.rdx", deadline_ms = 300, crop = [0, 200, 1024, 1024] }}
 
 [camera]
 kind = "folder"        # or "still", or "opencv" with device = 0

@@ -95,7 +95,7 @@ def expected(bundle: Bundle, parts: Path) -> list[Result]:
 
 
 def verdict(result: Result) -> str:
-    return "NG" if result.is_anomalous[0] else "OK"
+    return result.verdicts[0]
 
 
 def answers(results: list[Result]) -> list[str]:
@@ -155,7 +155,7 @@ def test_score_folder(bundle: Bundle, parts: Path, expected: list[Result], tmp_p
     *scored, cut, totals = done.lines
     assert scored == lines
     assert cut.startswith("cut.png: ERROR cannot be decoded")
-    assert totals == f"{PARTS - len(rejected)} OK, {len(rejected)} NG, 1 ERROR"
+    assert totals == f"{PARTS - len(rejected)} OK, 0 REVIEW, {len(rejected)} NG, 1 ERROR"
     assert sorted(path.name for path in heatmaps.iterdir()) == [f"{n}.png" for n in rejected]
     # The photograph, and beside it the heat map.
     frame, shown = read_image(photos / rejected[0]), read_image(heatmaps / f"{rejected[0]}.png")
@@ -253,7 +253,7 @@ class HeldDetector:
         self.begun.set()
         if not self.free.wait(FOREVER_MS / 1000):
             raise EngineError("nobody let it go: the event loop waits for the network")
-        return SimpleNamespace(is_anomalous=[False])
+        return SimpleNamespace(verdicts=["OK"])
 
 
 def test_asyncio_service_goes_on_while_the_network_runs() -> None:

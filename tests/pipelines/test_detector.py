@@ -48,6 +48,7 @@ def test_result_of_a_batch(detector: Detector, frames: NDArray[np.uint8]) -> Non
     assert result.is_anomalous.dtype == np.bool_
     np.testing.assert_array_equal(result.scores, result.anomaly_maps.max(axis=(1, 2)))
     np.testing.assert_array_equal(result.is_anomalous, result.scores > result.threshold)
+    assert result.verdicts == [{False: "OK", True: "NG"}[bool(a)] for a in result.is_anomalous]
     assert set(result.timings_ms) == {"preprocess", "network", "postprocess", "total"}
     stages = [v for k, v in result.timings_ms.items() if k != "total"]
     assert min(stages) > 0

@@ -69,7 +69,11 @@ OWNED = {
     "asyncua": {"rdx_fast.station.plc.opcua"},
     "cryptography": {"rdx_fast.signature", "rdx_fast.station.plc.opcua"},
     "cuda": {"rdx_fast.kernels.gpu.driver", "rdx_fast.devices.cuda"},
-    "cv2": {"rdx_fast.station.cameras.opencv", "rdx_fast.training.segment"},
+    "cv2": {
+        "rdx_fast.station.cameras.opencv",
+        "rdx_fast.station.cameras.opencv_parameters",
+        "rdx_fast.training.segment",
+    },
     "executed": {"rdx_fast.bench"},  # of its peers, which run as scripts
     "matplotlib": {"rdx_fast.bench.charts"},
     "nncf": {"rdx_fast.export"},
