@@ -152,8 +152,8 @@ class Detector:
         # NaN compares false with any threshold: it must never pass for a good part.
         summary, anomaly_maps, seconds = scored
         scores = summary.maxima.max(axis=1)
-        if not np.isfinite(scores).all():
-            bad = np.flatnonzero(~np.isfinite(scores)).tolist()
+        if not np.isfinite(summary.maxima).all():
+            bad = np.flatnonzero(~np.isfinite(summary.maxima).all(axis=1)).tolist()
             raise EngineError(f"the engine gave scores that are not finite, for images {bad}")
         seconds = {**seconds, "total": perf_counter() - begin}
         return Result(
