@@ -64,7 +64,7 @@ class Job:
             detector: the opened detector
         """
         digest = hashlib.sha256(detector.manifest.to_json().encode()).hexdigest()
-        recipe = detector.recipe
+        recipe = detector.manifest.recipe
         settings = JobSettings(
             crop=recipe.frame.crop,
             pixel_format=recipe.frame.pixel_format,

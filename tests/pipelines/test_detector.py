@@ -135,6 +135,9 @@ def test_several_regions(detector: Detector) -> None:
     np.testing.assert_array_equal(found.scores, whole.scores)
     np.testing.assert_array_equal(found.areas, whole.areas)
     assert found.is_anomalous[0]
+    summary.maxima[0, 1] = -np.inf
+    with pytest.raises(EngineError, match=r"not finite, for images \[0\]"):
+        detector._result(BatchScores(summary, maps, {}), begin=0)
 
 
 def test_pixel_formats_and_crop(detector: Detector, frames: NDArray[np.uint8]) -> None:
