@@ -210,7 +210,7 @@ def test_a_camera_of_12_bits(
     with Station(detector, camera, replace(config, levels=(0, 4080))) as station:
         record = station.inspect(1)  # of 8 bits
         assert (record.result, record.error) == ("ERROR", "FRAME_BAD")
-        assert "dtype is uint8, wanted uint16 with levels of the camera" in (record.detail or "")
+        assert "dtype is uint8, wanted uint16 with levels" in (record.detail or "")
         found = []
         for frame in (good, bad):
             camera.frame = frame.astype(np.uint16) * 16
