@@ -1,10 +1,10 @@
 """Frame to network input as ONNX operators: the same filters as ``kernels/resize_normalize.py``.
 
-Every pixel format is a sum of terms, each a filter along the rows and one along the columns: one
-term for each colour channel, one for mono, and six for Bayer patterns, where demosaicing is part of
-the filters. Terms are weighed and summed to the three channels by a 1 x 1 convolution, which also
-normalises. A filter is a band: a block of outputs reads a short window of the axis, so a product
-with a small matrix for each block replaces one with a large matrix of mostly zeros.
+Every pixel format is a sum of terms, each filtered along both axes: one term for each colour
+channel, one for mono, and six for Bayer patterns, where demosaicing is part of the filters. A 1 x 1
+convolution weighs the terms, sums them to three channels and normalises. A filter is a band: each
+block of outputs reads a short window of the axis, so products with a small matrix for each block
+replace one with a large matrix of mostly zeros.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class Terms(NamedTuple):
     """Filters that turn a frame into the network's input.
 
     Attributes:
-        rows: along the height; a table of weights for each term
+        rows: along the height; a table of weights for each term, or one for all colour channels
         columns: along the width, likewise
         mix: share of each term in each channel, float32 [3, terms]
     """

@@ -78,7 +78,7 @@ def write_standalone(
         crop: top, left, height, width in frame pixels; None for the whole frame
         levels: of uint16 frames, see ``FrameFormat``; None for uint8
         precision: the stored network, "fp32", "fp16" or "int8"
-        batch: frames of a call; None for any number
+        batch: frames of a call; None for any number, not for "int8"
         limits: of the regions, in the order of their labels; None for the whole map, judged by the
             bundle's threshold for ``precision``
         labels: uint8 [h, w], the region of each map pixel, from 1, and 0 where nothing is
@@ -87,7 +87,8 @@ def write_standalone(
 
     Raises:
         ExportError: ``output`` exists and ``overwrite`` is false, the bundle does not hold the
-            precision, or the file does not score as the bundle does
+            precision, it is "int8" and ``batch`` None, or the file does not score as the bundle
+            does
         EngineError: OpenVINO rejects the file or the bundle's network
         ValueError: an argument is out of range
     """
@@ -96,6 +97,12 @@ def write_standalone(
         raise ValueError(f"batch is {batch}, wanted at least 1, or None for any number")
     manifest = bundle.manifest
     execution = _execution(manifest, precision)
+    if batch is None and precision == "int8":
+        # OpenVINO then drops scales of dequantisation: the check below fails.
+        raise ExportError(
+            "int8 with any number of frames does not score as the bundle does in OpenVINO: give "
+            "their number (batch=1, --batch 1), or take fp32"
+        )
     if limits is None:
         threshold = execution.threshold.value
         limits = [RegionLimits("part", threshold, threshold)]

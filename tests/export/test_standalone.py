@@ -343,7 +343,8 @@ def test_what_cannot_be_written(small: Bundle, tmp_path: Path) -> None:
 def test_trained_parts(precision: str, whole_bundle: Bundle, parts: Path, tmp_path: Path) -> None:
     images = [read_image(path) for path in list_images(parts / "test")]
     file = tmp_path / "part.onnx"
-    write_standalone(whole_bundle, file, images[0].shape[:2], precision=precision, batch=None)
+    size = (images[0].shape[0], images[0].shape[1])
+    write_standalone(whole_bundle, file, size, precision=precision, batch=len(images))
     # The Detector does not execute a network in float16 on a CPU.
     executed = "fp32" if precision == "fp16" else precision
     with Detector(whole_bundle.path, precision=executed) as detector:

@@ -67,7 +67,7 @@ def _network(dtype: np.dtype, opset: int, seed: int) -> onnx.ModelProto:
                 constants.append(numpy_helper.from_array(values.astype(dtype), f"{name}.{part}"))
             given = ["image", f"{name}.weight", f"{name}.bias"]
             nodes.append(helper.make_node("Conv", given, [name], name, strides=[step, step]))
-            shape = ["batch", scale.channels, scale.height, scale.width]
+            shape: list[int | str] = ["batch", scale.channels, scale.height, scale.width]
             outputs.append(helper.make_tensor_value_info(name, element, shape))
     outputs.sort(key=lambda value: value.name.startswith("student"))
     image = helper.make_tensor_value_info("image", element, ["batch", 3, *SIZE])
