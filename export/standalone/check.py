@@ -69,7 +69,7 @@ def _patches(shape: tuple[int, ...]) -> NDArray[np.bool_]:
 def _as_pixels(light: NDArray[np.bool_], frame: FrameFormat) -> NDArray[Any]:
     if frame.levels is None:
         return np.uint8(255) * light
-    # Beyond the levels, where there is room: clipped.
+    # At or beyond the levels: clipped.
     return np.where(light, np.uint16(2**16 - 1), np.uint16(0))
 
 

@@ -113,12 +113,8 @@ class Terms(NamedTuple):
         in its column: that is ``(plain + quarter) x plain + plain x quarter``.
         """
         plain, filled, quarter = range(3)  # tables of ``resize_taps``
-        red_rows, red_columns = (
-            _masked(taps, parity) for taps, parity in ((rows, red_row), (columns, red_column))
-        )
-        blue_rows, blue_columns = (
-            _masked(taps, 1 - parity) for taps, parity in ((rows, red_row), (columns, red_column))
-        )
+        red_rows, blue_rows = (_masked(rows, p) for p in (red_row, 1 - red_row))
+        red_columns, blue_columns = (_masked(columns, p) for p in (red_column, 1 - red_column))
         terms = [(red_rows[filled], red_columns[filled])]
         for r, c in ((red_rows, blue_columns), (blue_rows, red_columns)):
             terms += [(r[plain] + r[quarter], c[plain]), (r[plain], c[quarter])]
