@@ -28,7 +28,7 @@ from rdx_fast.precision import able_options, choose, not_on_cpu
 # Optional packages: name, purpose and extra.
 _OPTIONAL = (
     ("torch", "training and export", "train"),
-    ("onnx", "export", "train"),
+    ("onnx", "export, standalone files", "standalone"),
     ("onnxscript", "export", "train"),
     ("onnxruntime", "export in int8 and fp8", "train"),
     ("safetensors", "teacher weights in safetensors files", "train"),

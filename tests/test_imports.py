@@ -56,6 +56,18 @@ print(sorted({"torch", "onnx", "nncf"} & sys.modules.keys()))
     assert python(code, str(bundle.path), str(parts)) == "[]"
 
 
+def test_a_standalone_file_needs_no_torch(bundle, tmp_path) -> None:
+    code = """
+import sys
+from pathlib import Path
+from rdx_fast import open_bundle
+from rdx_fast.export.standalone import write_standalone
+write_standalone(open_bundle(sys.argv[1]), Path(sys.argv[2]), (80, 112))
+print(sorted({"torch", "nncf", "onnxruntime"} & sys.modules.keys()))
+"""
+    assert python(code, str(bundle.path), str(tmp_path / "part.onnx")) == "[]"
+
+
 def test_import_takes_at_most_300_ms() -> None:
     code = """
 import time

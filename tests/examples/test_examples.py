@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
+import openvino
 import pytest
 from PIL import Image
 
@@ -27,6 +28,7 @@ from rdx_fast import Detector, Result, threshold_regions
 from rdx_fast.bundle import Bundle
 from rdx_fast.errors import EngineError
 from rdx_fast.evaluation import evaluate
+from rdx_fast.export.standalone import RegionLimits, write_standalone
 from rdx_fast.images import list_images, read_image
 from rdx_fast.station import read_records
 from support.checkout import ROOT
@@ -340,3 +342,64 @@ def test_train_and_export(parts: Path, tmp_path: Path) -> None:
         f"AUROC {figures.image_auroc:.4f} on 8 good and 8 defective parts",
         f"{figures.escapes} defects passed, {figures.false_rejects} good parts were rejected",
     ]
+
+
+# The program in C++
+
+
+def built(folder: Path) -> Path:
+    """``inspect_frame``, with the OpenVINO of this Python."""
+    if not all(map(shutil.which, ("cmake", "g++"))):
+        pytest.skip("cmake or g++ is not installed")
+    cmake = Path(openvino.__file__).parent / "cmake"
+    if not cmake.is_dir():
+        pytest.skip("this package of OpenVINO comes without headers")
+    source = ("-S", ROOT / "examples" / "cpp", "-B", folder, f"-DOpenVINO_DIR={cmake}")
+    for command in (["cmake", *source], ["cmake", "--build", folder]):
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+    return folder / "inspect_frame"
+
+
+@pytest.mark.slow
+def test_cpp_inspect_frame(
+    bundle: Bundle, parts: Path, expected: list[Result], tmp_path: Path
+) -> None:
+    program, model = built(tmp_path / "build"), tmp_path / "part.onnx"
+
+    def inspect(frame: Path, code: int) -> Done:
+        done = subprocess.run([program, model, frame], capture_output=True, text=True, check=False)
+        assert done.returncode == code, done.stdout + done.stderr
+        return Done(done.stdout.splitlines(), done.stderr.splitlines())
+
+    frame = tmp_path / "frame.ppm"
+    write_standalone(bundle, model, (80, 112))
+    codes = {"OK": 0, "NG": 2}
+    for path, result in zip(list_images(parts / "test"), expected, strict=True):
+        Image.fromarray(read_image(path)).save(frame)
+        (line,) = inspect(frame, codes[verdict(result)]).lines
+        told, score = line.split()
+        assert told == verdict(result)
+        assert float(score) == pytest.approx(result.scores[0], rel=1e-5)
+
+    score = float(expected[0].scores[0])
+    limits = [RegionLimits("part", score / 2, score * 2)]
+    write_standalone(bundle, model, (80, 112), limits=limits, overwrite=True)
+    Image.fromarray(read_image(list_images(parts / "test")[0])).save(frame)
+    assert inspect(frame, 1).lines[0].startswith("REVIEW ")
+
+    # Nothing of this is OK.
+    Image.fromarray(np.zeros((80, 112), np.uint8)).save(grey := tmp_path / "grey.pgm")
+    Image.fromarray(np.zeros((79, 112, 3), np.uint8)).save(low := tmp_path / "low.ppm")
+    (cut := tmp_path / "cut.ppm").write_bytes(frame.read_bytes()[:-1])
+    for wrong, told in (
+        (grey, "another size or format"),
+        (low, "another size or format"),
+        (cut, "cut off"),
+        (tmp_path / "none.ppm", "wanted a binary PPM or PGM"),
+    ):
+        done = inspect(wrong, 4)
+        assert done.lines == []
+        assert told in done.errors[-1]
+    model.unlink()
+    assert inspect(frame, 4).lines == []

@@ -1,0 +1,75 @@
+"""A bundle of a network of single convolutions, made without torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from rdx_fast.bundle import Bundle, describe_file, open_bundle, write_manifest
+from rdx_fast.manifest import FORMAT, ExecutionSpec, ExportCheck, Manifest, MapSpec, ThresholdSpec
+from support.small_network import SCALES, SIZE, SPEC
+
+# By fusion: between the scores of noise in patches of some sizes.
+THRESHOLDS = {"add": 1.4, "mul": 0.45}
+
+
+def write_bundle(
+    folder: Path,
+    fusion: str = "add",
+    stored: str = "fp32",
+    opset: int = 20,
+    seed: int = 0,
+) -> Bundle:
+    """``folder``, a bundle of one network: teacher and student differ by some noise."""
+    folder.mkdir()
+    network = folder / f"network_{stored}.onnx"
+    onnx.save(
+        _network(np.dtype(np.float16 if stored == "fp16" else np.float32), opset, seed), network
+    )
+    check = ExportCheck("a test", 1, 1, 0.0, 1.0, 0.0, 1.0, None, None)
+    limit = ThresholdSpec(THRESHOLDS[fusion], 0.02, 0.02, 49)
+    manifest = Manifest(
+        format=FORMAT,
+        name="small",
+        created="2026-01-01T00:00:00+00:00",
+        method="rd4ad",
+        backbone="resnet18",
+        input=SPEC,
+        scales=SCALES,
+        map=MapSpec(*SIZE, fusion, sigma=2.0, truncate=4.0, border="reflect"),
+        networks={stored: network.name},
+        executions=tuple(
+            ExecutionSpec(stored, executed, limit, check) for executed in {stored, "fp32"}
+        ),
+        left_out=(),
+        files={network.name: describe_file(network)},
+        training={},
+        versions={},
+    )
+    write_manifest(manifest, folder)
+    return open_bundle(folder)
+
+
+def _network(dtype: np.dtype, opset: int, seed: int) -> onnx.ModelProto:
+    rng = np.random.default_rng(seed)
+    element = helper.np_dtype_to_tensor_dtype(dtype)
+    nodes, constants, outputs = [], [], []
+    for s, scale in enumerate(SCALES):
+        step = SIZE[0] // scale.height
+        teacher = rng.normal(size=(scale.channels, 3, step, step)) / step
+        student = teacher + rng.normal(size=teacher.shape) / step / 2
+        for name, weights in ((f"teacher_{s}", teacher), (f"student_{s}", student)):
+            bias = rng.normal(size=scale.channels)
+            for part, values in (("weight", weights), ("bias", bias)):
+                constants.append(numpy_helper.from_array(values.astype(dtype), f"{name}.{part}"))
+            given = ["image", f"{name}.weight", f"{name}.bias"]
+            nodes.append(helper.make_node("Conv", given, [name], name, strides=[step, step]))
+            shape: list[int | str] = ["batch", scale.channels, scale.height, scale.width]
+            outputs.append(helper.make_tensor_value_info(name, element, shape))
+    outputs.sort(key=lambda value: value.name.startswith("student"))
+    image = helper.make_tensor_value_info("image", element, ["batch", 3, *SIZE])
+    graph = helper.make_graph(nodes, "small", [image], outputs, constants)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
