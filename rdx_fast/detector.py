@@ -23,7 +23,7 @@ from rdx_fast.limits import Limits, ThresholdSpec
 from rdx_fast.pipelines import BatchScores, ScoreOptions, open_pipeline
 from rdx_fast.pipelines.streaming import stream_scores
 from rdx_fast.postprocess import AnomalyMapper
-from rdx_fast.preprocess import Batch, Frame, as_frames
+from rdx_fast.preprocess import Batch, Frame, FrameOptions, as_frames
 from rdx_fast.regions import map_labels
 from rdx_fast.result import Result
 
@@ -215,7 +215,11 @@ class Detector:
         if hasattr(batch, "shape") and not isinstance(batch, np.ndarray):  # on a GPU
             self._frame_check.on_device(batch.shape)
             return
-        for frame in as_frames(batch):
+        wanted = FrameOptions(options.pixel_format, options.crop, options.levels)
+        frames = as_frames(batch)
+        for frame in frames:
+            wanted.check(frame)
+        for frame in frames:
             self._frame_check(frame, options.crop, options.levels)
 
     def _checked(self, frame: Frame, options: ScoreOptions) -> Frame:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from rdx_fast.bundle import MANIFEST, open_bundle
+from rdx_fast.bundle import open_bundle
 from rdx_fast.cli import standalone, tables
 from rdx_fast.cli.common import data, need_torch, notes
 from rdx_fast.cli.plan import Capability, plan_bundle

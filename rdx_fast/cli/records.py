@@ -13,6 +13,7 @@ import typer
 from rdx_fast.cli import tables
 from rdx_fast.cli.common import JsonFlag, data, notes
 from rdx_fast.station.handshake.codes import ResultCode
+from rdx_fast.station.records.changes import read_changes
 from rdx_fast.station.records.export import write_records
 from rdx_fast.station.records.store import Filter, read_records
 
@@ -38,9 +39,21 @@ def records(
         ),
     ] = None,
     output: Annotated[Path | None, typer.Option(help="File to write, .csv or .parquet.")] = None,
+    changes: Annotated[
+        bool,
+        typer.Option("--changes", help="Instead, check and list the changes of the jobs' bundles."),
+    ] = False,
     json_lines: JsonFlag = False,
 ) -> None:
     """List inspections, or write them to a file. A station may be writing to it meanwhile."""
+    if changes:
+        entries = read_changes(file)
+        if json_lines:
+            for entry in entries:
+                print(json.dumps(asdict(entry)))
+        else:
+            data.print(tables.changes_table(entries))
+        return
     if unknown := set(result or ()) - {code.name for code in ResultCode}:
         raise typer.BadParameter(
             f"result is {sorted(unknown)}, wanted OK, REVIEW, NG, ERROR or LATE"

@@ -152,6 +152,19 @@ def history_table(changes: Iterable[Change]) -> Table:
     return table
 
 
+def changes_table(changes: Iterable[Change]) -> Table:
+    """The changes of jobs' bundles that a station has entered, the oldest first."""
+    table = Table(title="Bundles of the jobs", title_justify="left")
+    for column in ("time, UTC", "job", "bundle", "manifest", "changed by", "hash"):
+        table.add_column(column)
+    for c in changes:
+        who = ", ".join(f"{action} by {user}" for _, user, action, _ in c.after["history"])
+        time = c.time[:19].replace("T", " ")
+        bundle, sha256 = escape(c.after["bundle"]), c.after["sha256"][:12]
+        table.add_row(time, str(c.after["job"]), bundle, sha256, escape(who), c.sha256[:12])
+    return table
+
+
 def doctor_table(findings: list[Finding]) -> Table:
     """The findings of ``doctor``."""
     table = Table(show_header=False)

@@ -130,19 +130,26 @@ class Jobs:
     Args:
         bundles: job id, 1 to 65535, to path of the bundle
         open_detector: opens a bundle with the configured options
+        on_opened: called with each job that is opened, before it is used; what it raises as an
+            ``RdxError`` is a ``JobError``
 
     Raises:
         ValueError: there is no job, or an id is out of range
     """
 
-    def __init__(self, bundles: Mapping[int, Path], open_detector: OpenDetector = Detector) -> None:
+    def __init__(
+        self,
+        bundles: Mapping[int, Path],
+        open_detector: OpenDetector = Detector,
+        on_opened: Callable[[Job], None] = lambda job: None,
+    ) -> None:
         if not bundles:
             raise ValueError("no jobs given: wanted at least one bundle")
         if bad := [i for i in bundles if not 1 <= i <= 0xFFFF]:
             raise ValueError(f"job ids are {bad}: wanted 1 to 65535")
         self.ids = frozenset(bundles)
         self._bundles = dict(bundles)
-        self._open_detector = open_detector
+        self._open_detector, self._on_opened = open_detector, on_opened
         self._opened: dict[int, tuple[Stamp, Job]] = {}
 
     def open_all(self) -> None:
@@ -175,11 +182,13 @@ class Jobs:
             raise JobError(f"job {job}: {error}") from error
         try:
             detector.warmup()
+            opened = Job.of(job, detector)
+            self._on_opened(opened)
         except RdxError as error:
             detector.close()
             raise JobError(f"job {job}: {error}") from error
         log.info("job opened", extra={"job": job, "engine": detector.description})
-        return Job.of(job, detector)
+        return opened
 
     def close(self) -> None:
         """Close every open detector."""

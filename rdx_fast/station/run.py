@@ -16,6 +16,7 @@ from rdx_fast.errors import DatasetError, ImageError
 from rdx_fast.station.cameras.source import FolderReplay, FrameSource, StillImage
 from rdx_fast.station.config import CameraConfig, ConfigError, StationFile
 from rdx_fast.station.jobs import Jobs, OpenDetector
+from rdx_fast.station.records.changes import ChangeLog
 from rdx_fast.station.station import OnStatus, Station
 
 if TYPE_CHECKING:
@@ -105,7 +106,12 @@ def running(
         except (DatasetError, ImageError) as error:
             raise ConfigError(f"[camera] path of the configuration: {error}") from error
         stack.callback(camera.close)
-        jobs = Jobs(file.bundles, open_one)
+        changes = ChangeLog(file.records.path)
+        jobs = Jobs(
+            file.bundles,
+            open_one,
+            lambda job: changes.opened(job.id, job.detector.engine.bundle, job.bundle_sha256),
+        )
         station = Station(
             jobs,
             camera,

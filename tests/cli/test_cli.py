@@ -287,7 +287,9 @@ def test_a_row_says_what_the_detector_found(bundle: Bundle, parts: Path) -> None
         unsure.verdicts = ["REVIEW"]
         first, second = score_files(unsure, files)
     assert (first.verdict, first.p_value, first.region) == ("REVIEW", 0.25, None)
-    assert (second.verdict, second.p_value, second.region) == ("OK", None, None)
+    assert (second.verdict, second.region) == ("OK", None)
+    assert second.p_value is not None
+    assert second.p_value > 0.05
 
 
 def test_score_prints_rows_of_files_and_patterns(bundle: Bundle, parts: Path) -> None:
@@ -305,7 +307,7 @@ def test_score_prints_rows_of_files_and_patterns(bundle: Bundle, parts: Path) ->
 
 
 def test_inspect(bundle: Bundle, tmp_path: Path) -> None:
-    assert json.loads(run("info", bundle.path, "--json").stdout)["format"] == 2
+    assert json.loads(run("info", bundle.path, "--json").stdout)["format"] == 3
     assert "efficientnet_lite0" in run("info", bundle.path).stdout
     assert "no such bundle" in start("inspect", tmp_path / "none", code=2).stderr
 

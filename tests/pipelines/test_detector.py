@@ -233,7 +233,7 @@ def test_choices(bundle: Bundle) -> None:
         Detector(bundle.path, threads=0)
     with pytest.raises(ValueError, match="mode is 'fast'"):
         open_engine(bundle, mode="fast")
-    with pytest.raises(ValueError, match="the opened engine's own"):
+    with pytest.raises(ValueError, match="an opened engine was given"):
         Detector(open_engine(bundle), threads=1)
     with Detector(bundle.path, backend="openvino", threads=1) as single:
         assert "threads 1" in single.description

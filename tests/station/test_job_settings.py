@@ -70,7 +70,10 @@ def test_a_jobs_own_settings_go_before_its_bundles_and_the_stations(
     detector: Detector, jobs: Stating, camera: ScriptedCamera, config: StationConfig
 ) -> None:
     crops = {1: (0, 0, 60, 80), 2: (8, 8, 64, 64), 3: (10, 30, 50, 70)}
-    jobs.stated = {job: JobSettings(crop=crops[2], pixel_format="bgr") for job in (2, 3)}
+    jobs.stated = {
+        2: JobSettings(crop=crops[2], pixel_format="bgr"),
+        3: JobSettings(pixel_format="bgr"),
+    }
     own = {3: JobSettings(crop=crops[3])}
     with Station(jobs, camera, replace(config, crop=crops[1], jobs=own)) as station:
         records = [station.inspect(job, job=job) for job in (1, 2, 3, 1)]
@@ -80,6 +83,19 @@ def test_a_jobs_own_settings_go_before_its_bundles_and_the_stations(
         wanted = detector.score(camera.frame, pixel_format=formats[job], crop=crops[job])
         assert record.score == wanted.scores[0]
     assert len({record.score for record in records}) == 3
+
+
+def test_a_job_cannot_contradict_its_bundles_limits(
+    jobs: Stating, camera: ScriptedCamera, config: StationConfig
+) -> None:
+    """They were calibrated for what the bundle states."""
+    jobs.stated = {2: JobSettings(crop=(8, 8, 64, 64))}
+    same = replace(config, jobs={2: JobSettings(crop=(8, 8, 64, 64))})
+    with Station(jobs, camera, same) as station:
+        assert station.inspect(1, job=2).error is None
+    other = replace(config, jobs={2: JobSettings(crop=(0, 0, 64, 64))})
+    with pytest.raises(ConfigError, match=r"job 2: crop is \(0, 0, 64, 64\) in the configuration"):
+        Station(jobs, camera, other)
 
 
 def test_the_deadline_is_the_plcs_or_the_jobs_or_the_stations(

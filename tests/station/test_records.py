@@ -106,7 +106,8 @@ def test_records_go_on_where_they_ended(
 def test_records_of_an_earlier_version_go_on(tmp_path: Path) -> None:
     file = tmp_path / "records.sqlite"
     with sqlite3.connect(file) as database:
-        added = "picture TEXT,\n    executed TEXT,\n    p_value REAL,\n    region TEXT,\n    ng_above REAL\n"
+        new = ("executed TEXT", "p_value REAL", "region TEXT", "ng_above REAL")
+        added = ",\n    ".join(("picture TEXT", *new)) + "\n"
         schema = _SCHEMA.replace(added, "picture TEXT\n")
         assert schema != _SCHEMA
         database.executescript(schema)

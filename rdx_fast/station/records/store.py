@@ -145,7 +145,7 @@ class RecordWriter:
     def __init__(self, path: Path, sync: bool = True) -> None:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._connection = _connect(path)
+            self._connection = connect(path)
             self._connection.execute("PRAGMA journal_mode = WAL")
             self._connection.execute(f"PRAGMA synchronous = {'FULL' if sync else 'NORMAL'}")
             self._connection.executescript(_SCHEMA)
@@ -295,7 +295,7 @@ def read_records(path: Path, wanted: Filter | None = None) -> Iterator[Inspectio
     values = [value for _, given in conditions for value in given]
     # Select the newest first, then restore the order.
     try:
-        connection = _connect(path)
+        connection = connect(path)
         try:
             lacking = _lacking(connection)
             columns = ", ".join(f"NULL AS {c}" if c in lacking else c for c in COLUMNS)
@@ -317,5 +317,5 @@ def _lacking(connection: sqlite3.Connection) -> list[str]:
     return [name for name in _ADDED if name not in there] if there else []
 
 
-def _connect(path: Path) -> sqlite3.Connection:
+def connect(path: Path) -> sqlite3.Connection:
     return sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=0.5)
