@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -36,6 +36,8 @@ class ScoredSet:
         masks: bool [H, W] for each image; empty where the set has no masks
         left_out: test images that could not be used
         types_left_out: defect types without an image that could be used
+        timings_ms: by stage, float64 [n], wall time of scoring each image in ms, as in
+            ``Result.timings_ms``; empty if it was not measured
     """
 
     name: str
@@ -47,6 +49,7 @@ class ScoredSet:
     masks: Sequence[NDArray[np.bool_]]
     left_out: Sequence[BadImage] = ()
     types_left_out: Sequence[str] = ()
+    timings_ms: dict[str, NDArray[np.float64]] = field(default_factory=dict)
 
     @property
     def labels(self) -> NDArray[np.bool_]:
@@ -114,11 +117,12 @@ def score_checked(
     masked = has_masks(images)
     spec = detector.manifest.map
     scores = np.empty(len(images), np.float32)
-    maps, masks = [], []
+    maps, masks, timings = [], [], []
     for i, image in enumerate(images):
         frame = read_image(image.path)
         result = detector.score(frame, masked, checked.pixel_format, checked.crop)
         scores[i] = result.scores[0]
+        timings.append(result.timings_ms)
         if result.anomaly_maps is not None:
             maps.append(result.anomaly_maps[0])
             mask = image.mask if image.is_defective else None
@@ -135,6 +139,7 @@ def score_checked(
         masks=masks,
         left_out=checked.left_out,
         types_left_out=checked.types_left_out,
+        timings_ms={name: np.array([t[name] for t in timings]) for name in timings[0]},
     )
 
 
