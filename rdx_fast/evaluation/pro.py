@@ -71,10 +71,11 @@ class Overlaps:
 
     def _areas(self, counts: Floats, limit: float) -> Floats:
         regions, outside = counts @ self.regions, counts @ self.outside[:, -1]
-        x, y = (
-            np.pad(counts @ of, ((0, 0), (1, 0))) / total[:, None]
-            for of, total in ((self.outside, outside), (self.overlap, regions))
-        )
+        x = np.pad(counts @ self.outside, ((0, 0), (1, 0))) / outside[:, None]
+        # Nothing counts beyond the first bin that is above the limit in every resample.
+        end = int(np.count_nonzero(~(x > limit).all(axis=0)))
+        x = x[:, : end + 1]
+        y = np.pad(counts @ self.overlap[:, :end], ((0, 0), (1, 0))) / regions[:, None]
         width, height = np.diff(x), np.diff(y)
         # The share of each step that lies below the limit.
         share = np.clip((limit - x[:, :-1]) / np.where(width > 0, width, 1), 0, 1)

@@ -17,6 +17,7 @@ LAYERS = {
     "rdx_fast.cli": 7,
     "rdx_fast.doctor": 6,
     "rdx_fast.scoring": 6,
+    "rdx_fast.report": 6,
     "rdx_fast.evaluation": 6,
     "rdx_fast.station": 6,
     "rdx_fast.line": 6,
@@ -45,6 +46,7 @@ LAYERS = {
     "rdx_fast.result": 1,
     "rdx_fast.errors": 1,
     "rdx_fast.reading": 1,
+    "rdx_fast.wording": 1,
     "rdx_fast._C": 1,
 }
 # What every installation has, under the names that are imported.
@@ -57,7 +59,8 @@ OWNED = {
     "cuda": {"rdx_fast.kernels.gpu.driver", "rdx_fast.devices.cuda"},
     "cv2": {"rdx_fast.station.cameras.opencv", "rdx_fast.training.segment"},
     "executed": {"rdx_fast.bench"},  # of its peers, which run as scripts
-    "matplotlib": {"rdx_fast.bench.charts"},
+    "jinja2": {"rdx_fast.report.page"},
+    "matplotlib": {"rdx_fast.bench.charts", "rdx_fast.report.svg"},
     "nncf": {"rdx_fast.export"},
     "onnx": {"rdx_fast.export", "rdx_fast.engines.torch_graph"},
     "onnxruntime": {"rdx_fast.export", "rdx_fast.bench"},
