@@ -6,12 +6,12 @@ import math
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.stats import binomtest, norm
 
-from rdx_fast.evaluation.pro import overlaps_by_image
+from rdx_fast.evaluation.pro import Overlaps
 from rdx_fast.evaluation.resampling import CONFIDENCE, middle, resamples
-from rdx_fast.evaluation.scored import ScoredSet
 
 Z = float(norm.ppf(0.5 + CONFIDENCE / 2))
 _LEAST = 1e-12  # less than the smallest step of an area
@@ -60,15 +60,18 @@ def auroc_interval(auroc: float, good: int, defective: int) -> Interval:
     return Interval(float(low), float(high))
 
 
-def aupro_interval(scored: ScoredSet, fpr_limit: float, seed: int = 0) -> Interval:
+def aupro_interval(
+    overlaps: Overlaps, labels: NDArray[np.bool_], fpr_limit: float, seed: int = 0
+) -> Interval:
     """Interval of AUPRO by a bootstrap over the images, good and defective ones separately.
 
     Map values are rounded as in ``compare``.
 
     Args:
-        scored: the scored test set, with masks that mark pixels of good and defective images
+        overlaps: of the n images
+        labels: bool [n], True for defective
         fpr_limit: largest false-positive rate, as for ``Counts.aupro``
         seed: seed of the bootstrap
     """
-    counts = resamples(scored.labels, np.random.default_rng(seed))
-    return Interval(*middle(overlaps_by_image(scored).aupro(counts, fpr_limit)))
+    counts = resamples(labels, np.random.default_rng(seed))
+    return Interval(*middle(overlaps.aupro(counts, fpr_limit)))

@@ -42,7 +42,7 @@ def histogram(
         bars = axes.bar(edges[some], counts[some], np.diff(edges)[some], align="edge", color=color)
         for bar, i in zip(bars, some, strict=True):
             bar.set(gid=f"{kind}-{i}", alpha=0.7)
-            between = f"score {edges[i]:.3f} to {edges[i + 1]:.3f}"
+            between = f"score {edges[i]:.4g} to {edges[i + 1]:.4g}"
             titles[f"{kind}-{i}"] = f"{between}: {counts[i]} {kind}"
     moved = {}
     for name, limit in limits.by_name.items():

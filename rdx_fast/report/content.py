@@ -12,14 +12,13 @@ from rdx_fast.evaluation import Evaluation, Figures, ScoredSet, evaluate_scored
 from rdx_fast.evaluation.curves import FPR_LIMIT
 from rdx_fast.evaluation.intervals import Z, aupro_interval, auroc_interval
 from rdx_fast.evaluation.metrics import roc_points
-from rdx_fast.evaluation.pro import ProCurve, overlaps_by_image
+from rdx_fast.evaluation.pro import Overlaps, overlaps_by_image
 from rdx_fast.report import charts
 from rdx_fast.report.facts import Table
 from rdx_fast.report.gallery import GALLERIES, arranged
 from rdx_fast.report.limits import VERDICTS, Limits
-from rdx_fast.report.shown import Scores, pro_at, rounded, spanned
+from rdx_fast.report.shown import Scores, rounded, spanned
 
-_CURVE_POINTS = 300
 _STEPS = 200  # of a slider, at least
 _FIGURES = {
     "image AUROC": "image_auroc",
@@ -44,7 +43,8 @@ def content(
     labels = scored.labels
     good, defective = int((~labels).sum()), int(labels.sum())
     evaluation = evaluate_scored(scored) if defective else None
-    scores = scores_of(scored)
+    overlaps = None if scored.pixel_figures[0] is None else overlaps_by_image(scored)
+    scores = Scores.of(scored, None if overlaps is None else overlaps.curve())
     slider = _slider(scores, limits)
     verdicts = [v for v in VERDICTS if v != "REVIEW" or limits.are_two]
     places = arranged(scored, limits, pictured, gallery)
@@ -63,7 +63,7 @@ def content(
         "defective": defective,
         "missing": _missing(scored, evaluation),
         "shown": shown,
-        "tiles": _tiles(scored, evaluation),
+        "tiles": _tiles(scored, evaluation, overlaps),
         "slider": slider,
         "verdicts": verdicts,
         "kinds": [("good", good), ("defective", defective), ("all", good + defective)]
@@ -77,15 +77,10 @@ def content(
         "gallery": gallery,
         "arranged": places,
         "verdict_of": lambda i: VERDICTS[limits.verdicts(scored.scores[i])],
-        "score_of": lambda i: rounded(float(scored.scores[i]), 4),
+        "score_of": lambda i: rounded(float(scored.scores[i]), scores.digits),
         "latency": _latency(scored),
         "data": _data(scores, limits, gallery),
     }
-
-
-def scores_of(scored: ScoredSet) -> Scores:
-    """What the numbers that follow from limits are computed from."""
-    return Scores.of(scored, _pro_curve(scored))
 
 
 def _missing(scored: ScoredSet, evaluation: Evaluation | None) -> list[str]:
@@ -113,17 +108,9 @@ def _missing(scored: ScoredSet, evaluation: Evaluation | None) -> list[str]:
     return found
 
 
-def _pro_curve(scored: ScoredSet) -> ProCurve | None:
-    """A few points of the curve, up to where AUPRO ends."""
-    if scored.pixel_figures[0] is None:
-        return None
-    curve = overlaps_by_image(scored).curve()
-    end = int(np.searchsorted(curve.fpr, FPR_LIMIT, side="right")) + 1
-    chosen = np.unique(np.linspace(0, min(end, len(curve.fpr)) - 1, _CURVE_POINTS).astype(int))
-    return ProCurve(*(of[chosen] for of in curve))
-
-
-def _tiles(scored: ScoredSet, evaluation: Evaluation | None) -> list[dict[str, str]]:
+def _tiles(
+    scored: ScoredSet, evaluation: Evaluation | None, overlaps: Overlaps | None
+) -> list[dict[str, str]]:
     """The figures that no limit changes."""
     tiles = []
     if evaluation is not None:
@@ -131,8 +118,8 @@ def _tiles(scored: ScoredSet, evaluation: Evaluation | None) -> list[dict[str, s
         interval = auroc_interval(overall.image_auroc, overall.good, overall.defective)
         meaning = "chance that a defective part scores above a good one"
         tiles.append(_tile("AUROC", _figure(overall.image_auroc), meaning, spanned(interval)))
-        if overall.aupro is not None:
-            interval = aupro_interval(scored, FPR_LIMIT)
+        if overall.aupro is not None and overlaps is not None:
+            interval = aupro_interval(overlaps, scored.labels, FPR_LIMIT)
             meaning = f"of the defects' areas found, mean up to {FPR_LIMIT:.0%} of false pixels"
             tiles.append(_tile("AUPRO", _figure(overall.aupro), meaning, spanned(interval)))
     if "total" in scored.timings_ms:
@@ -199,7 +186,7 @@ def _charts(scores: Scores, limits: Limits, span: tuple[float, float]) -> dict[s
         }
         roc = charts.roc(roc_points(scores.labels, scores.scores), points)
     if scores.pro is not None:
-        points = {name: pro_at(scores.pro, limit) for name, limit in at.items()}
+        points = {name: scores.pro_at(limit) for name, limit in at.items()}
         points = {name: (min(fpr, FPR_LIMIT), overlap) for name, (fpr, overlap) in points.items()}
         pro = charts.pro(scores.pro, points, FPR_LIMIT)
     return {
@@ -216,7 +203,7 @@ def _slider(scores: Scores, limits: Limits) -> dict[str, float]:
     step = 10.0 ** math.floor(math.log10(max(high - low, 1e-3 * high) / _STEPS))
     first, last = math.ceil(low / step) - 1, math.floor(high / step) + 1
     digits = max(0, -round(math.log10(step)))
-    low, high = (round(k * step, digits) for k in (max(first, 1), last))
+    low, high = (round(k * step, digits) for k in (max(first, 0), last))
     return {"low": low, "high": high, "step": round(step, digits)}
 
 
@@ -257,13 +244,15 @@ def _data(scores: Scores, limits: Limits, gallery: int) -> dict[str, Any]:
         "types": scores.type_of.tolist(),
         "typeCount": len(scores.types),
         "limits": {"ok": limits.ok_below, "ng": limits.ng_above},
+        "digits": scores.digits,
         "gallery": gallery,
         "z": Z,
         "fprLimit": FPR_LIMIT,
+        # Ascending, to be interpolated.
         "pro": pro
         and {
-            "values": short(pro.values),
-            "fpr": pro.fpr.tolist(),
-            "overlap": pro.overlap.tolist(),
+            "values": short(pro.values[::-1]),
+            "fpr": pro.fpr[::-1].tolist(),
+            "overlap": pro.overlap[::-1].tolist(),
         },
     }

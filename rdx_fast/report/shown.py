@@ -5,6 +5,7 @@ The page's script (``templates/report.js``) computes the same texts when a limit
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal
@@ -17,6 +18,8 @@ from rdx_fast.evaluation.intervals import Interval, rate_interval
 from rdx_fast.evaluation.pro import ProCurve
 from rdx_fast.report.limits import VERDICTS, Limits
 
+_CURVE_POINTS = 400
+
 
 @dataclass(frozen=True, slots=True)
 class Scores:
@@ -27,7 +30,7 @@ class Scores:
         labels: bool [n], True for defective
         types: names of the defect types
         type_of: int64 [n], index into ``types``; -1 for a good image
-        pro: a few points of the curve; None if it cannot be computed
+        pro: some points of the curve; None if it cannot be computed
     """
 
     scores: NDArray[np.float32]
@@ -36,23 +39,29 @@ class Scores:
     type_of: NDArray[np.int64]
     pro: ProCurve | None
 
+    @property
+    def digits(self) -> int:
+        """Decimals to show of scores and limits: four, more where scores are small."""
+        return max(4, 3 - math.floor(math.log10(max(float(self.scores.max()), 1e-9))))
+
     @classmethod
     def of(cls, scored: ScoredSet, pro: ProCurve | None) -> Scores:
-        """The scores of a test set."""
+        """The scores of a test set, and its curve, of which some points are kept."""
         types = sorted({i.defect_type for i in scored.images if i.is_defective})
         index = {name: k for k, name in enumerate(types)}
         type_of = np.array(
             [index[i.defect_type] if i.is_defective else -1 for i in scored.images], np.int64
         )
-        return cls(scored.scores, scored.labels, types, type_of, pro)
+        kept = None if pro is None else _thinned(pro)
+        return cls(scored.scores, scored.labels, types, type_of, kept)
 
     def shown(self, limits: Limits) -> dict[str, str]:
         """The texts of all numbers at these limits, by name."""
         confusion = limits.confusion(self.scores, self.labels)
         good, defective = map(int, confusion.sum(axis=1))
         found = {
-            "limit.ok": rounded(limits.ok_below, 4),
-            "limit.ng": rounded(limits.ng_above, 4),
+            "limit.ok": rounded(limits.ok_below, self.digits),
+            "limit.ng": rounded(limits.ng_above, self.digits),
             **_rate("false_rejects", int(confusion[0, 2]), good),
             **_rate("escapes", int(confusion[1, 0]), defective),
             **_rate("detected", int(confusion[1, 2]), defective),
@@ -69,15 +78,28 @@ class Scores:
                 found[f"type.{k}.{verdict}"] = str(count)
             found[f"type.{k}.rate"] = percent(counts[2] / counts.sum())
         if self.pro is not None:
-            fpr, overlap = pro_at(self.pro, limits.ng_above)
+            fpr, overlap = self.pro_at(limits.ng_above)
             found |= {"pro.fpr": percent(fpr, 2), "pro.overlap": percent(overlap)}
         return found
 
+    def pro_at(self, limit: float) -> tuple[float, float]:
+        """The curve's point for map values above a limit: false-positive rate and overlap,
+        interpolated."""
+        assert self.pro is not None
+        values, *shares = (of[::-1] for of in self.pro)
+        fpr, overlap = (float(np.interp(limit, values, of, right=0)) for of in shares)
+        return fpr, overlap
 
-def pro_at(curve: ProCurve, limit: float) -> tuple[float, float]:
-    """The curve's point for map values above a limit: false-positive rate and overlap."""
-    count = int(np.count_nonzero(curve.values > limit))
-    return (float(curve.fpr[count - 1]), float(curve.overlap[count - 1])) if count else (0.0, 0.0)
+
+def _thinned(curve: ProCurve) -> ProCurve:
+    """Points at about equal distances on the curve, at most one for each value."""
+    # Of points of one value, the last has all pixels of it.
+    last = np.flatnonzero(np.append(np.diff(curve.values) < 0, True))
+    along = curve.fpr[last] + curve.overlap[last]
+    wanted = np.linspace(along[0], along[-1], _CURVE_POINTS)
+    chosen = last[np.unique(np.searchsorted(along, wanted).clip(max=len(last) - 1))]
+    shares = (np.round(of[chosen], 6) for of in (curve.fpr, curve.overlap))
+    return ProCurve(curve.values[chosen], *shares)
 
 
 def _rate(name: str, count: int, of: int) -> dict[str, str]:

@@ -110,12 +110,13 @@ def test_the_curve_is_the_share_above_each_value() -> None:
 def test_the_interval_of_aupro_is_about_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resampling, "RESAMPLES", 200)
     scored = scored_set(1000, seed=1)
-    low, high = aupro_interval(scored, LIMIT)
+    overlaps = overlaps_by_image(scored)
+    low, high = aupro_interval(overlaps, scored.labels, LIMIT)
     assert low < repeated(scored, [1] * 10) < high
-    assert aupro_interval(scored, LIMIT) == (low, high)
+    assert aupro_interval(overlaps, scored.labels, LIMIT) == (low, high)
     alike = replace(scored, maps=scored.maps[:1] * 4 + scored.maps[4:5] * 6)
     alike = replace(alike, masks=scored.masks[:4] + scored.masks[4:5] * 6)
-    low, high = aupro_interval(alike, LIMIT)
+    low, high = aupro_interval(overlaps_by_image(alike), alike.labels, LIMIT)
     assert low == pytest.approx(high, abs=1e-9)  # whatever is drawn
 
 

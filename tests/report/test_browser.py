@@ -19,9 +19,10 @@ from rdx_fast import Detector
 from rdx_fast.bundle import Bundle
 from rdx_fast.datasets import find_dataset
 from rdx_fast.evaluation import check_images, score_checked
+from rdx_fast.evaluation.pro import overlaps_by_image
 from rdx_fast.report import Limits, Report, make_report, render, write_page
-from rdx_fast.report.content import scores_of
 from rdx_fast.report.gallery import GALLERIES, arranged
+from rdx_fast.report.shown import Scores
 from support.browser import DESKTOP, PHONE, complaints, emulate, opened, requests
 
 pytestmark = pytest.mark.slow
@@ -117,7 +118,8 @@ def texts(browser: Chrome) -> dict[str, str]:
 
 def assert_shown(browser: Chrome, report: Report, limits: Limits) -> None:
     """All numbers and pictures are what Python finds at these limits."""
-    wanted = scores_of(report.scored).shown(limits)
+    curve = overlaps_by_image(report.scored).curve()
+    wanted = Scores.of(report.scored, curve).shown(limits)
     found = texts(browser)
     counts = {name: text for name, text in found.items() if not name.startswith("gallery.")}
     assert counts == {name: wanted[name] for name in counts}

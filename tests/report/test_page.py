@@ -20,8 +20,10 @@ from hypothesis import strategies as st
 from rdx_fast.datasets import LabelledImage
 from rdx_fast.evaluation import BadImage, ScoredSet, evaluate_scored, resampling
 from rdx_fast.evaluation.intervals import aupro_interval, auroc_interval, rate_interval
+from rdx_fast.evaluation.pro import overlaps_by_image
 from rdx_fast.report import Card, Limits, Report, Table, render, write_page
 from rdx_fast.report.gallery import arranged, chosen
+from rdx_fast.report.shown import Scores
 
 EVIL = "<script>alert('\"&amp;')</script>"
 PICTURE = "data:image/webp;base64,AAAA"
@@ -151,9 +153,10 @@ def test_numbers_are_those_of_evaluate(scored: ScoredSet, page: Page) -> None:
             assert f"{100 * value:.2f}%" in page.texts
     low, high = (100 * end for end in auroc_interval(overall.image_auroc, 18, 14))
     assert f"95% interval {low:.1f} to {high:.1f}%" in page.texts
+    overlaps = overlaps_by_image(scored)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(resampling, "RESAMPLES", 50)
-        low, high = (100 * end for end in aupro_interval(scored, 0.3))
+        low, high = (100 * end for end in aupro_interval(overlaps, scored.labels, 0.3))
     assert f"95% interval {low:.1f} to {high:.1f}%" in page.texts
     assert "p99, ms" in page.texts
     assert f"{np.percentile(scored.timings_ms['total'], 99):.2f}" in page.texts
@@ -248,7 +251,7 @@ def test_what_cannot_be_computed_is_left_out(scored: ScoredSet) -> None:
 
 
 def test_a_page_without_pictures_is_small(scored: ScoredSet) -> None:
-    assert len(made(scored, gallery=0)) < 100_000
+    assert len(made(scored, gallery=0)) < 120_000
 
 
 @given(
@@ -275,6 +278,30 @@ def test_the_worst_have_pictures_wherever_the_limit_is(
     in_force = arranged(scored, Limits(20, 20), indices, 3)["near"]
     right = [s for s, bad in parts if bad == (s > 20)]
     assert [abs(scores[i] - 20) for i in in_force] == sorted(abs(s - 20) for s in right)[:3]
+
+
+def test_the_point_of_a_limit_is_that_of_the_maps(scored: ScoredSet) -> None:
+    """As near as the few points that the page holds allow."""
+    curve = overlaps_by_image(scored).curve()
+    kept = Scores.of(scored, curve)
+    assert kept.pro is not None
+    assert len(kept.pro.values) < len(curve.values) / 4
+    for limit in (0.05, 0.4, 0.9, 1.2, 1.45):
+        images = [(m > limit, k) for m, k in zip(scored.maps, scored.masks, strict=True)]
+        fpr = np.concatenate([above[~k] for above, k in images]).mean()
+        overlap = np.mean([above[k].mean() for above, k in images if k.any()])
+        assert kept.pro_at(limit) == pytest.approx((fpr, overlap), abs=0.005)
+    assert kept.pro_at(2) == (0, 0)
+
+
+def test_small_scores_are_shown_in_full(scored: ScoredSet) -> None:
+    shrunk = replace(scored, scores=scored.scores / 1000, threshold=0.00055)
+    page = Page(made(shrunk, Limits(0.00055, 0.00055)))
+    assert page.values["limit.ng"] == "0.0005500"
+    (slider,) = page.all("input", type="range")
+    assert float(slider["step"]) < 1e-5
+    assert float(slider["min"]) < shrunk.scores.min() < shrunk.scores.max() < float(slider["max"])
+    assert page.values["escapes.count"] == Page(made(scored)).values["escapes.count"]
 
 
 def test_limits() -> None:

@@ -16,6 +16,7 @@
   const names = data.limits.ok === data.limits.ng ? ["ng"] : ["ok", "ng"];
   const limits = { ...data.limits };
 
+  const text = (limit) => limit.toFixed(data.digits);
   const percent = (share, digits = 1) => `${(100 * share).toFixed(digits)}%`;
   const above = (limit) => (score) => score > Math.fround(limit);
   const verdictOf = (score) => above(limits.ok)(score) + above(limits.ng)(score);
@@ -31,9 +32,14 @@
   }
 
   function pointOf(limit) {
-    let count = 0;
-    while (count < curve.values.length && above(limit)(curve.values[count])) count += 1;
-    return count ? [curve.fpr[count - 1], curve.overlap[count - 1]] : [0, 0];
+    const { values } = curve;
+    const after = values.findIndex((value) => value > limit);
+    return [curve.fpr, curve.overlap].map((shares) => {
+      if (after < 0) return values.at(-1) === limit ? shares.at(-1) : 0;
+      if (after === 0) return shares[0];
+      const slope = (shares[after] - shares[after - 1]) / (values[after] - values[after - 1]);
+      return slope * (limit - values[after - 1]) + shares[after - 1];
+    });
   }
 
   function counted() {
@@ -48,7 +54,7 @@
   }
 
   function shown({ confusion, byType }) {
-    const found = { "limit.ok": limits.ok.toFixed(4), "limit.ng": limits.ng.toFixed(4) };
+    const found = { "limit.ok": text(limits.ok), "limit.ng": text(limits.ng) };
     const rate = (name, count, of) => {
       if (!of) return;
       found[`${name}.count`] = String(count);
@@ -148,19 +154,19 @@
     const counts = counted();
     const texts = { ...shown(counts), ...arrange(counts) };
     for (const element of document.querySelectorAll("[data-value]")) {
-      const text = texts[element.dataset.value];
-      if (element.textContent !== text) element.textContent = text;
+      const found = texts[element.dataset.value];
+      if (element.textContent !== found) element.textContent = found;
     }
     moveCharts();
     for (const name of names) {
-      document.getElementById(`number-${name}`).value = limits[name].toFixed(4);
+      document.getElementById(`number-${name}`).value = text(limits[name]);
       document.getElementById(`slider-${name}`).value = limits[name];
     }
     document.getElementById("moved").hidden = names.every((n) => limits[n] === data.limits[n]);
   }
 
   function set(name, value) {
-    if (value > 0) {
+    if (value >= 0) {
       // One limit is both; of two, the one that is moved pushes the other.
       const other = name === "ok" ? "ng" : "ok";
       const passes = name === "ok" ? value > limits.ng : value < limits.ok;
