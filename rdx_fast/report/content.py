@@ -127,12 +127,16 @@ def _tiles(
         tiles.append(
             {
                 "title": "Latency",
-                "number": f"{np.percentile(total, 50):.1f} ms",
+                "number": _milliseconds(np.percentile(total, 50)),
                 "meaning": "for a frame, median",
-                "interval": f"99% of frames within {np.percentile(total, 99):.1f} ms",
+                "interval": f"99% of frames within {_milliseconds(np.percentile(total, 99))}",
             }
         )
     return tiles
+
+
+def _milliseconds(value: float) -> str:
+    return f"{value:.1f} ms" if value < 100 else f"{value:.0f} ms"
 
 
 def _figure(value: float) -> str:

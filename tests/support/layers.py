@@ -59,8 +59,8 @@ OWNED = {
     "cuda": {"rdx_fast.kernels.gpu.driver", "rdx_fast.devices.cuda"},
     "cv2": {"rdx_fast.station.cameras.opencv", "rdx_fast.training.segment"},
     "executed": {"rdx_fast.bench"},  # of its peers, which run as scripts
-    "jinja2": {"rdx_fast.report.page"},
-    "matplotlib": {"rdx_fast.bench.charts", "rdx_fast.report.svg"},
+    "jinja2": {"rdx_fast.report"},
+    "matplotlib": {"rdx_fast.bench.charts", "rdx_fast.report"},
     "nncf": {"rdx_fast.export"},
     "onnx": {"rdx_fast.export", "rdx_fast.engines.torch_graph"},
     "onnxruntime": {"rdx_fast.export", "rdx_fast.bench"},
