@@ -14,6 +14,7 @@ from rdx_fast.cli.plan import Capability, plan_bundle
 from rdx_fast.cli.progress import show_stages
 from rdx_fast.errors import DatasetError
 from rdx_fast.images import list_images
+from rdx_fast.signature import MANIFEST
 
 if TYPE_CHECKING:
     from rdx_fast.training import Checkpoint

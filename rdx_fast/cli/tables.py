@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from rdx_fast.station.plc.registers import MAP
+from rdx_fast.wording import told
 
 if TYPE_CHECKING:
     from rdx_fast.doctor import Finding
@@ -46,17 +47,6 @@ def executions_table(manifest: Manifest) -> Table:
     return table
 
 
-def _told(value: object) -> str:
-    """Format a value of the training for reading."""
-    if isinstance(value, dict):
-        return ", ".join(f"{k.replace('_', ' ')} {_told(v)}" for k, v in value.items())
-    if isinstance(value, list | tuple):
-        return " x ".join(map(_told, value)) or "none"
-    if isinstance(value, bool) or value is None:
-        return {True: "yes", False: "no", None: "not given"}[value]
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
 def pairs_table(title: str, rows: list[tuple[str, str]]) -> Table:
     table = Table(title=title, show_header=False, title_justify="left")
     for key, value in rows:
@@ -82,7 +72,7 @@ def manifest_table(manifest: Manifest) -> Table:
             f"{m.map.height} x {m.map.width}, scales fused by {m.map.fusion}, Gaussian sigma "
             f"{m.map.sigma:g} truncated at {m.map.truncate:g} sigma, border {m.map.border}",
         ),
-        *((f"training {key.replace('_', ' ')}", _told(v)) for key, v in m.training.items()),
+        *((f"training {key.replace('_', ' ')}", told(v)) for key, v in m.training.items()),
         ("versions", ", ".join(f"{k} {v}" for k, v in m.versions.items())),
         *((f"file {k}", f"{v.bytes:,} bytes, sha256 {v.sha256}") for k, v in m.files.items()),
     ]

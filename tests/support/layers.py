@@ -17,6 +17,7 @@ LAYERS = {
     "rdx_fast.cli": 7,
     "rdx_fast.doctor": 6,
     "rdx_fast.scoring": 6,
+    "rdx_fast.report": 6,
     "rdx_fast.evaluation": 6,
     "rdx_fast.station": 6,
     "rdx_fast.line": 6,
@@ -59,6 +60,7 @@ LAYERS = {
     "rdx_fast.history": 1,
     "rdx_fast.signature": 2,
     "rdx_fast.limits": 1,
+    "rdx_fast.wording": 1,
     "rdx_fast._C": 1,
 }
 # What every installation has, under the names that are imported.
@@ -75,7 +77,8 @@ OWNED = {
         "rdx_fast.training.segment",
     },
     "executed": {"rdx_fast.bench"},  # of its peers, which run as scripts
-    "matplotlib": {"rdx_fast.bench.charts"},
+    "jinja2": {"rdx_fast.report"},
+    "matplotlib": {"rdx_fast.bench.charts", "rdx_fast.report"},
     "nncf": {"rdx_fast.export"},
     "onnx": {"rdx_fast.export", "rdx_fast.engines.torch_graph"},
     "onnxruntime": {"rdx_fast.export", "rdx_fast.bench"},
