@@ -72,7 +72,9 @@ def scored_set(levels: int, seed: int) -> ScoredSet:
         LabelledImage(Path(f"{i}.png"), "dent" if i >= 4 else "good", None) for i in range(10)
     ]
     scores = rng.random(10).astype(np.float32)
-    return ScoredSet("", "", 0.5, images, scores, [m.astype(np.float32) for m in maps], masks)
+    verdicts = ["NG" if score > 0.5 else "OK" for score in scores]
+    maps = [m.astype(np.float32) for m in maps]
+    return ScoredSet("", "", 0.5, images, scores, verdicts, maps, masks)
 
 
 def repeated(scored: ScoredSet, counts: Sequence[int]) -> float:

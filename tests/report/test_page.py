@@ -48,6 +48,7 @@ def scored_set(good: int = 18, dents: int = 8, others: int = 6, masked: bool = T
         0.55,
         images,
         scores,
+        ["NG" if score > 0.55 else "OK" for score in scores],
         maps if masked else [],
         masks if masked else [],
         left_out=[BadImage(EVIL, "is no image")],
@@ -265,7 +266,7 @@ def test_the_worst_have_pictures_wherever_the_limit_is(
     types = ["dent" if bad else "good" for _, bad in parts]
     images = [LabelledImage(Path(f"{i}"), of, None) for i, of in enumerate(types)]
     scores = np.array([score for score, _ in parts], np.float32)
-    scored = ScoredSet("", "", 20, images, scores, [], [])
+    scored = ScoredSet("", "", 20, images, scores, ["OK"] * len(scores), [], [])
     indices = chosen(scored, Limits(20, 20), 3)
     moved = Limits(limit, limit + between)
     places = arranged(scored, moved, indices, 3)

@@ -138,8 +138,11 @@ def test_facts_and_times(bundle: Bundle, detector: Detector, category: Path) -> 
     assert rows["Engine"] == scored.engine
     recipe, limits, training, history = made.facts
     threshold = bundle.manifest.executions[0].threshold
-    assert limits.rows == [("fp32 (in force)", f"{threshold.value:.4f}", "2.00%", "4.76%", "20")]
+    of_each = (f"{threshold.value:.4f}", "conformal", "2.00%", "4.76%", "20")
+    assert limits.rows == [
+        ("fp32 (in force)", "all", name, *of_each) for name in ("OK below", "NG above")
+    ]
     assert dict(training.rows)["images"] == "24"
     assert bundle.manifest.files["network_fp32.onnx"].sha256 in dict(recipe.rows)["network"]
-    assert [row[1] for row in history.rows] == ["exported"]
+    assert [row[2] for row in history.rows] == ["export"]
     assert evaluate_scored(scored).threshold == threshold.value
