@@ -157,13 +157,12 @@ class Detector:
             bad = np.flatnonzero(~np.isfinite(scores)).tolist()
             raise EngineError(f"the engine gave scores that are not finite, for images {bad}")
         seconds = {**seconds, "total": perf_counter() - begin}
-        is_anomalous = scores > self.threshold.value
         return Result(
             scores=scores,
             anomaly_maps=anomaly_maps,
             top_means=summary.top_means,
             areas=summary.areas,
-            is_anomalous=is_anomalous,
+            is_anomalous=(is_anomalous := scores > self.threshold.value),
             verdicts=["NG" if anomalous else "OK" for anomalous in is_anomalous],
             threshold=self.threshold.value,
             timings_ms={stage: 1000 * taken for stage, taken in seconds.items()},
