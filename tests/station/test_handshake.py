@@ -120,8 +120,9 @@ def inputs(world: World, may: frozenset[str]) -> Iterator[Input]:
     if "time" in may:
         yield lambda w: w.pass_time()
     if world.inspecting:
-        outcomes = [GOOD, *[FAILED] * ("fail" in may), *[UNSURE] * ("review" in may)]
-        for outcome in outcomes:
+        named = {"good": GOOD, "fail": FAILED, "review": UNSURE}
+        outcomes = [named[name] for name in named if name in may]
+        for outcome in outcomes or [GOOD]:
             yield lambda w, outcome=outcome: w.finish(outcome)
     if world.given_up:
         yield lambda w: w.finish_given_up()
@@ -205,7 +206,7 @@ def essence(world: World) -> Hashable:
         *(
             pytest.param(
                 replace(RULES, watchdog_ms=0, hang_ms=NEVER, review=review),
-                {"trigger", "ack", "fail", "review"},
+                {"trigger", "ack", "good", "fail", "review"},
                 id=f"triggers and acknowledgements, review shown as {review}",
             )
             for review in ("ng", "review", "ok")
@@ -217,7 +218,7 @@ def essence(world: World) -> Hashable:
         ),
         pytest.param(
             replace(RULES, deadline_ms=10, watchdog_ms=0, hang_ms=NEVER),
-            {"trigger", "time", "fail", "disk full"},
+            {"trigger", "time", "good", "fail", "disk full"},
             id="failures",
         ),
         pytest.param(
