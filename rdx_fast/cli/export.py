@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from rdx_fast.bundle import MANIFEST, open_bundle
+from rdx_fast.bundle import open_bundle
 from rdx_fast.cli import standalone, tables
 from rdx_fast.cli.common import data, need_torch, notes
 from rdx_fast.cli.plan import Capability, plan_bundle
@@ -15,6 +15,7 @@ from rdx_fast.cli.progress import show_stages
 from rdx_fast.errors import DatasetError
 from rdx_fast.images import list_images
 from rdx_fast.recipe import FrameSpec
+from rdx_fast.signature import MANIFEST
 
 if TYPE_CHECKING:
     from rdx_fast.training import Checkpoint
