@@ -62,7 +62,7 @@ import sys
 from pathlib import Path
 from rdx_fast import open_bundle
 from rdx_fast.export.standalone import write_standalone
-write_standalone(open_bundle(sys.argv[1]), Path(sys.argv[2]), (80, 112))
+write_standalone(open_bundle(sys.argv[1]), Path(sys.argv[2]), frame_size=(80, 112))
 print(sorted({"torch", "nncf", "onnxruntime"} & sys.modules.keys()))
 """
     assert python(code, str(bundle.path), str(tmp_path / "part.onnx")) == "[]"

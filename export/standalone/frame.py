@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,14 +20,20 @@ from onnx import TensorProto
 from rdx_fast.export.standalone.graph import GraphBuilder, axes, scalar
 from rdx_fast.kernels.resize_normalize import (
     BAYER,
+    WHITE,
     Crop,
+    Levels,
     Taps,
     affine,
     check_crop,
+    check_level_range,
     check_pixel_format,
     resize_taps,
 )
 from rdx_fast.manifest import InputSpec
+from rdx_fast.recipe import FrameSpec
+
+T = TypeVar("T")
 
 # Outputs of a filter in one block, at most. Larger blocks read fewer pixels twice and multiply more
 # zeros.
@@ -44,8 +50,8 @@ class FrameFormat:
         pixel_format: one of ``kernels.resize_normalize.PIXEL_FORMATS``
         crop: top, left, height, width in frame pixels of what is inspected; None for the whole
             frame
-        levels: grey levels of uint16 frames that are shown as black (0) and white (255); values
-            outside are clipped. None for uint8 frames
+        levels: grey levels of black and white of uint16 frames; values outside are clipped. None
+            for uint8 frames
 
     Raises:
         ValueError: a value is out of range
@@ -55,17 +61,48 @@ class FrameFormat:
     width: int
     pixel_format: str = "rgb"
     crop: Crop | None = None
-    levels: tuple[float, float] | None = None
+    levels: Levels | None = None
 
     def __post_init__(self) -> None:
         if self.height < 1 or self.width < 1:
             raise ValueError(f"the frame size {self.height} x {self.width} is not positive")
         check_pixel_format(self.shape, self.pixel_format)
         check_crop((self.height, self.width), self.crop)
-        if self.levels is not None and not 0 <= self.levels[0] < self.levels[1] < 2**16:
+        if self.levels is not None:
+            check_level_range(self.levels)
+
+    @classmethod
+    def of(
+        cls,
+        stated: FrameSpec,
+        frame_size: tuple[int, int] | None = None,
+        pixel_format: str | None = None,
+        crop: Crop | None = None,
+        levels: Levels | None = None,
+    ) -> FrameFormat:
+        """The frames of a recipe. What it leaves open is as given; the pixel format else "rgb".
+
+        Args:
+            stated: by the recipe
+            frame_size: height and width in pixels
+            pixel_format: and the others: see the attributes
+
+        Raises:
+            ValueError: the size is missing, what is given is not what the recipe states, or a value
+                is out of range
+        """
+        size = _agreed("frame_size", frame_size, stated.size)
+        if size is None:
             raise ValueError(
-                f"levels are {self.levels}, wanted black below white, both in 0 to {2**16 - 1}"
+                "the size of the frames is missing, and the recipe states none: give it "
+                "(frame_size=(1024, 1280), --frame-size 1024 1280)"
             )
+        return cls(
+            *size,
+            _agreed("pixel_format", pixel_format, stated.pixel_format) or "rgb",
+            _agreed("crop", crop, stated.crop),
+            _agreed("levels", levels, stated.levels),
+        )
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -77,6 +114,15 @@ class FrameFormat:
     def element(self) -> int:
         """ONNX type of a pixel."""
         return int(TensorProto.UINT8 if self.levels is None else TensorProto.UINT16)
+
+
+def _agreed(name: str, given: T | None, stated: T | None) -> T | None:
+    if given is not None and stated is not None and given != stated:
+        raise ValueError(
+            f"{name} is {given} and the recipe states {stated}: leave it out, or change the recipe "
+            f"(rdx-fast recipe)"
+        )
+    return stated if given is None else given
 
 
 class Terms(NamedTuple):
@@ -201,17 +247,17 @@ def add_frame(graph: GraphBuilder, given: str, frame: FrameFormat, spec: InputSp
     shape = axes(0, count * channels, spec.height, spec.width)
     product = graph.add("Reshape", "frame/terms", product, shape)
 
-    gain, offset = affine(spec.mean, spec.std)
+    black, white = frame.levels or (0, WHITE)
+    gain, offset = affine(spec.mean, spec.std, white - black)
     mix = (terms.mix * gain[:, None])[:, :, None, None]
     return graph.add("Conv", "frame/image", product, mix, offset)
 
 
 def _grey_levels(graph: GraphBuilder, pixels: str, frame: FrameFormat) -> str:
-    """Float32 values in 0 to 255."""
+    """Float32 values, clipped to the levels and counted from black."""
     values = graph.add("Cast", "frame/values", pixels, to=TensorProto.FLOAT)
     if frame.levels is None:
         return values
     black, white = frame.levels
-    values = graph.add("Sub", "frame/above_black", values, scalar(black))
-    values = graph.add("Mul", "frame/scaled", values, scalar(255 / (white - black)))
-    return graph.add("Clip", "frame/clipped", values, scalar(0), scalar(255))
+    values = graph.add("Clip", "frame/clipped", values, scalar(black), scalar(white))
+    return graph.add("Sub", "frame/above_black", values, scalar(black))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,67 +11,15 @@ from onnx import TensorProto
 
 from rdx_fast.export.standalone.graph import GraphBuilder, axes, scalar
 from rdx_fast.kernels.cosine_map import EPS
+from rdx_fast.limits import VERDICTS as OF_PARTS
+from rdx_fast.limits import Limits
 from rdx_fast.manifest import MapSpec, ScaleSpec
 from rdx_fast.postprocess import AnomalyMapper
 
-# The output ``verdict``. The worst region decides.
-VERDICTS = ("OK", "REVIEW", "NG", "ERROR")
+VERDICTS = (*OF_PARTS, "ERROR")  # by the number in the output ``verdict``
 # Distances are at most about 2, so no map value comes near this. float16 has it, and bfloat16:
 # runtimes may round to either.
 _LARGEST = 1e4
-
-
-class RegionLimits(NamedTuple):
-    """A region of the map, and how its score is judged.
-
-    Attributes:
-        name: of the region
-        ok_below: a score at or below it is OK
-        ng_above: a score above it is NG; between the two it is REVIEW
-    """
-
-    name: str
-    ok_below: float
-    ng_above: float
-
-
-def check_limits(
-    limits: Sequence[RegionLimits], labels: NDArray[np.uint8] | None, size: tuple[int, int]
-) -> None:
-    """Check regions and their limits.
-
-    Args:
-        limits: of the regions 1 to R
-        labels: uint8 [h, w], 0 where nothing is inspected, r in the r-th region; None for one
-            region that is the whole map
-        size: height and width of the map
-
-    Raises:
-        ValueError: they do not fit each other or the map
-    """
-    for name, ok_below, ng_above in limits:
-        if not -math.inf < ok_below <= ng_above < math.inf:
-            raise ValueError(
-                f"region {name!r} has ok_below {ok_below} and ng_above {ng_above}, wanted finite "
-                f"numbers, the first at most the second"
-            )
-    names = [name for name, *_ in limits]
-    if not names or len(set(names)) < len(names):
-        raise ValueError(f"the regions are {names}, wanted at least one, of different names")
-    if labels is None:
-        if len(names) > 1:
-            raise ValueError(f"{len(names)} regions and no labels: labels say where each one is")
-        return
-    if labels.dtype != np.uint8 or labels.shape != size:
-        raise ValueError(
-            f"labels are {labels.dtype} {list(labels.shape)}, wanted uint8 {list(size)}"
-        )
-    found = set(np.unique(labels).tolist()) - {0}
-    if found != set(range(1, len(names) + 1)):
-        raise ValueError(
-            f"labels hold the regions {sorted(found)}, wanted each of 1 to {len(names)}: "
-            f"{', '.join(names)}"
-        )
 
 
 def add_map(
@@ -125,19 +72,23 @@ def _distance(graph: GraphBuilder, name: str, teacher: str, student: str) -> str
 
 
 def add_verdict(
-    graph: GraphBuilder, limits: Sequence[RegionLimits], labels: NDArray[np.uint8] | None
+    graph: GraphBuilder, limits: Sequence[Limits], labels: NDArray[np.uint8] | None
 ) -> None:
-    """Add the nodes from ``map`` to ``score``, ``region_scores``, ``verdict`` and ``area``.
+    """Add the nodes from ``map`` to ``region_scores``, ``area``, ``verdict``, ``region`` and
+    ``score``, see ``write_standalone``. They judge as ``Judge`` does, in float32.
 
     A map with a value that is not finite, inside or outside the regions, was not inspected: its
-    scores are NaN and its verdict is ERROR.
+    scores are NaN, its verdict is ERROR, and no region decides.
 
     Args:
         graph: to which they are added
-        limits: of the regions
-        labels: see ``check_limits``
+        limits: of the R regions
+        labels: uint8 [h, w], 0 where nothing is inspected, r in the r-th region; None for one
+            region that is the whole map
     """
-    ok_below, ng_above = np.array([limit[1:] for limit in limits], np.float32).T
+    count = len(limits)
+    ok_below = np.array([limit.ok_below.value for limit in limits], np.float32)
+    ng_above = np.array([limit.ng_above.value for limit in limits], np.float32)
 
     # "Less" is false of NaN everywhere. "Greater" is true of it in OpenVINO, so it is not used.
     magnitude = graph.add("Abs", "inspected/magnitude", "map")
@@ -149,14 +100,12 @@ def add_verdict(
 
     values = graph.add("Unsqueeze", "regions/map", "map", axes(1))
     if labels is not None:
-        masks = labels == np.arange(1, len(limits) + 1)[:, None, None]
+        masks = labels == np.arange(1, count + 1)[:, None, None]
         values = graph.add("Where", "regions/values", masks, values, scalar(-_LARGEST))
     maxima = graph.add("ReduceMax", "regions/maxima", values, axes(2, 3), keepdims=0)
-    largest = graph.add("ReduceMax", "regions/largest", maxima, axes(1), keepdims=0)
     graph.add("Where", "region_scores", by_region, maxima, scalar(math.nan))
-    graph.add("Where", "score", inspected, largest, scalar(math.nan))
 
-    above = graph.add("Less", "area/above", ng_above[:, None, None], values)
+    above = graph.add("Less", "area/above", ok_below[:, None, None], values)
     above = graph.add("Cast", "area/counted", above, to=TensorProto.INT32)
     area = graph.add("ReduceSum", "area/sum", above, axes(2, 3), keepdims=0)
     graph.add("Cast", "area", area, to=TensorProto.INT64)
@@ -166,5 +115,24 @@ def add_verdict(
     bad = graph.add("Less", "verdict/ng", ng_above, maxima)
     told = graph.add("Where", "verdict/not_ok", bad, code["NG"], code["REVIEW"])
     told = graph.add("Where", "verdict/by_region", good, code["OK"], told)
-    worst = graph.add("ReduceMax", "verdict/worst", told, axes(1), keepdims=0)
-    graph.add("Where", "verdict", inspected, worst, code["ERROR"])
+    worst = graph.add("ReduceMax", "verdict/worst", told, axes(1), keepdims=1)
+    verdict = graph.add("Squeeze", "verdict/of_frame", worst, axes(1))
+    graph.add("Where", "verdict", inspected, verdict, code["ERROR"])
+
+    # Of the regions with the worst verdict, the largest multiple of the OK limit. Of the others it
+    # is 0: less, since they are only there if the worst one is above its limit.
+    has_worst = graph.add("Equal", "region/has_worst", told, worst)
+    factor = graph.add("Where", "region/factor", has_worst, 1 / ok_below, scalar(0))
+    relative = graph.add("Mul", "region/relative", maxima, factor)
+    largest = graph.add("ReduceMax", "region/largest", relative, axes(1), keepdims=1)
+    # The first of equals, which "ArgMax" does not promise everywhere; a valid index for NaN too.
+    equal = graph.add("LessOrEqual", "region/equal", largest, relative)
+    indices = np.arange(count, dtype=np.int32)
+    index = graph.add("Where", "region/candidates", equal, indices, indices[-1:])
+    index = graph.add("ReduceMin", "region/index", index, axes(1), keepdims=1)
+    region = graph.add("Squeeze", "region/of_frame", index, axes(1))
+    graph.add("Where", "region", inspected, region, np.array(-1, np.int32))
+
+    score = graph.add("GatherElements", "score/deciding", maxima, index, axis=1)
+    score = graph.add("Squeeze", "score/of_frame", score, axes(1))
+    graph.add("Where", "score", inspected, score, scalar(math.nan))

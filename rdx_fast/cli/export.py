@@ -14,6 +14,7 @@ from rdx_fast.cli.plan import Capability, plan_bundle
 from rdx_fast.cli.progress import show_stages
 from rdx_fast.errors import DatasetError
 from rdx_fast.images import list_images
+from rdx_fast.recipe import FrameSpec
 from rdx_fast.signature import MANIFEST
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def export(
     frame_size: standalone.FrameSize = None,
     pixel_format: standalone.FramePixelFormat = None,
     crop: standalone.FrameCrop = None,
-    levels: standalone.Levels = None,
+    levels: standalone.FrameLevels = None,
     batch: standalone.FrameBatch = 1,
 ) -> None:
     """Write an engine bundle: networks and thresholds, checked against the trained network."""
@@ -111,6 +112,7 @@ def export(
     from rdx_fast.export import export_bundle
 
     checkpoint = training.load_checkpoint(run)
+    standalone.check_frame(alone, FrameSpec(**checkpoint.recipe.frame_options._asdict()))
     if 4 * sigma > max(checkpoint.recipe.image_size):
         raise typer.BadParameter(
             f"--sigma is {sigma:g}: the Gaussian reaches 4 sigma, beyond the network's input: "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -11,7 +11,11 @@ from rdx_fast.bundle import Bundle
 from rdx_fast.cli.common import PixelFormatName, data
 from rdx_fast.cli.progress import show_stages
 from rdx_fast.errors import MissingDependencyError
-from rdx_fast.kernels.resize_normalize import Crop
+from rdx_fast.kernels.resize_normalize import Crop, Levels
+from rdx_fast.recipe import FrameSpec
+
+if TYPE_CHECKING:
+    from rdx_fast.export.standalone import FrameFormat
 
 _PANEL = "Standalone ONNX file"
 
@@ -27,27 +31,29 @@ StandaloneFile = Annotated[
 FrameSize = Annotated[
     tuple[int, int] | None,
     typer.Option(
-        rich_help_panel=_PANEL, metavar="HEIGHT WIDTH", help="Size of the frames, in pixels."
+        rich_help_panel=_PANEL,
+        metavar="HEIGHT WIDTH",
+        help="Size of the frames, in pixels. This and the next three: default, the recipe's.",
     ),
 ]
 FramePixelFormat = Annotated[
     PixelFormatName | None,
-    typer.Option(rich_help_panel=_PANEL, help="What the frames hold. Default: rgb."),
+    typer.Option(rich_help_panel=_PANEL, help="What the frames hold, else rgb."),
 ]
 FrameCrop = Annotated[
     tuple[int, int, int, int] | None,
     typer.Option(
         rich_help_panel=_PANEL,
         metavar="TOP LEFT HEIGHT WIDTH",
-        help="Inspect only this part of each frame, in pixels. Default: all of it.",
+        help="Inspect only this part of each frame, in pixels, else all of it.",
     ),
 ]
-Levels = Annotated[
-    tuple[float, float] | None,
+FrameLevels = Annotated[
+    tuple[int, int] | None,
     typer.Option(
         rich_help_panel=_PANEL,
         metavar="BLACK WHITE",
-        help="The frames are uint16, and black and white at these grey levels. Default: uint8.",
+        help="The frames are uint16, and black and white at these grey levels, else uint8.",
     ),
 ]
 FrameBatch = Annotated[
@@ -62,12 +68,23 @@ class StandaloneOptions(NamedTuple):
     """Where and for which frames a standalone file is written, see ``write_standalone``."""
 
     output: Path
-    frame_size: tuple[int, int]
-    pixel_format: str
+    frame_size: tuple[int, int] | None
+    pixel_format: str | None
     crop: Crop | None
-    levels: tuple[float, float] | None
+    levels: Levels | None
     precision: str
     batch: int | None
+
+    def frame(self, stated: FrameSpec) -> FrameFormat:
+        """The frames of a recipe. Raises ``typer.BadParameter`` if the options do not fit it."""
+        from rdx_fast.export.standalone import FrameFormat
+
+        try:
+            return FrameFormat.of(
+                stated, self.frame_size, self.pixel_format, self.crop, self.levels
+            )
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from error
 
 
 def standalone_options(
@@ -75,7 +92,7 @@ def standalone_options(
     frame_size: tuple[int, int] | None,
     pixel_format: str | None,
     crop: Crop | None,
-    levels: tuple[float, float] | None,
+    levels: Levels | None,
     precision: str,
     batch: int,
     overwrite: bool,
@@ -105,12 +122,7 @@ def standalone_options(
         if alone := [name for name, value in given.items() if value is not None]:
             raise typer.BadParameter(f"{', '.join(alone)} is for --standalone: give both")
         return None
-    if frame_size is None:
-        raise typer.BadParameter(
-            "--standalone needs the size of the frames: give --frame-size HEIGHT WIDTH"
-        )
     try:
-        from rdx_fast.export.standalone import FrameFormat
         from rdx_fast.export.standalone.writer import PRECISIONS, check_output
     except ModuleNotFoundError as error:
         if error.name != "onnx":
@@ -123,26 +135,31 @@ def standalone_options(
             f"--standalone takes --precision {', '.join(PRECISIONS)}: a file cannot ask for "
             f"{precision}"
         )
-    pixel_format = pixel_format or "rgb"
-    try:
-        FrameFormat(*frame_size, pixel_format, crop, levels)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
     return StandaloneOptions(
         output, frame_size, pixel_format, crop, levels, precision, batch or None
     )
 
 
+def check_frame(options: StandaloneOptions | None, stated: FrameSpec) -> None:
+    """Raises ``typer.BadParameter`` if options do not fit the recipe that a run's bundle gets."""
+    if options is not None:
+        options.frame(stated)
+
+
 def write(bundle: Bundle, options: StandaloneOptions, overwrite: bool) -> None:
-    """Write the file and say what is in it. Errors are those of ``write_standalone``."""
+    """Write the file and say what is in it.
+
+    Raises ``typer.BadParameter`` if the options do not fit the recipe, and what
+    ``write_standalone`` does.
+    """
     from rdx_fast.export.standalone import write_standalone
 
-    output, frame_size, *_ = options
+    output, frame = options.output, options.frame(bundle.manifest.recipe.frame)
     with show_stages("export", "standalone file"):
         write_standalone(
             bundle,
             output,
-            frame_size,
+            frame_size=options.frame_size,
             pixel_format=options.pixel_format,
             crop=options.crop,
             levels=options.levels,
@@ -150,10 +167,9 @@ def write(bundle: Bundle, options: StandaloneOptions, overwrite: bool) -> None:
             batch=options.batch,
             overwrite=overwrite,
         )
-    height, width = frame_size
     data.print(
-        f"{output}: {output.stat().st_size / 1e6:.1f} MB, {options.precision}, frames of {height} "
-        f"x {width} {options.pixel_format}",
+        f"{output}: {output.stat().st_size / 1e6:.1f} MB, {options.precision}, frames of "
+        f"{frame.height} x {frame.width} {frame.pixel_format}",
         markup=False,
         soft_wrap=True,
     )

@@ -10,6 +10,7 @@ import pytest
 
 from rdx_fast.bundle import Bundle
 from rdx_fast.images import list_images
+from rdx_fast.recipe import FrameSpec, InspectionRecipe
 from rdx_fast.training import Checkpoint
 from support.commands import run, unboxed
 from support.small_bundle import write_bundle
@@ -33,12 +34,26 @@ def test_of_a_bundle(small: Bundle, tmp_path: Path) -> None:
     assert done.stdout == f"{file}: {megabytes}, fp32, frames of 75 x 91 bayer_rggb\n"
     told = metadata(file)
     assert (told["frame_size"], told["pixel_format"]) == ("[75, 91]", "bayer_rggb")
-    assert (told["crop"], told["levels"]) == ("[0, 1, 75, 80]", "[0.0, 1023.0]")
+    assert (told["crop"], told["levels"]) == ("[0, 1, 75, 80]", "[0, 1023]")
     (frame,) = onnx.load(file).graph.input
     assert frame.type.tensor_type.shape.dim[0].dim_param == "batch"
     again = run("export", small.path, *options, code=2)
     assert "part.onnx exists" in again.stderr
     run("export", small.path, *options, "--overwrite")
+
+
+def test_of_a_recipe(tmp_path: Path) -> None:
+    recipe = InspectionRecipe(FrameSpec(75, 91, "mono", (0, 1, 75, 80), (0, 1023)))
+    bundle = write_bundle(tmp_path / "small.rdx", recipe=recipe)
+    file = tmp_path / "part.onnx"
+    done = run("export", bundle.path, "--standalone", file)
+    assert done.stdout.endswith("MB, fp32, frames of 75 x 91 mono\n")
+    told = metadata(file)
+    assert (told["crop"], told["levels"]) == ("[0, 1, 75, 80]", "[0, 1023]")
+    file.unlink()
+    wrong = run("export", bundle.path, "--standalone", file, "--levels", 0, 4095, code=2)
+    assert "levels is (0, 4095) and the recipe states (0, 1023)" in unboxed(wrong.stderr)
+    assert not file.exists()
 
 
 @pytest.mark.slow
@@ -61,7 +76,7 @@ def test_of_a_run(checkpoint: Checkpoint, parts: Path, store: Path, tmp_path: Pa
     [
         ((), "is a bundle already: give a run folder, or --standalone FILE.onnx"),
         (("--frame-size", 3, 4, "--batch", 2), "--frame-size, --batch is for --standalone"),
-        (("--standalone", "a.onnx"), "give --frame-size HEIGHT WIDTH"),
+        (("--standalone", "a.onnx"), "the size of the frames is missing"),
         (("b.rdx", "--fusion", "mul"), "BUNDLE, --fusion is for the export of a run"),
         (("--precision", "bf16"), "a file cannot ask for bf16"),
         (("--crop", 0, 0, 76, 1), "beyond the frame of 75 x 91"),

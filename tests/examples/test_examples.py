@@ -25,11 +25,12 @@ import pytest
 from PIL import Image
 
 from rdx_fast import Detector, Result, threshold_regions
-from rdx_fast.bundle import Bundle
+from rdx_fast.bundle import Bundle, open_bundle
 from rdx_fast.errors import EngineError
 from rdx_fast.evaluation import evaluate
-from rdx_fast.export.standalone import RegionLimits, write_standalone
+from rdx_fast.export.standalone import write_standalone
 from rdx_fast.images import list_images, read_image
+from rdx_fast.revision import override_limits
 from rdx_fast.station import read_records
 from support.checkout import ROOT
 
@@ -373,7 +374,7 @@ def test_cpp_inspect_frame(
         return Done(done.stdout.splitlines(), done.stderr.splitlines())
 
     frame = tmp_path / "frame.ppm"
-    write_standalone(bundle, model, (80, 112))
+    write_standalone(bundle, model, frame_size=(80, 112))
     codes = {"OK": 0, "NG": 2}
     for path, result in zip(list_images(parts / "test"), expected, strict=True):
         Image.fromarray(read_image(path)).save(frame)
@@ -383,8 +384,11 @@ def test_cpp_inspect_frame(
         assert float(score) == pytest.approx(result.scores[0], rel=1e-5)
 
     score = float(expected[0].scores[0])
-    limits = [RegionLimits("part", score / 2, score * 2)]
-    write_standalone(bundle, model, (80, 112), limits=limits, overwrite=True)
+    copy = open_bundle(shutil.copytree(bundle.path, tmp_path / "copy.rdx"))
+    changed = override_limits(
+        copy, "a test", ok_below=score / 2, ng_above=score * 2, executed="fp32", user="a tester"
+    )
+    write_standalone(changed, model, frame_size=(80, 112), overwrite=True)
     Image.fromarray(read_image(list_images(parts / "test")[0])).save(frame)
     assert inspect(frame, 1).lines[0].startswith("REVIEW ")
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import helper, numpy_helper
+from PIL import Image
 
 from rdx_fast.bundle import Bundle, describe_file, open_bundle, write_manifest
-from rdx_fast.manifest import FORMAT, ExecutionSpec, ExportCheck, Manifest, MapSpec, ThresholdSpec
+from rdx_fast.calibration import manual_threshold
+from rdx_fast.limits import WHOLE, Limits
+from rdx_fast.manifest import FORMAT, ExecutionSpec, ExportCheck, Manifest, MapSpec
+from rdx_fast.recipe import InspectionRecipe
 from support.small_network import SCALES, SIZE, SPEC
 
 # By fusion: between the scores of noise in patches of some sizes.
@@ -22,15 +28,21 @@ def write_bundle(
     stored: str = "fp32",
     opset: int = 20,
     seed: int = 0,
+    recipe: InspectionRecipe | None = None,
+    limits: tuple[Limits, ...] | None = None,
+    masks: Mapping[str, NDArray[np.uint8]] | None = None,
 ) -> Bundle:
     """``folder``, a bundle of one network: teacher and student differ by some noise."""
+    recipe = recipe or InspectionRecipe()
+    limits = limits or (limits_of(WHOLE, THRESHOLDS[fusion]),)
     folder.mkdir()
     network = folder / f"network_{stored}.onnx"
     onnx.save(
         _network(np.dtype(np.float16 if stored == "fp16" else np.float32), opset, seed), network
     )
     check = ExportCheck("a test", 1, 1, 0.0, 1.0, 0.0, 1.0, None, None)
-    limit = ThresholdSpec(THRESHOLDS[fusion], 0.02, 0.02, 49)
+    for name, mask in (masks or {}).items():
+        Image.fromarray(mask).save(folder / name)
     manifest = Manifest(
         format=FORMAT,
         name="small",
@@ -40,17 +52,29 @@ def write_bundle(
         input=SPEC,
         scales=SCALES,
         map=MapSpec(*SIZE, fusion, sigma=2.0, truncate=4.0, border="reflect"),
+        recipe=recipe,
+        frames=None,
+        revision=0,
+        calibration=None,
+        history=None,
         networks={stored: network.name},
         executions=tuple(
-            ExecutionSpec(stored, executed, limit, check) for executed in {stored, "fp32"}
+            ExecutionSpec(stored, executed, limits, recipe.inspected_sha256(), check)
+            for executed in {stored, "fp32"}
         ),
         left_out=(),
-        files={network.name: describe_file(network)},
+        files={file.name: describe_file(file) for file in sorted(folder.iterdir())},
         training={},
         versions={},
     )
     write_manifest(manifest, folder)
     return open_bundle(folder)
+
+
+def limits_of(region: str, ok_below: float, ng_above: float | None = None) -> Limits:
+    """One limit for both if the second is None."""
+    ok, ng = (manual_threshold(v, "a test") for v in (ok_below, ng_above or ok_below))
+    return Limits(region, ok, ng)
 
 
 def _network(dtype: np.dtype, opset: int, seed: int) -> onnx.ModelProto:
