@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import repeat
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rdx_fast.kernels.resize_normalize import Crop, resize_normalize
+from rdx_fast.kernels.resize_normalize import Crop, Window, resize_normalize
 from rdx_fast.manifest import RESIZE, InputSpec
 
 Frame = NDArray[np.uint8]
 Batch = Frame | Sequence[Frame]
+FrameWindow = tuple[int, Window]
+"""A window of a resized frame, after the frame's index in its batch."""
 
 WORTH_THREADS = 2**20  # bytes of a frame; starting a thread takes as long as resizing half of that
 
@@ -66,26 +69,33 @@ def to_input(
     pixel_format: str | None = None,
     crop: Crop | None = None,
     threads: int = 1,
+    windows: Sequence[FrameWindow] | None = None,
 ) -> NDArray[np.float32]:
-    """Resize and normalise frames.
+    """Resize and normalise frames, or windows of them.
 
     Args:
         frames: uint8, ``[H, W, 3]`` or ``[H, W]`` of any sizes
         spec: the network's input
         pixel_format: see ``resize_normalize``
         crop: see ``resize_normalize``
-        threads: CPU threads, used for frames of ``WORTH_THREADS`` bytes or more
+        threads: CPU threads, used for ``WORTH_THREADS`` bytes of a frame or more
+        windows: of the resized frames; None for each frame as a whole
 
     Returns:
-        ``[B, 3, height, width]`` float32
+        ``[B, 3, height, width]`` float32, B the number of frames or of windows
 
     Raises:
         ValueError: pixel format or crop do not fit a frame
     """
-    out = np.empty((len(frames), 3, spec.height, spec.width), np.float32)
-    for frame, target in zip(frames, out, strict=True):
-        several = threads if frame.nbytes >= WORTH_THREADS else 1
-        resize_normalize(frame, target, spec.mean, spec.std, pixel_format, crop, several)
+    items = list(enumerate(repeat(None, len(frames)))) if windows is None else windows
+    out = np.empty((len(items), 3, spec.height, spec.width), np.float32)
+    for (index, window), target in zip(items, out, strict=True):
+        frame = frames[index]
+        size = frame.nbytes
+        if window is not None:
+            size = size * spec.height * spec.width // (window.height * window.width)
+        several = threads if size >= WORTH_THREADS else 1
+        resize_normalize(frame, target, spec.mean, spec.std, pixel_format, crop, several, window)
     return out
 
 

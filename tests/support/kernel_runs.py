@@ -158,11 +158,15 @@ def resize_normalize(
     pixel_format: str | None = None,
     crop: tuple[int, int, int, int] | None = None,
     threads: int = 1,
+    window: resize_module.Window | None = None,
 ) -> None:
     if implementation != "triton":
         with running(implementation):
-            resize_module.resize_normalize(frame, out, mean, std, pixel_format, crop, threads)
+            resize_module.resize_normalize(
+                frame, out, mean, std, pixel_format, crop, threads, window
+            )
         return
+    assert window is None
     target = tensor(out)
     triton_operations.resize_normalize(
         tensor(frame)[None], target[None], mean, std, pixel_format, crop
