@@ -16,11 +16,13 @@ from rdx_fast.errors import EngineError
 from rdx_fast.kernels.epilogue import Epilogue
 from rdx_fast.kernels.resize_normalize import Crop
 from rdx_fast.manifest import ThresholdSpec
-from rdx_fast.pipelines import BatchScores, ScoreOptions, open_pipeline
+from rdx_fast.pipelines import BatchScores, Pipeline, ScoreOptions, open_pipeline
 from rdx_fast.pipelines.streaming import stream_scores
+from rdx_fast.pipelines.tiled import TiledPipeline
 from rdx_fast.postprocess import AnomalyMapper
 from rdx_fast.preprocess import Batch, Frame
 from rdx_fast.result import Result
+from rdx_fast.tiling import TileSpec
 
 
 class Detector:
@@ -36,6 +38,8 @@ class Detector:
         region: region of interest, bool [H, W] of the manifest's map size; scores and areas are of
             what lies inside
         top_k: also give the mean of that many largest map values
+        tiles: score frames in tiles of the network's input size, for frames that are larger (see
+            ``TileSpec``). The map then has the size of all tiles together, and so has ``region``
         precision: what is executed, "fp32", "fp16", "bf16", "int8" or "fp8"; None for the fastest
             that the bundle holds and this machine has
         on_progress: called with step, steps done and steps in all while a TensorRT plan is built
@@ -55,6 +59,7 @@ class Detector:
         top_k: int = 0,
         precision: str | None = None,
         on_progress: Progress | None = None,
+        tiles: TileSpec | None = None,
     ) -> None:
         if isinstance(engine, str | Path):
             self.engine = open_engine(
@@ -73,8 +78,13 @@ class Detector:
             self.engine = engine
         self.manifest = self.engine.manifest
         epilogue = Epilogue(region, self.threshold.value, top_k)
-        mapper = AnomalyMapper(self.manifest.map, self.manifest.scales, epilogue)
-        self._pipeline = open_pipeline(self.engine, mapper)
+        of_network = epilogue if tiles is None else None
+        mapper = AnomalyMapper(self.manifest.map, self.manifest.scales, of_network)
+        windows = open_pipeline(self.engine, mapper)
+        self._pipeline: Pipeline = windows
+        if tiles is not None:
+            self._pipeline = TiledPipeline(windows, tiles, mapper.size, epilogue)
+        self.tiles = tiles
         self.description = self._pipeline.description
 
     @property
@@ -177,8 +187,8 @@ class Detector:
             batch: frames scored at a time; an engine on a GPU prepares each size by itself
             depth: batches in flight, as ``stream`` will have
         """
-        spec = self.manifest.input
-        grey = np.full((spec.height, spec.width, 3), 128, np.uint8)
+        shown = self.tiles or self.manifest.input
+        grey = np.full((shown.height, shown.width, 3), 128, np.uint8)
         for maps in (True, False):
             for _ in range(runs):
                 self.score([grey] * batch, maps)  # in this thread, which has buffers of its own

@@ -86,8 +86,8 @@ class FrameStaging:
         self._spec = spec
         gain, offset = affine(spec.mean, spec.std)
         self._affine = (device.upload(gain), device.upload(offset))
-        self._frames = _GrowingBlock(device)
-        self._tables = _GrowingBlock(device)
+        self._frames = GrowingBlock(device)
+        self._tables = GrowingBlock(device)
         self._groups: tuple[Group, ...] = ()  # whose filters are in the tables
         self._filters: list[list[Array]] = []
         # Of the last batch: the next one of a line differs from it in its pixels alone.
@@ -194,7 +194,7 @@ class FrameStaging:
         return [views[i : i + 4] for i in range(0, len(views), 4)]
 
 
-class _GrowingBlock:
+class GrowingBlock:
     """Pinned memory and a copy of it on the device, which grow with what is staged.
 
     Attributes:
