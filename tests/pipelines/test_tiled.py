@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -329,3 +331,54 @@ def test_what_is_refused(bundle: Bundle) -> None:
         result = masked.score(noise(160, 112, 3))
         assert result.anomaly_maps is not None
         assert result.scores[0] == result.anomaly_maps[0][region].max()
+
+
+LARGE = """
+import re, sys
+import numpy as np
+from pathlib import Path
+from rdx_fast.kernels.epilogue import Epilogue
+from rdx_fast.manifest import InputSpec, MapSpec, ScaleSpec
+from rdx_fast.engines import Chunk
+from rdx_fast.pipelines import ScoreOptions
+from rdx_fast.pipelines.cpu import WINDOWS, CpuPipeline
+from rdx_fast.pipelines.tiled import TiledPipeline
+from rdx_fast.postprocess import AnomalyMapper
+from rdx_fast.tiling import TileSpec
+
+side = 256
+spec = InputSpec(side, side, (0.0,) * 3, (1.0,) * 3, "bilinear-antialiased")
+of_map = MapSpec(side, side, "add", 4.0, 4.0, "reflect")
+mapper = AnomalyMapper(of_map, (ScaleSpec(2, 64, 64),))
+features = np.random.default_rng(0).random((2, 1, 2, 64, 64), np.float32)
+
+def run(inputs):
+    for i in range(len(inputs)):
+        yield Chunk(i, [features[0]], [features[1]])
+
+def memory(which):
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(re.search(rf"{which}:\\s+(\\d+) kB", status)[1])
+
+frame = np.zeros((int(sys.argv[1]), int(sys.argv[2])), np.uint8)
+windows = CpuPipeline("flat", run, spec, mapper)
+tiled = TiledPipeline(windows, TileSpec(side, side, 32), (side, side), Epilogue(None, 0.5, 100))
+tiled.score(frame[:side, :side], ScoreOptions(maps=False))
+before = memory("VmRSS")
+tiled.score(frame, ScoreOptions(maps=False))
+part = WINDOWS * (3 + 1) * side * side * 4
+strip = min(frame.shape) * side * 4
+print(memory("VmHWM") - before, 2 * part + 4 * strip)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak is read as Linux tells it")
+@pytest.mark.parametrize("shape", [(2048, 20000), (20000, 2048)])
+def test_memory_of_large_frames(shape: tuple[int, int]) -> None:
+    """Two parts and a strip, whatever the number of tiles."""
+    command = [sys.executable, "-P", "-c", LARGE, *map(str, shape)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    taken, bound = map(int, done.stdout.split())
+    assert 0 < taken < bound < shape[0] * shape[1] * 4
