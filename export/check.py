@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -18,9 +18,10 @@ from rdx_fast.engines.openvino.network import OpenVINONetwork
 from rdx_fast.errors import EngineError, ExportError
 from rdx_fast.export.gpu import FOR_GPUS
 from rdx_fast.export.reference import RoundedNetwork
+from rdx_fast.images import read_image
 from rdx_fast.manifest import EXECUTIONS, ExportCheck, ThresholdSpec
 from rdx_fast.models import ReverseDistillation
-from rdx_fast.postprocess import AnomalyMapper
+from rdx_fast.pipelines import Pipeline, ScoreOptions
 
 # What each ``precision`` of ``export_bundle`` writes, as (stored, executed). "auto" writes every
 # execution that is the fastest on some machine. fp8 has not been timed, so it is not among them.
@@ -85,21 +86,14 @@ class NetworkMaps(NamedTuple):
     maps: list[NDArray[np.float32]]
 
     @classmethod
-    def of(
-        cls,
-        runner: Runner,
-        mapper: AnomalyMapper,
-        images: Sequence[Path],
-        load: Callable[[Path], NDArray[np.float32]],
-        compared: set[Path],
-    ) -> NetworkMaps:
+    def of(cls, pipeline: Pipeline, images: Sequence[Path], compared: set[Path]) -> NetworkMaps:
         scores, maps = [], []
         for path in images:
-            (chunk,) = runner.run(load(path))
-            found = mapper.maps(chunk.teacher, chunk.student)
-            scores.append(found.max())
-            if path in compared:
-                maps.append(found)
+            found = pipeline.score(read_image(path), ScoreOptions(maps=path in compared))
+            scores.append(found.summary.maxima[0])
+            if found.anomaly_maps is not None:
+                maps.append(found.anomaly_maps)
+        pipeline.close()
         return cls(np.array(scores, np.float32), maps)
 
 

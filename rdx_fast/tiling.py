@@ -48,6 +48,14 @@ class TileSpec:
                 f"wanted at most half of the smaller side"
             )
 
+    def check(self, frame: tuple[int, int]) -> None:
+        """Raises ``ValueError`` if a tile is larger than a frame of this height and width."""
+        if self.height > frame[0] or self.width > frame[1]:
+            raise ValueError(
+                f"tiles of {self.height} x {self.width} pixels are larger than the frame (or its "
+                f"crop) of {frame[0]} x {frame[1]}: give smaller tiles or larger frames"
+            )
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Axis:
@@ -144,11 +152,7 @@ def tiling(tiles: TileSpec, frame: tuple[int, int], tile: tuple[int, int]) -> Ti
     Raises:
         ValueError: a tile is larger than the frame
     """
-    if tiles.height > frame[0] or tiles.width > frame[1]:
-        raise ValueError(
-            f"tiles of {tiles.height} x {tiles.width} pixels are larger than the frame (or its "
-            f"crop) of {frame[0]} x {frame[1]}: give smaller tiles or larger frames"
-        )
+    tiles.check(frame)
     return Tiling(
         Axis.of(frame[0], tiles.height, tiles.overlap, tile[0]),
         Axis.of(frame[1], tiles.width, tiles.overlap, tile[1]),

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from rdx_fast.errors import MissingDependencyError
 from rdx_fast.images import list_images
+from rdx_fast.tiling import TileSpec
 
 if TYPE_CHECKING:
     from rdx_fast.training import Recipe
@@ -46,6 +47,17 @@ Crop = Annotated[
 PixelFormat = Annotated[
     Literal["rgb", "bgr", "mono", "bayer_rggb", "bayer_bggr", "bayer_grbg", "bayer_gbrg"] | None,
     typer.Option(help="What the images hold. Default: RGB, or mono for one channel."),
+]
+Tile = Annotated[
+    tuple[int, int] | None,
+    typer.Option(
+        metavar="HEIGHT WIDTH",
+        help="Size of the tiles that images are taken apart into, in pixels of the image, each of "
+        "which the network sees as a whole. Default: no tiles.",
+    ),
+]
+Overlap = Annotated[
+    int, typer.Option(min=0, help="Pixels that neighbouring tiles have in common, at least.")
 ]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads. Default: all.")]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
@@ -140,6 +152,22 @@ def make_recipe(**options: Any) -> Recipe:
 
     try:
         return Recipe(**options)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+def tiles_given(tile: tuple[int, int] | None, overlap: int) -> TileSpec | None:
+    """The tiles of the options ``--tile`` and ``--overlap``.
+
+    Raises:
+        typer.BadParameter: a value is out of range, or there is an overlap without tiles
+    """
+    if tile is None:
+        if overlap:
+            raise typer.BadParameter("--overlap is for tiles: give --tile HEIGHT WIDTH too")
+        return None
+    try:
+        return TileSpec(*tile, overlap)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
 

@@ -14,11 +14,14 @@ from rdx_fast.cli.common import (
     Crop,
     Executed,
     JsonFlag,
+    Overlap,
     PixelFormat,
     SkipBad,
     Threads,
+    Tile,
     data,
     notes,
+    tiles_given,
 )
 from rdx_fast.cli.progress import show_images, show_plan
 from rdx_fast.datasets import find_dataset
@@ -46,6 +49,8 @@ def evaluate(
     skip_bad: SkipBad = False,
     crop: Crop = None,
     pixel_format: PixelFormat = None,
+    tile: Tile = None,
+    overlap: Overlap = 0,
 ) -> None:
     """Score a test set and print AUROC, AP, best F1 and AUPRO, by defect type and overall."""
     from rdx_fast import evaluation
@@ -57,14 +62,15 @@ def evaluate(
             if compare
             else f"{len(bundles)} bundles given: give one, or compare them with --compare"
         )
+    tiles = tiles_given(tile, overlap)
     images = find_dataset(dataset).test()
     with show_images("checking") as on_image:
-        checked = evaluation.check_images(images, skip_bad, on_image, pixel_format, crop)
+        checked = evaluation.check_images(images, skip_bad, on_image, pixel_format, crop, tiles)
     scored = []
     for path in bundles:
         with show_plan() as on_progress:
             detector = Detector(
-                path, backend, threads, precision=precision, on_progress=on_progress
+                path, backend, threads, precision=precision, on_progress=on_progress, tiles=tiles
             )
         with detector, show_images("scoring") as on_image:
             scored.append(evaluation.score_checked(detector, checked, on_image))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from rdx_fast.cli import tables
-from rdx_fast.cli.common import data, need_torch, notes
+from rdx_fast.cli.common import Overlap, data, need_torch, notes, tiles_given
 from rdx_fast.cli.plan import Capability, plan_bundle
 from rdx_fast.cli.progress import show_stages
 from rdx_fast.errors import DatasetError
@@ -55,6 +55,14 @@ def export(
     check_images: Annotated[
         int, typer.Option(min=1, help="Images of the final check against the trained network.")
     ] = 16,
+    tile: Annotated[
+        tuple[int, int] | None,
+        typer.Option(
+            metavar="HEIGHT WIDTH",
+            help="Size of the tiles that images will be scored in. Default: those of the training.",
+        ),
+    ] = None,
+    overlap: Overlap = 0,
     name: Annotated[str | None, typer.Option(help="Name stored in the bundle.")] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an existing bundle.")
@@ -74,6 +82,7 @@ def export(
     if compute_capability is not None and not tensorrt:
         raise typer.BadParameter("--compute-capability is for --tensorrt: give both, or neither")
 
+    tiles = tiles_given(tile, overlap)
     checkpoint = training.load_checkpoint(run)
     if 4 * sigma > max(checkpoint.recipe.image_size):
         raise typer.BadParameter(
@@ -99,6 +108,7 @@ def export(
             check_images=check_images,
             name=name,
             overwrite=overwrite,
+            tiles=tiles,
             on_stage=on_stage,
         )
     data.print(tables.manifest_table(written.manifest))

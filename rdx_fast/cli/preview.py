@@ -10,15 +10,18 @@ import typer
 from rdx_fast.cli.common import (
     Foreground,
     ImageSize,
+    Overlap,
     TextureColors,
     TextureCuts,
     Textures,
+    Tile,
     category_given,
     foreground_given,
     list_given,
     make_recipe,
     need_torch,
     notes,
+    tiles_given,
 )
 from rdx_fast.datasets import find_dataset
 from rdx_fast.errors import listed
@@ -32,6 +35,8 @@ def preview(
     texture_colors: TextureColors = False,
     foreground: Foreground = None,
     image_size: ImageSize = (256, 256),
+    tile: Tile = None,
+    overlap: Overlap = 0,
     count: Annotated[int, typer.Option(min=1, help="Number of parts to show.")] = 8,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the anomalies.")] = 0,
 ) -> None:
@@ -47,6 +52,7 @@ def preview(
         texture_cuts=texture_cuts,
         texture_colors=texture_colors,
         foreground=segmentation,
+        tiles=tiles_given(tile, overlap),
     )
     parts = find_dataset(good).train()
     shown = save_contact_sheet(picture, recipe, parts, list_given(textures), masks, count)

@@ -14,9 +14,12 @@ from rdx_fast.cli.common import (
     Crop,
     Executed,
     JsonFlag,
+    Overlap,
     PixelFormat,
     Threads,
+    Tile,
     notes,
+    tiles_given,
 )
 from rdx_fast.cli.progress import show_plan
 from rdx_fast.detector import Detector
@@ -33,6 +36,8 @@ def score(
     json_lines: JsonFlag = False,
     overlays: Annotated[Path | None, typer.Option(help="Folder for heat-map overlays.")] = None,
     crop: Crop = None,
+    tile: Tile = None,
+    overlap: Overlap = 0,
     pixel_format: PixelFormat = None,
     backend: Backend = "auto",
     threads: Threads = None,
@@ -44,11 +49,14 @@ def score(
     """
     if output is not None and output.suffix not in (".csv", ".jsonl"):
         raise typer.BadParameter(f"--output is {output}: rows are written as .csv or .jsonl")
+    tiles = tiles_given(tile, overlap)
     files = find_files(inputs)
     as_json = json_lines or (output is not None and output.suffix == ".jsonl")
     counts = dict.fromkeys(("OK", "NG", "ERROR"), 0)
     with show_plan() as on_progress:
-        detector = Detector(bundle, backend, threads, precision=precision, on_progress=on_progress)
+        detector = Detector(
+            bundle, backend, threads, precision=precision, on_progress=on_progress, tiles=tiles
+        )
     with detector:
         if output is None:
             stream = sys.stdout

@@ -17,9 +17,11 @@ from rdx_fast.cli.common import (
     Iterations,
     MethodName,
     Minutes,
+    Overlap,
     TextureColors,
     TextureCuts,
     Textures,
+    Tile,
     Weights,
     category_given,
     foreground_given,
@@ -27,6 +29,7 @@ from rdx_fast.cli.common import (
     make_recipe,
     need_torch,
     notes,
+    tiles_given,
     with_length,
 )
 from rdx_fast.cli.estimate import Estimate
@@ -56,6 +59,8 @@ def train(
     texture_colors: TextureColors = False,
     foreground: Foreground = None,
     image_size: ImageSize = (256, 256),
+    tile: Tile = None,
+    overlap: Overlap = 0,
     epochs: Epochs = None,
     iterations: Iterations = None,
     batch: Annotated[int, typer.Option(min=1, help="Images in a training batch.")] = 16,
@@ -119,6 +124,7 @@ def train(
         texture_cuts=texture_cuts,
         texture_colors=texture_colors,
         foreground=segmentation,
+        tiles=tiles_given(tile, overlap),
     )
     recipe = with_length(recipe, category)
     if textures and not recipe.makes_anomalies:

@@ -12,6 +12,7 @@ from rdx_fast.datasets import LabelledImage, has_masks
 from rdx_fast.errors import DatasetError, ImageError, listed
 from rdx_fast.images import read_grey, read_image
 from rdx_fast.kernels.resize_normalize import Crop, check_crop, check_pixel_format
+from rdx_fast.tiling import TileSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +56,13 @@ def check_images(
     on_image: Callable[[int, int], None] = lambda done, total: None,
     pixel_format: str | None = None,
     crop: Crop | None = None,
+    tiles: TileSpec | None = None,
 ) -> CheckedSet:
     """Decode every image of a test set and its mask, in several threads.
 
-    An image is bad if it cannot be read or does not fit the crop or the pixel format, or if it is
-    defective in a set with masks and its mask is missing, cannot be read, has another size than the
-    image or marks no pixel, or none inside the crop.
+    An image is bad if it cannot be read or does not fit the crop, the pixel format or the tiles, or
+    if it is defective in a set with masks and its mask is missing, cannot be read, has another size
+    than the image or marks no pixel, or none inside the crop.
 
     Args:
         images: the labelled images
@@ -68,6 +70,7 @@ def check_images(
         on_image: called with the number of images done and in all
         pixel_format: that the images will be scored in, as for ``Detector.score``
         crop: top, left, height and width in pixels of what will be scored, likewise
+        tiles: that they will be scored in; None for whole images
 
     Returns:
         The images that can be used, in order, and those that are left out.
@@ -79,7 +82,7 @@ def check_images(
     masked = has_masks(images)
     left_out, usable = [], []
     with ThreadPoolExecutor(usable_cores()) as pool:
-        reasons = pool.map(lambda image: _fault(image, masked, pixel_format, crop), images)
+        reasons = pool.map(lambda image: _fault(image, masked, pixel_format, crop, tiles), images)
         for i, (image, reason) in enumerate(zip(images, reasons, strict=True)):
             if reason is None:
                 usable.append(image)
@@ -104,13 +107,19 @@ def check_images(
 
 
 def _fault(
-    image: LabelledImage, masked: bool, pixel_format: str | None, crop: Crop | None
+    image: LabelledImage,
+    masked: bool,
+    pixel_format: str | None,
+    crop: Crop | None,
+    tiles: TileSpec | None,
 ) -> str | None:
     """Why an image cannot be evaluated; ``masked``: whether the set has masks."""
     try:
         shape = read_image(image.path).shape
         check_pixel_format(shape, pixel_format)
         shown = check_crop(shape[:2], crop)
+        if tiles is not None:
+            tiles.check(shown[2:])
     except ImageError as error:
         return error.reason
     except ValueError as error:

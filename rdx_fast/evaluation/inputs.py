@@ -10,10 +10,11 @@ from rdx_fast.datasets import Dataset
 from rdx_fast.errors import DatasetError
 from rdx_fast.evaluation.checked import BadImage, CheckedSet, check_images
 from rdx_fast.images import find_bad_images
+from rdx_fast.tiling import TileSpec
 from rdx_fast.training import Recipe
 from rdx_fast.training.foreground import foreground_masks
 from rdx_fast.training.frames import Frames
-from rdx_fast.training.inputs import unreadable
+from rdx_fast.training.inputs import smaller_than_tiles, unreadable
 
 
 class Inputs(NamedTuple):
@@ -57,15 +58,16 @@ def check_inputs(
     usable: list[list[Path]] = []
     left_out: list[BadImage] = []
     test = CheckedSet((), ())
-    for what, paths in (("training images", training), ("textures", textures)):
-        bad = find_bad_images(paths)
+    tiles = _largest([recipe.tiles for recipe in recipes])
+    for what, paths, of in (("training images", training, tiles), ("textures", textures, None)):
+        bad = [*find_bad_images(paths), *smaller_than_tiles(paths, of)]
         left_out += [BadImage(str(error.path), error.reason) for error in bad]
         skipped = {error.path for error in bad}
         usable.append([path for path in paths if path not in skipped])
         if bad and (not skip_bad or len(bad) == len(paths)):
             faults.append(unreadable(bad, len(paths), what))
     try:
-        test = check_images(dataset.test(), skip_bad)
+        test = check_images(dataset.test(), skip_bad, tiles=tiles)
     except DatasetError as error:
         faults.append(str(error))
     images, found = usable
@@ -78,10 +80,10 @@ def check_inputs(
     if not images:
         raise DatasetError("\n".join([*faults, "no training image is left: add images"]))
     without_mask: dict[Path, BadImage] = {}
-    for method, size in dict.fromkeys((r.foreground, r.image_size) for r in recipes):
+    for method, size, of in dict.fromkeys((r.foreground, r.image_size, r.tiles) for r in recipes):
         try:
             given = foreground if method == "files" else None
-            masks = foreground_masks(method, given, Frames(images), *size)
+            masks = foreground_masks(method, given, Frames(images), *size, of)
             masks.usable(skip_bad)
         except DatasetError as error:
             faults.append(str(error))
@@ -92,3 +94,11 @@ def check_inputs(
         raise DatasetError("\n".join(faults))
     images = [path for path in images if path not in without_mask]
     return Inputs(images, found, test, [*left_out, *without_mask.values()])
+
+
+def _largest(tiles: Sequence[TileSpec | None]) -> TileSpec | None:
+    """Tiles that fit into an image only if all of these do."""
+    given = [one for one in tiles if one is not None]
+    if not given:
+        return None
+    return TileSpec(max(one.height for one in given), max(one.width for one in given))

@@ -87,7 +87,9 @@ def score_set(
         DatasetError: images cannot be used, all of which the message lists; with ``skip_bad``, only
             if no good or no defective image is left
     """
-    checked = check_images(images, skip_bad, pixel_format=pixel_format, crop=crop)
+    checked = check_images(
+        images, skip_bad, pixel_format=pixel_format, crop=crop, tiles=detector.tiles
+    )
     return score_checked(detector, checked, on_image)
 
 
@@ -96,7 +98,7 @@ def score_checked(
     checked: CheckedSet,
     on_image: Callable[[int, int], None] = lambda done, total: None,
 ) -> ScoredSet:
-    """Score every image of a test set, and resize its masks to the anomaly map's size.
+    """Score every image of a test set, and resize its masks to its anomaly map's size.
 
     Args:
         detector: the opened Detector
@@ -112,7 +114,6 @@ def score_checked(
     """
     images = checked.images
     masked = has_masks(images)
-    spec = detector.manifest.map
     scores = np.empty(len(images), np.float32)
     maps, masks = [], []
     for i, image in enumerate(images):
@@ -120,10 +121,11 @@ def score_checked(
         result = detector.score(frame, masked, checked.pixel_format, checked.crop)
         scores[i] = result.scores[0]
         if result.anomaly_maps is not None:
-            maps.append(result.anomaly_maps[0])
+            (shown,) = result.anomaly_maps
+            maps.append(shown)
             mask = image.mask if image.is_defective else None
-            size = (spec.height, spec.width)
-            masks.append(read_mask(mask, *size, image.mask_above, checked.crop))
+            height, width = shown.shape
+            masks.append(read_mask(mask, height, width, image.mask_above, checked.crop))
         on_image(i + 1, len(images))
     return ScoredSet(
         name=detector.manifest.name,

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rdx_fast.cpu import usable_cores
-from rdx_fast.images import read_image
+from rdx_fast.images import image_size, read_image
 
 _AT_ONCE = usable_cores()  # images that are decoded before their size is known
 
@@ -42,6 +42,14 @@ class Frames:
             ImageError: the file cannot be read
         """
         return self._kept[index] if index < len(self._kept) else read_image(self.paths[index])
+
+    def size(self, index: int) -> tuple[int, int]:
+        """Height and width of the frame in pixels, without decoding it.
+
+        Raises:
+            ImageError: the file cannot be read
+        """
+        return image_size(self.paths[index])
 
     def __reduce__(self) -> tuple[type[Frames], tuple[list[Path]]]:
         return Frames, (self.paths,)

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, replace
 
 from rdx_fast.models import INJECTIONS, METHODS, backbone
+from rdx_fast.tiling import TileSpec
 from rdx_fast.training.foreground import FOREGROUNDS
 from rdx_fast.training.published import EPOCHS, published_iterations
 
@@ -37,6 +38,8 @@ class Recipe:
             RD with Expert only; False as published, where they move
         foreground: how masks are made that keep synthetic anomalies on the part: "grabcut",
             "otsu-dark", "otsu-bright", "none", or "files" for masks that are given
+        tiles: train on tiles of the images, each of which is resized to ``image_size``; batches and
+            epochs then count tiles. None for whole images
 
     Raises:
         ValueError: a value is out of range
@@ -59,6 +62,7 @@ class Recipe:
     texture_colors: bool = False
     frozen_statistics: bool = False
     foreground: str = "none"
+    tiles: TileSpec | None = None
 
     def __post_init__(self) -> None:
         backbone(self.backbone)

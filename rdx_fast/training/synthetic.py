@@ -14,7 +14,10 @@ from PIL import Image
 
 from rdx_fast.manifest import InputSpec
 from rdx_fast.preprocess import to_input
+from rdx_fast.training.data import ImageDataset
+from rdx_fast.training.foreground import Masks, TileMasks
 from rdx_fast.training.frames import Frames
+from rdx_fast.training.recipe import Recipe
 
 NOISE_THRESHOLD = 0.5  # of noise in [-1, 1]
 OPACITY = (0.2, 1.0)  # of the texture over the part
@@ -102,19 +105,22 @@ class AnomalyMaker:
         spec: the network's input
         good: images of good parts
         textures: images to blend in; if empty, random cuts of good images in shuffled tiles
-        foreground: ``[n, H, W]`` bool, True where the part is, one mask for each image that gets an
-            anomaly, or one for all; if None, anomalies may be anywhere
+        foreground: ``[n, H, W]`` bool, True where the part is, one mask for each image or tile
+            that gets an anomaly, or one for all; if None, anomalies may be anywhere
         cuts: cut textures out of their images at random and flip them, instead of showing them
             whole
         colors: shift the colours of textures at random
+        tile: height and width of what an image shows of a good image, in its pixels, which cuts of
+            good images do not exceed; None for all of it
     """
 
     spec: InputSpec
     good: Frames
     textures: Frames
-    foreground: NDArray[np.bool_] | None = None
+    foreground: Masks | TileMasks | None = None
     cuts: bool = False
     colors: bool = False
+    tile: tuple[int, int] | None = None
 
     def __call__(
         self, rng: np.random.Generator, image: Floats, index: int
@@ -133,12 +139,13 @@ class AnomalyMaker:
         Raises:
             ImageError: a texture cannot be read
         """
-        mask = anomaly_mask(rng, self._foreground(index))
+        mask = anomaly_mask(rng, self.foreground_of(index))
         opacity = np.float32(rng.uniform(*OPACITY))
         blended = image + opacity * (self._texture(rng) - image)
         return np.where(mask, blended, image), mask
 
-    def _foreground(self, index: int) -> NDArray[np.bool_]:
+    def foreground_of(self, index: int) -> NDArray[np.bool_]:
+        """Where an image may have an anomaly, ``[H, W]`` bool."""
         if self.foreground is None:
             return np.ones((self.spec.height, self.spec.width), np.bool_)
         return self.foreground[index if len(self.foreground) > 1 else 0]
@@ -149,7 +156,7 @@ class AnomalyMaker:
         frame = source[int(rng.integers(len(source)))]
         # A tile of a good part that is not cut shows the part as it is, and sometimes in its place.
         if self.cuts or not self.textures:
-            frame = _random_cut(rng, frame)
+            frame = _random_cut(rng, frame, None if self.textures else self.tile)
         texture = to_input([frame], self.spec)[0]
         if not self.textures:
             texture = shuffled_tiles(rng, texture)
@@ -165,11 +172,34 @@ class AnomalyMaker:
         return (np.clip(gain * (texture * std + mean) + shift, 0, 1) - mean) / std
 
 
-def _random_cut(rng: np.random.Generator, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """A rectangle of half to all of each side, anywhere in the frame, flipped at random."""
+def anomaly_maker(
+    recipe: Recipe, images: ImageDataset, good: Frames, textures: Frames, masks: Masks | None
+) -> AnomalyMaker:
+    """What adds anomalies to a data set as a recipe says; ``masks`` are of its whole images."""
+    tiles = recipe.tiles
+    foreground: Masks | TileMasks | None = masks
+    if masks is not None and images.windows is not None:
+        foreground = TileMasks(masks, images.windows, recipe.image_size)
+    return AnomalyMaker(
+        images.spec,
+        good,
+        textures,
+        foreground,
+        recipe.texture_cuts,
+        recipe.texture_colors,
+        None if tiles is None else (tiles.height, tiles.width),
+    )
+
+
+def _random_cut(
+    rng: np.random.Generator, frame: NDArray[np.uint8], most: tuple[int, int] | None
+) -> NDArray[np.uint8]:
+    """A rectangle of half to all of each side, or of what it is at most, anywhere in the frame,
+    flipped at random."""
     height, width = frame.shape[:2]
     share = rng.uniform(0.5, 1, 2)
-    h, w = max(1, int(height * share[0])), max(1, int(width * share[1]))
+    sides = most or (height, width)
+    h, w = (max(1, int(side * part)) for side, part in zip(sides, share, strict=True))
     top, left = rng.integers(height - h, endpoint=True), rng.integers(width - w, endpoint=True)
     cut = frame[top : top + h, left : left + w]
     for axis in (0, 1):
