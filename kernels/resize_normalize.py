@@ -48,6 +48,22 @@ class Taps(NamedTuple):
     weights: NDArray[np.float32]
 
 
+class Window(NamedTuple):
+    """A part of a resized frame, whose size is that of the network's input.
+
+    Attributes:
+        height: of the whole resized frame in pixels
+        width: likewise
+        top: first row of the window in it
+        left: first column of the window in it
+    """
+
+    height: int
+    width: int
+    top: int
+    left: int
+
+
 @lru_cache(maxsize=64)
 def resize_matrix(in_size: int, out_size: int) -> NDArray[np.float64]:
     """PIL's antialiased bilinear filter along one axis: ``[out_size, in_size]``."""
@@ -85,6 +101,30 @@ def resize_taps(size: int, start: int, length: int, out_size: int, bayer: bool =
     return Taps(inside.astype(np.int32), np.ascontiguousarray(weights, np.float32))
 
 
+def window_taps(
+    shape: tuple[int, ...], crop: Crop, window: Window, out_size: tuple[int, int], bayer: bool
+) -> tuple[Taps, Taps]:
+    """Filters of rows and columns that give a window of the resized crop.
+
+    Args:
+        shape: of the frame, height and width first
+        crop: top, left, height, width in frame pixels
+        window: of the crop's resized image
+        out_size: height and width of the window
+        bayer: whether the frame is a Bayer pattern
+    """
+    top, left, height, width = crop
+    rows = resize_taps(shape[0], top, height, window.height, bayer)
+    columns = resize_taps(shape[1], left, width, window.width, bayer)
+    return _cut(rows, window.top, out_size[0]), _cut(columns, window.left, out_size[1])
+
+
+def _cut(taps: Taps, start: int, count: int) -> Taps:
+    """The filters of ``count`` outputs."""
+    part = slice(start, start + count)
+    return Taps(taps.first[part], np.ascontiguousarray(taps.weights[:, part]))
+
+
 def _windows(in_size: int, out_size: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """First input and weights ``[out_size, taps]`` of each output; the last may be zeros."""
     scale = in_size / out_size
@@ -107,6 +147,7 @@ def resize_normalize(
     crop: Crop | None = None,
     threads: int = 1,
     levels: Levels | None = None,
+    window: Window | None = None,
 ) -> None:
     """Resize a frame and normalise it into ``out``.
 
@@ -125,21 +166,22 @@ def resize_normalize(
         levels: grey levels of black and white of a uint16 frame, 0 <= black < white <= 65535, such
             as (0, 4095) for 12 bits; pixels beyond them are clipped. None for uint8, which goes
             from 0 to 255
+        window: ``out`` is this part of the resized frame; None for all of it
 
     Raises:
-        ValueError: another dtype, shape or pixel format, a crop that exceeds the frame, or levels
-            that do not fit it
+        ValueError: another dtype, shape or pixel format, a crop that exceeds the frame, levels that
+            do not fit it, or a window that exceeds the resized frame
     """
     pixel_format = _check(frame, out, pixel_format)
-    top, left, height, width = check_crop(frame.shape[:2], crop)
+    crop = check_crop(frame.shape[:2], crop)
     black, white = check_levels(frame.dtype, levels)
+    window = _check_window(out, window)
     check_threads(threads)
     if native is None:
-        resize_normalize_numpy(frame, out, mean, std, pixel_format, crop, levels)
+        resize_normalize_numpy(frame, out, mean, std, pixel_format, crop, levels, window)
         return
     bayer = pixel_format in BAYER
-    rows = resize_taps(frame.shape[0], top, height, out.shape[1], bayer)
-    columns = resize_taps(frame.shape[1], left, width, out.shape[2], bayer)
+    rows, columns = window_taps(frame.shape, crop, window, out.shape[1:], bayer)
     span = white - black
     gain, offset = affine(mean, std, span)
     kind, red = ("bayer", BAYER[pixel_format]) if bayer else (pixel_format, (0, 0))
@@ -167,6 +209,7 @@ def resize_normalize_numpy(
     pixel_format: str | None = None,
     crop: Crop | None = None,
     levels: Levels | None = None,
+    window: Window | None = None,
 ) -> None:
     """Plain reference of :func:`resize_normalize`."""
     pixel_format = _check(frame, out, pixel_format)
@@ -174,20 +217,42 @@ def resize_normalize_numpy(
     black, white = check_levels(frame.dtype, levels)
     if levels is not None:
         frame = np.clip(frame, black, white) - np.uint16(black)
-    if pixel_format in BAYER:
-        planes = demosaic_numpy(frame, pixel_format)
-    elif pixel_format == "mono":
-        planes = frame[None].astype(np.float32)
-    else:
-        step = -1 if pixel_format == "bgr" else 1
-        planes = frame[..., ::step].transpose(2, 0, 1).astype(np.float32)
-    resized = planes[:, top : top + height, left : left + width]
-    if height != out.shape[1]:
-        resized = resize_matrix(height, out.shape[1]).astype(np.float32) @ resized
-    if width != out.shape[2]:
-        resized = resized @ resize_matrix(width, out.shape[2]).astype(np.float32).T
+    window = _check_window(out, window)
+    rows, vertical = _axis(top, height, window.height, window.top, out.shape[1])
+    columns, horizontal = _axis(left, width, window.width, window.left, out.shape[2])
+    resized = _planes(frame, pixel_format, rows, columns)
+    if vertical is not None:
+        resized = vertical @ resized
+    if horizontal is not None:
+        resized = resized @ horizontal.T
     gain, offset = affine(mean, std, white - black)
     out[...] = resized * gain[:, None, None] + offset[:, None, None]
+
+
+def _axis(
+    start: int, length: int, out_size: int, first: int, count: int
+) -> tuple[slice, NDArray[np.float32] | None]:
+    """The pixels of an axis that ``count`` outputs draw on, and the matrix ``[count, pixels]`` from
+    them; None where the outputs are the pixels."""
+    if length == out_size:
+        return slice(start + first, start + first + count), None
+    matrix = resize_matrix(length, out_size)[first : first + count]
+    used = np.flatnonzero(matrix.any(axis=0))
+    begin, end = int(used[0]), int(used[-1]) + 1
+    return slice(start + begin, start + end), matrix[:, begin:end].astype(np.float32)
+
+
+def _planes(frame: Pixels, pixel_format: str, rows: slice, columns: slice) -> NDArray[np.float32]:
+    """Red, green and blue ``[3, rows, columns]`` of some pixels; of a mono frame one plane."""
+    if pixel_format in BAYER:
+        # Demosaicing draws on neighbours; an even number of lines before keeps the pattern.
+        y, x = (max(0, part.start // 2 * 2 - 2) for part in (rows, columns))
+        planes = demosaic_numpy(frame[y : rows.stop + 2, x : columns.stop + 2], pixel_format)
+        return planes[:, rows.start - y : rows.stop - y, columns.start - x : columns.stop - x]
+    part = frame[rows, columns].astype(np.float32)
+    if pixel_format == "mono":
+        return part[None]
+    return part[..., :: -1 if pixel_format == "bgr" else 1].transpose(2, 0, 1)
 
 
 def demosaic_numpy(frame: Pixels, pattern: str) -> NDArray[np.float32]:
@@ -265,6 +330,23 @@ def check_crop(size: tuple[int, ...], crop: Crop | None) -> Crop:
             f"{size[1]} pixels: choose one inside it"
         )
     return crop
+
+
+def _check_window(out: NetworkInput, window: Window | None) -> Window:
+    """The window, or the whole resized frame. Raises ``ValueError`` unless it lies in that."""
+    height, width = out.shape[1:]
+    if window is None:
+        return Window(height, width, 0, 0)
+    if (
+        min(window.top, window.left) < 0
+        or window.top + height > window.height
+        or window.left + width > window.width
+    ):
+        raise ValueError(
+            f"a window of {height} x {width} pixels at row {window.top}, column {window.left} "
+            f"reaches beyond the resized frame of {window.height} x {window.width}"
+        )
+    return window
 
 
 def check_levels(dtype: np.dtype[Any], levels: Levels | None) -> Levels:

@@ -6,7 +6,6 @@ from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
 from time import perf_counter
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,11 +19,12 @@ from rdx_fast.judge import Judge
 from rdx_fast.kernels.epilogue import Epilogue, region_labels
 from rdx_fast.kernels.resize_normalize import Crop, Levels
 from rdx_fast.limits import Limits, ThresholdSpec
-from rdx_fast.pipelines import BatchScores, ScoreOptions, open_pipeline
+from rdx_fast.pipelines import BatchScores, Pipeline, ScoreOptions, open_pipeline
 from rdx_fast.pipelines.streaming import stream_scores
+from rdx_fast.pipelines.tiled import TiledPipeline
 from rdx_fast.postprocess import AnomalyMapper
-from rdx_fast.preprocess import Batch, Frame, as_frames
-from rdx_fast.regions import map_labels
+from rdx_fast.preprocess import Batch, Frame, FrameOptions, as_frames
+from rdx_fast.regions import map_labels, map_size
 from rdx_fast.result import Result
 
 
@@ -38,8 +38,9 @@ class Detector:
         engine: path of a bundle, or an opened engine (see ``open_engine``, which has more options)
         backend: "auto", "openvino" (CPU), "tensorrt" or "torch" (GPU)
         threads: CPU threads of the engine, None for its own choice
-        region: region of interest, bool [H, W] of the manifest's map size, for a recipe without
-            regions; scores and areas are of what lies inside
+        region: region of interest, bool [H, W] of the map's size, for a recipe without regions;
+            scores and areas are of what lies inside. The map has the size of the manifest's, or,
+            with tiles, that of all tiles together
         top_k: also give the mean of that many largest map values
         precision: what is executed, "fp32", "fp16", "bf16", "int8" or "fp8"; None for the fastest
             that the bundle holds and this machine has
@@ -95,19 +96,26 @@ class Detector:
         self.limits = self._judge.limits
         good = self.manifest.frames if check_frames else None
         self._frame_check = FrameCheck(self.recipe.frame.size, check_frames, good)
-        self._pipeline = open_pipeline(self.engine, self._mapper(region, top_k))
+        self._pipeline = self._open(self._epilogue(region, top_k))
         self.description = self._pipeline.description
 
-    def _mapper(self, region: NDArray[np.bool_] | None, top_k: int) -> AnomalyMapper:
+    def _epilogue(self, region: NDArray[np.bool_] | None, top_k: int) -> Epilogue:
         spec = self.manifest.map
         labels = self.labels = region_labels(region)
         if self.recipe.regions:
             if region is not None:
                 raise ValueError("region is given and the recipe has regions: leave it out")
-            size = (spec.height, spec.width)
+            size = map_size(self.recipe, (spec.height, spec.width))
             labels = self.labels = map_labels(self.recipe, size, self.engine.bundle.mask)
         thresholds = tuple(limit.ok_below.value for limit in self.limits)
-        return AnomalyMapper(spec, self.manifest.scales, Epilogue(labels, thresholds, top_k))
+        return Epilogue(labels, thresholds, top_k)
+
+    def _open(self, epilogue: Epilogue) -> Pipeline:
+        tiles = self.recipe.tiles
+        of_network = epilogue if tiles is None else None
+        mapper = AnomalyMapper(self.manifest.map, self.manifest.scales, of_network)
+        pipeline = open_pipeline(self.engine, mapper)
+        return pipeline if tiles is None else TiledPipeline(pipeline, tiles, mapper.size, epilogue)
 
     @property
     def threshold(self) -> ThresholdSpec:
@@ -194,18 +202,9 @@ class Detector:
         crop: Crop | None = None,
         levels: Levels | None = None,
     ) -> ScoreOptions:
-        """What is asked for or what the recipe states. Raises ``ValueError`` if they differ."""
-        frame = self.recipe.frame
-        found: dict[str, Any] = {"pixel_format": pixel_format, "crop": crop, "levels": levels}
-        for name, given in found.items():
-            stated = getattr(frame, name)
-            if given is not None and stated is not None and given != stated:
-                raise ValueError(
-                    f"{name} is {given} and the recipe states {stated}: leave it out, or change "
-                    f"the recipe (rdx-fast recipe)"
-                )
-            found[name] = stated if given is None else given
-        return ScoreOptions(maps, **found)
+        """Raises ``ValueError`` if the recipe states something else."""
+        found = FrameOptions.of_recipe(self.recipe, pixel_format, crop, levels)
+        return ScoreOptions(maps, found.pixel_format, found.crop, found.levels)
 
     def _check(self, batch: Batch, options: ScoreOptions) -> None:
         """Raises ``ValueError`` for a frame that must not be scored, see ``FrameCheck``."""
@@ -285,8 +284,9 @@ class Detector:
 
     def _grey_frame(self) -> Frame:
         """A frame of the recipe, without contents."""
-        spec, frame = self.manifest.input, self.recipe.frame
-        height, width = frame.size or (spec.height, spec.width)
+        frame = self.recipe.frame
+        shown = self.recipe.tiles or self.manifest.input
+        height, width = frame.size or (shown.height, shown.width)
         if frame.size is None and frame.crop is not None:
             height, width = frame.crop[0] + frame.crop[2], frame.crop[1] + frame.crop[3]
         colour = frame.pixel_format in (None, "rgb", "bgr")

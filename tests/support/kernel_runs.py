@@ -164,13 +164,15 @@ def resize_normalize(
     crop: tuple[int, int, int, int] | None = None,
     threads: int = 1,
     levels: tuple[int, int] | None = None,
+    window: resize_module.Window | None = None,
 ) -> None:
     if implementation != "triton":
         with running(implementation):
             resize_module.resize_normalize(
-                frame, out, mean, std, pixel_format, crop, threads, levels
+                frame, out, mean, std, pixel_format, crop, threads, levels, window
             )
         return
+    assert window is None
     target = tensor(out)
     triton_operations.resize_normalize(
         tensor(frame)[None], target[None], mean, std, pixel_format, crop, levels

@@ -30,6 +30,7 @@ LAYERS = {
     "rdx_fast.bundle": 3,
     "rdx_fast.calibration": 2,
     "rdx_fast.preprocess": 2,
+    "rdx_fast.tiling": 2,
     "rdx_fast.manifest": 2,
     "rdx_fast.manifest_file": 2,
     "rdx_fast.manifest_format1": 2,
