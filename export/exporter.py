@@ -30,7 +30,6 @@ from rdx_fast.export.check import (
 from rdx_fast.export.gpu import FOR_GPUS, quantize_for_gpus
 from rdx_fast.export.graph import output_shapes, to_onnx
 from rdx_fast.export.quantize import quantize
-from rdx_fast.kernels.epilogue import Epilogue
 from rdx_fast.manifest import (
     BORDER,
     FORMAT,
@@ -45,7 +44,7 @@ from rdx_fast.manifest import (
 from rdx_fast.models import ReverseDistillation
 from rdx_fast.pipelines import Pipeline
 from rdx_fast.pipelines.cpu import CpuPipeline
-from rdx_fast.pipelines.tiled import TiledPipeline
+from rdx_fast.pipelines.tiled import in_tiles
 from rdx_fast.postprocess import AnomalyMapper
 from rdx_fast.tiling import TileSpec
 from rdx_fast.training.checkpoint import Checkpoint
@@ -132,8 +131,8 @@ def export_bundle(
         mapper = AnomalyMapper(map_spec, scales)
 
         def pipeline(runner: Runner) -> Pipeline:
-            whole = CpuPipeline("export", runner.run, spec, mapper)
-            return whole if tiles is None else TiledPipeline(whole, tiles, mapper.size, Epilogue())
+            windows = CpuPipeline("export", runner.run, spec, mapper)
+            return in_tiles(windows, tiles, mapper.size, mapper.epilogue)
 
         compared = set(_spread(good, min(check_images, _most_maps(dataset))))
         trained = NetworkMaps.of(pipeline(TrainedMaps(network)), good, compared)

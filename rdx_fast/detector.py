@@ -16,9 +16,9 @@ from rdx_fast.errors import EngineError
 from rdx_fast.kernels.epilogue import Epilogue
 from rdx_fast.kernels.resize_normalize import Crop
 from rdx_fast.manifest import ThresholdSpec
-from rdx_fast.pipelines import BatchScores, Pipeline, ScoreOptions, open_pipeline
-from rdx_fast.pipelines.streaming import stream_scores
-from rdx_fast.pipelines.tiled import TiledPipeline
+from rdx_fast.pipelines import BatchScores, ScoreOptions, open_pipeline
+from rdx_fast.pipelines.streaming import ScoreStream, stream_scores
+from rdx_fast.pipelines.tiled import in_tiles
 from rdx_fast.postprocess import AnomalyMapper
 from rdx_fast.preprocess import Batch, Frame
 from rdx_fast.result import Result
@@ -35,11 +35,10 @@ class Detector:
         engine: path of a bundle, or an opened engine (see ``open_engine``, which has more options)
         backend: "auto", "openvino" (CPU), "tensorrt" or "torch" (GPU)
         threads: CPU threads of the engine, None for its own choice
-        region: region of interest, bool [H, W] of the manifest's map size; scores and areas are of
-            what lies inside
+        region: region of interest, bool [H, W] of the manifest's map size, with tiles of the whole
+            map's; scores and areas are of what lies inside
         top_k: also give the mean of that many largest map values
-        tiles: score frames in tiles of the network's input size, for frames that are larger (see
-            ``TileSpec``). The map then has the size of all tiles together, and so has ``region``
+        tiles: score frames in tiles, whose maps are blended to one; None for whole frames
         precision: what is executed, "fp32", "fp16", "bf16", "int8" or "fp8"; None for the fastest
             that the bundle holds and this machine has
         on_progress: called with step, steps done and steps in all while a TensorRT plan is built
@@ -62,12 +61,9 @@ class Detector:
         tiles: TileSpec | None = None,
     ) -> None:
         if isinstance(engine, str | Path):
+            bundle, report = open_bundle(engine), on_progress or (lambda *_: None)
             self.engine = open_engine(
-                open_bundle(engine),
-                backend,
-                threads,
-                on_progress=on_progress or (lambda *_: None),
-                precision=precision,
+                bundle, backend, threads, on_progress=report, precision=precision
             )
         elif backend != "auto" or (threads, precision, on_progress) != (None, None, None):
             raise ValueError(
@@ -78,13 +74,9 @@ class Detector:
             self.engine = engine
         self.manifest = self.engine.manifest
         epilogue = Epilogue(region, self.threshold.value, top_k)
-        of_network = epilogue if tiles is None else None
-        mapper = AnomalyMapper(self.manifest.map, self.manifest.scales, of_network)
-        windows = open_pipeline(self.engine, mapper)
-        self._pipeline: Pipeline = windows
-        if tiles is not None:
-            self._pipeline = TiledPipeline(windows, tiles, mapper.size, epilogue)
-        self.tiles = tiles
+        mapper = AnomalyMapper(self.manifest.map, self.manifest.scales, None if tiles else epilogue)
+        pipeline = open_pipeline(self.engine, mapper)
+        self.tiles, self._pipeline = tiles, in_tiles(pipeline, tiles, mapper.size, epilogue)
         self.description = self._pipeline.description
 
     @property
@@ -152,9 +144,7 @@ class Detector:
         options = ScoreOptions(maps, pixel_format, crop)
         return self._results(stream_scores(self._pipeline, frames, batch, depth, options))
 
-    def _results(
-        self, stream: Generator[tuple[BatchScores, float], None, None]
-    ) -> Generator[Result, None, None]:
+    def _results(self, stream: ScoreStream) -> Generator[Result, None, None]:
         with closing(stream):
             for scored, begin in stream:
                 yield self._result(scored, begin)

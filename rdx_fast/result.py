@@ -14,7 +14,8 @@ class Result:
 
     Attributes:
         scores: ``[B]`` float32, the maximum of each anomaly map inside the region of interest
-        anomaly_maps: ``[B, H, W]`` float32, None if not requested
+        anomaly_maps: ``[B, H, W]`` float32, None if not requested; of the network's input size, or
+            with tiles of the size of the whole resized frame
         top_means: ``[B]`` float32, the mean of the ``top_k`` largest values of each map inside the
             region of interest, None if not requested
         areas: ``[B]`` int64, number of map pixels above ``threshold`` inside the region of interest
@@ -22,7 +23,7 @@ class Result:
         threshold: the threshold in force
         timings_ms: wall time in ms, ``total`` and by stage: on a CPU ``preprocess``, ``network``
             and ``postprocess``; on a GPU ``staging`` (until all work is queued) and ``device``
-            (until it is done)
+            (until it is done); with tiles also ``blend``, during which the next tiles are scored
         executed: executed precision, "fp32", "fp16", "bf16", "int8" or "fp8"
         engine: description of the engine, why it was chosen, and the kernels around it
     """
