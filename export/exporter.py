@@ -33,7 +33,6 @@ from rdx_fast.export.quantize import quantize
 from rdx_fast.frame_check import FrameStatistics
 from rdx_fast.history import system_user
 from rdx_fast.images import read_image
-from rdx_fast.kernels.epilogue import Epilogue
 from rdx_fast.limits import Limits
 from rdx_fast.manifest import (
     BORDER,
@@ -47,13 +46,11 @@ from rdx_fast.manifest import (
     execution_label,
 )
 from rdx_fast.models import ReverseDistillation
-from rdx_fast.pipelines import Pipeline
 from rdx_fast.pipelines.cpu import CpuPipeline
-from rdx_fast.pipelines.tiled import TiledPipeline
+from rdx_fast.pipelines.tiled import in_tiles
 from rdx_fast.postprocess import AnomalyMapper
 from rdx_fast.recipe import FrameSpec, InspectionRecipe
 from rdx_fast.revision import exported_history
-from rdx_fast.tiling import TileSpec
 from rdx_fast.training.checkpoint import Checkpoint
 from rdx_fast.training.data import ImageDataset, input_spec
 from rdx_fast.training.frames import Frames
@@ -124,8 +121,7 @@ def export_bundle(
             "no good images were given: the threshold and the check need at least one (good=..., "
             "--good FOLDER)"
         )
-    spec = input_spec(checkpoint.recipe)
-    options = checkpoint.recipe.frame_options
+    spec, options = input_spec(checkpoint.recipe), checkpoint.recipe.frame_options
     recipe = InspectionRecipe(
         FrameSpec(pixel_format=options.pixel_format, crop=options.crop, levels=options.levels),
         tiles=options.tiles,
@@ -143,7 +139,8 @@ def export_bundle(
         mapper = AnomalyMapper(map_spec, scales)
 
         def maps(runner: Runner) -> NetworkMaps:
-            pipeline = _pipeline(runner, spec, mapper, options.tiles)
+            windows = CpuPipeline("export", runner.run, spec, mapper)
+            pipeline = in_tiles(windows, options.tiles, mapper.size, mapper.epilogue)
             return NetworkMaps.of(pipeline, dataset.frames, compared)
 
         compared = set(_spread(range(len(good)), min(check_images, _most_maps(dataset))))
@@ -213,13 +210,6 @@ def export_bundle(
         )
         write_manifest(manifest, folder)
     return open_bundle(output)
-
-
-def _pipeline(
-    runner: Runner, spec: InputSpec, mapper: AnomalyMapper, tiles: TileSpec | None
-) -> Pipeline:
-    whole = CpuPipeline("export", runner.run, spec, mapper)
-    return whole if tiles is None else TiledPipeline(whole, tiles, mapper.size, Epilogue())
 
 
 def _write_networks(

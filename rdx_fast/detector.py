@@ -20,8 +20,8 @@ from rdx_fast.kernels.epilogue import Epilogue, region_labels
 from rdx_fast.kernels.resize_normalize import Crop, Levels
 from rdx_fast.limits import Limits, ThresholdSpec
 from rdx_fast.pipelines import BatchScores, Pipeline, ScoreOptions, open_pipeline
-from rdx_fast.pipelines.streaming import stream_scores
-from rdx_fast.pipelines.tiled import TiledPipeline
+from rdx_fast.pipelines.streaming import ScoreStream, stream_scores
+from rdx_fast.pipelines.tiled import in_tiles
 from rdx_fast.postprocess import AnomalyMapper
 from rdx_fast.preprocess import Batch, Frame, FrameOptions, as_frames
 from rdx_fast.regions import map_labels, map_size
@@ -38,9 +38,8 @@ class Detector:
         engine: path of a bundle, or an opened engine (see ``open_engine``, which has more options)
         backend: "auto", "openvino" (CPU), "tensorrt" or "torch" (GPU)
         threads: CPU threads of the engine, None for its own choice
-        region: region of interest, bool [H, W] of the map's size, for a recipe without regions;
-            scores and areas are of what lies inside. The map has the size of the manifest's, or,
-            with tiles, that of all tiles together
+        region: region of interest, bool [H, W] of the manifest's map size, with tiles of the whole
+            map's, for a recipe without regions; scores and areas are of what lies inside
         top_k: also give the mean of that many largest map values
         precision: what is executed, "fp32", "fp16", "bf16", "int8" or "fp8"; None for the fastest
             that the bundle holds and this machine has
@@ -77,12 +76,9 @@ class Detector:
         check_frames: bool = True,
     ) -> None:
         if isinstance(engine, str | Path):
+            bundle, report = open_bundle(engine), on_progress or (lambda *_: None)
             self.engine = open_engine(
-                open_bundle(engine),
-                backend,
-                threads,
-                on_progress=on_progress or (lambda *_: None),
-                precision=precision,
+                bundle, backend, threads, on_progress=report, precision=precision
             )
         elif backend != "auto" or (threads, precision, on_progress) != (None, None, None):
             raise ValueError(
@@ -112,10 +108,8 @@ class Detector:
 
     def _open(self, epilogue: Epilogue) -> Pipeline:
         tiles = self.recipe.tiles
-        of_network = epilogue if tiles is None else None
-        mapper = AnomalyMapper(self.manifest.map, self.manifest.scales, of_network)
-        pipeline = open_pipeline(self.engine, mapper)
-        return pipeline if tiles is None else TiledPipeline(pipeline, tiles, mapper.size, epilogue)
+        mapper = AnomalyMapper(self.manifest.map, self.manifest.scales, None if tiles else epilogue)
+        return in_tiles(open_pipeline(self.engine, mapper), tiles, mapper.size, epilogue)
 
     @property
     def threshold(self) -> ThresholdSpec:
@@ -188,9 +182,7 @@ class Detector:
         checked = (self._checked(frame, options) for frame in frames)
         return self._results(stream_scores(self._pipeline, checked, batch, depth, options))
 
-    def _results(
-        self, stream: Generator[tuple[BatchScores, float], None, None]
-    ) -> Generator[Result, None, None]:
+    def _results(self, stream: ScoreStream) -> Generator[Result, None, None]:
         with closing(stream):
             for scored, begin in stream:
                 yield self._result(scored, begin)

@@ -16,11 +16,18 @@ from rdx_fast.errors import RdxError
 from rdx_fast.kernels.epilogue import Epilogue, MapStats
 from rdx_fast.kernels.resize_normalize import check_crop
 from rdx_fast.pipelines.blending import Blender, StripEpilogue
-from rdx_fast.pipelines.pipeline import BatchScores, ScoreOptions, WindowPipeline
+from rdx_fast.pipelines.pipeline import BatchScores, Pipeline, ScoreOptions, WindowPipeline
 from rdx_fast.preprocess import FrameWindow
 from rdx_fast.tiling import TileSpec, Tiling, tiling
 
 Part = Sequence[FrameWindow]
+
+
+def in_tiles(
+    pipeline: WindowPipeline, tiles: TileSpec | None, tile: tuple[int, int], epilogue: Epilogue
+) -> Pipeline:
+    """The pipeline that scores frames in ``tiles``; without tiles the pipeline itself."""
+    return pipeline if tiles is None else TiledPipeline(pipeline, tiles, tile, epilogue)
 
 
 class TiledPipeline:

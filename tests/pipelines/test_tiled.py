@@ -14,12 +14,14 @@ import torch
 from numpy.typing import NDArray
 
 from rdx_fast import Detector
+from rdx_fast.bench.recipes import under
 from rdx_fast.bundle import Bundle
 from rdx_fast.devices.torch_device import TorchDevice
 from rdx_fast.engines import Chunk
 from rdx_fast.errors import EngineError
 from rdx_fast.kernels.epilogue import Epilogue
 from rdx_fast.kernels.resize_normalize import PIXEL_FORMATS, Crop
+from rdx_fast.kernels.threshold_regions import threshold_regions
 from rdx_fast.manifest import InputSpec, MapSpec, ScaleSpec
 from rdx_fast.pipelines import BatchScores, ScoreOptions, WindowPipeline, window_staging
 from rdx_fast.pipelines.cpu import CpuPipeline
@@ -29,7 +31,6 @@ from rdx_fast.preprocess import to_input
 from rdx_fast.recipe import InspectionRecipe
 from rdx_fast.tiling import TileSpec, tiling
 from support.checkout import needs_no_gpu
-from support.recipes import under
 from support.small_network import SIZE, SPEC, mapper
 from support.toy_network import DEVICE, features, on_device, on_host
 
@@ -220,15 +221,9 @@ def test_where_a_defect_is(
     frame[row - 4 : row + 5, column - 4 : column + 5] = 255
     found = brightness((64, 96))(tiles).score(frame, ScoreOptions(crop=crop))
     assert found.anomaly_maps is not None
-    (shown,) = found.anomaly_maps
-    top, left, height, width = crop or (0, 0, *shape)
-    y, x = np.indices(shown.shape)
-    for pixel, start, length, size, wanted in (
-        (y, top, height, shown.shape[0], row),
-        (x, left, width, shown.shape[1], column),
-    ):
-        centroid = (shown * pixel).sum() / shown.sum()
-        assert abs(start + (centroid + 0.5) * length / size - 0.5 - wanted) < 1
+    half = found.summary.maxima[0, 0] / 2
+    (place,) = threshold_regions(found.anomaly_maps[0], half, shape, crop=crop)
+    assert np.abs(np.subtract(place.centroid_px, (row, column))).max() < 1
 
 
 @pytest.mark.parametrize("overlap", [0, 24])

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from rdx_fast import Detector
+from rdx_fast.bench.recipes import under
 from rdx_fast.bundle import Bundle
 from rdx_fast.calibration import calibrate_threshold
 from rdx_fast.datasets import find_dataset
@@ -31,7 +32,6 @@ from rdx_fast.training.frames import Frames
 from rdx_fast.training.inputs import training_inputs
 from rdx_fast.training.synthetic import anomaly_maker
 from support.commands import run, unboxed
-from support.recipes import under
 from support.weights import assert_same_weights
 
 SPEC = unit_spec(32, 64)
