@@ -13,12 +13,12 @@ from rdx_fast.kernels.resize_normalize import (
     Crop,
     Levels,
     Pixels,
-    Window,
     check_crop,
     check_levels,
     check_pixel_format,
     resize_normalize,
 )
+from rdx_fast.kernels.resize_taps import Window
 from rdx_fast.manifest import RESIZE, InputSpec
 from rdx_fast.recipe import InspectionRecipe
 from rdx_fast.tiling import TileSpec

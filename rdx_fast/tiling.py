@@ -15,7 +15,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from rdx_fast.kernels.resize_normalize import Window
+from rdx_fast.kernels.resize_taps import Window
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,13 +21,12 @@ from rdx_fast.kernels.resize_normalize import (
     BAYER,
     Crop,
     Levels,
-    Taps,
     affine,
     check_crop,
     check_levels,
     check_pixel_format,
-    resize_taps,
 )
+from rdx_fast.kernels.resize_taps import Taps, resize_taps
 from rdx_fast.manifest import InputSpec
 from rdx_fast.pipelines.pipeline import ScoreOptions
 from rdx_fast.preprocess import Frame

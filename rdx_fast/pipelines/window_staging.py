@@ -20,14 +20,12 @@ from rdx_fast.kernels.gpu.launch import Array, aligned, dtype_name
 from rdx_fast.kernels.resize_normalize import (
     BAYER,
     Levels,
-    Taps,
-    Window,
     affine,
     check_crop,
     check_levels,
     check_pixel_format,
-    window_taps,
 )
+from rdx_fast.kernels.resize_taps import Taps, Window, window_taps
 from rdx_fast.manifest import InputSpec
 from rdx_fast.pipelines.pipeline import ScoreOptions
 from rdx_fast.pipelines.staging import READ_IN_PLACE, GrowingBlock

@@ -15,11 +15,11 @@ from rdx_fast.kernels.native import IMPLEMENTATION
 from rdx_fast.kernels.resize_normalize import (
     BAYER,
     PIXEL_FORMATS,
-    Window,
     demosaic_numpy,
     resize_normalize_numpy,
 )
 from rdx_fast.kernels.resize_normalize import resize_normalize as checked_resize_normalize
+from rdx_fast.kernels.resize_taps import Window
 from support.kernel_runs import COMPILED, IMPLEMENTATIONS, resize_normalize
 
 GREY_LEVELS = ((0.0,) * 3, (1 / 255,) * 3)  # mean and std that leave grey levels as they are
