@@ -32,8 +32,8 @@ from rdx_fast.kernels.resize_normalize import (
     check_crop,
     check_levels,
     check_pixel_format,
-    resize_taps,
 )
+from rdx_fast.kernels.resize_taps import resize_taps
 
 
 class Operators(NamedTuple):

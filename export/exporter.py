@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import onnx
@@ -20,6 +21,7 @@ from rdx_fast.export.check import (
     CONTENTS,
     TOLERANCE,
     NetworkMaps,
+    Runner,
     TrainedMaps,
     allowed,
     check_execution,
@@ -44,15 +46,19 @@ from rdx_fast.manifest import (
     execution_label,
 )
 from rdx_fast.models import ReverseDistillation
+from rdx_fast.pipelines.cpu import CpuPipeline
+from rdx_fast.pipelines.tiled import in_tiles
 from rdx_fast.postprocess import AnomalyMapper
 from rdx_fast.recipe import FrameSpec, InspectionRecipe
 from rdx_fast.revision import exported_history
 from rdx_fast.training.checkpoint import Checkpoint
-from rdx_fast.training.data import input_spec
+from rdx_fast.training.data import ImageDataset, input_spec
 from rdx_fast.training.frames import Frames
 
 _CALIBRATION_IMAGES = 128
 _RANGE_IMAGES = 16
+_MAP_BYTES = 2**28
+Item = TypeVar("Item")
 
 
 def network_file(stored: str) -> str:
@@ -91,7 +97,8 @@ def export_bundle(
         fusion: "add" or "mul", how the scales are combined
         sigma: of the Gaussian, in map pixels; 4 as published
         false_reject_rate: share of good parts that may be rejected, in (0, 1)
-        check_images: number of images whose maps are compared
+        check_images: number of images whose maps are compared; fewer where these would take more
+            than 256 MB
         tolerance: largest differences from the trained network, see ``TOLERANCE``
         name: of the bundle, None for the name of ``output`` without suffix
         overwrite: replace ``output`` if it is a bundle; its history is continued
@@ -101,7 +108,8 @@ def export_bundle(
     Raises:
         ExportError: scores or maps differ by more than ``tolerance``
         EngineError: a network is rejected by what executes it, or its execution fails
-        ImageError: an image cannot be read, or does not fit the run's pixel format, crop or levels
+        ImageError: an image cannot be read, or does not fit the run's pixel format, crop, levels or
+            tiles
         BundleError: ``output`` exists, and is not a bundle or ``overwrite`` is false
         MissingDependencyError: a package for int8 or fp8 is not installed
         ValueError: an argument is out of range
@@ -113,26 +121,30 @@ def export_bundle(
             "no good images were given: the threshold and the check need at least one (good=..., "
             "--good FOLDER)"
         )
-    spec = input_spec(checkpoint.recipe)
-    options = checkpoint.recipe.frame_options
+    spec, options = input_spec(checkpoint.recipe), checkpoint.recipe.frame_options
     recipe = InspectionRecipe(
-        FrameSpec(pixel_format=options.pixel_format, crop=options.crop, levels=options.levels)
+        FrameSpec(pixel_format=options.pixel_format, crop=options.crop, levels=options.levels),
+        tiles=options.tiles,
     )
     network = checkpoint.build()
-
-    def load(path: Path) -> NDArray[np.float32]:
-        return Frames([path], options).input(0, spec)[None]
+    dataset = ImageDataset(Frames(good, options), spec)
 
     with new_bundle(output, overwrite) as folder:
         scales = tuple(ScaleSpec(*shape) for shape in output_shapes(network, spec))
         map_spec = MapSpec(spec.height, spec.width, fusion, sigma, truncate=4.0, border=BORDER)
         stored = list(dict.fromkeys(s for s, _ in CONTENTS[precision]))
-        _write_networks(network, spec, stored, len(scales), folder, good, load, on_stage)
+        _write_networks(network, spec, stored, len(scales), folder, dataset, on_stage)
 
         on_stage("trained network")
         mapper = AnomalyMapper(map_spec, scales)
-        compared = set(_spread(good, check_images))
-        trained = NetworkMaps.of(TrainedMaps(network), mapper, good, load, compared)
+
+        def maps(runner: Runner) -> NetworkMaps:
+            windows = CpuPipeline("export", runner.run, spec, mapper)
+            pipeline = in_tiles(windows, options.tiles, mapper.size, mapper.epilogue)
+            return NetworkMaps.of(pipeline, dataset.frames, compared)
+
+        compared = set(_spread(range(len(good)), min(check_images, _most_maps(dataset))))
+        trained = maps(TrainedMaps(network))
         trained_threshold = calibrate_threshold(trained.scores, false_reject_rate)
 
         executions: list[ExecutionSpec] = []
@@ -143,7 +155,7 @@ def export_bundle(
             on_stage(f"threshold and check of {label}")
             try:
                 runner, checked_by = open_execution(folder / network_file(which[0]), *which)
-                found = NetworkMaps.of(runner, mapper, good, load, compared)
+                found = maps(runner)
                 if not np.isfinite(found.scores).all():
                     raise ExportError(
                         f"scores of {label} are not finite: values of the network exceed the range "
@@ -206,23 +218,24 @@ def _write_networks(
     stored: Sequence[str],
     scales: int,
     folder: Path,
-    good: Sequence[Path],
-    load: Callable[[Path], NDArray[np.float32]],
+    dataset: ImageDataset,
     on_stage: Callable[[str], None],
 ) -> None:
     """Write each network to its own file."""
+
+    def inputs(most: int) -> Iterator[NDArray[np.float32]]:
+        return (dataset.load(i)[None] for i in _spread(range(len(dataset)), most))
+
     on_stage("network")
     graphs: dict[str, onnx.ModelProto] = {}
     for_gpus = [s for s in stored if s in FOR_GPUS]
     if "fp16" in stored or for_gpus:
-        graphs["fp16"] = to_onnx(
-            network, spec, "fp16", scales, map(load, _spread(good, _RANGE_IMAGES))
-        )
+        graphs["fp16"] = to_onnx(network, spec, "fp16", scales, inputs(_RANGE_IMAGES))
     if set(stored) - {"fp16"}:
         graphs["fp32"] = to_onnx(network, spec, "fp32", scales)
     if "int8" in stored or for_gpus:
         on_stage("quantisation")
-        images = map(load, _spread(good, _CALIBRATION_IMAGES))
+        images = inputs(_CALIBRATION_IMAGES)
         graphs["int8"] = quantize(graphs["fp32"], images, correct_bias="int8" in stored)
         for name in for_gpus:
             graphs[name] = quantize_for_gpus(graphs["fp16"], graphs["int8"], name)
@@ -230,10 +243,18 @@ def _write_networks(
         onnx.save(graphs[name], folder / network_file(name))
 
 
-def _spread(paths: Sequence[Path], most: int) -> list[Path]:
-    """At most ``most`` of the paths, evenly spread over them."""
-    count = min(most, len(paths))
-    return [paths[i] for i in np.linspace(0, len(paths) - 1, count).round().astype(int)]
+def _spread(items: Sequence[Item], most: int) -> list[Item]:
+    """At most ``most`` of the items, evenly spread over them."""
+    count = min(most, len(items))
+    return [items[i] for i in np.linspace(0, len(items) - 1, count).round().astype(int)]
+
+
+def _most_maps(dataset: ImageDataset) -> int:
+    """How many maps of the largest image of a data set take ``_MAP_BYTES``, at least 1."""
+    pixels = dataset.spec.height * dataset.spec.width
+    if dataset.windows is not None:
+        pixels = max(window.height * window.width for _, window in dataset.windows)
+    return max(1, _MAP_BYTES // (4 * pixels))
 
 
 def _training_facts(checkpoint: Checkpoint) -> dict[str, object]:

@@ -15,12 +15,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rdx_fast.kernels.native import ISAS, check_threads, native
+from rdx_fast.kernels.resize_taps import Window, resize_matrix, window_taps
 
 # Bayer patterns by their first two rows (GenICam's BayerRG8 is rggb): where red lies, row, column.
 BAYER = {"bayer_rggb": (0, 0), "bayer_grbg": (0, 1), "bayer_gbrg": (1, 0), "bayer_bggr": (1, 1)}
@@ -35,69 +36,6 @@ Pixels = NDArray[np.uint8 | np.uint16]
 NetworkInput = NDArray[np.float32] | NDArray[np.float16]
 
 
-class Taps(NamedTuple):
-    """The filter along one axis as a table: output ``i`` is the sum over ``k`` of
-    ``weights[table, i, k] * input[first[i] + k]``.
-
-    ``first: [out]`` int32, ``weights: [tables, out, taps]`` float32. Table 0 is the plain filter;
-    for Bayer patterns table 1 also fills in the rows (columns) between red or blue ones, and table
-    2 takes a quarter of each of the two neighbours, as green wants.
-    """
-
-    first: NDArray[np.int32]
-    weights: NDArray[np.float32]
-
-
-@lru_cache(maxsize=64)
-def resize_matrix(in_size: int, out_size: int) -> NDArray[np.float64]:
-    """PIL's antialiased bilinear filter along one axis: ``[out_size, in_size]``."""
-    first, weights = _windows(in_size, out_size)
-    column = first[:, None] + np.arange(weights.shape[1])
-    matrix = np.zeros((out_size, in_size))
-    row, k = np.nonzero(weights)
-    matrix[row, column[row, k]] = weights[row, k]
-    matrix.flags.writeable = False
-    return matrix
-
-
-@lru_cache(maxsize=64)
-def resize_taps(size: int, start: int, length: int, out_size: int, bayer: bool = False) -> Taps:
-    """The filter from pixels ``[start, start + length)`` of an axis of ``size`` to ``out_size``."""
-    first, plain = _windows(length, out_size)
-    first = first + start
-    tables = plain[None]
-    if bayer:
-        first = first - 1
-        pixel = first[:, None] + np.arange(plain.shape[1] + 2)
-        before, after = (np.pad(plain, ((0, 0), pad)) for pad in ((2, 0), (0, 2)))
-        # Neighbours beyond the edge are mirrored about it, which keeps the pattern's order.
-        near = before * (1 + (pixel == 1)) + after * (1 + (pixel == size - 2))
-        near[(pixel < 0) | (pixel >= size)] = 0
-        plain = np.pad(plain, ((0, 0), (1, 1)))
-        tables = np.stack([plain, plain + near / 2, near / 4])
-    # A window that would leave the frame is moved inside; its weights stay where they are.
-    width = tables.shape[2]
-    taps = min(width, size)
-    inside = np.clip(first, 0, size - taps)
-    k = (inside - first)[:, None] + np.arange(taps)
-    weights = np.take_along_axis(tables, np.clip(k, 0, width - 1)[None], axis=2)
-    weights = np.where((k >= 0) & (k < width), weights, 0)
-    return Taps(inside.astype(np.int32), np.ascontiguousarray(weights, np.float32))
-
-
-def _windows(in_size: int, out_size: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """First input and weights ``[out_size, taps]`` of each output; the last may be zeros."""
-    scale = in_size / out_size
-    reach = max(scale, 1.0)
-    centre = (np.arange(out_size) + 0.5) * scale
-    first = np.maximum((centre - reach + 0.5).astype(np.int64), 0)
-    end = np.minimum((centre + reach + 0.5).astype(np.int64), in_size)
-    pixel = first[:, None] + np.arange((end - first).max())
-    weights = np.maximum(0.0, 1.0 - np.abs(pixel + 0.5 - centre[:, None]) / reach)
-    weights[pixel >= end[:, None]] = 0.0
-    return first, weights / weights.sum(axis=1, keepdims=True)
-
-
 def resize_normalize(
     frame: Pixels,
     out: NetworkInput,
@@ -107,6 +45,7 @@ def resize_normalize(
     crop: Crop | None = None,
     threads: int = 1,
     levels: Levels | None = None,
+    window: Window | None = None,
 ) -> None:
     """Resize a frame and normalise it into ``out``.
 
@@ -125,21 +64,22 @@ def resize_normalize(
         levels: grey levels of black and white of a uint16 frame, 0 <= black < white <= 65535, such
             as (0, 4095) for 12 bits; pixels beyond them are clipped. None for uint8, which goes
             from 0 to 255
+        window: ``out`` is this part of the resized frame; None for all of it
 
     Raises:
-        ValueError: another dtype, shape or pixel format, a crop that exceeds the frame, or levels
-            that do not fit it
+        ValueError: another dtype, shape or pixel format, a crop that exceeds the frame, levels that
+            do not fit it, or a window that exceeds the resized frame
     """
     pixel_format = _check(frame, out, pixel_format)
-    top, left, height, width = check_crop(frame.shape[:2], crop)
+    crop = check_crop(frame.shape[:2], crop)
     black, white = check_levels(frame.dtype, levels)
+    window = _check_window(out, window)
     check_threads(threads)
     if native is None:
-        resize_normalize_numpy(frame, out, mean, std, pixel_format, crop, levels)
+        resize_normalize_numpy(frame, out, mean, std, pixel_format, crop, levels, window)
         return
     bayer = pixel_format in BAYER
-    rows = resize_taps(frame.shape[0], top, height, out.shape[1], bayer)
-    columns = resize_taps(frame.shape[1], left, width, out.shape[2], bayer)
+    rows, columns = window_taps(frame.shape, crop, window, out.shape[1:], bayer)
     span = white - black
     gain, offset = affine(mean, std, span)
     kind, red = ("bayer", BAYER[pixel_format]) if bayer else (pixel_format, (0, 0))
@@ -167,6 +107,7 @@ def resize_normalize_numpy(
     pixel_format: str | None = None,
     crop: Crop | None = None,
     levels: Levels | None = None,
+    window: Window | None = None,
 ) -> None:
     """Plain reference of :func:`resize_normalize`."""
     pixel_format = _check(frame, out, pixel_format)
@@ -174,20 +115,42 @@ def resize_normalize_numpy(
     black, white = check_levels(frame.dtype, levels)
     if levels is not None:
         frame = np.clip(frame, black, white) - np.uint16(black)
-    if pixel_format in BAYER:
-        planes = demosaic_numpy(frame, pixel_format)
-    elif pixel_format == "mono":
-        planes = frame[None].astype(np.float32)
-    else:
-        step = -1 if pixel_format == "bgr" else 1
-        planes = frame[..., ::step].transpose(2, 0, 1).astype(np.float32)
-    resized = planes[:, top : top + height, left : left + width]
-    if height != out.shape[1]:
-        resized = resize_matrix(height, out.shape[1]).astype(np.float32) @ resized
-    if width != out.shape[2]:
-        resized = resized @ resize_matrix(width, out.shape[2]).astype(np.float32).T
+    window = _check_window(out, window)
+    rows, vertical = _axis(top, height, window.height, window.top, out.shape[1])
+    columns, horizontal = _axis(left, width, window.width, window.left, out.shape[2])
+    resized = _planes(frame, pixel_format, rows, columns)
+    if vertical is not None:
+        resized = vertical @ resized
+    if horizontal is not None:
+        resized = resized @ horizontal.T
     gain, offset = affine(mean, std, white - black)
     out[...] = resized * gain[:, None, None] + offset[:, None, None]
+
+
+def _axis(
+    start: int, length: int, out_size: int, first: int, count: int
+) -> tuple[slice, NDArray[np.float32] | None]:
+    """The pixels of an axis that ``count`` outputs draw on, and the matrix ``[count, pixels]`` from
+    them; None where the outputs are the pixels."""
+    if length == out_size:
+        return slice(start + first, start + first + count), None
+    matrix = resize_matrix(length, out_size)[first : first + count]
+    used = np.flatnonzero(matrix.any(axis=0))
+    begin, end = int(used[0]), int(used[-1]) + 1
+    return slice(start + begin, start + end), matrix[:, begin:end].astype(np.float32)
+
+
+def _planes(frame: Pixels, pixel_format: str, rows: slice, columns: slice) -> NDArray[np.float32]:
+    """Red, green and blue ``[3, rows, columns]`` of some pixels; of a mono frame one plane."""
+    if pixel_format in BAYER:
+        # Demosaicing draws on neighbours; an even number of lines before keeps the pattern.
+        y, x = (max(0, part.start // 2 * 2 - 2) for part in (rows, columns))
+        planes = demosaic_numpy(frame[y : rows.stop + 2, x : columns.stop + 2], pixel_format)
+        return planes[:, rows.start - y : rows.stop - y, columns.start - x : columns.stop - x]
+    part = frame[rows, columns].astype(np.float32)
+    if pixel_format == "mono":
+        return part[None]
+    return part[..., :: -1 if pixel_format == "bgr" else 1].transpose(2, 0, 1)
 
 
 def demosaic_numpy(frame: Pixels, pattern: str) -> NDArray[np.float32]:
@@ -265,6 +228,23 @@ def check_crop(size: tuple[int, ...], crop: Crop | None) -> Crop:
             f"{size[1]} pixels: choose one inside it"
         )
     return crop
+
+
+def _check_window(out: NetworkInput, window: Window | None) -> Window:
+    """The window, or the whole resized frame. Raises ``ValueError`` unless it lies in that."""
+    height, width = out.shape[1:]
+    if window is None:
+        return Window(height, width, 0, 0)
+    if (
+        min(window.top, window.left) < 0
+        or window.top + height > window.height
+        or window.left + width > window.width
+    ):
+        raise ValueError(
+            f"a window of {height} x {width} pixels at row {window.top}, column {window.left} "
+            f"reaches beyond the resized frame of {window.height} x {window.width}"
+        )
+    return window
 
 
 def check_levels(dtype: np.dtype[Any], levels: Levels | None) -> Levels:

@@ -13,6 +13,7 @@ from rdx_fast.engines import GpuOptions, open_engine
 from rdx_fast.errors import RdxError
 from rdx_fast.kernels.threshold_regions import Region, threshold_regions
 from rdx_fast.result import Result
+from rdx_fast.tiling import TileSpec
 
 __version__ = "0.1.0"
 
@@ -24,6 +25,7 @@ __all__ = [
     "RdxError",
     "Region",
     "Result",
+    "TileSpec",
     "__version__",
     "find_defects",
     "frame_map",

@@ -6,25 +6,19 @@ from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
 from time import perf_counter
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rdx_fast.bundle import open_bundle
-from rdx_fast.defects import Defect, find_defects
+from rdx_fast.defects import Defect
 from rdx_fast.engines import Engine, Progress, open_engine
-from rdx_fast.errors import EngineError
-from rdx_fast.frame_check import FrameCheck
-from rdx_fast.judge import Judge
-from rdx_fast.kernels.epilogue import Epilogue, region_labels
+from rdx_fast.inspection import Inspection
 from rdx_fast.kernels.resize_normalize import Crop, Levels
 from rdx_fast.limits import Limits, ThresholdSpec
-from rdx_fast.pipelines import BatchScores, ScoreOptions, open_pipeline
-from rdx_fast.pipelines.streaming import stream_scores
-from rdx_fast.postprocess import AnomalyMapper
-from rdx_fast.preprocess import Batch, Frame, FrameOptions, as_frames
-from rdx_fast.regions import map_labels
+from rdx_fast.pipelines import BatchScores
+from rdx_fast.pipelines.streaming import ScoreStream, stream_scores
+from rdx_fast.preprocess import Batch, Frame
 from rdx_fast.result import Result
 
 
@@ -38,8 +32,8 @@ class Detector:
         engine: path of a bundle, or an opened engine (see ``open_engine``, which has more options)
         backend: "auto", "openvino" (CPU), "tensorrt" or "torch" (GPU)
         threads: CPU threads of the engine, None for its own choice
-        region: region of interest, bool [H, W] of the manifest's map size, for a recipe without
-            regions; scores and areas are of what lies inside
+        region: region of interest, bool [H, W] of the manifest's map size, with tiles of the whole
+            map's, for a recipe without regions; scores and areas are of what lies inside
         top_k: also give the mean of that many largest map values
         precision: what is executed, "fp32", "fp16", "bf16", "int8" or "fp8"; None for the fastest
             that the bundle holds and this machine has
@@ -78,12 +72,9 @@ class Detector:
         public_key: Path | None = None,
     ) -> None:
         if isinstance(engine, str | Path):
+            bundle, report = open_bundle(engine, public_key), on_progress or (lambda *_: None)
             self.engine = open_engine(
-                open_bundle(engine, public_key),
-                backend,
-                threads,
-                on_progress=on_progress or (lambda *_: None),
-                precision=precision,
+                bundle, backend, threads, on_progress=report, precision=precision
             )
         elif backend != "auto" or {threads, precision, on_progress, public_key} != {None}:
             raise ValueError(
@@ -94,23 +85,10 @@ class Detector:
             self.engine = engine
         self.manifest = self.engine.manifest
         self.recipe = self.manifest.recipe
-        self._judge = Judge.of_engine(self.engine, limits)
-        self.limits = self._judge.limits
-        good = self.manifest.frames if check_frames else None
-        self._frame_check = FrameCheck(self.recipe.frame.size, check_frames, good)
-        self._pipeline = open_pipeline(self.engine, self._mapper(region, top_k))
+        self._inspection = Inspection(self.engine, region, top_k, limits, check_frames)
+        self.limits, self.labels = self._inspection.limits, self._inspection.labels
+        self._pipeline = self._inspection.open_pipeline()
         self.description = self._pipeline.description
-
-    def _mapper(self, region: NDArray[np.bool_] | None, top_k: int) -> AnomalyMapper:
-        spec = self.manifest.map
-        labels = self.labels = region_labels(region)
-        if self.recipe.regions:
-            if region is not None:
-                raise ValueError("region is given and the recipe has regions: leave it out")
-            size = (spec.height, spec.width)
-            labels = self.labels = map_labels(self.recipe, size, self.engine.bundle.mask)
-        thresholds = tuple(limit.ok_below.value for limit in self.limits)
-        return AnomalyMapper(spec, self.manifest.scales, Epilogue(labels, thresholds, top_k))
 
     @property
     def threshold(self) -> ThresholdSpec:
@@ -142,8 +120,8 @@ class Detector:
             EngineError: the engine fails, or gives a score that is not finite
         """
         begin = perf_counter()
-        options = self._options(maps, pixel_format, crop, levels)
-        self._check(batch, options)
+        options = self._inspection.options(maps, pixel_format, crop, levels)
+        self._inspection.check(batch, options)
         scored = self._pipeline.score(batch, options)
         return self._result(scored, begin)
 
@@ -179,75 +157,19 @@ class Detector:
         """
         if batch < 1 or depth < 1:
             raise ValueError(f"batch is {batch} and depth {depth}, wanted at least 1 of each")
-        options = self._options(maps, pixel_format, crop, levels)
-        checked = (self._checked(frame, options) for frame in frames)
+        options = self._inspection.options(maps, pixel_format, crop, levels)
+        checked = (self._inspection.checked(frame, options) for frame in frames)
         return self._results(stream_scores(self._pipeline, checked, batch, depth, options))
 
-    def _results(
-        self, stream: Generator[tuple[BatchScores, float], None, None]
-    ) -> Generator[Result, None, None]:
+    def _results(self, stream: ScoreStream) -> Generator[Result, None, None]:
         with closing(stream):
             for scored, begin in stream:
                 yield self._result(scored, begin)
 
-    def _options(
-        self,
-        maps: bool,
-        pixel_format: str | None = None,
-        crop: Crop | None = None,
-        levels: Levels | None = None,
-    ) -> ScoreOptions:
-        """What is asked for or what the recipe states. Raises ``ValueError`` if they differ."""
-        frame = self.recipe.frame
-        found: dict[str, Any] = {"pixel_format": pixel_format, "crop": crop, "levels": levels}
-        for name, given in found.items():
-            stated = getattr(frame, name)
-            if given is not None and stated is not None and given != stated:
-                raise ValueError(
-                    f"{name} is {given} and the recipe states {stated}: leave it out, or change "
-                    f"the recipe (rdx-fast recipe)"
-                )
-            found[name] = stated if given is None else given
-        return ScoreOptions(maps, **found)
-
-    def _check(self, batch: Batch, options: ScoreOptions) -> None:
-        """Raises ``ValueError`` for a frame that must not be scored, see ``FrameCheck``."""
-        if hasattr(batch, "shape") and not isinstance(batch, np.ndarray):  # on a GPU
-            self._frame_check.on_device(batch.shape)
-            return
-        wanted = FrameOptions(options.pixel_format, options.crop, options.levels)
-        frames = as_frames(batch)
-        for frame in frames:
-            wanted.check(frame)
-        for frame in frames:
-            self._frame_check(frame, options.crop, options.levels)
-
-    def _checked(self, frame: Frame, options: ScoreOptions) -> Frame:
-        self._check([frame], options)
-        return frame
-
     def _result(self, scored: BatchScores, begin: float) -> Result:
-        # NaN compares false with any limit: it must never pass for a good part.
-        summary, anomaly_maps, seconds = scored
-        if bad := np.flatnonzero(~np.isfinite(summary.maxima).all(axis=1)).tolist():
-            raise EngineError(f"the engine gave scores that are not finite, for images {bad}")
-        judged = self._judge(summary.maxima)
-        seconds = {**seconds, "total": perf_counter() - begin}
-        return Result(
-            scores=np.take_along_axis(summary.maxima, judged.deciding[:, None], axis=1)[:, 0],
-            verdicts=judged.verdicts,
-            p_values=judged.p_values,
-            anomaly_maps=anomaly_maps,
-            top_means=summary.top_means,
-            areas=summary.areas.sum(axis=1),
-            region_scores=summary.maxima,
-            region_areas=summary.areas,
-            deciding=judged.deciding,
-            limits=self.limits,
-            timings_ms={stage: 1000 * taken for stage, taken in seconds.items()},
-            executed=self.engine.execution.executed,
-            engine=self.description,
-        )
+        result = self._inspection.result(scored, self.description)
+        result.timings_ms["total"] = 1000 * (perf_counter() - begin)
+        return result
 
     def defects(
         self, result: Result, frame_size: tuple[int, int], crop: Crop | None = None
@@ -262,14 +184,7 @@ class Detector:
         Raises:
             ValueError: the result has no maps, or the crop exceeds the frame
         """
-        if result.anomaly_maps is None:
-            raise ValueError("the result has no anomaly maps: score with maps=True")
-        crop = self._options(True, crop=crop).crop
-        scale = self.recipe.mm_per_pixel
-        return [
-            find_defects(of, result.limits, self.labels, frame_size, crop, scale)
-            for of in result.anomaly_maps
-        ]
+        return self._inspection.defects(result, frame_size, crop)
 
     def warmup(self, runs: int = 3, batch: int = 1, depth: int = 1) -> None:
         """Score grey frames, so that the first real ones find buffers, caches and graphs ready.
@@ -279,9 +194,9 @@ class Detector:
             batch: frames scored at a time; an engine on a GPU prepares each size by itself
             depth: batches in flight, as ``stream`` will have
         """
-        grey = self._grey_frame()
+        grey = self._inspection.grey_frame()
         for maps in (True, False):
-            options = self._options(maps)
+            options = self._inspection.options(maps)
             for _ in range(runs):
                 # In this thread, which has buffers of its own.
                 self._pipeline.score([grey] * batch, options)
@@ -289,16 +204,6 @@ class Detector:
                 frames = [grey] * (runs * depth * batch)
                 for _ in stream_scores(self._pipeline, frames, batch, depth, options):
                     pass
-
-    def _grey_frame(self) -> Frame:
-        """A frame of the recipe, without contents."""
-        spec, frame = self.manifest.input, self.recipe.frame
-        height, width = frame.size or (spec.height, spec.width)
-        if frame.size is None and frame.crop is not None:
-            height, width = frame.crop[0] + frame.crop[2], frame.crop[1] + frame.crop[3]
-        colour = frame.pixel_format in (None, "rgb", "bgr")
-        dtype = np.uint8 if frame.levels is None else np.uint16
-        return np.full((height, width, 3) if colour else (height, width), 128, dtype)
 
     def close(self) -> None:
         """Free the engine and what its pipeline holds."""

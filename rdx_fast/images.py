@@ -106,6 +106,21 @@ def _table(black: int, white: int) -> NDArray[np.uint8]:
     return (level * WHITE).round().astype(np.uint8)
 
 
+def image_size(path: Path | str) -> tuple[int, int]:
+    """Height and width of an image file in pixels, without decoding it.
+
+    Raises:
+        ImageError: the file is missing or not an image
+    """
+    try:
+        with Image.open(path) as image:
+            return image.height, image.width
+    except FileNotFoundError:
+        raise ImageError(path, "no such file") from None
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        raise ImageError(path, f"cannot be read: {error}") from error
+
+
 def read_grey(path: Path | str) -> NDArray[np.uint8]:
     """Decode a mask.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import repeat
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,10 +18,15 @@ from rdx_fast.kernels.resize_normalize import (
     check_pixel_format,
     resize_normalize,
 )
+from rdx_fast.kernels.resize_taps import Window
 from rdx_fast.manifest import RESIZE, InputSpec
+from rdx_fast.recipe import InspectionRecipe
+from rdx_fast.tiling import TileSpec
 
 Frame = Pixels
 Batch = Frame | Sequence[Frame]
+FrameWindow = tuple[int, Window]
+"""A window of a resized frame, after the frame's index in its batch."""
 
 WORTH_THREADS = 2**20  # values of a frame; starting a thread takes as long as resizing half of that
 
@@ -75,27 +81,36 @@ def to_input(
     crop: Crop | None = None,
     threads: int = 1,
     levels: Levels | None = None,
+    windows: Sequence[FrameWindow] | None = None,
 ) -> NDArray[np.float32]:
-    """Resize and normalise frames.
+    """Resize and normalise frames, or windows of them.
 
     Args:
         frames: uint8 or uint16, ``[H, W, 3]`` or ``[H, W]`` of any sizes
         spec: the network's input
         pixel_format: see ``resize_normalize``
         crop: see ``resize_normalize``
-        threads: CPU threads, used for frames of ``WORTH_THREADS`` values or more
+        threads: CPU threads, used for ``WORTH_THREADS`` values of a frame or more
         levels: see ``resize_normalize``
+        windows: of the resized frames; None for each frame as a whole
 
     Returns:
-        ``[B, 3, height, width]`` float32
+        ``[B, 3, height, width]`` float32, B the number of frames or of windows
 
     Raises:
         ValueError: pixel format, crop or levels do not fit a frame
     """
-    out = np.empty((len(frames), 3, spec.height, spec.width), np.float32)
-    for frame, target in zip(frames, out, strict=True):
-        several = threads if frame.size >= WORTH_THREADS else 1
-        resize_normalize(frame, target, spec.mean, spec.std, pixel_format, crop, several, levels)
+    items = list(enumerate(repeat(None, len(frames)))) if windows is None else windows
+    out = np.empty((len(items), 3, spec.height, spec.width), np.float32)
+    for (index, window), target in zip(items, out, strict=True):
+        frame = frames[index]
+        size = frame.size
+        if window is not None:
+            size = size * spec.height * spec.width // (window.height * window.width)
+        several = threads if size >= WORTH_THREADS else 1
+        resize_normalize(
+            frame, target, spec.mean, spec.std, pixel_format, crop, several, levels, window
+        )
     return out
 
 
@@ -106,33 +121,75 @@ class FrameOptions(NamedTuple):
         pixel_format: as for ``Detector.score``
         crop: likewise
         levels: likewise
+        tiles: that frames are scored in; None for whole frames
     """
 
     pixel_format: str | None = None
     crop: Crop | None = None
     levels: Levels | None = None
+    tiles: TileSpec | None = None
+
+    @classmethod
+    def of_recipe(
+        cls,
+        recipe: InspectionRecipe,
+        pixel_format: str | None = None,
+        crop: Crop | None = None,
+        levels: Levels | None = None,
+    ) -> FrameOptions:
+        """What a recipe states; what it does not, as given.
+
+        Raises:
+            ValueError: the recipe states something else than what is given
+        """
+        frame = recipe.frame
+        stated = cls(frame.pixel_format, frame.crop, frame.levels, recipe.tiles)
+        given = cls(pixel_format, crop, levels)
+        for name, known, wanted in zip(cls._fields, stated, given, strict=True):
+            if wanted is not None and known not in (None, wanted):
+                raise ValueError(
+                    f"{name} is {wanted} and the recipe states {known}: leave it out, or change "
+                    f"the recipe (rdx-fast recipe)"
+                )
+        return cls(
+            stated.pixel_format or pixel_format,
+            stated.crop or crop,
+            stated.levels or levels,
+            stated.tiles,
+        )
 
     def check(self, frame: Frame) -> Crop:
         """The part of a frame that is used. Raises ``ValueError`` if the options do not fit it."""
         check_pixel_format(frame.shape, self.pixel_format)
         check_levels(frame.dtype, self.levels)
-        return check_crop(frame.shape[:2], self.crop)
+        shown = check_crop(frame.shape[:2], self.crop)
+        if self.tiles is not None:
+            self.tiles.check(shown[2:])
+        return shown
 
     def to_input(
-        self, frame: Frame, spec: InputSpec, crop: Crop | None = None
+        self,
+        frame: Frame,
+        spec: InputSpec,
+        crop: Crop | None = None,
+        window: Window | None = None,
     ) -> NDArray[np.float32]:
-        """A frame resized and normalised, ``[3, height, width]`` float32.
+        """A frame, or a window of it, resized and normalised, ``[3, height, width]`` float32.
 
         Args:
             frame: uint8 or uint16, ``[H, W, 3]`` or ``[H, W]``
             spec: the network's input
             crop: instead of the options' own
+            window: of the resized frame; None for all of it
 
         Raises:
             ValueError: the options do not fit the frame
         """
         crop = crop or self.crop
-        return to_input([frame], spec, self.pixel_format, crop, levels=self.levels)[0]
+        windows = None if window is None else [(0, window)]
+        return to_input(
+            [frame], spec, self.pixel_format, crop, levels=self.levels, windows=windows
+        )[0]
 
 
 def _check_dtype(frame: Any, what: str) -> None:

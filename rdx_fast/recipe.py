@@ -20,11 +20,12 @@ from rdx_fast.kernels.resize_normalize import (
     check_level_range,
 )
 from rdx_fast.limits import WHOLE
+from rdx_fast.tiling import TileSpec
 
 KINDS = ("include", "ignore")
 MAX_REGIONS = 16  # that are inspected; each has limits of its own
 Point = tuple[float, float]
-_SCORES_DEPEND_ON = ("frame", "regions")
+_SCORES_DEPEND_ON = ("frame", "regions", "tiles")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,11 @@ class FrameSpec:
         if self.height is None or self.width is None:
             return None
         return self.height, self.width
+
+    @property
+    def shown(self) -> tuple[int, int] | None:
+        """Height and width in pixels of what is inspected, None for any."""
+        return self.size if self.crop is None else self.crop[2:]
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,16 +122,19 @@ class InspectionRecipe:
     Attributes:
         frame: size and format of the frames
         regions: in the order in which they are painted
+        tiles: that frames are scored in; None to show the network the whole frame, or its crop
         mm_per_pixel: scale of the frame, for sizes in millimetres; None if it is not known
         deadline_ms: from trigger to result at the station; None for the station's own
         camera: parameters of the station's camera, by name
 
     Raises:
-        ValueError: values contradict each other, or a polygon lies outside the frame
+        ValueError: values contradict each other, or a polygon lies outside the frame, or a tile is
+            larger than the frame or its crop
     """
 
     frame: FrameSpec = FrameSpec()
     regions: tuple[RegionSpec, ...] = ()
+    tiles: TileSpec | None = None
     mm_per_pixel: float | None = None
     deadline_ms: float | None = None
     camera: dict[str, int | float | str] = field(default_factory=dict)
@@ -135,6 +144,8 @@ class InspectionRecipe:
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise ValueError(f"{name} is {value}, wanted a positive number")
+        if self.tiles is not None and (shown := self.frame.shown) is not None:
+            self.tiles.check(shown)
         names = [region.name for region in self.regions]
         if len({*names, WHOLE}) <= len(names):
             raise ValueError(

@@ -10,9 +10,21 @@ from numpy.typing import NDArray
 
 from rdx_fast.kernels.resize_normalize import check_crop
 from rdx_fast.recipe import InspectionRecipe, Point
+from rdx_fast.tiling import tiling
 
 Labels = NDArray[np.uint8]
 ReadMask = Callable[[str], NDArray[np.uint8]]
+
+
+def map_size(recipe: InspectionRecipe, network: tuple[int, int]) -> tuple[int, int]:
+    """Height and width of the anomaly map of a recipe's frames, whose size it states.
+
+    ``network`` are those of the network's input, and of its map.
+    """
+    if recipe.tiles is None:
+        return network
+    assert recipe.frame.shown is not None
+    return tiling(recipe.tiles, recipe.frame.shown, network).size
 
 
 def map_labels(recipe: InspectionRecipe, size: tuple[int, int], read_mask: ReadMask) -> Labels:

@@ -19,7 +19,8 @@ class Result:
         verdicts: "OK", "REVIEW" or "NG" of each image, the worst of its regions
         p_values: ``[B]`` float64, of parts like those that the bundle was calibrated on, at most
             the share p has a p-value of p or less; None where the bundle holds no scores of them
-        anomaly_maps: ``[B, H, W]`` float32, None if not requested
+        anomaly_maps: ``[B, H, W]`` float32, None if not requested; of the network's input size, or
+            with tiles of the size of the whole resized frame
         top_means: ``[B]`` float32, the mean of the ``top_k`` largest values of each map in all
             regions together, None if not requested
         areas: ``[B]`` int64, sum of ``region_areas`` over the regions
@@ -30,7 +31,7 @@ class Result:
         limits: of the R regions
         timings_ms: wall time in ms, ``total`` and by stage: on a CPU ``preprocess``, ``network``
             and ``postprocess``; on a GPU ``staging`` (until all work is queued) and ``device``
-            (until it is done)
+            (until it is done); with tiles also ``blend``, during which the next tiles are scored
         executed: executed precision, "fp32", "fp16", "bf16", "int8" or "fp8"
         engine: description of the engine, why it was chosen, and the kernels around it
     """

@@ -22,7 +22,7 @@ from rdx_fast.history import START, Change, read_history
 from rdx_fast.limits import Limits
 from rdx_fast.manifest import ExecutionSpec
 from rdx_fast.recipe import InspectionRecipe
-from rdx_fast.regions import map_labels
+from rdx_fast.regions import map_labels, map_size
 
 _REVISED = ("history-*.jsonl", "calibration-*.npz", "region-*.png")  # files with a revision's name
 
@@ -139,9 +139,9 @@ def replace_recipe(
         BundleError: see ``revise_bundle``
     """
     if recipe.regions:
-        size = (bundle.manifest.map.height, bundle.manifest.map.width)
+        network = (bundle.manifest.map.height, bundle.manifest.map.width)
         try:
-            map_labels(recipe, size, masks.__getitem__)
+            map_labels(recipe, map_size(recipe, network), masks.__getitem__)
         except ValueError as error:
             raise RecipeError(f"{bundle.path}: {error}") from error
     return revise_bundle(bundle, "recipe", user, recipe=recipe, masks=masks)

@@ -16,6 +16,7 @@ from rdx_fast.errors import ImageError
 from rdx_fast.images import list_images, read_image
 from rdx_fast.kernels.resize_normalize import Crop, Levels
 from rdx_fast.overlay import save_overlay
+from rdx_fast.preprocess import FrameOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +105,7 @@ def score_files(
     executed = detector.engine.execution.executed
     for path in files:
         try:
+            options = FrameOptions.of_recipe(detector.recipe, pixel_format, crop, levels)
             frame = read_image(path)
             result = detector.score(frame, overlays is not None, pixel_format, crop, levels)
         except (ImageError, ValueError) as error:
@@ -114,7 +116,9 @@ def score_files(
             inside = path.absolute().relative_to(root)
             name = inside.name if inside.suffix == ".png" else f"{inside.name}.png"
             target = overlays / inside.with_name(name)
-            save_overlay(target, frame, result.anomaly_maps[0], threshold, crop, levels)
+            save_overlay(
+                target, frame, result.anomaly_maps[0], threshold, options.crop, options.levels
+            )
         yield Row(
             path=str(path),
             verdict=result.verdicts[0],

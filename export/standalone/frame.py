@@ -23,13 +23,12 @@ from rdx_fast.kernels.resize_normalize import (
     WHITE,
     Crop,
     Levels,
-    Taps,
     affine,
     check_crop,
     check_level_range,
     check_pixel_format,
-    resize_taps,
 )
+from rdx_fast.kernels.resize_taps import Taps, resize_taps
 from rdx_fast.manifest import InputSpec
 from rdx_fast.recipe import FrameSpec
 

@@ -99,6 +99,11 @@ def write_standalone(
         raise ValueError(f"batch is {batch}, wanted at least 1, or None for any number")
     execution = _execution(manifest, precision)
     check_limits_hold(manifest, execution)
+    if manifest.recipe.tiles is not None:
+        raise ExportError(
+            f"bundle {manifest.name}: the recipe scores frames in tiles, and a standalone file has "
+            f"none: score with the Detector, or take a recipe without tiles"
+        )
     if batch is None and precision == "int8":
         # OpenVINO then drops scales of dequantisation: the check below fails.
         raise ExportError(

@@ -13,6 +13,7 @@ from rich.console import Console
 from rdx_fast.errors import MissingDependencyError
 from rdx_fast.images import list_images
 from rdx_fast.kernels.resize_normalize import check_level_range
+from rdx_fast.tiling import TileSpec
 
 if TYPE_CHECKING:
     from rdx_fast.training import Recipe
@@ -75,6 +76,17 @@ Levels = Annotated[
         help="Grey levels of black and white of images with 16 bits per channel, such as 0 4095 "
         "for 12 bits.",
     ),
+]
+Tile = Annotated[
+    tuple[int, int] | None,
+    typer.Option(
+        metavar="HEIGHT WIDTH",
+        help="Size of the tiles that images are taken apart into, in pixels of the image, each of "
+        "which the network sees as a whole. Default: no tiles.",
+    ),
+]
+Overlap = Annotated[
+    int, typer.Option(min=0, help="Pixels that neighbouring tiles have in common, at least.")
 ]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads. Default: all.")]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
@@ -169,6 +181,22 @@ def make_recipe(**options: Any) -> Recipe:
 
     try:
         return Recipe(**options)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+def tiles_given(tile: tuple[int, int] | None, overlap: int) -> TileSpec | None:
+    """The tiles of the options ``--tile`` and ``--overlap``.
+
+    Raises:
+        typer.BadParameter: a value is out of range, or there is an overlap without tiles
+    """
+    if tile is None:
+        if overlap:
+            raise typer.BadParameter("--overlap is for tiles: give --tile HEIGHT WIDTH too")
+        return None
+    try:
+        return TileSpec(*tile, overlap)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
 

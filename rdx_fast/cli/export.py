@@ -46,8 +46,8 @@ def export(
     good: Annotated[
         Path | None,
         typer.Option(
-            help="Folder of good images not used for training, read with the crop, pixel format "
-            "and levels of the run. Default: the run's held-out images."
+            help="Folder of good images not used for training, read with the crop, pixel format, "
+            "levels and tiles of the run. Default: the run's held-out images."
         ),
     ] = None,
     precision: Annotated[

@@ -12,16 +12,19 @@ from rdx_fast.cli.common import (
     Foreground,
     ImageSize,
     Levels,
+    Overlap,
     PixelFormat,
     TextureColors,
     TextureCuts,
     Textures,
+    Tile,
     category_given,
     foreground_given,
     list_given,
     make_recipe,
     need_torch,
     notes,
+    tiles_given,
 )
 from rdx_fast.datasets import find_dataset
 from rdx_fast.errors import listed
@@ -38,6 +41,8 @@ def preview(
     crop: Crop = None,
     pixel_format: PixelFormat = None,
     levels: Levels = None,
+    tile: Tile = None,
+    overlap: Overlap = 0,
     count: Annotated[int, typer.Option(min=1, help="Number of parts to show.")] = 8,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the anomalies.")] = 0,
 ) -> None:
@@ -56,6 +61,7 @@ def preview(
         pixel_format=pixel_format,
         crop=crop,
         levels=levels,
+        tiles=tiles_given(tile, overlap),
     )
     parts = find_dataset(good).train()
     shown = save_contact_sheet(picture, recipe, parts, list_given(textures), masks, count)

@@ -116,6 +116,9 @@ def recipe_table(manifest: Manifest) -> Table:
         rows += [("crop", "top {}, left {}, {} x {} pixels".format(*frame.crop))]
     if frame.levels is not None:
         rows += [("grey levels", "black {}, white {}".format(*frame.levels))]
+    if recipe.tiles is not None:
+        tiles = recipe.tiles
+        rows += [("tiles", f"{tiles.height} x {tiles.width} pixels, overlap {tiles.overlap}")]
     for region in recipe.regions:
         shape = f"mask {region.mask}"
         if region.polygon is not None:

@@ -19,10 +19,12 @@ from rdx_fast.cli.common import (
     Levels,
     MethodName,
     Minutes,
+    Overlap,
     PixelFormat,
     TextureColors,
     TextureCuts,
     Textures,
+    Tile,
     Weights,
     category_given,
     foreground_given,
@@ -30,6 +32,7 @@ from rdx_fast.cli.common import (
     make_recipe,
     need_torch,
     notes,
+    tiles_given,
     with_length,
 )
 from rdx_fast.cli.estimate import Estimate
@@ -62,6 +65,8 @@ def train(
     crop: Crop = None,
     pixel_format: PixelFormat = None,
     levels: Levels = None,
+    tile: Tile = None,
+    overlap: Overlap = 0,
     epochs: Epochs = None,
     iterations: Iterations = None,
     batch: Annotated[int, typer.Option(min=1, help="Images in a training batch.")] = 16,
@@ -128,6 +133,7 @@ def train(
         pixel_format=pixel_format,
         crop=crop,
         levels=levels,
+        tiles=tiles_given(tile, overlap),
     )
     recipe = with_length(recipe, category)
     if textures and not recipe.makes_anomalies:

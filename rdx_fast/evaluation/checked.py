@@ -13,6 +13,7 @@ from rdx_fast.errors import DatasetError, ImageError, listed
 from rdx_fast.images import read_grey, read_image
 from rdx_fast.kernels.resize_normalize import Crop, Levels
 from rdx_fast.preprocess import FrameOptions
+from rdx_fast.tiling import TileSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +60,13 @@ def check_images(
     pixel_format: str | None = None,
     crop: Crop | None = None,
     levels: Levels | None = None,
+    tiles: TileSpec | None = None,
 ) -> CheckedSet:
     """Decode every image of a test set and its mask, in several threads.
 
-    An image is bad if it cannot be read or does not fit the crop, the pixel format or the levels,
-    or if it is defective in a set with masks and its mask is missing, cannot be read, has another
-    size than the image or marks no pixel, or none inside the crop.
+    An image is bad if it cannot be read or does not fit the crop, the pixel format, the levels or
+    the tiles, or if it is defective in a set with masks and its mask is missing, cannot be read,
+    has another size than the image or marks no pixel, or none inside the crop.
 
     Args:
         images: the labelled images
@@ -73,6 +75,7 @@ def check_images(
         pixel_format: that the images will be scored in, as for ``Detector.score``
         crop: top, left, height and width in pixels of what will be scored, likewise
         levels: of images with 16 bits per channel, likewise
+        tiles: that they will be scored in; None for whole images
 
     Returns:
         The images that can be used, in order, and those that are left out.
@@ -82,7 +85,7 @@ def check_images(
             of those given would be left; the message lists all bad images
     """
     masked = has_masks(images)
-    options = FrameOptions(pixel_format, crop, levels)
+    options = FrameOptions(pixel_format, crop, levels, tiles)
     left_out, usable = [], []
     with ThreadPoolExecutor(usable_cores()) as pool:
         reasons = pool.map(lambda image: _fault(image, masked, options), images)

@@ -11,6 +11,7 @@ from rdx_fast.errors import DatasetError
 from rdx_fast.evaluation.checked import BadImage, CheckedSet, check_images
 from rdx_fast.images import find_bad_images
 from rdx_fast.preprocess import Frame
+from rdx_fast.tiling import largest_tiles
 from rdx_fast.training import Recipe
 from rdx_fast.training.foreground import foreground_masks
 from rdx_fast.training.frames import Frames
@@ -54,13 +55,14 @@ def check_inputs(
         ValueError: the recipes read frames in different ways
         DatasetError: images, textures or masks cannot be used; the message lists them all
     """
-    ways = {recipe.frame_options for recipe in recipes}
+    ways = {recipe.frame_options._replace(tiles=None) for recipe in recipes}
     if len(ways) > 1:
         raise ValueError(
             "the recipes differ in pixel format, crop or levels, and there is one test set: give "
             "them the same"
         )
     (options,) = ways
+    options = options._replace(tiles=largest_tiles([recipe.tiles for recipe in recipes]))
     training = dataset.train()
     faults: list[str] = []
     usable: list[list[Path]] = []
@@ -91,10 +93,11 @@ def check_inputs(
     if not images:
         raise DatasetError("\n".join([*faults, "no training image is left: add images"]))
     without_mask: dict[Path, BadImage] = {}
-    for method, size in dict.fromkeys((r.foreground, r.image_size) for r in recipes):
+    ways_of_masks = ((r.foreground, r.image_size, r.frame_options) for r in recipes)
+    for method, size, of in dict.fromkeys(ways_of_masks):
         try:
             files = foreground if method == "files" else None
-            masks = foreground_masks(method, files, Frames(images, options), *size)
+            masks = foreground_masks(method, files, Frames(images, of), *size)
             masks.usable(skip_bad)
         except DatasetError as error:
             faults.append(str(error))

@@ -17,6 +17,7 @@ from rdx_fast.evaluation.checked import BadImage, CheckedSet, check_images
 from rdx_fast.evaluation.pixels import PixelFigures, pixel_figures
 from rdx_fast.images import read_grey, read_image, resize_mask
 from rdx_fast.kernels.resize_normalize import Crop, Levels, check_crop
+from rdx_fast.preprocess import FrameOptions
 
 # Share of a map pixel that the resized mask must cover for the pixel to count as defective.
 MASK_THRESHOLD = 0.5
@@ -97,7 +98,8 @@ def score_set(
         DatasetError: images cannot be used, all of which the message lists; with ``skip_bad``, only
             if no good or no defective image is left
     """
-    checked = check_images(images, skip_bad, pixel_format=pixel_format, crop=crop, levels=levels)
+    options = FrameOptions.of_recipe(detector.recipe, pixel_format, crop, levels)
+    checked = check_images(images, skip_bad, **options._asdict())
     return score_checked(detector, checked, on_image)
 
 
@@ -106,7 +108,7 @@ def score_checked(
     checked: CheckedSet,
     on_image: Callable[[int, int], None] = lambda done, total: None,
 ) -> ScoredSet:
-    """Score every image of a test set, and resize its masks to the anomaly map's size.
+    """Score every image of a test set, and resize its masks to its anomaly map's size.
 
     Args:
         detector: the opened Detector
@@ -119,10 +121,12 @@ def score_checked(
     Raises:
         ImageError: an image cannot be read any more
         DatasetError: a mask cannot be read any more
+        ValueError: the set was checked for another pixel format, crop or levels than the recipe's
     """
     images = checked.images
     masked = has_masks(images)
-    spec = detector.manifest.map
+    given = (checked.pixel_format, checked.crop, checked.levels)
+    crop = FrameOptions.of_recipe(detector.recipe, *given).crop
     scores = np.empty(len(images), np.float32)
     ok_below, ng_above = (
         np.array([getattr(limits, name).value for limits in detector.limits], np.float32)
@@ -131,16 +135,17 @@ def score_checked(
     verdicts, maps, masks, timings = [], [], [], []
     for i, image in enumerate(images):
         frame = read_image(image.path)
-        result = detector.score(frame, masked, checked.pixel_format, checked.crop, checked.levels)
+        result = detector.score(frame, masked, *given)
         several = len(ok_below) > 1
         scores[i] = (result.region_scores / ok_below).max() if several else result.scores[0]
         verdicts += result.verdicts
         timings.append(result.timings_ms)
         if result.anomaly_maps is not None:
-            maps.append(result.anomaly_maps[0])
+            (shown,) = result.anomaly_maps
+            maps.append(shown)
             mask = image.mask if image.is_defective else None
-            size = (spec.height, spec.width)
-            masks.append(read_mask(mask, *size, image.mask_above, checked.crop))
+            height, width = shown.shape
+            masks.append(read_mask(mask, height, width, image.mask_above, crop))
         on_image(i + 1, len(images))
     return ScoredSet(
         name=detector.manifest.name,

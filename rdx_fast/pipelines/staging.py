@@ -21,13 +21,12 @@ from rdx_fast.kernels.resize_normalize import (
     BAYER,
     Crop,
     Levels,
-    Taps,
     affine,
     check_crop,
     check_levels,
     check_pixel_format,
-    resize_taps,
 )
+from rdx_fast.kernels.resize_taps import Taps, resize_taps
 from rdx_fast.manifest import InputSpec
 from rdx_fast.pipelines.pipeline import ScoreOptions
 from rdx_fast.preprocess import Frame
@@ -98,8 +97,8 @@ class FrameStaging:
     def __init__(self, device: Device, spec: InputSpec) -> None:
         self._device = device
         self._spec = spec
-        self._frames = _GrowingBlock(device)
-        self._tables = _GrowingBlock(device)
+        self._frames = GrowingBlock(device)
+        self._tables = GrowingBlock(device)
         self._groups: tuple[Group, ...] = ()  # whose filters and gains are in the tables
         self._views: list[list[Array]] = []
         # Of the last batch: the next one of a line differs from it in its pixels alone.
@@ -211,7 +210,7 @@ class FrameStaging:
         return [views[i : i + 6] for i in range(0, len(views), 6)]
 
 
-class _GrowingBlock:
+class GrowingBlock:
     """Pinned memory and a copy of it on the device, which grow with what is staged.
 
     Attributes:

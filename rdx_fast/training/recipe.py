@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from rdx_fast.kernels.resize_normalize import PIXEL_FORMATS, check_level_range
 from rdx_fast.models import INJECTIONS, METHODS, backbone
 from rdx_fast.preprocess import FrameOptions
+from rdx_fast.tiling import TileSpec
 from rdx_fast.training.foreground import FOREGROUNDS
 from rdx_fast.training.published import EPOCHS, published_iterations
 
@@ -43,6 +44,8 @@ class Recipe:
             mono
         crop: top, left, height and width in pixels of what is shown of the parts, likewise
         levels: grey levels of black and white of images with 16 bits per channel, likewise
+        tiles: train on tiles of the images, each of which is resized to ``image_size``; batches and
+            epochs then count tiles. None for whole images
 
     Raises:
         ValueError: a value is out of range
@@ -68,6 +71,7 @@ class Recipe:
     pixel_format: str | None = None
     crop: tuple[int, int, int, int] | None = None
     levels: tuple[int, int] | None = None
+    tiles: TileSpec | None = None
 
     def __post_init__(self) -> None:
         backbone(self.backbone)
@@ -132,7 +136,7 @@ class Recipe:
     @property
     def frame_options(self) -> FrameOptions:
         """How images of parts are read."""
-        return FrameOptions(self.pixel_format, self.crop, self.levels)
+        return FrameOptions(self.pixel_format, self.crop, self.levels, self.tiles)
 
     def total_steps(self, steps_per_epoch: int) -> int:
         """Number of batches of the whole run."""

@@ -19,6 +19,7 @@ from rdx_fast.kernels.resize_normalize import (
     resize_normalize_numpy,
 )
 from rdx_fast.kernels.resize_normalize import resize_normalize as checked_resize_normalize
+from rdx_fast.kernels.resize_taps import Window
 from support.kernel_runs import COMPILED, IMPLEMENTATIONS, resize_normalize
 
 GREY_LEVELS = ((0.0,) * 3, (1 / 255,) * 3)  # mean and std that leave grey levels as they are
@@ -305,6 +306,44 @@ def test_half_precision_rounds_as_numpy_does(implementation: str) -> None:
         np.testing.assert_array_equal(out, exact.astype(np.float16))
     assert np.isinf(out).any()
     assert (np.abs(out[2]) < 2**-14).all()
+
+
+@pytest.mark.parametrize("implementation", ["numpy", *COMPILED])
+@pytest.mark.parametrize("pixel_format", ["bgr", "mono", "bayer_grbg"])
+@given(st.data())
+def test_windows(implementation, pixel_format, data) -> None:
+    """They are slices of the whole resized frame, and the whole is the same as no window."""
+    height, width = (data.draw(st.integers(8, 60)) for _ in range(2))
+    frame = noise((height, width, 3) if pixel_format in ("rgb", "bgr") else (height, width))
+    crop = data.draw(st.sampled_from([None, (3, 2, height - 4, width - 5)]))
+    rows, columns = data.draw(st.integers(1, 70)), data.draw(st.integers(1, 70))
+    whole, again = poisoned((rows, columns)), poisoned((rows, columns))
+    resize_normalize(implementation, frame, whole, *IMAGENET, pixel_format, crop)
+    resize_normalize(
+        implementation,
+        frame,
+        again,
+        *IMAGENET,
+        pixel_format,
+        crop,
+        window=Window(rows, columns, 0, 0),
+    )
+    np.testing.assert_array_equal(again, whole)
+    top, left = data.draw(st.integers(0, rows - 1)), data.draw(st.integers(0, columns - 1))
+    size = data.draw(st.integers(1, rows - top)), data.draw(st.integers(1, columns - left))
+    out = poisoned(size)
+    window = Window(rows, columns, top, left)
+    resize_normalize(implementation, frame, out, *IMAGENET, pixel_format, crop, window=window)
+    shown = whole[:, top : top + size[0], left : left + size[1]]
+    np.testing.assert_allclose(out, shown, rtol=0, atol=TOLERANCE[np.float32])
+
+
+@pytest.mark.parametrize("place", [(-1, 0), (0, -1), (3, 0), (0, 5)])
+def test_windows_that_are_refused(place: tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match="reaches beyond the resized frame of 4 x 6"):
+        checked_resize_normalize(
+            noise((8, 9)), poisoned((2, 2)), *GREY_LEVELS, window=Window(4, 6, *place)
+        )
 
 
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)

@@ -24,10 +24,13 @@ from rdx_fast.devices import cuda
 from rdx_fast.devices.cuda import CudaDevice
 from rdx_fast.devices.device import BoundNetwork
 from rdx_fast.errors import DeviceLostError, DeviceMemoryError, EngineError
+from rdx_fast.kernels.epilogue import Epilogue
 from rdx_fast.kernels.gpu.driver import Gpu, call
 from rdx_fast.kernels.gpu.library import KernelLibrary
 from rdx_fast.pipelines import ScoreOptions, gpu, staging
 from rdx_fast.pipelines.gpu import MAX_GRAPHS, GpuPipeline
+from rdx_fast.pipelines.tiled import TiledPipeline
+from rdx_fast.tiling import TileSpec
 from support.recording_driver import LEGACY, RecordingDriver, recording, values, write_kernels
 from support.small_network import SCALES, SIZE, SPEC, mapper
 
@@ -248,6 +251,21 @@ def test_parts_take_two_slots_in_turn(chain: Chain, driver: RecordingDriver) -> 
     short = {"cuGraphLaunch": "queue", "cuStreamSynchronize": "wait"}
     order = [short[name] for name in driver.order if name in short]
     assert order == ["queue", "queue", "wait", "queue", "wait", "queue", "wait", "wait"]
+
+
+def test_tiles(chain: Chain, driver: RecordingDriver) -> None:
+    """Of frames of several kinds; when they come again, filters and launches are there."""
+    tiled = TiledPipeline(chain.pipeline, TileSpec(20, 24, 4), SIZE, Epilogue())
+    sizes = [(5 * 20, 24), (20, 7 * 24, 3), (30, 48), (20, 24)]
+    for levels in ([4, 5], [7, 6]):
+        driver.calls.clear()
+        for size in sizes:
+            found = tiled.score(frames_of(*levels, size=size), ScoreOptions())
+            assert found.summary.maxima.tolist() == pytest.approx(levels)
+            assert found.anomaly_maps is not None
+            for shown, level in zip(found.anomaly_maps, levels, strict=True):
+                np.testing.assert_allclose(shown, level, rtol=1e-6)
+    assert "cuMemAlloc" not in driver.calls
 
 
 class Other:

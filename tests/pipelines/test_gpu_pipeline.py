@@ -15,11 +15,9 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from torch.nn import functional
 
 from rdx_fast import Detector
 from rdx_fast.bundle import Bundle
-from rdx_fast.devices.device import BoundNetwork
 from rdx_fast.devices.torch_device import TorchDevice, named_errors
 from rdx_fast.engines.torch_engine import TorchEngine
 from rdx_fast.errors import DeviceLostError, EngineError
@@ -31,49 +29,15 @@ from rdx_fast.pipelines.gpu import MAX_GRAPHS, GpuPipeline
 from rdx_fast.postprocess import AnomalyMapper
 from rdx_fast.preprocess import as_frames, to_input
 from support.checkout import needs_no_gpu
-from support.small_network import SCALES, SIZE, SPEC, mapper
+from support.small_network import SIZE, SPEC, mapper
+from support.toy_network import DEVICE, features
+from support.toy_network import on_device as pipeline
 
 pytestmark = [
     pytest.mark.usefixtures("own_pipeline"),
     # Of Triton's interpreter, where a first run warms up on what happens to be in memory.
     pytest.mark.filterwarnings("ignore:All-NaN slice:RuntimeWarning"),
 ]
-
-MOST = 2
-DEVICE = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
-# On the device beforehand: memory that is not pinned must not be copied inside a capture.
-MIXING = {
-    device: [
-        torch.linspace(-1, 1, 3 * s.channels).reshape(s.channels, 3).sin().to(device)
-        for s in SCALES
-    ]
-    for device in {DEVICE, torch.device("cpu")}
-}
-
-
-def features(image: torch.Tensor) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-    """Maps that depend on every pixel, and are alike but not the same."""
-    maps: list[list[torch.Tensor]] = [[], []]
-    for i, scale in enumerate(SCALES):
-        pooled = functional.adaptive_avg_pool2d(image.float(), (scale.height, scale.width))
-        teacher = torch.einsum("cd,bdhw->bchw", MIXING[image.device][i], pooled)
-        student = teacher.roll(1, 3) + 0.1 * (i + 1) * teacher.roll(1, 1)
-        maps[0].append(teacher.contiguous())
-        maps[1].append(student.contiguous())
-    return maps[0], maps[1]
-
-
-def pipeline(
-    wanted: AnomalyMapper,
-    network: Callable[[torch.Tensor], Any] = features,
-    most: int = MOST,
-    closed: Callable[[], bool] = lambda: False,
-) -> GpuPipeline:
-    def bind(device: Any, batch: int) -> BoundNetwork:
-        image = torch.full((batch, 3, *SIZE), torch.nan, device=DEVICE)
-        return BoundNetwork(image, lambda: network(image))
-
-    return GpuPipeline("toy", lambda: TorchDevice(DEVICE), bind, wanted, SPEC, most, closed)
 
 
 def test_an_engine_that_was_closed_answers_no_more() -> None:

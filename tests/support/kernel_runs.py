@@ -23,6 +23,7 @@ from rdx_fast.kernels import smooth_map as smooth_module
 from rdx_fast.kernels.epilogue import Epilogue, MapStats
 from rdx_fast.kernels.native import ISAS
 from rdx_fast.kernels.operators import Band
+from rdx_fast.kernels.resize_taps import Window
 
 COMPILED = tuple(ISAS)
 IMPLEMENTATIONS = ("numpy", *COMPILED, "triton")
@@ -164,13 +165,15 @@ def resize_normalize(
     crop: tuple[int, int, int, int] | None = None,
     threads: int = 1,
     levels: tuple[int, int] | None = None,
+    window: Window | None = None,
 ) -> None:
     if implementation != "triton":
         with running(implementation):
             resize_module.resize_normalize(
-                frame, out, mean, std, pixel_format, crop, threads, levels
+                frame, out, mean, std, pixel_format, crop, threads, levels, window
             )
         return
+    assert window is None
     target = tensor(out)
     triton_operations.resize_normalize(
         tensor(frame)[None], target[None], mean, std, pixel_format, crop, levels
