@@ -49,7 +49,6 @@ from rdx_fast.models import ReverseDistillation
 from rdx_fast.pipelines.cpu import CpuPipeline
 from rdx_fast.pipelines.tiled import in_tiles
 from rdx_fast.postprocess import AnomalyMapper
-from rdx_fast.recipe import FrameSpec, InspectionRecipe
 from rdx_fast.revision import exported_history
 from rdx_fast.training.checkpoint import Checkpoint
 from rdx_fast.training.data import ImageDataset, input_spec
@@ -122,10 +121,7 @@ def export_bundle(
             "--good FOLDER)"
         )
     spec, options = input_spec(checkpoint.recipe), checkpoint.recipe.frame_options
-    recipe = InspectionRecipe(
-        FrameSpec(pixel_format=options.pixel_format, crop=options.crop, levels=options.levels),
-        tiles=options.tiles,
-    )
+    recipe = checkpoint.recipe.inspection
     network = checkpoint.build()
     dataset = ImageDataset(Frames(good, options), spec)
 

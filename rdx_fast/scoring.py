@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TextIO
 
+from rdx_fast.defects import Defect
 from rdx_fast.detector import Detector
 from rdx_fast.errors import ImageError
 from rdx_fast.images import list_images, read_image
@@ -34,6 +35,7 @@ class Row:
         p_value: share of good parts with at least this score; None where it is not known
         region: name of the region that decided; None without regions
         ng_above: the limit of NG: a score between the two is REVIEW; None for ERROR
+        defects: areas of the map above the limit of OK, the worst first; None unless requested
     """
 
     path: str
@@ -46,6 +48,7 @@ class Row:
     p_value: float | None = None
     region: str | None = None
     ng_above: float | None = None
+    defects: list[Defect] | None = None
 
 
 def find_files(given: Iterable[str]) -> list[Path]:
@@ -82,6 +85,7 @@ def score_files(
     pixel_format: str | None = None,
     crop: Crop | None = None,
     levels: Levels | None = None,
+    defects: bool = False,
 ) -> Iterator[Row]:
     """Score files one by one, in order.
 
@@ -92,6 +96,7 @@ def score_files(
         pixel_format: as for ``Detector.score``
         crop: top, left, height and width in pixels, as for ``Detector.score``
         levels: of files with 16 bits per channel, as for ``Detector.score``
+        defects: whether rows list the defects of each image
 
     Yields:
         One row for each file. A file that cannot be read, or whose frame is too small for the crop
@@ -103,11 +108,12 @@ def score_files(
     root = Path(os.path.commonpath([p.absolute().parent for p in files])) if files else Path()
     threshold = detector.threshold.value
     executed = detector.engine.execution.executed
+    with_maps = overlays is not None or defects
     for path in files:
         try:
             options = FrameOptions.of_recipe(detector.recipe, pixel_format, crop, levels)
             frame = read_image(path)
-            result = detector.score(frame, overlays is not None, pixel_format, crop, levels)
+            result = detector.score(frame, with_maps, pixel_format, crop, levels)
         except (ImageError, ValueError) as error:
             why = error.reason if isinstance(error, ImageError) else str(error)
             yield Row(str(path), "ERROR", None, threshold, None, executed, why)
@@ -130,6 +136,7 @@ def score_files(
             p_value=None if result.p_values is None else float(result.p_values[0]),
             region=result.decided_by(0).named,
             ng_above=result.decided_by(0).ng_above.value,
+            defects=detector.defects(result, frame.shape[:2], crop)[0] if defects else None,
         )
 
 
@@ -145,8 +152,8 @@ class RowWriter:
         self._stream = stream
         self._csv: csv.DictWriter[str] | None = None
         if not json_lines:
-            columns = [f.name for f in fields(Row)]
-            self._csv = csv.DictWriter(stream, columns, lineterminator="\n")
+            columns = [f.name for f in fields(Row) if f.name != "defects"]
+            self._csv = csv.DictWriter(stream, columns, extrasaction="ignore", lineterminator="\n")
             self._csv.writeheader()
 
     def write(self, row: Row) -> None:
@@ -154,5 +161,8 @@ class RowWriter:
         if self._csv is not None:
             self._csv.writerow(asdict(row))
         else:
-            self._stream.write(json.dumps(asdict(row)) + "\n")
+            facts = asdict(row)
+            if row.defects is None:
+                del facts["defects"]
+            self._stream.write(json.dumps(facts) + "\n")
         self._stream.flush()

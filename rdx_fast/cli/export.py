@@ -14,7 +14,6 @@ from rdx_fast.cli.plan import Capability, plan_bundle
 from rdx_fast.cli.progress import show_stages
 from rdx_fast.errors import DatasetError
 from rdx_fast.images import list_images
-from rdx_fast.recipe import FrameSpec
 from rdx_fast.signature import MANIFEST
 
 if TYPE_CHECKING:
@@ -112,7 +111,7 @@ def export(
     from rdx_fast.export import export_bundle
 
     checkpoint = training.load_checkpoint(run)
-    standalone.check_frame(alone, FrameSpec(**checkpoint.recipe.frame_options._asdict()))
+    standalone.check_frame(alone, checkpoint.recipe.inspection.frame)
     if 4 * sigma > max(checkpoint.recipe.image_size):
         raise typer.BadParameter(
             f"--sigma is {sigma:g}: the Gaussian reaches 4 sigma, beyond the network's input: "

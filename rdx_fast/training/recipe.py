@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from rdx_fast.kernels.resize_normalize import PIXEL_FORMATS, check_level_range
 from rdx_fast.models import INJECTIONS, METHODS, backbone
 from rdx_fast.preprocess import FrameOptions
+from rdx_fast.recipe import FrameSpec, InspectionRecipe
 from rdx_fast.tiling import TileSpec
 from rdx_fast.training.foreground import FOREGROUNDS
 from rdx_fast.training.published import EPOCHS, published_iterations
@@ -137,6 +138,12 @@ class Recipe:
     def frame_options(self) -> FrameOptions:
         """How images of parts are read."""
         return FrameOptions(self.pixel_format, self.crop, self.levels, self.tiles)
+
+    @property
+    def inspection(self) -> InspectionRecipe:
+        """What is inspected by the network that is trained so."""
+        frame = FrameSpec(pixel_format=self.pixel_format, crop=self.crop, levels=self.levels)
+        return InspectionRecipe(frame, tiles=self.tiles)
 
     def total_steps(self, steps_per_epoch: int) -> int:
         """Number of batches of the whole run."""

@@ -16,6 +16,7 @@ from rdx_fast.images import list_images, read_image
 from support.commands import Done, run, unboxed
 
 RECIPE = """
+mm_per_pixel = 0.5
 [frame]
 height = {height}
 width = {width}
@@ -58,6 +59,13 @@ def test_from_a_recipe_to_a_signed_bundle(part: Path, parts: Path, tmp_path: Pat
     done = run("score", part, good, bad, "--json")
     verdicts = {Path(r["path"]).parent.name: r["verdict"] for r in map(json.loads, lines(done))}
     assert verdicts["notch"] == "NG"
+
+    done = run("score", part, bad, "--json", "--defects")
+    found = json.loads(lines(done)[0])["defects"]
+    assert {d["region"] for d in found} <= {"left", "right"}
+    assert found[0]["box_mm"] == [pytest.approx(0.5 * v) for v in found[0]["box_px"]]
+    refused = run("score", part, bad, "--defects", code=2)
+    assert "--defects is for rows in JSON" in unboxed(refused.stderr)
 
     run("override", part, "--region", "left", "--ng-above", 9, "--reason", "new lamp")
     assert "hand: new lamp" in run("info", part).stdout

@@ -209,7 +209,7 @@ def test_warmup_records_what_the_line_will_need(
         execution=bundle.manifest.executions[0],
         close=lambda: None,
     )
-    with patch("rdx_fast.detector.open_pipeline", lambda engine, mapper: chain.pipeline):
+    with patch("rdx_fast.inspection.open_pipeline", lambda engine, mapper: chain.pipeline):
         detector = Detector(engine, check_frames=False)
     detector.warmup(1, batch=2, depth=3)
     recorded = driver.calls["cuStreamBeginCapture"]
@@ -261,7 +261,7 @@ def test_tiles(chain: Chain, driver: RecordingDriver) -> None:
         driver.calls.clear()
         for size in sizes:
             found = tiled.score(frames_of(*levels, size=size), ScoreOptions())
-            assert found.summary.maxima.tolist() == pytest.approx(levels)
+            assert found.summary.maxima[:, 0].tolist() == pytest.approx(levels)
             assert found.anomaly_maps is not None
             for shown, level in zip(found.anomaly_maps, levels, strict=True):
                 np.testing.assert_allclose(shown, level, rtol=1e-6)

@@ -62,6 +62,7 @@ class ScriptedDetector:
 
     def __init__(self, detector: Detector) -> None:
         self.detector, self.manifest = detector, detector.manifest
+        self.recipe = detector.recipe
         self.threshold = detector.threshold
         self.engine, self.description = detector.engine, detector.description
         self.fault = ""
