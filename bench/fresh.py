@@ -63,7 +63,7 @@ def _main() -> None:
     from rdx_fast import Detector
 
     times.append(perf_counter())
-    frame = np.zeros((int(height), int(width), 3), np.uint8)
+    frame = np.resize(np.arange(256, dtype=np.uint8), (int(height), int(width), 3))
     begin = perf_counter()
     detector = Detector(bundle, backend, int(threads) or None, precision=precision)
     opened = perf_counter() - begin

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from time import perf_counter, process_time
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import typer
@@ -55,7 +55,9 @@ class Case(NamedTuple):
         return len(tiling(self.tiles, (self.height, self.width), size).windows())
 
 
-def measure(path: Path, cases: list[Case], threads: int, rounds: int) -> list[dict[str, Any]]:
+def measure(
+    path: Path, cases: list[Case], backend: str, threads: int | None, rounds: int
+) -> list[dict[str, Any]]:
     """Score frames of each case, and a batch that needs no tiles, in turn.
 
     Returns:
@@ -63,7 +65,7 @@ def measure(path: Path, cases: list[Case], threads: int, rounds: int) -> list[di
         batch, as percentiles over the rounds (see ``spread``), ``throughput_cpu`` the same by the
         CPU time of the process; ``peak_mb`` the memory that scoring takes beside the frame.
     """
-    with Detector(path, threads=threads) as plain:
+    with Detector(path, backend, threads) as plain:
         spec = plain.manifest.input
         size = (spec.height, spec.width)
         batch = [drawn_frame(*size, seed) for seed in range(BATCH)]
@@ -85,7 +87,9 @@ def measure(path: Path, cases: list[Case], threads: int, rounds: int) -> list[di
                     timings = result.timings_ms
                     blend[number, i] = timings.get("blend", 0.0) / timings["total"]
     ratios = times[:, :1] / times
-    common = facts("tiles", ("openvino", "numpy")) | about | {"threads": threads, "rounds": rounds}
+    packages = ("torch", "triton", "numpy") if backend == "torch" else ("openvino", "numpy")
+    common = facts("tiles" if backend == "openvino" else "tiles-gpu", packages) | about
+    common |= {"threads": threads, "rounds": rounds}
     return [
         common
         | {
@@ -97,7 +101,7 @@ def measure(path: Path, cases: list[Case], threads: int, rounds: int) -> list[di
             "throughput": spread(ratios[:, i, 0], 3),
             "throughput_cpu": spread(ratios[:, i, 1], 3),
             "blend_share": spread(blend[:, i], 4),
-            "peak_mb": round(_peak(path, case, threads), 1),
+            "peak_mb": round(_peak(path, case, backend, threads), 1),
         }
         for i, (case, (count, _)) in enumerate(zip(cases, runs[1:], strict=True), 1)
     ]
@@ -107,18 +111,18 @@ def _scoring(detector: Detector, frame: Any) -> Callable[[], Any]:
     return lambda: detector.score(frame, False)
 
 
-def _peak(path: Path, case: Case, threads: int) -> float:
+def _peak(path: Path, case: Case, backend: str, threads: int | None) -> float:
     """Memory in MB that scoring a frame takes, in a fresh process."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context) as pool:
-        return pool.submit(_peak_here, path, case, threads).result()
+        return pool.submit(_peak_here, path, case, backend, threads).result()
 
 
-def _peak_here(path: Path, case: Case, threads: int) -> float:
-    engine = open_engine(open_bundle(path), threads=threads)
+def _peak_here(path: Path, case: Case, backend: str, threads: int | None) -> float:
+    engine = open_engine(open_bundle(path), backend, threads)
     with under(InspectionRecipe(tiles=case.tiles), engine) as detector:
         detector.warmup(1)
-        frame = np.full((case.height, case.width, 3), 128, np.uint8)
+        frame = np.resize(np.arange(256, dtype=np.uint8), (case.height, case.width, 3))
         Path("/proc/self/clear_refs").write_text("5")  # the peak so far is forgotten
         before = memory_mb()
         detector.score(frame, False)
@@ -130,7 +134,8 @@ def main(
         Path | None, typer.Argument(help="Engine bundle. Default: an untrained network.")
     ] = None,
     backbone: Annotated[str, typer.Option(help="Of the untrained network.")] = "efficientnet_lite0",
-    threads: Annotated[int, typer.Option(min=1)] = 2,
+    backend: Annotated[Literal["openvino", "torch"], typer.Option()] = "openvino",
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads of OpenVINO.")] = 2,
     rounds: Annotated[int, typer.Option(min=1)] = 7,
     output: Annotated[Path | None, typer.Option(help="JSON lines to append to.")] = None,
 ) -> None:
@@ -138,10 +143,12 @@ def main(
     cases = [Case(256, 256, TileSpec(256, 256))]
     cases += [Case(*FRAMES[0], TileSpec(256, 256, overlap)) for overlap in OVERLAPS]
     cases += [Case(*frame, TileSpec(256, 256, OVERLAPS[-1])) for frame in FRAMES[1:]]
+    on_cpu = backend == "openvino"
+    stored = "fp32" if on_cpu else "fp16"
     with tempfile.TemporaryDirectory() as folder:
-        path = bundle or generated_bundle(backbone, "fp32", Path(folder)).path
-        rows = measure(path, cases, threads, rounds)
-    table = Table(title=f"{rows[0]['cpu']}; {threads} threads")
+        path = bundle or generated_bundle(backbone, stored, Path(folder)).path
+        rows = measure(path, cases, backend, threads if on_cpu else None, rounds)
+    table = Table(title=f"{rows[0]['cpu']}; {rows[0]['engine']}")
     columns = ("frame", "overlap", "tiles", "ms", "throughput", "by CPU time", "blending", "MB")
     for column in columns:
         table.add_column(column)

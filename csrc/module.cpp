@@ -248,10 +248,12 @@ void resize_normalize(py::array pixels, py::array out, const std::string& format
     const bool half = out.itemsize() == 2;
     const rdx::Input target{out.mutable_data(), element_named(half ? "float16" : "float32", out),
                             {element_stride(out, 0), element_stride(out, 1), element_stride(out, 2)}};
-    // A row pitch is taken as it is; pixels that do not lie side by side are copied once.
+    // A row pitch is taken as it is; pixels that do not lie side by side, or at odd addresses, are
+    // copied once.
     const py::ssize_t bytes = pixels.itemsize();
+    const auto address = reinterpret_cast<std::uintptr_t>(pixels.data());
     if (pixels.strides(1) != channels * bytes || (coloured && pixels.strides(2) != bytes) ||
-        (wide && !(pixels.flags() & py::detail::npy_api::NPY_ARRAY_ALIGNED_)))
+        pixels.strides(0) % bytes != 0 || address % static_cast<std::uintptr_t>(bytes) != 0)
         pixels = wide ? py::array(Dense<std::uint16_t>(pixels)) : Dense<std::uint8_t>(pixels);
     const rdx::Frame frame{static_cast<const std::byte*>(pixels.data()),
                            {wide, black, span},

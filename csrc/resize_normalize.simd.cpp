@@ -45,8 +45,8 @@ void sum_rows_rgb_of(const std::byte* const* rows, Levels levels, const float* w
         for (std::size_t k = 0; k < taps; ++k) {
             const __m256 weight = _mm256_broadcast_ss(weights + k);
             for (std::size_t i = 0; i < 6; ++i) {
-                const __m256 pixels = eight_pixels(at<Pixel>(rows, k, 3 * x + 8 * i), levels);
-                sums[i] = _mm256_fmadd_ps(weight, pixels, sums[i]);
+                const __m256 eight = eight_pixels(at<Pixel>(rows, k, 3 * x + 8 * i), levels);
+                sums[i] = _mm256_fmadd_ps(weight, eight, sums[i]);
             }
         }
         for (std::size_t i = 0; i < 2; ++i) {

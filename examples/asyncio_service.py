@@ -51,7 +51,7 @@ async def inspect(detector: Detector, engine: Executor, part: Part) -> str:
         return "LATE"  # what the thread still computes is nobody's answer
     except (RdxError, ValueError) as error:
         return f"ERROR ({error})"
-    return "NG" if result.is_anomalous[0] else "OK"
+    return result.verdicts[0]
 
 
 async def beat(beats: list[float]) -> None:

@@ -11,20 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rdx_fast.bundle import open_bundle
-from rdx_fast.defects import Defect, find_defects
+from rdx_fast.defects import Defect
 from rdx_fast.engines import Engine, Progress, open_engine
-from rdx_fast.errors import EngineError
-from rdx_fast.frame_check import FrameCheck
-from rdx_fast.judge import Judge
-from rdx_fast.kernels.epilogue import Epilogue, region_labels
+from rdx_fast.inspection import Inspection
 from rdx_fast.kernels.resize_normalize import Crop, Levels
 from rdx_fast.limits import Limits, ThresholdSpec
-from rdx_fast.pipelines import BatchScores, Pipeline, ScoreOptions, open_pipeline
+from rdx_fast.pipelines import BatchScores
 from rdx_fast.pipelines.streaming import ScoreStream, stream_scores
-from rdx_fast.pipelines.tiled import in_tiles
-from rdx_fast.postprocess import AnomalyMapper
-from rdx_fast.preprocess import Batch, Frame, FrameOptions, as_frames
-from rdx_fast.regions import map_labels, map_size
+from rdx_fast.preprocess import Batch, Frame
 from rdx_fast.result import Result
 
 
@@ -47,6 +41,7 @@ class Detector:
         limits: other limits than the bundle's, for each region of the recipe
         check_frames: whether frames in host memory that cannot be pictures of a part are refused,
             see ``rdx_fast.frame_check``
+        public_key: file of a key that must have signed the bundle; None opens unsigned ones too
 
     Attributes:
         manifest: of the bundle
@@ -74,42 +69,26 @@ class Detector:
         on_progress: Progress | None = None,
         limits: Sequence[Limits] | None = None,
         check_frames: bool = True,
+        public_key: Path | None = None,
     ) -> None:
         if isinstance(engine, str | Path):
-            bundle, report = open_bundle(engine), on_progress or (lambda *_: None)
+            bundle, report = open_bundle(engine, public_key), on_progress or (lambda *_: None)
             self.engine = open_engine(
                 bundle, backend, threads, on_progress=report, precision=precision
             )
-        elif backend != "auto" or (threads, precision, on_progress) != (None, None, None):
+        elif backend != "auto" or {threads, precision, on_progress, public_key} != {None}:
             raise ValueError(
-                "backend, threads, precision and on_progress are the opened engine's own: omit them"
+                "backend, threads, precision, on_progress and public_key are for a bundle, and an "
+                "opened engine was given: omit them"
             )
         else:
             self.engine = engine
         self.manifest = self.engine.manifest
         self.recipe = self.manifest.recipe
-        self._judge = Judge.of_engine(self.engine, limits)
-        self.limits = self._judge.limits
-        good = self.manifest.frames if check_frames else None
-        self._frame_check = FrameCheck(self.recipe.frame.size, check_frames, good)
-        self._pipeline = self._open(self._epilogue(region, top_k))
+        self._inspection = Inspection(self.engine, region, top_k, limits, check_frames)
+        self.limits, self.labels = self._inspection.limits, self._inspection.labels
+        self._pipeline = self._inspection.open_pipeline()
         self.description = self._pipeline.description
-
-    def _epilogue(self, region: NDArray[np.bool_] | None, top_k: int) -> Epilogue:
-        spec = self.manifest.map
-        labels = self.labels = region_labels(region)
-        if self.recipe.regions:
-            if region is not None:
-                raise ValueError("region is given and the recipe has regions: leave it out")
-            size = map_size(self.recipe, (spec.height, spec.width))
-            labels = self.labels = map_labels(self.recipe, size, self.engine.bundle.mask)
-        thresholds = tuple(limit.ok_below.value for limit in self.limits)
-        return Epilogue(labels, thresholds, top_k)
-
-    def _open(self, epilogue: Epilogue) -> Pipeline:
-        tiles = self.recipe.tiles
-        mapper = AnomalyMapper(self.manifest.map, self.manifest.scales, None if tiles else epilogue)
-        return in_tiles(open_pipeline(self.engine, mapper), tiles, mapper.size, epilogue)
 
     @property
     def threshold(self) -> ThresholdSpec:
@@ -141,8 +120,8 @@ class Detector:
             EngineError: the engine fails, or gives a score that is not finite
         """
         begin = perf_counter()
-        options = self._options(maps, pixel_format, crop, levels)
-        self._check(batch, options)
+        options = self._inspection.options(maps, pixel_format, crop, levels)
+        self._inspection.check(batch, options)
         scored = self._pipeline.score(batch, options)
         return self._result(scored, begin)
 
@@ -178,8 +157,8 @@ class Detector:
         """
         if batch < 1 or depth < 1:
             raise ValueError(f"batch is {batch} and depth {depth}, wanted at least 1 of each")
-        options = self._options(maps, pixel_format, crop, levels)
-        checked = (self._checked(frame, options) for frame in frames)
+        options = self._inspection.options(maps, pixel_format, crop, levels)
+        checked = (self._inspection.checked(frame, options) for frame in frames)
         return self._results(stream_scores(self._pipeline, checked, batch, depth, options))
 
     def _results(self, stream: ScoreStream) -> Generator[Result, None, None]:
@@ -187,51 +166,10 @@ class Detector:
             for scored, begin in stream:
                 yield self._result(scored, begin)
 
-    def _options(
-        self,
-        maps: bool,
-        pixel_format: str | None = None,
-        crop: Crop | None = None,
-        levels: Levels | None = None,
-    ) -> ScoreOptions:
-        """Raises ``ValueError`` if the recipe states something else."""
-        found = FrameOptions.of_recipe(self.recipe, pixel_format, crop, levels)
-        return ScoreOptions(maps, found.pixel_format, found.crop, found.levels)
-
-    def _check(self, batch: Batch, options: ScoreOptions) -> None:
-        """Raises ``ValueError`` for a frame that must not be scored, see ``FrameCheck``."""
-        if hasattr(batch, "shape") and not isinstance(batch, np.ndarray):  # on a GPU
-            self._frame_check.on_device(batch.shape)
-            return
-        for frame in as_frames(batch):
-            self._frame_check(frame, options.crop, options.levels)
-
-    def _checked(self, frame: Frame, options: ScoreOptions) -> Frame:
-        self._check([frame], options)
-        return frame
-
     def _result(self, scored: BatchScores, begin: float) -> Result:
-        # NaN compares false with any limit: it must never pass for a good part.
-        summary, anomaly_maps, seconds = scored
-        if bad := np.flatnonzero(~np.isfinite(summary.maxima).all(axis=1)).tolist():
-            raise EngineError(f"the engine gave scores that are not finite, for images {bad}")
-        judged = self._judge(summary.maxima)
-        seconds = {**seconds, "total": perf_counter() - begin}
-        return Result(
-            scores=np.take_along_axis(summary.maxima, judged.deciding[:, None], axis=1)[:, 0],
-            verdicts=judged.verdicts,
-            p_values=judged.p_values,
-            anomaly_maps=anomaly_maps,
-            top_means=summary.top_means,
-            areas=summary.areas.sum(axis=1),
-            region_scores=summary.maxima,
-            region_areas=summary.areas,
-            deciding=judged.deciding,
-            limits=self.limits,
-            timings_ms={stage: 1000 * taken for stage, taken in seconds.items()},
-            executed=self.engine.execution.executed,
-            engine=self.description,
-        )
+        result = self._inspection.result(scored, self.description)
+        result.timings_ms["total"] = 1000 * (perf_counter() - begin)
+        return result
 
     def defects(
         self, result: Result, frame_size: tuple[int, int], crop: Crop | None = None
@@ -246,14 +184,7 @@ class Detector:
         Raises:
             ValueError: the result has no maps, or the crop exceeds the frame
         """
-        if result.anomaly_maps is None:
-            raise ValueError("the result has no anomaly maps: score with maps=True")
-        crop = self._options(True, crop=crop).crop
-        scale = self.recipe.mm_per_pixel
-        return [
-            find_defects(of, result.limits, self.labels, frame_size, crop, scale)
-            for of in result.anomaly_maps
-        ]
+        return self._inspection.defects(result, frame_size, crop)
 
     def warmup(self, runs: int = 3, batch: int = 1, depth: int = 1) -> None:
         """Score grey frames, so that the first real ones find buffers, caches and graphs ready.
@@ -263,9 +194,9 @@ class Detector:
             batch: frames scored at a time; an engine on a GPU prepares each size by itself
             depth: batches in flight, as ``stream`` will have
         """
-        grey = self._grey_frame()
+        grey = self._inspection.grey_frame()
         for maps in (True, False):
-            options = self._options(maps)
+            options = self._inspection.options(maps)
             for _ in range(runs):
                 # In this thread, which has buffers of its own.
                 self._pipeline.score([grey] * batch, options)
@@ -273,17 +204,6 @@ class Detector:
                 frames = [grey] * (runs * depth * batch)
                 for _ in stream_scores(self._pipeline, frames, batch, depth, options):
                     pass
-
-    def _grey_frame(self) -> Frame:
-        """A frame of the recipe, without contents."""
-        frame = self.recipe.frame
-        shown = self.recipe.tiles or self.manifest.input
-        height, width = frame.size or (shown.height, shown.width)
-        if frame.size is None and frame.crop is not None:
-            height, width = frame.crop[0] + frame.crop[2], frame.crop[1] + frame.crop[3]
-        colour = frame.pixel_format in (None, "rgb", "bgr")
-        dtype = np.uint8 if frame.levels is None else np.uint16
-        return np.full((height, width, 3) if colour else (height, width), 128, dtype)
 
     def close(self) -> None:
         """Free the engine and what its pipeline holds."""

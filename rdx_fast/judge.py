@@ -12,6 +12,7 @@ from rdx_fast.calibration import p_values
 from rdx_fast.engines.engine import Engine
 from rdx_fast.errors import RecipeError
 from rdx_fast.limits import VERDICTS, Limits
+from rdx_fast.manifest import ExecutionSpec, Manifest
 
 
 class Judgement(NamedTuple):
@@ -44,6 +45,8 @@ class Judge:
         self.limits = tuple(limits)
         # In float32, as scores are: a limit that was a score is not exceeded by that score.
         self._ok_below = np.array([limit.ok_below.value for limit in limits], np.float32)
+        # A product, unlike a quotient, is rounded alike by all that execute standalone files.
+        self._per_limit = 1 / self._ok_below
         self._ng_above = np.array([limit.ng_above.value for limit in limits], np.float32)
         self._calibration = calibration
 
@@ -58,12 +61,9 @@ class Judge:
         """
         execution, recipe = engine.execution, engine.manifest.recipe
         current = execution.inspected_sha256 == recipe.inspected_sha256()
-        if limits is None and not current:
-            raise RecipeError(
-                f"bundle {engine.manifest.name}: the recipe was changed after the limits of "
-                f"{execution.label} were calibrated: calibrate them again (rdx-fast calibrate)"
-            )
-        limits = execution.limits if limits is None else limits
+        if limits is None:
+            check_limits_hold(engine.manifest, execution)
+            limits = execution.limits
         regions = tuple(limit.region for limit in limits)
         if regions != recipe.inspected:
             raise ValueError(
@@ -77,9 +77,19 @@ class Judge:
         """Judge ``scores``, float32 [B, R], all finite."""
         severity = (scores > self._ok_below).astype(np.int64) + (scores > self._ng_above)
         worst = severity.max(axis=1)
-        relative = np.where(severity == worst[:, None], scores / self._ok_below, -np.inf)
+        relative = np.where(severity == worst[:, None], scores * self._per_limit, -np.inf)
         return Judgement(
             verdicts=[VERDICTS[found] for found in worst],
             deciding=relative.argmax(axis=1),
             p_values=None if self._calibration is None else p_values(scores, self._calibration),
+        )
+
+
+def check_limits_hold(manifest: Manifest, execution: ExecutionSpec) -> None:
+    """Raises ``RecipeError`` if the recipe was changed after an execution's limits were
+    calibrated."""
+    if execution.inspected_sha256 != manifest.recipe.inspected_sha256():
+        raise RecipeError(
+            f"bundle {manifest.name}: the recipe was changed after the limits of "
+            f"{execution.label} were calibrated: calibrate them again (rdx-fast calibrate)"
         )

@@ -123,6 +123,11 @@ class Limits:
                 f"exceed the second"
             )
 
+    @property
+    def named(self) -> str | None:
+        """Name of the region; None where the recipe states none."""
+        return None if self.region == WHOLE else self.region
+
     @classmethod
     def single(cls, threshold: ThresholdSpec, region: str = WHOLE) -> Limits:
         """One threshold for both limits, so that nothing is for REVIEW."""

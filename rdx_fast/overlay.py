@@ -28,6 +28,7 @@ _HEAT = np.array(
 )
 _STRENGTH = 0.6
 _LINE = (255, 255, 255)
+_MARK, _EDGE = (0, 229, 255), (0, 0, 0)
 _LINE_SHARE = 256  # of the frame's smaller side: the width of a line
 
 
@@ -72,6 +73,29 @@ def overlay(
     shown[...] = ((1 - alpha) * shown + alpha * colour).round()
     shown[line] = _LINE
     return blended
+
+
+def outlined(frame: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Draw a line around what is marked, outside of it.
+
+    Args:
+        frame: uint8 [H, W, 3] RGB or [H, W]
+        mask: bool [H, W], True where marked
+
+    Returns:
+        uint8 [H, W, 3] RGB.
+    """
+    from scipy import ndimage  # as in ``_contour``
+
+    width = max(1, min(frame.shape[:2]) // _LINE_SHARE)
+    drawn = _as_rgb(frame).copy()
+    grown = mask
+    # Dark, bright, dark: seen on any ground.
+    for colour, share in ((_EDGE, 1), (_MARK, 2), (_EDGE, 1)):
+        wider = ndimage.binary_dilation(grown, np.ones((3, 3)), iterations=share * width)
+        drawn[wider & ~grown] = colour
+        grown = wider
+    return drawn
 
 
 def save_overlay(

@@ -11,6 +11,7 @@ import dacite
 
 # Names of types for users, singular and plural.
 _KINDS = {
+    "JobConfig": ("a path or a table", "paths or tables"),
     "Path": ("a path", "paths"),
     "bool": ("true or false", "true or false"),
     "float": ("a number", "numbers"),

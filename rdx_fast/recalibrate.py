@@ -21,7 +21,6 @@ from rdx_fast.calibration import (
 )
 from rdx_fast.detector import Detector
 from rdx_fast.engines import open_engine
-from rdx_fast.engines.openvino.compilation import capabilities
 from rdx_fast.errors import CalibrationError
 from rdx_fast.frame_check import FrameStatistics
 from rdx_fast.images import read_image
@@ -131,6 +130,8 @@ def calibrate_bundle(
         raise CalibrationError(f"the method {wish.method} needs defective images: give some")
     regions = manifest.recipe.inspected
     check_promise(len(good), wish, len(regions))
+    from rdx_fast.engines.openvino.compilation import capabilities  # takes a while to import
+
     paths, frame = [*good, *defective], manifest.recipe.frame
     executed = [
         c.execution.executed for c in choices(manifest, "openvino", capabilities(), precision)

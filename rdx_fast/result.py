@@ -58,6 +58,10 @@ class Result:
         """``[B]``, whether the verdict is not OK."""
         return np.array([verdict != OK for verdict in self.verdicts])
 
+    def decided_by(self, image: int) -> Limits:
+        """The limits of the region that decided about an image of the batch."""
+        return self.limits[self.deciding[image]]
+
     @property
     def threshold(self) -> float:
         """What is OK in the first region."""

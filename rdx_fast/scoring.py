@@ -25,12 +25,15 @@ class Row:
 
     Attributes:
         path: the file
-        verdict: "OK", "NG" or "ERROR"; a file that was not inspected is never OK
+        verdict: "OK", "REVIEW", "NG" or "ERROR"; a file that was not inspected is never OK
         score: anomaly score; None for ERROR
-        threshold: the threshold that the score is compared with
+        threshold: the limit of OK of the region that decided: a higher score is REVIEW or NG
         latency_ms: time of ``Detector.score`` in ms; None for ERROR
         executed: the precision, such as "int8"
-        error: why the file was not inspected; None for OK and NG
+        error: why the file was not inspected; None for OK, REVIEW and NG
+        p_value: share of good parts with at least this score; None where it is not known
+        region: name of the region that decided; None without regions
+        ng_above: the limit of NG: a score between the two is REVIEW; None for ERROR
     """
 
     path: str
@@ -40,6 +43,9 @@ class Row:
     latency_ms: float | None
     executed: str
     error: str | None
+    p_value: float | None = None
+    region: str | None = None
+    ng_above: float | None = None
 
 
 def find_files(given: Iterable[str]) -> list[Path]:
@@ -115,12 +121,15 @@ def score_files(
             )
         yield Row(
             path=str(path),
-            verdict="NG" if result.is_anomalous[0] else "OK",
+            verdict=result.verdicts[0],
             score=float(result.scores[0]),
-            threshold=threshold,
+            threshold=result.decided_by(0).ok_below.value,
             latency_ms=round(result.timings_ms["total"], 3),
             executed=executed,
             error=None,
+            p_value=None if result.p_values is None else float(result.p_values[0]),
+            region=result.decided_by(0).named,
+            ng_above=result.decided_by(0).ng_above.value,
         )
 
 

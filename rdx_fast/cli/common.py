@@ -26,6 +26,9 @@ BundlePath = Annotated[Path, typer.Argument(help="Engine bundle, written by 'exp
 BackboneName = Literal["resnet18", "resnet34", "resnet50", "wide_resnet50_2", "efficientnet_lite0"]
 MethodName = Literal["rd4ad", "rd-expert"]
 InjectionName = Literal["guided", "plain", "none"]
+PixelFormatName = Literal[
+    "rgb", "bgr", "mono", "bayer_rggb", "bayer_bggr", "bayer_grbg", "bayer_gbrg"
+]
 Backend = Annotated[
     Literal["auto", "openvino", "tensorrt", "torch"],
     typer.Option(help="What runs the network: openvino on the CPU, tensorrt or torch on a GPU."),
@@ -46,7 +49,7 @@ Crop = Annotated[
     ),
 ]
 PixelFormat = Annotated[
-    Literal["rgb", "bgr", "mono", "bayer_rggb", "bayer_bggr", "bayer_grbg", "bayer_gbrg"] | None,
+    PixelFormatName | None,
     typer.Option(help="What the images hold. Default: RGB, or mono for one channel."),
 ]
 User = Annotated[

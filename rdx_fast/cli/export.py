@@ -1,4 +1,4 @@
-"""The command ``export``: writes an engine bundle from a checkpoint."""
+"""The command ``export``: writes an engine bundle from a checkpoint, or a standalone ONNX file."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from rdx_fast.cli import tables
+from rdx_fast.bundle import open_bundle
+from rdx_fast.cli import standalone, tables
 from rdx_fast.cli.common import data, need_torch, notes
 from rdx_fast.cli.plan import Capability, plan_bundle
 from rdx_fast.cli.progress import show_stages
 from rdx_fast.errors import DatasetError
 from rdx_fast.images import list_images
+from rdx_fast.recipe import FrameSpec
+from rdx_fast.signature import MANIFEST
 
 if TYPE_CHECKING:
     from rdx_fast.training import Checkpoint
@@ -20,11 +23,26 @@ if TYPE_CHECKING:
 
 # Share of verdicts that a precision may change without a note of export.
 _MANY = 0.02
+# Parameters that an existing bundle takes.
+_OF_A_BUNDLE = {
+    *("run", "precision", "overwrite"),
+    *("standalone_file", "frame_size", "pixel_format", "crop", "levels", "batch"),
+}
 
 
 def export(
-    run: Annotated[Path, typer.Argument(help="Run folder, written by 'train'.")],
-    bundle: Annotated[Path, typer.Argument(help="Bundle to write, such as part.rdx.")],
+    context: typer.Context,
+    run: Annotated[
+        Path,
+        typer.Argument(
+            help="Run folder, written by 'train'; with --standalone also an existing bundle, which "
+            "needs no torch."
+        ),
+    ],
+    bundle: Annotated[
+        Path | None,
+        typer.Argument(help="Bundle to write, such as part.rdx; none where RUN is a bundle."),
+    ] = None,
     good: Annotated[
         Path | None,
         typer.Option(
@@ -67,15 +85,34 @@ def export(
         ),
     ] = False,
     compute_capability: Capability = None,
+    standalone_file: standalone.StandaloneFile = None,
+    frame_size: standalone.FrameSize = None,
+    pixel_format: standalone.FramePixelFormat = None,
+    crop: standalone.FrameCrop = None,
+    levels: standalone.FrameLevels = None,
+    batch: standalone.FrameBatch = 1,
 ) -> None:
     """Write an engine bundle: networks and thresholds, checked against the trained network."""
+    if compute_capability is not None and not tensorrt:
+        raise typer.BadParameter("--compute-capability is for --tensorrt: give both, or neither")
+    alone = standalone.standalone_options(
+        standalone_file, frame_size, pixel_format, crop, levels, precision, batch, overwrite
+    )
+    if (run / MANIFEST).is_file():
+        if alone is None:
+            raise typer.BadParameter(
+                f"{run} is a bundle already: give a run folder, or --standalone FILE.onnx"
+            )
+        _check_for_bundle(context)
+        standalone.write(open_bundle(run), alone, overwrite)
+        return
+    if bundle is None:
+        raise typer.BadParameter("the bundle to write is missing: rdx-fast export RUN part.rdx")
     training = need_torch("export")
     from rdx_fast.export import export_bundle
 
-    if compute_capability is not None and not tensorrt:
-        raise typer.BadParameter("--compute-capability is for --tensorrt: give both, or neither")
-
     checkpoint = training.load_checkpoint(run)
+    standalone.check_frame(alone, FrameSpec(**checkpoint.recipe.frame_options._asdict()))
     if 4 * sigma > max(checkpoint.recipe.image_size):
         raise typer.BadParameter(
             f"--sigma is {sigma:g}: the Gaussian reaches 4 sigma, beyond the network's input: "
@@ -127,6 +164,23 @@ def export(
         )
     if tensorrt:
         plan_bundle(written, compute_capability)
+    if alone is not None:
+        standalone.write(written, alone, overwrite)
+
+
+def _check_for_bundle(context: typer.Context) -> None:
+    """Raises ``typer.BadParameter`` if something is given that an existing bundle does not take."""
+    others = [
+        p.opts[0] if p.opts[0].startswith("-") else p.opts[0].upper()
+        for p in context.command.params
+        if p.name not in _OF_A_BUNDLE
+        and (source := context.get_parameter_source(str(p.name))) is not None
+        and source.name == "COMMANDLINE"
+    ]
+    if others:
+        raise typer.BadParameter(
+            f"{', '.join(others)} is for the export of a run, and a bundle is given: leave it out"
+        )
 
 
 def _held_out(checkpoint: Checkpoint) -> list[Path]:

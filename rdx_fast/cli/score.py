@@ -48,7 +48,7 @@ def score(
         raise typer.BadParameter(f"--output is {output}: rows are written as .csv or .jsonl")
     files = find_files(inputs)
     as_json = json_lines or (output is not None and output.suffix == ".jsonl")
-    counts = dict.fromkeys(("OK", "NG", "ERROR"), 0)
+    counts = dict.fromkeys(("OK", "REVIEW", "NG", "ERROR"), 0)
     with show_plan() as on_progress:
         detector = Detector(bundle, backend, threads, precision=precision, on_progress=on_progress)
     with detector:

@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from rdx_fast.station.plc.registers import MAP
+from rdx_fast.wording import told
 
 if TYPE_CHECKING:
     from rdx_fast.doctor import Finding
@@ -46,17 +47,6 @@ def executions_table(manifest: Manifest) -> Table:
     return table
 
 
-def _told(value: object) -> str:
-    """Format a value of the training for reading."""
-    if isinstance(value, dict):
-        return ", ".join(f"{k.replace('_', ' ')} {_told(v)}" for k, v in value.items())
-    if isinstance(value, list | tuple):
-        return " x ".join(map(_told, value)) or "none"
-    if isinstance(value, bool) or value is None:
-        return {True: "yes", False: "no", None: "not given"}[value]
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
 def pairs_table(title: str, rows: list[tuple[str, str]]) -> Table:
     table = Table(title=title, show_header=False, title_justify="left")
     for key, value in rows:
@@ -82,7 +72,7 @@ def manifest_table(manifest: Manifest) -> Table:
             f"{m.map.height} x {m.map.width}, scales fused by {m.map.fusion}, Gaussian sigma "
             f"{m.map.sigma:g} truncated at {m.map.truncate:g} sigma, border {m.map.border}",
         ),
-        *((f"training {key.replace('_', ' ')}", _told(v)) for key, v in m.training.items()),
+        *((f"training {key.replace('_', ' ')}", told(v)) for key, v in m.training.items()),
         ("versions", ", ".join(f"{k} {v}" for k, v in m.versions.items())),
         *((f"file {k}", f"{v.bytes:,} bytes, sha256 {v.sha256}") for k, v in m.files.items()),
     ]
@@ -152,6 +142,19 @@ def history_table(changes: Iterable[Change]) -> Table:
         changed = ", ".join(c.after) if c.before else "all"
         time = c.time[:19].replace("T", " ")
         table.add_row(time, escape(c.user), c.action, escape(changed), c.sha256[:12])
+    return table
+
+
+def changes_table(changes: Iterable[Change]) -> Table:
+    """The changes of jobs' bundles that a station has entered, the oldest first."""
+    table = Table(title="Bundles of the jobs", title_justify="left")
+    for column in ("time, UTC", "job", "bundle", "manifest", "changed by", "hash"):
+        table.add_column(column)
+    for c in changes:
+        who = ", ".join(f"{action} by {user}" for _, user, action, _ in c.after["history"])
+        time = c.time[:19].replace("T", " ")
+        bundle, sha256 = escape(c.after["bundle"]), c.after["sha256"][:12]
+        table.add_row(time, str(c.after["job"]), bundle, sha256, escape(who), c.sha256[:12])
     return table
 
 

@@ -82,7 +82,7 @@ def check_images(
 
     Raises:
         DatasetError: images are bad and ``skip_bad`` is false, or no good or no defective image
-            would be left; the message lists all bad images
+            of those given would be left; the message lists all bad images
     """
     masked = has_masks(images)
     options = FrameOptions(pixel_format, crop, levels, tiles)
@@ -101,15 +101,15 @@ def check_images(
             f"{found}: repair or remove them, or leave them out (skip_bad=True, --skip-bad):"
             f"{listed(left_out, len(left_out))}"
         )
-    kinds = {image.is_defective for image in usable}
-    if left_out and len(kinds) < 2:
-        lost = "good" if True in kinds else "defective" if False in kinds else "good or defective"
+    given, kept = ({image.is_defective for image in of} for of in (images, usable))
+    if lost := [("good", "defective")[kind] for kind in sorted(given - kept)]:
         raise DatasetError(
-            f"{found}, and without them no {lost} image is left. Repair them, or add others:"
-            f"{listed(left_out, len(left_out))}"
+            f"{found}, and without them no {' or '.join(lost)} image is left. Repair them, or add "
+            f"others:{listed(left_out, len(left_out))}"
         )
-    types, kept = ({i.defect_type for i in of if i.is_defective} for of in (images, usable))
-    return CheckedSet(usable, left_out, sorted(types - kept), pixel_format, crop, levels)
+    types, found_types = ({i.defect_type for i in of if i.is_defective} for of in (images, usable))
+    lost_types = sorted(types - found_types)
+    return CheckedSet(usable, left_out, lost_types, pixel_format, crop, levels)
 
 
 def _fault(image: LabelledImage, masked: bool, options: FrameOptions) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -30,13 +30,18 @@ class ScoredSet:
     Attributes:
         name: name of the bundle
         engine: description of the engine
-        threshold: the bundle's threshold
+        threshold: the bundle's limit of OK; 1 with several regions
+        ng_above: the bundle's limit of NG; with several regions, the least multiple of a region's
+            OK limit that is its NG limit
         images: the n images
-        scores: float32 [n]
+        scores: float32 [n]; with several regions, the largest multiple of a region's OK limit
+        verdicts: "OK", "REVIEW" or "NG" for each image
         maps: float32 [H, W] for each image; empty where the set has no masks
         masks: bool [H, W] for each image; empty where the set has no masks
         left_out: test images that could not be used
         types_left_out: defect types without an image that could be used
+        timings_ms: by stage, float64 [n], wall time of scoring each image in ms, as in
+            ``Result.timings_ms``; empty if it was not measured
     """
 
     name: str
@@ -44,10 +49,13 @@ class ScoredSet:
     threshold: float
     images: Sequence[LabelledImage]
     scores: NDArray[np.float32]
+    verdicts: Sequence[str]
     maps: Sequence[NDArray[np.float32]]
     masks: Sequence[NDArray[np.bool_]]
     left_out: Sequence[BadImage] = ()
     types_left_out: Sequence[str] = ()
+    timings_ms: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    ng_above: float | None = None
 
     @property
     def labels(self) -> NDArray[np.bool_]:
@@ -120,11 +128,18 @@ def score_checked(
     given = (checked.pixel_format, checked.crop, checked.levels)
     crop = FrameOptions.of_recipe(detector.recipe, *given).crop
     scores = np.empty(len(images), np.float32)
-    maps, masks = [], []
+    ok_below, ng_above = (
+        np.array([getattr(limits, name).value for limits in detector.limits], np.float32)
+        for name in ("ok_below", "ng_above")
+    )
+    verdicts, maps, masks, timings = [], [], [], []
     for i, image in enumerate(images):
         frame = read_image(image.path)
         result = detector.score(frame, masked, *given)
-        scores[i] = result.scores[0]
+        several = len(ok_below) > 1
+        scores[i] = (result.region_scores / ok_below).max() if several else result.scores[0]
+        verdicts += result.verdicts
+        timings.append(result.timings_ms)
         if result.anomaly_maps is not None:
             (shown,) = result.anomaly_maps
             maps.append(shown)
@@ -135,13 +150,16 @@ def score_checked(
     return ScoredSet(
         name=detector.manifest.name,
         engine=detector.description,
-        threshold=detector.threshold.value,
+        threshold=detector.threshold.value if len(ok_below) == 1 else 1.0,
+        ng_above=float(ng_above[0] if len(ok_below) == 1 else (ng_above / ok_below).min()),
         images=images,
         scores=scores,
+        verdicts=verdicts,
         maps=maps,
         masks=masks,
         left_out=checked.left_out,
         types_left_out=checked.types_left_out,
+        timings_ms={name: np.array([t[name] for t in timings]) for name in timings[0]},
     )
 
 

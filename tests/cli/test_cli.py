@@ -8,9 +8,10 @@ import json
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from importlib.metadata import version
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -26,8 +27,10 @@ from rdx_fast.images import list_images, read_image
 from rdx_fast.kernels.gpu.operations import source_hash
 from rdx_fast.kernels.native import ISAS
 from rdx_fast.models import BACKBONES
+from rdx_fast.scoring import score_files
 from support.checkout import GPU, needs_no_gpu
 from support.commands import run, start, unboxed
+from support.scripted import ScriptedDetector
 
 TINY_NETWORK = ["--backbone", "efficientnet_lite0", "--image-size", "64", "64"]
 
@@ -259,6 +262,9 @@ def test_score_goes_on_after_a_bad_image(bundle: Bundle, parts: Path, tmp_path: 
     assert "broken.png" in done.stderr
     rows = list(csv.DictReader(output.open()))
     assert len(rows) == 17
+    counts = Counter(row["verdict"] for row in rows)
+    told = ", ".join(f"{counts[verdict]} {verdict}" for verdict in ("OK", "REVIEW", "NG", "ERROR"))
+    assert told in done.stderr
     by_name = {Path(r["path"]).relative_to(folder).as_posix(): r for r in rows}
     broken = by_name["good/broken.png"]
     assert (broken["verdict"], broken["score"]) == ("ERROR", "")
@@ -272,6 +278,18 @@ def test_score_goes_on_after_a_bad_image(bundle: Bundle, parts: Path, tmp_path: 
     pictures = {p.relative_to(overlays).as_posix() for p in list_images(overlays)}
     assert pictures == by_name.keys() - {"good/broken.png"}
     assert np.asarray(Image.open(overlays / "notch" / "000.png")).shape == (80, 224, 3)
+
+
+def test_a_row_says_what_the_detector_found(bundle: Bundle, parts: Path) -> None:
+    files = list_images(parts / "test")[:2]
+    with Detector(bundle.path) as detector:
+        unsure: Any = ScriptedDetector(detector)
+        unsure.verdicts = ["REVIEW"]
+        first, second = score_files(unsure, files)
+    assert (first.verdict, first.p_value, first.region) == ("REVIEW", 0.25, None)
+    assert (second.verdict, second.region) == ("OK", None)
+    assert second.p_value is not None
+    assert second.p_value > 0.05
 
 
 def test_score_prints_rows_of_files_and_patterns(bundle: Bundle, parts: Path) -> None:
@@ -289,7 +307,7 @@ def test_score_prints_rows_of_files_and_patterns(bundle: Bundle, parts: Path) ->
 
 
 def test_inspect(bundle: Bundle, tmp_path: Path) -> None:
-    assert json.loads(run("info", bundle.path, "--json").stdout)["format"] == 2
+    assert json.loads(run("info", bundle.path, "--json").stdout)["format"] == 3
     assert "efficientnet_lite0" in run("info", bundle.path).stdout
     assert "no such bundle" in start("inspect", tmp_path / "none", code=2).stderr
 

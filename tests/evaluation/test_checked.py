@@ -109,6 +109,14 @@ def test_good_images_that_would_vanish(category: Path) -> None:
         check_images(find_dataset(category).test(), skip_bad=True)
 
 
+def test_what_was_not_given_does_not_vanish(category: Path) -> None:
+    bad, *good = (image for image in find_dataset(category).test() if not image.is_defective)
+    bad.path.write_text("no image")
+    assert list(check_images([bad, *good], skip_bad=True).images) == good
+    with pytest.raises(DatasetError, match="and without them no good image is left"):
+        check_images([bad], skip_bad=True)
+
+
 def test_defects_outside_of_a_crop(category: Path) -> None:
     """Masks mark rows 4 to 7 and columns 6 to 11 of 16 x 24."""
     images = find_dataset(category).test()

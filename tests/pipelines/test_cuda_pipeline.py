@@ -204,10 +204,13 @@ def test_warmup_records_what_the_line_will_need(
     chain: Chain, driver: RecordingDriver, bundle: Bundle
 ) -> None:
     engine: Any = SimpleNamespace(
-        manifest=bundle.manifest, execution=bundle.manifest.executions[0], close=lambda: None
+        bundle=bundle,
+        manifest=bundle.manifest,
+        execution=bundle.manifest.executions[0],
+        close=lambda: None,
     )
     with patch("rdx_fast.detector.open_pipeline", lambda engine, mapper: chain.pipeline):
-        detector = Detector(engine)
+        detector = Detector(engine, check_frames=False)
     detector.warmup(1, batch=2, depth=3)
     recorded = driver.calls["cuStreamBeginCapture"]
     assert recorded == 2 * 3  # with and without maps, on three slots

@@ -48,6 +48,7 @@ def test_result_of_a_batch(detector: Detector, frames: NDArray[np.uint8]) -> Non
     assert result.is_anomalous.dtype == np.bool_
     np.testing.assert_array_equal(result.scores, result.anomaly_maps.max(axis=(1, 2)))
     np.testing.assert_array_equal(result.is_anomalous, result.scores > result.threshold)
+    assert result.verdicts == [{False: "OK", True: "NG"}[bool(a)] for a in result.is_anomalous]
     assert set(result.timings_ms) == {"preprocess", "network", "postprocess", "total"}
     stages = [v for k, v in result.timings_ms.items() if k != "total"]
     assert min(stages) > 0
@@ -134,6 +135,9 @@ def test_several_regions(detector: Detector) -> None:
     np.testing.assert_array_equal(found.scores, whole.scores)
     np.testing.assert_array_equal(found.areas, whole.areas)
     assert found.is_anomalous[0]
+    summary.maxima[0, 1] = -np.inf
+    with pytest.raises(EngineError, match=r"not finite, for images \[0\]"):
+        detector._result(BatchScores(summary, maps, {}), begin=0)
 
 
 def test_pixel_formats_and_crop(detector: Detector, frames: NDArray[np.uint8]) -> None:
@@ -229,7 +233,7 @@ def test_choices(bundle: Bundle) -> None:
         Detector(bundle.path, threads=0)
     with pytest.raises(ValueError, match="mode is 'fast'"):
         open_engine(bundle, mode="fast")
-    with pytest.raises(ValueError, match="the opened engine's own"):
+    with pytest.raises(ValueError, match="an opened engine was given"):
         Detector(open_engine(bundle), threads=1)
     with Detector(bundle.path, backend="openvino", threads=1) as single:
         assert "threads 1" in single.description

@@ -17,6 +17,7 @@ LAYERS = {
     "rdx_fast.cli": 7,
     "rdx_fast.doctor": 6,
     "rdx_fast.scoring": 6,
+    "rdx_fast.report": 6,
     "rdx_fast.evaluation": 6,
     "rdx_fast.station": 6,
     "rdx_fast.line": 6,
@@ -40,6 +41,7 @@ LAYERS = {
     "rdx_fast.frame_check": 2,
     "rdx_fast.revision": 4,
     "rdx_fast.judge": 4,
+    "rdx_fast.inspection": 5,
     "rdx_fast.defects": 2,
     "rdx_fast.recipe_file": 3,
     "rdx_fast.recalibrate": 6,
@@ -60,6 +62,7 @@ LAYERS = {
     "rdx_fast.history": 1,
     "rdx_fast.signature": 2,
     "rdx_fast.limits": 1,
+    "rdx_fast.wording": 1,
     "rdx_fast._C": 1,
 }
 # What every installation has, under the names that are imported.
@@ -70,9 +73,14 @@ OWNED = {
     "asyncua": {"rdx_fast.station.plc.opcua"},
     "cryptography": {"rdx_fast.signature", "rdx_fast.station.plc.opcua"},
     "cuda": {"rdx_fast.kernels.gpu.driver", "rdx_fast.devices.cuda"},
-    "cv2": {"rdx_fast.station.cameras.opencv", "rdx_fast.training.segment"},
+    "cv2": {
+        "rdx_fast.station.cameras.opencv",
+        "rdx_fast.station.cameras.opencv_parameters",
+        "rdx_fast.training.segment",
+    },
     "executed": {"rdx_fast.bench"},  # of its peers, which run as scripts
-    "matplotlib": {"rdx_fast.bench.charts"},
+    "jinja2": {"rdx_fast.report"},
+    "matplotlib": {"rdx_fast.bench.charts", "rdx_fast.report"},
     "nncf": {"rdx_fast.export"},
     "onnx": {"rdx_fast.export", "rdx_fast.engines.torch_graph"},
     "onnxruntime": {"rdx_fast.export", "rdx_fast.bench"},

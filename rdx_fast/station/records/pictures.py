@@ -1,4 +1,4 @@
-"""Pictures of rejected parts, kept within a limit of disk space."""
+"""Pictures of parts, kept within a limit of disk space."""
 
 from __future__ import annotations
 
