@@ -105,3 +105,48 @@ def test_the_best_f1(part: Path, parts: Path) -> None:
     assert limits.ok_below == limits.ng_above
     assert limits.ok_below.escapes is not None
     assert limits.ok_below.escapes.images == len(list_images(test / "notch"))
+
+
+def under(bundle: Path, recipe: str, good: Path, folder: Path) -> Path:
+    """A copy of a bundle that is calibrated under a recipe."""
+    file = folder / "part.toml"
+    file.write_text(recipe)
+    run("recipe", bundle, "--set", file)
+    run("calibrate", bundle, good, "--false-reject", 0.4, "--weaker")
+    return bundle
+
+
+def test_images_are_read_as_the_recipe_says(
+    bundle: Bundle, part: Path, parts: Path, tmp_path: Path
+) -> None:
+    """Masks and overlays follow the recipe's crop and tiles."""
+    crop = ("--crop", 10, 20, 64, 80)
+    good = parts / "test" / "good"
+    recipe = "[frame]\ncrop = [10, 20, 64, 80]\n"
+    wanted = json.loads(run("evaluate", bundle.path, parts, *crop, "--json").stdout)["overall"]
+    under(part, recipe, good, tmp_path)
+    found = json.loads(run("evaluate", part, parts, "--json").stdout)["overall"]
+    for figure in ("image_auroc", "pixel_auroc", "aupro"):
+        assert found[figure] == wanted[figure]
+    done = run("evaluate", "--compare", part, bundle.path, parts, code=2)
+    assert "recipes of the bundles differ in pixel format, crop or levels" in unboxed(done.stderr)
+    assert "AUROC" in run("evaluate", "--compare", part, bundle.path, parts, *crop).stdout
+    done = run("evaluate", part, parts, "--crop", 0, 0, 64, 80, code=2)
+    assert "the recipe states (10, 20, 64, 80)" in unboxed(done.stderr)
+
+    image = list_images(parts / "test" / "notch")[0]
+    run("score", part, image, "--overlays", tmp_path / "o")
+    shown = np.array(read_image(tmp_path / "o" / f"{image.name}"))
+    frame, heat = shown[:, :112], shown[:, 112:]
+    assert (frame != heat).any()
+    for picture in (frame, heat):
+        picture[10:74, 20:100] = 0
+    np.testing.assert_array_equal(frame, heat)  # outside the crop
+
+    tiles = "[tiles]\nheight = 40\nwidth = 60\noverlap = 10\n"
+    under(part, recipe + tiles, good, tmp_path)
+    assert "40 x 60 pixels, overlap 10" in run("recipe", part).stdout
+    assert "AUROC" in run("evaluate", "--compare", part, bundle.path, parts, *crop).stdout
+    Image.fromarray(np.zeros((64, 90, 3), np.uint8)).save(tmp_path / "small.png")
+    done = run("score", part, tmp_path / "small.png", code=1)
+    assert "reaches beyond the frame of 64 x 90" in done.stdout

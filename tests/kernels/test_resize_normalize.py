@@ -315,25 +315,21 @@ def test_windows(implementation, pixel_format, data) -> None:
     """They are slices of the whole resized frame, and the whole is the same as no window."""
     height, width = (data.draw(st.integers(8, 60)) for _ in range(2))
     frame = noise((height, width, 3) if pixel_format in ("rgb", "bgr") else (height, width))
-    crop = data.draw(st.sampled_from([None, (3, 2, height - 4, width - 5)]))
+    options = {"pixel_format": pixel_format}
+    options["crop"] = data.draw(st.sampled_from([None, (3, 2, height - 4, width - 5)]))
+    if data.draw(st.booleans()):
+        frame, options["levels"] = frame * np.uint16(257), (2000, 60000)
     rows, columns = data.draw(st.integers(1, 70)), data.draw(st.integers(1, 70))
     whole, again = poisoned((rows, columns)), poisoned((rows, columns))
-    resize_normalize(implementation, frame, whole, *IMAGENET, pixel_format, crop)
-    resize_normalize(
-        implementation,
-        frame,
-        again,
-        *IMAGENET,
-        pixel_format,
-        crop,
-        window=Window(rows, columns, 0, 0),
-    )
+    resize_normalize(implementation, frame, whole, *IMAGENET, **options)
+    window = Window(rows, columns, 0, 0)
+    resize_normalize(implementation, frame, again, *IMAGENET, window=window, **options)
     np.testing.assert_array_equal(again, whole)
     top, left = data.draw(st.integers(0, rows - 1)), data.draw(st.integers(0, columns - 1))
     size = data.draw(st.integers(1, rows - top)), data.draw(st.integers(1, columns - left))
     out = poisoned(size)
     window = Window(rows, columns, top, left)
-    resize_normalize(implementation, frame, out, *IMAGENET, pixel_format, crop, window=window)
+    resize_normalize(implementation, frame, out, *IMAGENET, window=window, **options)
     shown = whole[:, top : top + size[0], left : left + size[1]]
     np.testing.assert_allclose(out, shown, rtol=0, atol=TOLERANCE[np.float32])
 

@@ -15,6 +15,7 @@ from rdx_fast.errors import RecipeError
 from rdx_fast.recipe import FrameSpec, InspectionRecipe, RegionSpec
 from rdx_fast.recipe_file import read_recipe
 from rdx_fast.regions import frame_labels, map_labels, polygon_mask
+from rdx_fast.tiling import TileSpec
 
 SQUARE = ((2.0, 1.0), (6.0, 1.0), (6.0, 4.0), (2.0, 4.0))
 
@@ -150,6 +151,10 @@ width = 12
 pixel_format = "mono"
 [camera]
 exposure_us = 800
+[tiles]
+height = 6
+width = 8
+overlap = 2
 [[regions]]
 name = "window"
 polygon = [[2, 1], [6, 1], [6, 4], [2, 4]]
@@ -179,6 +184,7 @@ def test_a_recipe_is_read_with_its_masks(tmp_path: Path) -> None:
     assert recipe.regions[0].polygon == SQUARE
     assert (recipe.mm_per_pixel, recipe.deadline_ms) == (0.05, 200)
     assert recipe.camera == {"exposure_us": 800}
+    assert recipe.tiles == TileSpec(6, 8, 2)
     ((name, mask),) = masks.items()
     assert recipe.regions[1].mask == name
     assert mask[5, 5] == 255
@@ -205,6 +211,10 @@ def test_a_recipe_is_read_with_its_masks(tmp_path: Path) -> None:
         ("mm_per_pixel", "mm_per_px", "unknown keys: mm_per_px"),
         ('"mono"', '"grey"', r"frame\.pixel_format is 'grey', wanted one of rgb"),
         ("width = 12", "width = 12\ncrop = [0, 0, 11, 5]", "crop .* reaches beyond the frame"),
+        ("width = 8", "width = 13", "tiles of 6 x 13 pixels are larger than the frame .* 10 x 12"),
+        ("width = 12", "width = 12\ncrop = [0, 0, 5, 12]", "tiles of 6 x 8 .* crop. of 5 x 12"),
+        ("overlap = 2", "overlap = 4", "overlap is 4, .* wanted at most half"),
+        ("width = 8", "width = 8.5", r"tiles\.width is 8\.5, wanted"),
         ("[frame]", "[frame", "Expected"),
     ],
 )
@@ -234,5 +244,8 @@ def test_what_limits_hold_for() -> None:
         InspectionRecipe(FrameSpec(pixel_format="mono")),
         InspectionRecipe(FrameSpec(crop=(0, 0, 5, 5))),
         recipe_of(RegionSpec("window", polygon=SQUARE)),
+        InspectionRecipe(tiles=TileSpec(8, 8)),
+        InspectionRecipe(tiles=TileSpec(8, 8, 1)),
     )
-    assert len({plain.inspected_sha256(), *(o.inspected_sha256() for o in others)}) == 4
+    found = {plain.inspected_sha256(), *(other.inspected_sha256() for other in others)}
+    assert len(found) == 1 + len(others)

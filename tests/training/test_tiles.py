@@ -21,6 +21,7 @@ from rdx_fast.errors import DatasetError, ImageError, TrainingError
 from rdx_fast.evaluation import check_images, score_set
 from rdx_fast.export import export_bundle
 from rdx_fast.images import image_size, list_images, read_image
+from rdx_fast.kernels.resize_normalize import Crop, check_crop
 from rdx_fast.preprocess import FrameOptions, to_input, unit_spec
 from rdx_fast.recipe import InspectionRecipe
 from rdx_fast.tiling import TileSpec, tiling
@@ -60,15 +61,16 @@ def two_sizes(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return paths
 
 
-def test_items_are_tiles(images: list[Path], two_sizes: list[Path]) -> None:
+@pytest.mark.parametrize("crop", [None, (2, 3, 70, 90)])
+def test_items_are_tiles(images: list[Path], two_sizes: list[Path], crop: Crop | None) -> None:
     paths = [images[0], *two_sizes]
-    dataset = ImageDataset(Frames(paths, FrameOptions(tiles=TILES)), SPEC)
+    dataset = ImageDataset(Frames(paths, FrameOptions(crop=crop, tiles=TILES)), SPEC)
     index = 0
     for path in paths:
         assert image_size(path) == read_image(path).shape[:2]
-        laid = tiling(TILES, image_size(path), (32, 64))
+        laid = tiling(TILES, check_crop(image_size(path), crop)[2:], (32, 64))
         height, width = laid.size
-        (whole,) = to_input([read_image(path)], unit_spec(height, width))
+        (whole,) = to_input([read_image(path)], unit_spec(height, width), crop=crop)
         for window in laid.windows():
             top, left = window.top, window.left
             shown = whole[:, top : top + 32, left : left + 64]
@@ -179,6 +181,7 @@ def test_export_and_evaluation(parts: Path, images: list[Path], tmp_path: Path) 
     made = tmp_path / "part.rdx"
     written = export_bundle(trained, good, made, precision="fp32", check_images=2)
     (execution,) = written.manifest.executions
+    assert written.manifest.recipe.tiles == TILES
     with Detector(written.path) as detector:
         scores = [detector.score(read_image(path)).scores[0] for path in good]
         assert execution.threshold == calibrate_threshold(scores)
