@@ -187,9 +187,16 @@ class FrameCheck:
         if self._look:
             check_frame(look_at(frame, crop, levels), self._good)
 
-    def on_device(self, shape: Sequence[int]) -> None:
+    def on_device(self, shape: Sequence[int] | None) -> None:
         """The same for frames on a GPU, ``[B, H, W, 3]``, ``[B, H, W]``, ``[H, W, 3]`` or ``[H,
-        W]``, of which the size alone is checked."""
+        W]``, of which the size alone is checked; None for an array that does not tell its shape."""
+        if shape is None:
+            if self._size is not None:
+                raise FrameError(
+                    "the array on the GPU does not tell its shape, and the recipe states the "
+                    "frame's: give an array with a shape"
+                )
+            return
         colour = len(shape) > 2 and shape[-1] == 3
         self._check_size(tuple(shape[-3:-1] if colour else shape[-2:]))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,8 +87,8 @@ class Inspection:
 
     def check(self, batch: Batch, options: ScoreOptions) -> None:
         """Raises ``ValueError`` for a frame that must not be scored, see ``FrameCheck``."""
-        if hasattr(batch, "shape") and not isinstance(batch, np.ndarray):  # on a GPU
-            self._frame_check.on_device(batch.shape)
+        if not isinstance(batch, np.ndarray | list | tuple) and _is_array(batch):  # on a GPU
+            self._frame_check.on_device(_shape(batch))
             return
         wanted = FrameOptions(options.pixel_format, options.crop, options.levels)
         frames = as_frames(batch)
@@ -147,3 +148,14 @@ class Inspection:
             find_defects(of, result.limits, self.labels, frame_size, crop, scale)
             for of in result.anomaly_maps
         ]
+
+
+def _is_array(batch: Any) -> bool:
+    return hasattr(batch, "__cuda_array_interface__") or hasattr(batch, "__dlpack__")
+
+
+def _shape(array: Any) -> tuple[int, ...] | None:
+    """Shape of an array on a GPU; None for one that does not tell."""
+    interface = getattr(array, "__cuda_array_interface__", None)
+    shape = getattr(array, "shape", None) if interface is None else interface["shape"]
+    return None if shape is None else tuple(shape)

@@ -91,6 +91,9 @@ def test_the_size_of_frames_on_a_gpu() -> None:
     check = FrameCheck((30, 40), True, None)
     for shape in ((5, 30, 40, 3), (5, 30, 40), (30, 40, 3), (30, 40)):
         check.on_device(shape)
+    with pytest.raises(FrameError, match="does not tell its shape"):
+        check.on_device(None)
+    FrameCheck(None, True, None).on_device(None)
     for wrong in ((5, 40, 30, 3), (30, 41)):
         with pytest.raises(FrameError, match="the recipe is for 30 x 40"):
             check.on_device(wrong)
