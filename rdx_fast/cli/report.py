@@ -63,6 +63,14 @@ def report(
         with show_images("scoring") as on_image:
             scored = evaluation.score_checked(detector, checked, on_image)
         with show_images("pictures") as on_image:
-            made = make_report(detector, checked, scored, dataset, gallery, picture, on_image)
+            made = make_report(
+                detector,
+                checked,
+                scored,
+                dataset,
+                gallery=gallery,
+                picture=picture,
+                on_image=on_image,
+            )
     write_page(render(made), output)
     notes.print(f"wrote {output}, {output.stat().st_size / 1e6:.1f} MB", markup=False)

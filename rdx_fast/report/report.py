@@ -20,6 +20,8 @@ def make_report(
     checked: CheckedSet,
     scored: ScoredSet,
     dataset: Path,
+    *,
+    limits: Limits | None = None,
     gallery: int = GALLERY,
     picture: int = PICTURE,
     on_image: Callable[[int, int], None] = lambda done, total: None,
@@ -31,6 +33,7 @@ def make_report(
         checked: the test set
         scored: its scores
         dataset: the category folder
+        limits: limits in force; None for the bundle's threshold
         gallery: images in each gallery at most; 0 for no pictures
         picture: longer side of each picture in pixels, at most
         on_image: called with the number of images whose pictures are made, and in all
@@ -41,7 +44,7 @@ def make_report(
     Raises:
         ImageError: an image or mask cannot be read any more
     """
-    limits = Limits(scored.threshold, scored.ng_above or scored.threshold)
+    limits = limits or Limits(scored.threshold, scored.ng_above or scored.threshold)
     indices = chosen(scored, limits, gallery)
     made = []
     for card in cards(detector, checked, indices, dataset, limits.ok_below, picture):

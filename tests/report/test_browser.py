@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -41,9 +41,8 @@ def write(bundle: Bundle, dataset: Path, page: Path, between: float) -> Written:
     with Detector(bundle.path) as detector:
         checked = check_images(find_dataset(dataset).test())
         scored = score_checked(detector, checked)
-        report = make_report(detector, checked, scored, dataset, gallery=3)
-    limit = scored.threshold
-    report = replace(report, limits=Limits((1 - between) * limit, (1 + between) * limit))
+        ends = ((1 + side * between) * scored.threshold for side in (-1, 1))
+        report = make_report(detector, checked, scored, dataset, limits=Limits(*ends), gallery=3)
     write_page(render(report), page)
     return Written(report, page)
 

@@ -128,7 +128,15 @@ def test_facts_and_times(bundle: Bundle, detector: Detector, category: Path) -> 
     checked = check_images(find_dataset(category).test())
     told: list[tuple[int, int]] = []
     scored = score_checked(detector, checked)
-    made = make_report(detector, checked, scored, category, 2, 64, lambda *done: told.append(done))
+    made = make_report(
+        detector,
+        checked,
+        scored,
+        category,
+        gallery=2,
+        picture=64,
+        on_image=lambda *done: told.append(done),
+    )
     assert {len(times) for times in scored.timings_ms.values()} == {16}
     assert (scored.timings_ms["total"] >= scored.timings_ms["network"]).all()
     assert told[-1] == (len(made.cards), len(made.cards))
