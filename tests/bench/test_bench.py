@@ -73,6 +73,7 @@ def test_bench_command(bundle: Bundle, tmp_path: Path) -> None:
         assert start["peak_mb"] > 20
 
 
+@pytest.mark.slow
 def test_bench_of_photographs(bundle: Bundle, parts: Path) -> None:
     options = ["--images", str(parts / "test"), "--seconds", "0.1", "--batch", "1", "--json"]
     done = CliRunner().invoke(app, ["bench", str(bundle.path), *options, "--threads", "1"])
@@ -250,6 +251,7 @@ def test_precisions(whole_bundle: Bundle, parts: Path, tmp_path: Path) -> None:
     assert pages.rewritten(page, theirs).count("efficientnet_lite0") == len(rows)
 
 
+@pytest.mark.slow
 def test_instructions(
     whole_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

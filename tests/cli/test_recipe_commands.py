@@ -116,6 +116,7 @@ def under(bundle: Path, recipe: str, good: Path, folder: Path) -> Path:
     return bundle
 
 
+@pytest.mark.slow
 def test_images_are_read_as_the_recipe_says(
     bundle: Bundle, part: Path, parts: Path, tmp_path: Path
 ) -> None:

@@ -70,6 +70,7 @@ def test_the_fastest_that_the_cpu_has(
     assert choose(manifest, "openvino", capabilities).execution.label == wanted
 
 
+@pytest.mark.slow
 def test_float16_runs_in_float32_on_cpus(exported_as: Callable[..., Bundle]) -> None:
     half = exported_as("fp16").manifest
     for capabilities in (AVX2, ZEN4, GRANITE_RAPIDS):

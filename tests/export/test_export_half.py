@@ -47,6 +47,7 @@ def test_rounding_stands_in_for_half_precision(
         assert 0.2 < np.abs(a - c).mean() / np.abs(b - c).mean() < 5
 
 
+@pytest.mark.slow
 def test_what_half_precision_cannot_hold_stays_in_float32(
     bundle: Bundle, checkpoint: Checkpoint, parts: Path, tmp_path: Path
 ) -> None:

@@ -19,7 +19,9 @@ from rdx_fast.training.gap import LIMIT, evaluation_gap
 SHORT = Recipe(backbone="efficientnet_lite0", image_size=(32, 32), iterations=3, batch=4)
 
 
-@pytest.mark.parametrize("method", ["checkpoint", "expert_checkpoint"])
+@pytest.mark.parametrize(
+    "method", ["checkpoint", pytest.param("expert_checkpoint", marks=pytest.mark.slow)]
+)
 def test_gap(method: str, parts: Path, request: pytest.FixtureRequest) -> None:
     checkpoint = request.getfixturevalue(method)
     network = checkpoint.build()
