@@ -115,8 +115,15 @@ def look_at(frame: Pixels, crop: Crop | None = None, levels: Levels | None = Non
     top, left, height, width = check_crop(frame.shape[:2], crop)
     down, across = (max(1, n // most) | 1 for n, most in zip((height, width), _GRID, strict=True))
     grid = frame[top : top + height : down, left : left + width : across]
-    values = _as_shares(grid, levels)
-    return FrameLook(float(values.mean()), float(values.std()), float((values >= 1).mean()))
+    black, white = check_levels(frame.dtype, levels)
+    values = grid.astype(np.float64).ravel()
+    mean = values.sum() / values.size
+    variance = max(values @ values / values.size - mean**2, 0.0)
+    return FrameLook(
+        brightness=float((mean - black) / (white - black)),
+        contrast=math.sqrt(variance) / (white - black),
+        saturated=np.count_nonzero(grid >= white) / grid.size,
+    )
 
 
 def sharpness_of(frame: Pixels, crop: Crop | None = None, levels: Levels | None = None) -> float:

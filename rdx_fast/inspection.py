@@ -121,7 +121,7 @@ class Inspection:
             raise EngineError(f"the engine gave scores that are not finite, for images {bad}")
         judged = self._judge(summary.maxima)
         return Result(
-            scores=np.take_along_axis(summary.maxima, judged.deciding[:, None], axis=1)[:, 0],
+            scores=summary.maxima[np.arange(len(summary.maxima)), judged.deciding],
             verdicts=judged.verdicts,
             p_values=judged.p_values,
             anomaly_maps=anomaly_maps,
