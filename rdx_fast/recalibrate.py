@@ -30,9 +30,9 @@ from rdx_fast.revision import revise_bundle
 
 Floats = NDArray[np.float32]
 OnImage = Callable[[int, int], None]
-# Good images whose score lies further above the median than this many times the spread of those
-# below it (of logarithms) are named: of thousands of good parts of one kind, hardly one does.
-_SUSPICIOUS = 6.0
+# Good images whose score lies further above the median than this many standard deviations (of
+# logarithms) are named: of a thousand good parts of one kind, one or two do.
+_SUSPICIOUS = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,12 +240,12 @@ def suspicious_scores(good: Floats) -> dict[int, float]:
         good: ``[n, R]``
 
     Returns:
-        by index of the image, how many times the spread of the lower half it lies above the median
-        (of logarithms)
+        by index of the image, how many standard deviations it lies above the median, of logarithms;
+        the standard deviation is that of what lies between the median and the 84 % quantile
     """
     logs = np.log(np.maximum(good, np.finfo(np.float32).tiny))
     median = np.median(logs, axis=0)
-    spread = np.maximum(median - np.quantile(logs, 0.16, axis=0), 1e-3)  # one standard deviation
+    spread = np.maximum(np.quantile(logs, 0.84, axis=0) - median, 1e-3)
     factor = ((logs - median) / spread).max(axis=1)
     return {int(i): float(factor[i]) for i in np.flatnonzero(factor > _SUSPICIOUS)}
 

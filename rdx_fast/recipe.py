@@ -179,15 +179,15 @@ class InspectionRecipe:
         """Checksum of what scores depend on. Limits hold for one, whatever the scale, the camera
         and the deadline."""
         facts = {name: asdict(self)[name] for name in _SCORES_DEPEND_ON}
-        text = json.dumps(_stated(facts), sort_keys=True, separators=(",", ":"))
+        text = json.dumps(stated(facts), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _stated(value: Any) -> Any:
+def stated(value: Any) -> Any:
     """Without what is None, so that a later version's new options change nothing."""
     if isinstance(value, dict):
-        return {name: _stated(entry) for name, entry in value.items() if entry is not None}
-    return [_stated(entry) for entry in value] if isinstance(value, list | tuple) else value
+        return {name: stated(entry) for name, entry in value.items() if entry is not None}
+    return [stated(entry) for entry in value] if isinstance(value, list | tuple) else value
 
 
 def check_polygon(name: str, corners: tuple[Point, ...]) -> None:

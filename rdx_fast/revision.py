@@ -21,7 +21,7 @@ from rdx_fast.frame_check import FrameStatistics
 from rdx_fast.history import START, Change, read_history
 from rdx_fast.limits import Limits
 from rdx_fast.manifest import ExecutionSpec
-from rdx_fast.recipe import InspectionRecipe
+from rdx_fast.recipe import InspectionRecipe, stated
 from rdx_fast.regions import map_labels, map_size
 
 _REVISED = ("history-*.jsonl", "calibration-*.npz", "region-*.png")  # files with a revision's name
@@ -235,9 +235,9 @@ def verify_bundle(bundle: Bundle) -> list[Change]:
     for change in changes:
         ends_with |= change.after
     manifest = bundle.manifest
-    stated = json.loads(json.dumps(_facts(manifest.recipe, manifest.executions)))
-    for name in stated if changes else ():
-        if ends_with.get(name) != stated[name]:
+    present = json.loads(json.dumps(_facts(manifest.recipe, manifest.executions)))
+    for name in present if changes else ():
+        if stated(ends_with.get(name)) != stated(present[name]):
             raise BundleError(
                 f"{bundle.path}: {name} in the manifest are not what the history ends with: they "
                 f"were changed without an entry"

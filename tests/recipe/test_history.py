@@ -11,7 +11,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
@@ -107,6 +109,23 @@ def test_a_change_without_an_entry_is_found(copy: Bundle, bundle: Bundle) -> Non
     (changed.path / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(BundleError, match="limits of fp32 in the manifest are not what"):
         verify_bundle(open_bundle(changed.path))
+
+
+def test_options_of_a_later_version_are_no_change(copy: Bundle) -> None:
+    """An entry that lacks what is None now, and one that has it."""
+    value = copy.manifest.executions[0].threshold.value
+    changed = override_limits(copy, "by hand", ng_above=2 * value, user="otto")
+    (change,) = [c for c in bundle_history(changed) if c.action == "export"]
+    assert None in change.after["recipe"].values()
+    lacking = {k: v for k, v in change.after["recipe"].items() if v is not None}
+    with patch(
+        "rdx_fast.revision.bundle_history",
+        lambda bundle: [
+            replace(change, after={**change.after, "recipe": lacking}),
+            *bundle_history(changed)[1:],
+        ],
+    ):
+        assert len(verify_bundle(changed)) == 2
 
 
 def test_two_who_change_at_once(copy: Bundle) -> None:
