@@ -33,6 +33,7 @@ LAYERS = {
     "rdx_fast.manifest": 2,
     "rdx_fast.manifest_file": 2,
     "rdx_fast.manifest_format1": 2,
+    "rdx_fast.drift": 2,
     "rdx_fast.precision": 3,
     "rdx_fast.cpu": 1,
     "rdx_fast.training": 2,
