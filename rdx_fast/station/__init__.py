@@ -18,7 +18,7 @@ from rdx_fast.station.cameras.source import (
     FrameSource,
     StillImage,
 )
-from rdx_fast.station.config import ConfigError, RecordConfig, StationConfig
+from rdx_fast.station.config import ConfigError, DriftConfig, RecordConfig, StationConfig
 from rdx_fast.station.handshake.codes import ErrorCode, ResultCode
 from rdx_fast.station.handshake.config import HandshakeConfig
 from rdx_fast.station.handshake.inspection import Inspection, Outcome
@@ -34,6 +34,7 @@ __all__ = [
     "CameraTimeoutError",
     "ConfigError",
     "Controls",
+    "DriftConfig",
     "ErrorCode",
     "Filter",
     "FolderReplay",

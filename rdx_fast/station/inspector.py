@@ -32,6 +32,7 @@ class Capture:
         stages_ms: duration of the Detector's stages in ms, as in ``Result.timings_ms``
         frame: the frame, uint8 [H, W, 3] or [H, W]
         anomaly_map: the anomaly map, float32 [h, w]; None where maps are not kept
+        limit_share: the score as a share of the highest score that is OK
     """
 
     job: Job | None = None
@@ -41,6 +42,7 @@ class Capture:
     stages_ms: dict[str, float] = field(default_factory=dict)
     frame: NDArray[np.uint8] | None = None
     anomaly_map: NDArray[np.float32] | None = None
+    limit_share: float | None = None
 
 
 class _FrameError(RdxError):
@@ -149,6 +151,7 @@ class Inspector:
         capture.stages_ms = result.timings_ms
         if result.anomaly_maps is not None:
             capture.anomaly_map = result.anomaly_maps[0]
+        capture.limit_share = float(result.scores[0]) / result.threshold
         return Outcome(
             ResultCode.NG if result.is_anomalous[0] else ResultCode.OK,
             score=float(result.scores[0]),

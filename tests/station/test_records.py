@@ -88,7 +88,8 @@ def test_records_go_on_where_they_ended(
 def test_records_of_an_earlier_version_go_on(tmp_path: Path) -> None:
     file = tmp_path / "records.sqlite"
     with sqlite3.connect(file) as database:
-        schema = _SCHEMA.replace("picture TEXT,\n    executed TEXT\n", "picture TEXT\n")
+        added = "picture TEXT,\n    executed TEXT,\n    brightness REAL,\n    sharpness REAL\n"
+        schema = _SCHEMA.replace(added, "picture TEXT\n")
         assert schema != _SCHEMA
         database.executescript(schema)
         columns = "inspection_id, part_id, job, triggered_at, deadline_ms, result, decided_ms"
@@ -96,13 +97,14 @@ def test_records_of_an_earlier_version_go_on(tmp_path: Path) -> None:
             f"INSERT INTO inspections ({columns}) VALUES (1, 7, 1, '2026-01-01', 5.0, 'OK', 2.0)"
         )
     (old,) = read_records(file)
-    assert (old.part_id, old.executed) == (7, None)
+    assert (old.part_id, old.executed, old.brightness) == (7, None, None)
     with ThreadPoolExecutor(8) as pool:  # several stations of one file, at one moment
         writers = list(pool.map(RecordWriter, [file] * 8))
-    writers[0].write(replace(old, inspection_id=writers[0].next_id, executed="int8"))
+    new = replace(old, inspection_id=writers[0].next_id, executed="int8", brightness=0.5)
+    writers[0].write(new)
     for writer in writers:
         writer.close()
-    assert [r.executed for r in read_records(file)] == [None, "int8"]
+    assert list(read_records(file)) == [old, new]
 
 
 def test_a_clock_that_is_set_back(

@@ -70,6 +70,7 @@ class Status:
         overrun: a trigger came while the result queue was full; until reset
         link_lost: the PLC's heartbeat has stopped
         record_alarm: records or pictures cannot be written
+        drift_cause: what has changed on the line, in words; empty for nothing, until reset
         error: the station's last error, until reset; the part's own error is in ``result``
         result: the inspection shown; None while there is none
         latency_s: from its trigger until it was shown, in seconds
@@ -88,6 +89,7 @@ class Status:
     overrun: bool = False
     link_lost: bool = False
     record_alarm: bool = False
+    drift_cause: str = ""
     error: ErrorCode = ErrorCode.NONE
     result: Inspection | None = None
     latency_s: float = 0.0
@@ -95,6 +97,11 @@ class Status:
     active_job: int = 0
     waiting: int = 0
     counts: Counts = Counts()
+
+    @property
+    def drift(self) -> bool:
+        """Whether brightness, sharpness or scores have changed; until reset."""
+        return bool(self.drift_cause)
 
     @property
     def outcome(self) -> Outcome | None:

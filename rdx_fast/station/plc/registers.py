@@ -26,6 +26,7 @@ STATUS_BITS = (
     "overrun",
     "link_lost",
     "record_alarm",
+    "drift",
 )
 
 

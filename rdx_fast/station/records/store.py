@@ -36,7 +36,9 @@ CREATE TABLE IF NOT EXISTS inspections (
     recorded_ms REAL,
     taken_ms REAL,
     picture TEXT,
-    executed TEXT
+    executed TEXT,
+    brightness REAL,
+    sharpness REAL
 ) STRICT;
 CREATE INDEX IF NOT EXISTS by_part ON inspections (part_id);
 CREATE INDEX IF NOT EXISTS by_time ON inspections (triggered_at);
@@ -77,6 +79,9 @@ class InspectionRecord:
         picture: path of the stored pictures in their folder, without ``_frame.png`` and
             ``_map.png``
         executed: precision of the verdict, such as "int8"
+        brightness: of the frame, a share of the range from black to white, see
+            ``rdx_fast.frame_check.look_at``; None where drift is not watched
+        sharpness: likewise, see ``rdx_fast.frame_check.sharpness_of``
     """
 
     inspection_id: int
@@ -103,10 +108,12 @@ class InspectionRecord:
     taken_ms: float | None = None
     picture: str | None = None
     executed: str | None = None
+    brightness: float | None = None
+    sharpness: float | None = None
 
 
-# Columns that files of earlier versions lack.
-_ADDED = ("executed",)
+# Columns that files of earlier versions lack, and their types.
+_ADDED = {"executed": "TEXT", "brightness": "REAL", "sharpness": "REAL"}
 # Rows kept in memory while the disk cannot be written: hours of production.
 MAX_WAITING = 100_000
 COLUMNS = tuple(f.name for f in fields(InspectionRecord))
@@ -115,7 +122,7 @@ _INSERT = (
     f"VALUES ({', '.join(':' + name for name in COLUMNS)})"
 )
 # Columns that are known after the row was written; they may wait for the next row.
-_LATER = frozenset({"recorded_ms", "taken_ms", "picture"})
+_LATER = frozenset({"recorded_ms", "taken_ms", "picture", "brightness", "sharpness"})
 
 
 class RecordWriter:
@@ -142,7 +149,8 @@ class RecordWriter:
             self._connection.executescript(_SCHEMA)
             self._connection.execute("BEGIN IMMEDIATE")  # two may open the same old file at once
             for name in _lacking(self._connection):
-                self._connection.execute(f"ALTER TABLE inspections ADD COLUMN {name} TEXT")
+                column = f"{name} {_ADDED[name]}"
+                self._connection.execute(f"ALTER TABLE inspections ADD COLUMN {column}")
             self._connection.execute("COMMIT")
             found = self._connection.execute("SELECT max(inspection_id) FROM inspections")
             self.next_id: int = (found.fetchone()[0] or 0) + 1
@@ -185,7 +193,7 @@ class RecordWriter:
 
         Args:
             inspection_id: id of the row
-            column: "recorded_ms", "taken_ms" or "picture"
+            column: "recorded_ms", "taken_ms", "picture", "brightness" or "sharpness"
             value: the value
         """
         assert column in _LATER
