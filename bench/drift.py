@@ -27,13 +27,13 @@ from rdx_fast.frame_check import look_at, sharpness_of
 from rdx_fast.images import list_images, read_image
 from rdx_fast.solar_cells import solar_cells
 
-AFTER = 3000  # parts after a change, at most
-RUNS = 200
+AFTER = 2000  # parts after a change, at most
+RUNS = 100
 BATCH = 100  # parts
 # Stated rate, runs, parts of each.
-RATES = ((100, 1000, 1000), (1000, 1000, 5000), (10_000, 50, 50_000))
+RATES = ((100, 1000, 500), (1000, 1000, 2000), (10_000, 50, 20_000))
 EXAMPLE = (CHANGES[0][2], 0.95)  # of the picture: the lamp
-AGEING = 20_000  # parts
+AGEING = 10_000  # parts
 Values = NDArray[np.float64]  # [n, 3]: score as a share of the limit, brightness, sharpness
 Part = dict[str, float]
 

@@ -12,7 +12,7 @@ from rdx_fast.drift import SIGNALS, OnlinePValues, ShiryaevRoberts
 
 EVERY = 100_000  # parts, of the stated rate of false alarms
 BEFORE = 1000  # parts before a change
-_AFTER, _RUNS = 3000, 100
+_AFTER, _RUNS = 2000, 100
 
 
 class Statistic(Protocol):
@@ -89,7 +89,7 @@ def rows_of_normal(tell: Callable[[str], None]) -> Iterator[dict[str, Any]]:
     """Rows about generated values."""
     for name, fixed in (("among all earlier values", False), ("among 168 fixed values", True)):
         tell(name)
-        yield rate(name, 1000, 200, 20_000, normal_alarms(fixed, 1000, 200, 20_000))
+        yield rate(name, 1000, 100, 20_000, normal_alarms(fixed, 1000, 100, 20_000))
     for shift, scale in ((0.25, 1), (0.5, 1), (1, 1), (2, 1), (4, 1), (0, 1.5), (0, 2)):
         tell(f"bets {shift} {scale}")
         yield {"step": "bets", "shift": shift, "scale": scale, **bets(shift, scale)}

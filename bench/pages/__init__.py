@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from rdx_fast.bench.pages import gpu, peers, performance, plc, precision, training
+from rdx_fast.bench.pages import drift, gpu, peers, performance, plc, precision, training
 from rdx_fast.bench.pages.rows import Row, read_rows
 
 RESULTS = Path("bench/results")
@@ -20,6 +20,7 @@ PAGES = (
     Path("docs/measured/precision.md"),
     Path("docs/measured/accuracy.md"),
     Path("docs/measured/plc.md"),
+    Path("docs/explanation/drift.md"),
     Path("docs/explanation/kernels.md"),
     Path("docs/how-to/evaluate.md"),
     Path("docs/reference/gpu.md"),
@@ -33,6 +34,7 @@ TABLES = {
     **plc.TABLES,
     **training.TABLES,
     **gpu.TABLES,
+    **drift.TABLES,
 }
 
 __all__ = ["PAGES", "RESULTS", "TABLES", "read_rows", "rewritten"]
