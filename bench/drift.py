@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
-from time import perf_counter, process_time
 from typing import Annotated, Any
 
 import numpy as np
@@ -18,14 +17,12 @@ import typer
 from numpy.typing import NDArray
 
 from rdx_fast.bench.charts import new_figure
-from rdx_fast.bench.drift_changes import CHANGES, Frame, changed
+from rdx_fast.bench.drift_changes import CHANGES, Frame, changed, good_frames
 from rdx_fast.bench.drift_generated import BEFORE, EVERY, percentiles, rate, rows_of_normal
 from rdx_fast.bench.result_rows import append, facts, network_facts
 from rdx_fast.detector import Detector
 from rdx_fast.drift import SIGNALS, DriftMonitor
 from rdx_fast.frame_check import look_at, sharpness_of
-from rdx_fast.images import list_images, read_image
-from rdx_fast.solar_cells import solar_cells
 
 AFTER = 2000  # parts after a change, at most
 RUNS = 100
@@ -149,27 +146,6 @@ def false_alarms(usual: Values, every: int, runs: int, parts: int, batch: float 
     return alarms
 
 
-# Cost
-
-
-def cost(frames: list[Frame]) -> dict[str, float]:
-    """Microseconds a part: of a monitor whose memory is full, and of looking at a frame."""
-    rng = np.random.default_rng(0)
-    full = {name: rng.normal(size=100_000) for name in SIGNALS}
-    monitor = DriftMonitor(10**9, earlier=full)
-    parts = [dict(zip(SIGNALS, row, strict=True)) for row in rng.normal(size=(20_000, 3)).tolist()]
-    begin = process_time()
-    for part in parts:
-        monitor.add(part)
-    of_monitor = (process_time() - begin) / len(parts)
-    begin = perf_counter()
-    for frame in frames:
-        look_at(frame)
-        sharpness_of(frame)
-    of_look = (perf_counter() - begin) / len(frames)
-    return {"monitor_us": round(1e6 * of_monitor, 1), "look_us": round(1e6 * of_look, 1)}
-
-
 # The command
 
 
@@ -178,7 +154,6 @@ def rows_of_images(
 ) -> Iterator[dict[str, Any]]:
     """Rows about real photographs."""
     usual = values_of(detector, frames)
-    yield {"step": "cost", **cost(frames)}
     for name, unit, change, strengths in CHANGES:
         if name.startswith("colour") and frames[0].ndim == 2:
             continue
@@ -215,9 +190,7 @@ def main(
     picture: Annotated[Path | None, typer.Option("--plot", help="Picture to write.")] = None,
 ) -> None:
     """Measure delays of simulated changes, and false alarms."""
-    cells = solar_cells(0) if frames is None else None
-    files = list_images(frames) if frames else [*cells.calibration, *cells.good] if cells else []
-    images = [read_image(file) for file in files]
+    images = good_frames(frames)
     with Detector(bundle) as detector:
         common = facts("drift", ("numpy",)) | network_facts(detector)
         common |= {"dataset": name, "images": len(images)}

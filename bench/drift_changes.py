@@ -1,12 +1,16 @@
-"""Changes of a line, simulated in photographs: lamp, stray light, lens, focus, material."""
+"""Good photographs, and changes of a line simulated in them: lamp, lens, material."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
+
+from rdx_fast.images import list_images, read_image
+from rdx_fast.solar_cells import solar_cells
 
 Frame = NDArray[np.uint8]
 Change = Callable[[Frame, float, np.random.Generator], NDArray[np.float32]]
@@ -83,3 +87,11 @@ def changed(frames: list[Frame], change: Change, strength: float, seed: int = 0)
     rng = np.random.default_rng(seed)
     found = (change(frame, strength, rng) for frame in frames)
     return [np.clip(np.rint(frame), 0, 255).astype(np.uint8) for frame in found]
+
+
+def good_frames(folder: Path | None) -> list[Frame]:
+    """The images of a folder; without one, the demo's good cells that were not trained on."""
+    if folder is not None:
+        return [read_image(file) for file in list_images(folder)]
+    cells = solar_cells(0)
+    return [read_image(file) for file in (*cells.calibration, *cells.good)]

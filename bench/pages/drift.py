@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from rdx_fast.bench.pages.rows import Row, markdown, measured, rows_of
+from rdx_fast.bench.pages.rows import Row, markdown, measured, milliseconds, rows_of
 
 COMMAND = "python -m rdx_fast.bench.drift BUNDLE [--frames GOOD --name NAME] --generated"
 
@@ -94,9 +94,26 @@ def _bets(rows: Sequence[Row]) -> str:
     return markdown(("change", *names), lines) + measured(found[-1], COMMAND)
 
 
+def _cost(rows: Sequence[Row]) -> str:
+    found = rows_of(rows, "drift-cost", lambda row: True)[-1]
+    with_it, without = (found["latency_ms"][name] for name in ("with", "without"))
+    frame = " x ".join(map(str, found["frame"]))
+    lines = [
+        ("monitor of a job with 100,000 values of each signal, us", found["monitor_us"], "-"),
+        (f"brightness and sharpness of a frame of {frame}, us", found["look_us"], "-"),
+        *(
+            (f"trigger to result, {p}, ms", *(milliseconds(of[p]) for of in (with_it, without)))
+            for p in ("p50", "p90", "p99")
+        ),
+    ]
+    command = "python -m rdx_fast.bench.drift_cost BUNDLE [--frames GOOD]"
+    return markdown(("", "with", "without"), lines) + measured(found, command)
+
+
 TABLES: dict[str, Callable[[Sequence[Row]], str]] = {
     "drift-detection": _detection,
     "drift-false-alarms": _false_alarms,
     "drift-batches": _batches,
     "drift-bets": _bets,
+    "drift-cost": _cost,
 }

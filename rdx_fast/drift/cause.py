@@ -48,17 +48,17 @@ class Shift:
             return change / self.spread
         return math.copysign(math.inf, change) if change else 0.0
 
-    def differs(self, expected: float) -> int:
-        """1 or -1 if the recent mean is above or below an expected one by more than chance
-        explains, else 0."""
-        error = self.spread * math.sqrt(1 / self.recent + 1 / self.earlier)
+    def errors(self, expected: float) -> float:
+        """How far the recent mean is above an expected one, in standard errors."""
         change = self.now - expected
-        return 0 if abs(change) <= _MOVED * error else int(math.copysign(1, change))
+        error = self.spread * math.sqrt(1 / self.recent + 1 / self.earlier)
+        return change / error if error else math.copysign(math.inf, change) if change else 0.0
 
     @property
     def moved(self) -> int:
         """1 if the mean rose by more than chance explains, -1 if it fell, else 0."""
-        return self.differs(self.before)
+        errors = self.errors(self.before)
+        return int(math.copysign(1, errors)) if abs(errors) > _MOVED else 0
 
     def __str__(self) -> str:
         if not self.moved:
@@ -119,12 +119,18 @@ def diagnose(signal: str, parts: int, shifts: Sequence[Shift]) -> DriftAlarm:
     """
     by_name = {shift.signal: shift for shift in shifts}
     brightness, sharpness = by_name.get("brightness"), by_name.get("sharpness")
-    light = 1.0
-    if brightness is not None and brightness.moved and brightness.before > 0:
-        light = min(1.0, brightness.now / brightness.before)
-    if sharpness is not None and sharpness.differs(light * sharpness.before) < 0:
+    by_light, share = 0.0, 1.0  # evidence for light, and what it leaves of the sharpness
+    if brightness is not None and brightness.before > 0:
+        by_light = abs(brightness.errors(brightness.before))
+        share = min(1.0, brightness.now / brightness.before)
+    by_lens, blurred = 0.0, False
+    if sharpness is not None:
+        by_lens = -sharpness.errors(share * sharpness.before)
+        fell = sharpness.now < sharpness.before
+        blurred = fell and (signal == "sharpness" or sharpness.moved < 0)
+    if by_lens > _MOVED or (blurred and by_lens > by_light):
         cause = LENS
-    elif (brightness is not None and brightness.moved) or signal == "brightness":
+    elif by_light > _MOVED or blurred or signal == "brightness":
         cause = LIGHT
     else:
         cause = PART
