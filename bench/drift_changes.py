@@ -90,8 +90,11 @@ def changed(frames: list[Frame], change: Change, strength: float, seed: int = 0)
 
 
 def good_frames(folder: Path | None) -> list[Frame]:
-    """The images of a folder; without one, the demo's good cells that were not trained on."""
+    """The images of a folder, with 8 bits; without one, the demo's good cells that were not trained
+    on."""
     if folder is not None:
-        return [read_image(file) for file in list_images(folder)]
-    cells = solar_cells(0)
-    return [read_image(file) for file in (*cells.calibration, *cells.good)]
+        files = list_images(folder)
+    else:
+        cells = solar_cells(0)
+        files = [*cells.calibration, *cells.good]
+    return [read_image(file).astype(np.uint8, casting="safe", copy=False) for file in files]

@@ -135,7 +135,7 @@ def columns(
     """Name, verdict, frame and heat map of each frame."""
     assert result.anomaly_maps is not None
     for i, (name, frame) in enumerate(frames.items()):
-        verdict = "NG" if result.is_anomalous[i] else "OK"
+        verdict = result.verdicts[i]
         share = result.scores[i] / result.threshold
         heat = overlay(frame, result.anomaly_maps[i], result.threshold)
         yield name, f"{verdict}  {share:.2f} x threshold", frame, heat
@@ -153,7 +153,7 @@ def compose(frames: dict[str, NDArray[np.uint8]], result: Result) -> Image.Image
         for row, shown in enumerate((frame, heat)):
             small = Image.fromarray(shown[_SHOWN]).resize((_WIDTH, _HEIGHT))
             picture.paste(small, (left, _CAPTION + row * (_HEIGHT + _GAP)))
-        colour = _RED if verdict.startswith("NG") else _GREEN
+        colour = _GREEN if verdict.startswith("OK") else _RED
         draw.text((left + 2, picture.height - _CAPTION + 3), verdict, colour, font)
     return picture
 

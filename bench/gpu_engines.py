@@ -50,7 +50,7 @@ TARGETS = {
     "published": Target("times faster than the published pipeline", 15, at_most=False),
 }
 FRAMES_PER_S = {"H200": 6500, "H100": 5500}  # by a part of the GPU's name
-Frames = NDArray[np.uint8]
+Frames = NDArray[np.uint8 | np.uint16]
 
 
 class Wanted(NamedTuple):

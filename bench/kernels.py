@@ -115,6 +115,13 @@ def pairs(threads: int) -> Iterator[Pair]:
         lambda: resize_normalize(mosaic, out, MEAN, STD, "bayer_rggb", threads=threads),
         lambda: resize_normalize(frame, out, MEAN, STD, threads=threads),
     )
+    deep, levels = frame.astype(np.uint16) * 16, (0, 4095)
+    yield Pair(
+        "resize_normalize 1024 x 1024, 12 bits",
+        "the same of 8 bits",
+        lambda: resize_normalize(deep, out, MEAN, STD, threads=threads, levels=levels),
+        lambda: resize_normalize(frame, out, MEAN, STD, threads=threads),
+    )
     maps = add.maps(t, s)
     limit = float(np.percentile(maps, 99))
     yield Pair(

@@ -25,6 +25,7 @@ from rdx_fast.detector import Detector
 from rdx_fast.engines import open_engine
 from rdx_fast.engines.openvino.engine import OpenVINOEngine
 from rdx_fast.images import list_images, read_image
+from rdx_fast.preprocess import Frame
 
 # In the order of a frame's path; "copy" is the transfer to a GPU, where "network" includes the map.
 STAGES = ("decode", "preprocess", "copy", "network", "map", "verdict", "total")
@@ -157,7 +158,7 @@ def stages(timings_ms: dict[str, float]) -> dict[str, float]:
     return found | {"total": timings_ms["total"]}
 
 
-def _about(bundle: Bundle, detector: Detector, frame: NDArray[np.uint8]) -> dict[str, Any]:
+def _about(bundle: Bundle, detector: Detector, frame: Frame) -> dict[str, Any]:
     manifest = bundle.manifest
     return {
         **facts("bench", ("openvino", "numpy")),
@@ -190,7 +191,7 @@ def _limits(threads: int) -> dict[str, Any]:
     }
 
 
-def _rates(bundle: Bundle, row: dict[str, Any], frame: NDArray[np.uint8]) -> dict[str, Any]:
+def _rates(bundle: Bundle, row: dict[str, Any], frame: Frame) -> dict[str, Any]:
     """Operations and bytes per second of the stages, from the work for one frame."""
     spec = bundle.manifest.input
     _, flops = operators(bundle.network(row["stored"]), spec.height, spec.width)
@@ -208,7 +209,7 @@ def _rates(bundle: Bundle, row: dict[str, Any], frame: NDArray[np.uint8]) -> dic
 
 
 def _throughput(
-    bundle: Bundle, frames: list[NDArray[np.uint8]], setting: Setting, on_cpu: bool
+    bundle: Bundle, frames: list[Frame], setting: Setting, on_cpu: bool
 ) -> Iterator[dict[str, Any]]:
     """Frames per second of consecutive calls, by threads, mode and batch."""
     ways: list[tuple[int | None, str]] = [(None, "latency")]
@@ -229,5 +230,5 @@ def _throughput(
                 yield way | {"frames_per_s": round(rate, 2)}
 
 
-def _scores(detector: Detector, frames: list[NDArray[np.uint8]]) -> Callable[[], object]:
+def _scores(detector: Detector, frames: list[Frame]) -> Callable[[], object]:
     return lambda: detector.score(frames)

@@ -124,12 +124,15 @@ def _checked(
     for image in images:
         (chunk,) = runner.run(to_input([read_image(image.path)], manifest.input))
         maps.append(mapper.maps(chunk.teacher, chunk.student)[0])
+    threshold = execution.threshold.value
+    scores = np.array([m.max() for m in maps], np.float32)
     scored = ScoredSet(
         name=manifest.name,
         engine=checked_by,
-        threshold=execution.threshold.value,
+        threshold=threshold,
         images=images,
-        scores=np.array([m.max() for m in maps], np.float32),
+        scores=scores,
+        verdicts=["NG" if score > threshold else "OK" for score in scores],
         maps=maps if masks else [],
         masks=masks,
     )

@@ -26,12 +26,13 @@ from rdx_fast.bench.result_rows import append, facts, network_facts
 from rdx_fast.bench.timing import summary
 from rdx_fast.detector import Detector
 from rdx_fast.images import list_images, read_image
+from rdx_fast.preprocess import Frame
 
 PARTS = 10
 
 
 def soak(
-    detector: Detector, frames: list[NDArray[np.uint8]], rate: float, minutes: float
+    detector: Detector, frames: list[Frame], rate: float, minutes: float
 ) -> NDArray[np.float64]:
     """Score frames at a fixed rate.
 

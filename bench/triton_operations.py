@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,17 +21,19 @@ from rdx_fast.kernels.gpu import cosine_map as gpu_cosine_map
 from rdx_fast.kernels.gpu import fuse_mul as gpu_fuse_mul
 from rdx_fast.kernels.gpu import resize_normalize as gpu_resize_normalize
 from rdx_fast.kernels.gpu import smooth_map as gpu_smooth_map
-from rdx_fast.kernels.gpu.launch import Launch
+from rdx_fast.kernels.gpu.launch import Launch, dtype_name
 from rdx_fast.kernels.on_triton import architecture_of, run
 from rdx_fast.kernels.operators import Band, packed
 from rdx_fast.kernels.resize_normalize import (
     BAYER,
     Crop,
+    Levels,
     affine,
     check_crop,
+    check_levels,
     check_pixel_format,
-    resize_taps,
 )
+from rdx_fast.kernels.resize_taps import resize_taps
 
 
 class Operators(NamedTuple):
@@ -96,9 +99,7 @@ def cosine_maps(teacher: Sequence[Tensor], student: Sequence[Tensor]) -> list[Te
 def smooth_map(
     distances: Sequence[Tensor],
     operators: Operators,
-    mask: Tensor | None = None,
-    threshold: float = math.inf,
-    top_k: int = 0,
+    epilogue: Epilogue | None = None,
     out: Tensor | None = None,
 ) -> DeviceMapStats:
     """``smooth_map.smooth_map`` on the device.
@@ -106,24 +107,20 @@ def smooth_map(
     Args:
         distances: distance maps, finest first
         operators: bands of all scales
-        mask: region of interest, ``[H, W]`` bool
-        threshold: areas count the pixels above it
-        top_k: number of largest values in the top mean, 0 for none
+        epilogue: what is computed from the maps; None for the maximum of the whole map
         out: the maps are written to it, ``[B, H, W]`` float32. Without it no maps are written,
             except to scratch memory on the device if ``top_k`` needs them
     """
     operators.check(distances)
-    held = buffers(distances[0], operators.size, mask, threshold, top_k, out)
+    held = buffers(distances[0], operators.size, epilogue, out)
     run(operators.launch([d.contiguous() for d in distances], held))
-    return DeviceMapStats(held.maxima, held.top_means if top_k else None, held.areas)
+    return DeviceMapStats(held.maxima, held.top_means if held.top_k else None, held.areas)
 
 
 def buffers(
     like: Tensor,
     size: tuple[int, int],
-    mask: Tensor | None = None,
-    threshold: float = math.inf,
-    top_k: int = 0,
+    epilogue: Epilogue | None = None,
     out: Tensor | None = None,
 ) -> gpu_smooth_map.Epilogues:
     """Allocate the buffers that a launch of ``smooth_map`` writes to, on the device of ``like``.
@@ -131,32 +128,33 @@ def buffers(
     They serve any number of consecutive launches for the batch of ``like``, ``[B, ...]`` float32.
 
     Raises:
-        ValueError: mask or ``out`` do not fit, or ``top_k`` is larger than the region of interest
+        ValueError: epilogue or ``out`` do not fit
     """
     batch = len(like)
-    Epilogue(None if mask is None else mask.cpu().numpy(), threshold, top_k).check(*size)
+    epilogue = epilogue or Epilogue()
+    epilogue.check(*size)
     if out is not None and (
         out.dtype != torch.float32 or out.shape != (batch, *size) or not out.is_contiguous()
     ):
         raise ValueError(
             f"out is {out.dtype} {list(out.shape)}, wanted contiguous float32 {[batch, *size]}"
         )
-    if out is None and top_k:
+    if out is None and epilogue.top_k:
         out = _buffer(like, (batch, *size))
-    tiles = gpu_smooth_map.tile_count(*size, architecture_of(like))
-    everywhere = like.new_zeros(1, dtype=torch.bool)
+    labels, each = epilogue.labels, (batch, epilogue.regions)
     return gpu_smooth_map.Epilogues(
-        mask=(everywhere if mask is None else mask.contiguous()).view(torch.uint8),
-        has_mask=mask is not None,
-        threshold=float(threshold),
-        top_k=top_k,
+        labels=torch.tensor([0] if labels is None else labels, dtype=torch.uint8).to(like.device),
+        has_labels=labels is not None,
+        thresholds=torch.tensor(epilogue.thresholds, dtype=torch.float32).to(like.device),
+        regions=epilogue.regions,
+        top_k=epilogue.top_k,
         maps=_buffer(like, (1,)) if out is None else out,
         write_maps=out is not None,
-        tile_maxima=_buffer(like, (batch, tiles)),
-        tile_areas=_buffer(like, (batch, tiles), torch.int32),
+        keys_so_far=like.new_zeros(each, dtype=torch.uint32),
+        areas_so_far=like.new_zeros(each, dtype=torch.int32),
         tiles_done=like.new_zeros(batch, dtype=torch.int32),
-        maxima=like.new_full((batch,), math.nan),
-        areas=like.new_zeros(batch, dtype=torch.int64),
+        maxima=like.new_full(each, math.nan),
+        areas=like.new_zeros(each, dtype=torch.int64),
         top_means=like.new_full((batch,), math.nan),
     )
 
@@ -164,9 +162,7 @@ def buffers(
 def fuse_mul(
     distances: Sequence[Tensor],
     blur: Operators,
-    mask: Tensor | None = None,
-    threshold: float = math.inf,
-    top_k: int = 0,
+    epilogue: Epilogue | None = None,
     out: Tensor | None = None,
 ) -> DeviceMapStats:
     """``fuse_mul.fuse_mul`` on the device; it also upsamples to the size of ``blur``, the operators
@@ -179,7 +175,7 @@ def fuse_mul(
     product = _buffer(distances[0], (len(distances[0]), *blur.size))
     contiguous = [d.contiguous() for d in distances]
     run(gpu_fuse_mul.launch(contiguous, product, architecture_of(product)))
-    return smooth_map([product], blur, mask, threshold, top_k, out)
+    return smooth_map([product], blur, epilogue, out)
 
 
 def resize_normalize(
@@ -189,20 +185,23 @@ def resize_normalize(
     std: Sequence[float],
     pixel_format: str | None = None,
     crop: Crop | None = None,
+    levels: Levels | None = None,
 ) -> None:
     """``resize_normalize.resize_normalize`` of a batch of frames of one size on the device.
 
-    Frames are ``[B, H, W, 3]`` or ``[B, H, W]`` uint8 with rows of any pitch; ``out`` is ``[B, 3,
-    h, w]`` float32 or float16.
+    Frames are ``[B, H, W, 3]`` or ``[B, H, W]``, uint8 or uint16, with rows of any pitch; ``out``
+    is ``[B, 3, h, w]`` float32 or float16.
     """
     shape = tuple(frames.shape[1:])
-    if frames.dtype != torch.uint8 or frames.ndim not in (3, 4) or shape[2:] not in ((), (3,)):
+    kinds = (torch.uint8, torch.uint16)
+    if frames.dtype not in kinds or frames.ndim not in (3, 4) or shape[2:] not in ((), (3,)):
         raise ValueError(
-            f"frames are {frames.dtype} {list(frames.shape)}, wanted uint8 [B, H, W, 3] or "
-            f"[B, H, W]"
+            f"frames are {frames.dtype} {list(frames.shape)}, wanted uint8 or uint16 "
+            f"[B, H, W, 3] or [B, H, W]"
         )
     pixel_format = check_pixel_format(shape, pixel_format)
     top, left, height, width = check_crop(shape[:2], crop)
+    black, white = check_levels(np.dtype(dtype_name(frames)), levels)
     if frames.stride()[2:] not in ((3, 1), (1,)):
         frames = frames.contiguous()
     bayer = pixel_format in BAYER
@@ -213,9 +212,10 @@ def resize_normalize(
         frames,
         pixel_format,
         BAYER.get(pixel_format, (0, 0)),
+        (black, white),
         _device_taps(shape[0], top, height, out.shape[2], bayer, device),
         _device_taps(shape[1], left, width, out.shape[3], bayer, device),
-        *_device_affine(tuple(mean), tuple(std), device),
+        *_device_affine(tuple(mean), tuple(std), white - black, device),
         out,
         architecture_of(frames),
     )
@@ -232,9 +232,9 @@ def _device_taps(
 
 @lru_cache(maxsize=64)
 def _device_affine(
-    mean: tuple[float, ...], std: tuple[float, ...], device: str
+    mean: tuple[float, ...], std: tuple[float, ...], span: int, device: str
 ) -> tuple[Tensor, Tensor]:
-    gain, offset = affine(mean, std)
+    gain, offset = affine(mean, std, span)
     return torch.tensor(gain, device=device), torch.tensor(offset, device=device)
 
 

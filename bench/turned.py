@@ -9,12 +9,12 @@ from typing import Annotated
 
 import numpy as np
 import typer
-from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
 from rdx_fast.datasets import find_dataset
 from rdx_fast.images import read_grey, read_image
+from rdx_fast.kernels.resize_normalize import Pixels
 
 
 def main(
@@ -42,15 +42,15 @@ def main(
             _save(np.where(_turned(white, angle) > 127, 255, 0).astype(np.uint8), mask)
 
 
-def _turned(image: NDArray[np.uint8], degrees: float) -> NDArray[np.uint8]:
+def _turned(image: Pixels, degrees: float) -> Pixels:
     """Turn ``[H, W]`` or ``[H, W, C]``, interpolated bilinearly."""
-    turned: NDArray[np.uint8] = ndimage.rotate(
+    turned: Pixels = ndimage.rotate(
         image, degrees, axes=(1, 0), reshape=False, order=1, mode="mirror"
     )
     return turned
 
 
-def _save(image: NDArray[np.uint8], name: Path) -> None:
+def _save(image: Pixels, name: Path) -> None:
     name.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(image).save(f"{name}.png")
 

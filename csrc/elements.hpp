@@ -16,6 +16,12 @@ struct Bfloat {
 };
 enum class Element { f32, f16, bf16 };
 
+// Pixels of a frame: uint8 as they are, or uint16 clipped to black and white, counted from black.
+struct Levels {
+    bool wide;
+    std::uint16_t black, span;
+};
+
 static inline std::uint32_t bits_of(float x) {
     std::uint32_t bits;
     std::memcpy(&bits, &x, sizeof bits);
@@ -30,6 +36,7 @@ static inline float float_of(std::uint32_t bits) {
 
 static inline float widen(float x) { return x; }
 static inline float widen(std::uint8_t x) { return static_cast<float>(x); }
+static inline float widen(std::uint16_t x) { return static_cast<float>(x); }
 static inline float widen(Bfloat x) { return float_of(static_cast<std::uint32_t>(x.bits) << 16); }
 
 static inline float widen(Half x) {
@@ -56,6 +63,14 @@ static inline Half narrow(float x) {
     else
         value = (value - 0x38000000u + 0xfffu + ((value >> 13) & 1u)) >> 13;
     return {static_cast<std::uint16_t>(sign | value)};
+}
+
+// A pixel of a frame.
+static inline float level_of(std::uint8_t x, Levels) { return widen(x); }
+static inline float level_of(std::uint16_t x, Levels levels) {
+    const float above = widen(x) - widen(levels.black), span = widen(levels.span);
+    const float level = above > 0.0f ? above : 0.0f;
+    return level < span ? level : span;
 }
 
 }  // namespace rdx

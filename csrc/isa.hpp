@@ -17,7 +17,7 @@ struct Features {
     std::ptrdiff_t channel_stride, position_stride;
 };
 
-// What is read off one anomaly map while it is made.
+// What is read off one region of an anomaly map while the map is made.
 struct Summary {
     float maximum;
     std::int64_t area;
@@ -33,12 +33,12 @@ struct Summary {
                       std::size_t right_stride, std::size_t begin, std::size_t end, float* out,    \
                       std::size_t out_stride, std::size_t rows, std::size_t columns, bool add);    \
     void multiply(float* product, const float* factor, std::size_t count);                         \
-    void summarize(const float* row, const std::uint8_t* mask, std::size_t count, float threshold, \
-                   Summary& summary);                                                              \
-    void sum_rows(const std::uint8_t* const* rows, const float* weights, std::size_t taps,         \
-                  float* line, std::size_t count);                                                 \
-    void sum_rows_rgb(const std::uint8_t* const* rows, const float* weights, std::size_t taps,     \
-                      float* const planes[3], std::size_t pixels);                                 \
+    void summarize(const float* row, const std::uint8_t* labels, std::uint8_t label,               \
+                   std::size_t count, float threshold, Summary& summary);                          \
+    void sum_rows(const std::byte* const* rows, Levels levels, const float* weights,               \
+                  std::size_t taps, float* line, std::size_t count);                               \
+    void sum_rows_rgb(const std::byte* const* rows, Levels levels, const float* weights,           \
+                      std::size_t taps, float* const planes[3], std::size_t pixels);               \
     void sum_columns(const float* line, const std::int32_t* first, const float* weights,           \
                      std::size_t taps, std::size_t count, float* out);                             \
     void store_row(const float* row, std::size_t count, float gain, float offset, float* out,      \

@@ -25,7 +25,9 @@ namespace {
 using Floats = py::array_t<float, py::array::c_style>;
 using Counts = py::array_t<std::int64_t, py::array::c_style>;
 using Indices = py::array_t<std::int32_t, py::array::c_style>;
-using Mask = py::array_t<bool, py::array::c_style>;
+using Labels = py::array_t<std::uint8_t, py::array::c_style>;
+template <class Pixel>
+using Dense = py::array_t<Pixel, py::array::c_style | py::array::forcecast>;
 using BandArrays = std::tuple<Floats, Indices, Indices>;
 
 void demand(bool holds, const char* what) {
@@ -112,40 +114,58 @@ std::vector<rdx::SmoothScale> smooth_scales(const std::vector<Floats>& distances
     return scales;
 }
 
-// Arrays that an epilogue writes to, and what it reads off.
+// Arrays that an epilogue reads and writes.
 struct EpilogueArrays {
     std::optional<Floats> maps;
-    std::optional<Mask> mask;
-    float threshold;
+    std::optional<Labels> labels;
+    std::optional<Indices> extents;
+    Floats thresholds;
     std::size_t top_k;
-    Floats maxima, top_means;
+    Floats maxima;
+    std::optional<Floats> top_means;
     Counts areas;
 
-    std::size_t inside(std::size_t size) const {
-        return mask ? static_cast<std::size_t>(
-                          std::count(mask->data(), mask->data() + size, true))
-                    : size;
-    }
-
     rdx::Epilogue checked(std::size_t batch, std::size_t height, std::size_t width) {
+        const std::size_t regions = static_cast<std::size_t>(thresholds.size());
+        demand(regions >= 1 && regions <= 255, "regions are 1 to 255");
         demand(!maps || (maps->ndim() == 3 && length(*maps, 0) == batch &&
                          length(*maps, 1) == height && length(*maps, 2) == width),
                "maps do not fit");
-        demand(!mask || (mask->ndim() == 2 && length(*mask, 0) == height &&
-                         length(*mask, 1) == width),
-               "mask does not fit");
-        demand(length(maxima, 0) == batch && length(areas, 0) == batch &&
-                   length(top_means, 0) == batch,
+        demand(labels ? extents.has_value() : !extents && regions == 1,
+               "several regions need labels and extents");
+        if (labels) check_extents(height, width, regions);
+        demand(maxima.ndim() == 2 && length(maxima, 0) == batch && length(maxima, 1) == regions &&
+                   areas.ndim() == 2 && length(areas, 0) == batch && length(areas, 1) == regions,
                "results do not fit");
-        demand(top_k == 0 || top_k <= inside(height * width),
-               "top_k is larger than the region of interest");
-        return {mask ? reinterpret_cast<const std::uint8_t*>(mask->data()) : nullptr,
-                threshold,
+        demand(top_k == 0 || (top_means && top_means->ndim() == 1 &&
+                              length(*top_means, 0) == batch && top_k <= inside(height * width)),
+               "there is no place for top means, or top_k is larger than the regions");
+        return {regions,
+                thresholds.data(),
+                labels ? labels->data() : nullptr,
+                extents ? extents->data() : nullptr,
                 top_k,
-                maps ? maps->mutable_data() : nullptr,
                 maxima.mutable_data(),
-                top_means.mutable_data(),
+                top_k > 0 ? top_means->mutable_data() : nullptr,
                 areas.mutable_data()};
+    }
+
+    float* maps_data() { return maps ? maps->mutable_data() : nullptr; }
+
+  private:
+    std::size_t inside(std::size_t size) const {
+        if (!labels) return size;
+        return size - static_cast<std::size_t>(std::count(labels->data(), labels->data() + size, 0));
+    }
+
+    void check_extents(std::size_t height, std::size_t width, std::size_t regions) const {
+        demand(labels->ndim() == 2 && length(*labels, 0) == height && length(*labels, 1) == width &&
+                   extents->ndim() == 3 && length(*extents, 0) == height &&
+                   length(*extents, 1) == regions && length(*extents, 2) == 2,
+               "labels do not fit");
+        for (const std::int32_t *x = extents->data(), *end = x + extents->size(); x != end; x += 2)
+            demand(x[0] >= 0 && x[0] <= x[1] && static_cast<std::size_t>(x[1]) <= width,
+                   "a region lies outside of the map");
     }
 };
 
@@ -156,8 +176,9 @@ void smooth_map(const std::vector<Floats>& distances, const std::vector<BandArra
     const auto scales = smooth_scales(distances, rows, columns);
     const std::size_t batch = length(distances[0], 0);
     const auto epilogue = wanted.checked(batch, scales[0].rows.out, scales[0].columns.out);
+    float* maps = wanted.maps_data();
     py::gil_scoped_release unlocked;
-    rdx::smooth_map(isa, scales, batch, epilogue, threads);
+    rdx::smooth_map(isa, scales, batch, maps, epilogue, threads);
 }
 
 void fuse_mul(const std::vector<Floats>& distances, const std::vector<BandArrays>& rows,
@@ -171,8 +192,19 @@ void fuse_mul(const std::vector<Floats>& distances, const std::vector<BandArrays
     demand(down.in == scales[0].rows.out && across.in == scales[0].columns.out,
            "the Gaussian does not fit");
     const auto epilogue = wanted.checked(batch, down.out, across.out);
+    float* maps = wanted.maps_data();
     py::gil_scoped_release unlocked;
-    rdx::fuse_mul(isa, scales, down, across, batch, epilogue, threads);
+    rdx::fuse_mul(isa, scales, down, across, batch, maps, epilogue, threads);
+}
+
+void summarize(const Floats& maps, EpilogueArrays wanted, std::size_t threads,
+               const std::string& isa_name) {
+    const rdx::Isa& isa = rdx::isa_named(isa_name);
+    demand(maps.ndim() == 3, "wanted [B, H, W]");
+    const std::size_t batch = length(maps, 0), height = length(maps, 1), width = length(maps, 2);
+    const auto epilogue = wanted.checked(batch, height, width);
+    py::gil_scoped_release unlocked;
+    rdx::summarize(isa, maps.data(), batch, height, width, epilogue, threads);
 }
 
 rdx::Taps taps(const Indices& first, const Floats& weights, std::size_t tables, std::size_t size) {
@@ -186,13 +218,15 @@ rdx::Taps taps(const Indices& first, const Floats& weights, std::size_t tables, 
     return {first.data(), weights.data(), length(first, 0), length(weights, 2)};
 }
 
-void resize_normalize(const py::array_t<std::uint8_t>& given, py::array out,
-                      const std::string& format, std::size_t red_row, std::size_t red_column,
-                      const std::tuple<Indices, Floats>& rows,
+void resize_normalize(py::array pixels, py::array out, const std::string& format,
+                      std::size_t red_row, std::size_t red_column, std::uint16_t black,
+                      std::uint16_t span, const std::tuple<Indices, Floats>& rows,
                       const std::tuple<Indices, Floats>& columns, const Floats& gain,
                       const Floats& offset, std::size_t threads, const std::string& isa_name) {
     const rdx::Isa& isa = rdx::isa_named(isa_name);
-    py::array_t<std::uint8_t> pixels = given;
+    const bool wide = pixels.itemsize() == 2;
+    demand(pixels.dtype().kind() == 'u' && (wide || pixels.itemsize() == 1),
+           "the frame is not uint8 or uint16");
     const auto kind = format == "rgb"     ? rdx::PixelFormat::rgb
                       : format == "bgr"   ? rdx::PixelFormat::bgr
                       : format == "mono"  ? rdx::PixelFormat::mono
@@ -214,11 +248,20 @@ void resize_normalize(const py::array_t<std::uint8_t>& given, py::array out,
     const bool half = out.itemsize() == 2;
     const rdx::Input target{out.mutable_data(), element_named(half ? "float16" : "float32", out),
                             {element_stride(out, 0), element_stride(out, 1), element_stride(out, 2)}};
-    // A row pitch is taken as it is; pixels that do not lie side by side are copied once.
-    if (pixels.strides(1) != channels || (coloured && pixels.strides(2) != 1))
-        pixels = py::array_t<std::uint8_t, py::array::c_style | py::array::forcecast>(pixels);
-    const rdx::Frame frame{pixels.data(), static_cast<std::size_t>(channels), pixels.strides(0),
-                           kind, red_row, red_column};
+    // A row pitch is taken as it is; pixels that do not lie side by side, or at odd addresses, are
+    // copied once.
+    const py::ssize_t bytes = pixels.itemsize();
+    const auto address = reinterpret_cast<std::uintptr_t>(pixels.data());
+    if (pixels.strides(1) != channels * bytes || (coloured && pixels.strides(2) != bytes) ||
+        pixels.strides(0) % bytes != 0 || address % static_cast<std::uintptr_t>(bytes) != 0)
+        pixels = wide ? py::array(Dense<std::uint16_t>(pixels)) : Dense<std::uint8_t>(pixels);
+    const rdx::Frame frame{static_cast<const std::byte*>(pixels.data()),
+                           {wide, black, span},
+                           static_cast<std::size_t>(channels),
+                           pixels.strides(0),
+                           kind,
+                           red_row,
+                           red_column};
     const float* g = gain.data();
     const float* o = offset.data();
     py::gil_scoped_release unlocked;
@@ -231,10 +274,10 @@ PYBIND11_MODULE(_C, m) {
     m.doc() = "Compiled CPU kernels of rdx_fast; use them through rdx_fast.kernels.";
     m.def("isas", &rdx::isas);
     py::class_<EpilogueArrays>(m, "Epilogue")
-        .def(py::init<std::optional<Floats>, std::optional<Mask>, float, std::size_t, Floats,
-                      Floats, Counts>(),
-             py::arg("maps"), py::arg("mask"), py::arg("threshold"), py::arg("top_k"),
-             py::arg("maxima"), py::arg("top_means"), py::arg("areas"));
+        .def(py::init<std::optional<Floats>, std::optional<Labels>, std::optional<Indices>, Floats,
+                      std::size_t, Floats, std::optional<Floats>, Counts>(),
+             py::arg("maps"), py::arg("labels"), py::arg("extents"), py::arg("thresholds"),
+             py::arg("top_k"), py::arg("maxima"), py::arg("top_means"), py::arg("areas"));
     m.def("cosine_maps", &cosine_maps, py::arg("teacher"), py::arg("student"), py::arg("out"),
           py::arg("element"), py::arg("threads"), py::arg("isa"));
     m.def("smooth_map", &smooth_map, py::arg("distances"), py::arg("rows"), py::arg("columns"),
@@ -242,8 +285,10 @@ PYBIND11_MODULE(_C, m) {
     m.def("fuse_mul", &fuse_mul, py::arg("distances"), py::arg("rows"), py::arg("columns"),
           py::arg("blur_rows"), py::arg("blur_columns"), py::arg("epilogue"), py::arg("threads"),
           py::arg("isa"));
-    m.def("resize_normalize", &resize_normalize, py::arg("frame"), py::arg("out"),
-          py::arg("format"), py::arg("red_row"), py::arg("red_column"), py::arg("rows"),
-          py::arg("columns"), py::arg("gain"), py::arg("offset"), py::arg("threads"),
+    m.def("summarize", &summarize, py::arg("maps"), py::arg("epilogue"), py::arg("threads"),
           py::arg("isa"));
+    m.def("resize_normalize", &resize_normalize, py::arg("frame"), py::arg("out"),
+          py::arg("format"), py::arg("red_row"), py::arg("red_column"), py::arg("black"),
+          py::arg("span"), py::arg("rows"), py::arg("columns"), py::arg("gain"), py::arg("offset"),
+          py::arg("threads"), py::arg("isa"));
 }

@@ -8,9 +8,9 @@
 namespace rdx {
 namespace {
 
-// Buffers of one thread. Rows are summed first: they are contiguous bytes.
+// Buffers of one thread. Rows are summed first: they are contiguous.
 struct Scratch {
-    std::vector<const std::uint8_t*> rows;
+    std::vector<const std::byte*> rows;
     std::vector<float> weights;
     std::vector<float> lines;   // each a row of the frame, of one colour
     std::vector<float> planes;  // [3, columns], padded to whole vectors
@@ -40,11 +40,11 @@ struct Resize {
 
     Scratch scratch() const {
         const std::size_t lines = frame.format == PixelFormat::bayer ? 6 : frame.channels;
-        return {std::vector<const std::uint8_t*>(rows.taps), std::vector<float>(rows.taps),
+        return {std::vector<const std::byte*>(rows.taps), std::vector<float>(rows.taps),
                 std::vector<float>(lines * line), std::vector<float>(3 * plane)};
     }
 
-    const std::uint8_t* row(std::size_t y) const {
+    const std::byte* row(std::size_t y) const {
         return frame.data + static_cast<std::ptrdiff_t>(y) * frame.pitch;
     }
 
@@ -56,7 +56,7 @@ struct Resize {
         const auto first = static_cast<std::size_t>(rows.first[i]);
         std::size_t n = 0;
         for (std::size_t k = step == 1 ? 0 : (first + parity) % 2; k < rows.taps; k += step) {
-            s.rows[n] = row(first + k) + from * frame.channels;
+            s.rows[n] = row(first + k) + from * frame.pixel_bytes();
             s.weights[n++] = weight(k);
         }
         return n;
@@ -79,16 +79,16 @@ struct Resize {
         float* const lines[3] = {s.lines.data() + from, s.lines.data() + line + from,
                                  s.lines.data() + 2 * line + from};
         if (frame.channels == 3)
-            isa.sum_rows_rgb(s.rows.data(), s.weights.data(), n, lines, to - from);
+            isa.sum_rows_rgb(s.rows.data(), frame.levels, s.weights.data(), n, lines, to - from);
         else
-            isa.sum_rows(s.rows.data(), s.weights.data(), n, lines[0], to - from);
+            isa.sum_rows(s.rows.data(), frame.levels, s.weights.data(), n, lines[0], to - from);
         for (std::size_t c = 0; c < frame.channels; ++c)
             isa.sum_columns(s.lines.data() + c * line, columns.first, grouped.data(), groups,
                             columns.count, s.planes.data() + c * plane);
     }
 
     // Demosaicing (bilinear) is linear too: it is folded into the filters of the two axes, so each
-    // byte is read once. With P, S, N the filter's tables: red and blue are S raw S over their own
+    // pixel is read once. With P, S, N the filter's tables: red and blue are S raw S over their own
     // pixels, green is (P + N) raw P + P raw N over its own.
     void bayer(std::size_t i, Scratch& s) const {
         const float* p = rows.table(0) + i * rows.taps;
@@ -98,7 +98,7 @@ struct Resize {
         const auto plain = [=](std::size_t k) { return p[k]; };
         const auto crossed = [=](std::size_t k) { return p[k] + n[k]; };
         const auto sum = [&](std::size_t n, float* out) {
-            isa.sum_rows(s.rows.data(), s.weights.data(), n, out + from, to - from);
+            isa.sum_rows(s.rows.data(), frame.levels, s.weights.data(), n, out + from, to - from);
         };
         float* lines[6];
         for (std::size_t l = 0; l < 6; ++l) lines[l] = s.lines.data() + l * line;

@@ -9,13 +9,16 @@ namespace rdx {
 
 enum class PixelFormat { rgb, bgr, mono, bayer };
 
-// A camera frame of uint8: `channels` interleaved bytes a pixel, `pitch` bytes from row to row.
+// A camera frame: `channels` interleaved values a pixel, `pitch` bytes from row to row.
 struct Frame {
-    const std::uint8_t* data;
+    const std::byte* data;
+    Levels levels;
     std::size_t channels;
     std::ptrdiff_t pitch;
     PixelFormat format;
     std::size_t red_row, red_column;  // parity of the red pixels of a Bayer pattern
+
+    std::size_t pixel_bytes() const { return channels * (levels.wide ? 2 : 1); }
 };
 
 // Filter along one axis: output i is the sum of weights[table, i, k] * input[first[i] + k]. Table 0

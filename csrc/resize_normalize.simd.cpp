@@ -3,9 +3,17 @@
 
 namespace rdx::RDX_ISA {
 
-// line[x] = sum over k of weights[k] * rows[k][x].
-void sum_rows(const std::uint8_t* const* rows, const float* weights, std::size_t taps, float* line,
-              std::size_t count) {
+namespace {
+
+// Of row k, from pixel value x on.
+template <class Pixel>
+const Pixel* at(const std::byte* const* rows, std::size_t k, std::size_t x) {
+    return reinterpret_cast<const Pixel*>(rows[k]) + x;
+}
+
+template <class Pixel>
+void sum_rows_of(const std::byte* const* rows, Levels levels, const float* weights,
+                 std::size_t taps, float* line, std::size_t count) {
     constexpr std::size_t n = 8;
     std::size_t x = 0;
     for (; x + n * Vec::width <= count; x += n * Vec::width) {
@@ -14,21 +22,21 @@ void sum_rows(const std::uint8_t* const* rows, const float* weights, std::size_t
         for (std::size_t k = 0; k < taps; ++k) {
             const Vec weight = broadcast(weights[k]);
             for (std::size_t i = 0; i < n; ++i)
-                sums[i] = fma(weight, load(rows[k] + x + i * Vec::width), sums[i]);
+                sums[i] = fma(weight, load(at<Pixel>(rows, k, x + i * Vec::width), levels), sums[i]);
         }
         for (std::size_t i = 0; i < n; ++i) store(line + x + i * Vec::width, sums[i]);
     }
     for (; x < count; ++x) {
         float sum = 0.0f;
-        for (std::size_t k = 0; k < taps; ++k) sum += weights[k] * widen(rows[k][x]);
+        for (std::size_t k = 0; k < taps; ++k)
+            sum += weights[k] * level_of(*at<Pixel>(rows, k, x), levels);
         line[x] = sum;
     }
 }
 
-// The same of interleaved pixels, taken apart: planes[c][x] = sum over k of
-// weights[k] * rows[k][3 * x + c].
-void sum_rows_rgb(const std::uint8_t* const* rows, const float* weights, std::size_t taps,
-                  float* const planes[3], std::size_t pixels) {
+template <class Pixel>
+void sum_rows_rgb_of(const std::byte* const* rows, Levels levels, const float* weights,
+                     std::size_t taps, float* const planes[3], std::size_t pixels) {
     std::size_t x = 0;
 #if defined(__AVX2__)
     for (; x + 16 <= pixels; x += 16) {
@@ -37,9 +45,8 @@ void sum_rows_rgb(const std::uint8_t* const* rows, const float* weights, std::si
         for (std::size_t k = 0; k < taps; ++k) {
             const __m256 weight = _mm256_broadcast_ss(weights + k);
             for (std::size_t i = 0; i < 6; ++i) {
-                const auto* bytes = reinterpret_cast<const __m128i*>(rows[k] + 3 * x + 8 * i);
-                const __m256i wide = _mm256_cvtepu8_epi32(_mm_loadl_epi64(bytes));
-                sums[i] = _mm256_fmadd_ps(weight, _mm256_cvtepi32_ps(wide), sums[i]);
+                const __m256 eight = eight_pixels(at<Pixel>(rows, k, 3 * x + 8 * i), levels);
+                sums[i] = _mm256_fmadd_ps(weight, eight, sums[i]);
             }
         }
         for (std::size_t i = 0; i < 2; ++i) {
@@ -60,9 +67,27 @@ void sum_rows_rgb(const std::uint8_t* const* rows, const float* weights, std::si
     for (; x < pixels; ++x)
         for (std::size_t c = 0; c < 3; ++c) {
             float sum = 0.0f;
-            for (std::size_t k = 0; k < taps; ++k) sum += weights[k] * widen(rows[k][3 * x + c]);
+            for (std::size_t k = 0; k < taps; ++k)
+                sum += weights[k] * level_of(*at<Pixel>(rows, k, 3 * x + c), levels);
             planes[c][x] = sum;
         }
+}
+
+}  // namespace
+
+// line[x] = sum over k of weights[k] * rows[k][x].
+void sum_rows(const std::byte* const* rows, Levels levels, const float* weights, std::size_t taps,
+              float* line, std::size_t count) {
+    const auto sum = levels.wide ? &sum_rows_of<std::uint16_t> : &sum_rows_of<std::uint8_t>;
+    sum(rows, levels, weights, taps, line, count);
+}
+
+// The same of interleaved pixels, taken apart: planes[c][x] = sum over k of
+// weights[k] * rows[k][3 * x + c].
+void sum_rows_rgb(const std::byte* const* rows, Levels levels, const float* weights,
+                  std::size_t taps, float* const planes[3], std::size_t pixels) {
+    const auto sum = levels.wide ? &sum_rows_rgb_of<std::uint16_t> : &sum_rows_rgb_of<std::uint8_t>;
+    sum(rows, levels, weights, taps, planes, pixels);
 }
 
 namespace {

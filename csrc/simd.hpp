@@ -16,6 +16,22 @@
 
 namespace rdx::RDX_ISA {
 
+#if defined(__AVX2__)
+
+// Eight pixels of a frame.
+static inline __m256 eight_pixels(const std::uint8_t* p, Levels) {
+    const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p));
+    return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(bytes));
+}
+static inline __m256 eight_pixels(const std::uint16_t* p, Levels levels) {
+    const __m128i given = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+    const __m128i above = _mm_subs_epu16(given, _mm_set1_epi16(static_cast<short>(levels.black)));
+    const __m128i level = _mm_min_epu16(above, _mm_set1_epi16(static_cast<short>(levels.span)));
+    return _mm256_cvtepi32_ps(_mm256_cvtepu16_epi32(level));
+}
+
+#endif
+
 #if defined(__AVX512F__)
 
 struct Vec {
@@ -36,6 +52,13 @@ static inline Vec load(const std::uint8_t* p) {
     const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
     return {_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes))};
 }
+static inline Vec load(const std::uint16_t* p, Levels levels) {
+    const auto all = [](std::uint16_t x) { return _mm256_set1_epi16(static_cast<short>(x)); };
+    const __m256i given = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+    const __m256i above = _mm256_subs_epu16(given, all(levels.black));
+    const __m256i level = _mm256_min_epu16(above, all(levels.span));
+    return {_mm512_cvtepi32_ps(_mm512_cvtepu16_epi32(level))};
+}
 static inline void store(float* p, Vec a) { _mm512_storeu_ps(p, a.v); }
 static inline void store(Half* p, Vec a) {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(p),
@@ -50,10 +73,9 @@ static inline int count_above(Vec a, Vec b) {
     return __builtin_popcount(_mm512_cmp_ps_mask(a.v, b.v, _CMP_GT_OQ));
 }
 static inline bool any_nan(Vec a) { return _mm512_cmp_ps_mask(a.v, a.v, _CMP_UNORD_Q) != 0; }
-// a where b is not zero, else c.
-static inline Vec where(Vec b, Vec a, Vec c) {
-    return {_mm512_mask_blend_ps(_mm512_cmp_ps_mask(b.v, _mm512_setzero_ps(), _CMP_NEQ_OQ), c.v,
-                                 a.v)};
+// a where x equals y, else c.
+static inline Vec where_equal(Vec x, Vec y, Vec a, Vec c) {
+    return {_mm512_mask_blend_ps(_mm512_cmp_ps_mask(x.v, y.v, _CMP_EQ_OQ), c.v, a.v)};
 }
 
 #elif defined(__AVX2__)
@@ -73,8 +95,10 @@ static inline Vec load(const Bfloat* p) {
     return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16))};
 }
 static inline Vec load(const std::uint8_t* p) {
-    const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p));
-    return {_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(bytes))};
+    return {eight_pixels(p, {})};
+}
+static inline Vec load(const std::uint16_t* p, Levels levels) {
+    return {eight_pixels(p, levels)};
 }
 static inline void store(float* p, Vec a) { _mm256_storeu_ps(p, a.v); }
 static inline void store(Half* p, Vec a) {
@@ -101,8 +125,8 @@ static inline int count_above(Vec a, Vec b) {
 static inline bool any_nan(Vec a) {
     return _mm256_movemask_ps(_mm256_cmp_ps(a.v, a.v, _CMP_UNORD_Q)) != 0;
 }
-static inline Vec where(Vec b, Vec a, Vec c) {
-    return {_mm256_blendv_ps(c.v, a.v, _mm256_cmp_ps(b.v, _mm256_setzero_ps(), _CMP_NEQ_OQ))};
+static inline Vec where_equal(Vec x, Vec y, Vec a, Vec c) {
+    return {_mm256_blendv_ps(c.v, a.v, _mm256_cmp_ps(x.v, y.v, _CMP_EQ_OQ))};
 }
 
 #else
@@ -126,6 +150,9 @@ static inline Vec broadcast(float x) {
 template <class T>
 static inline Vec load(const T* p) {
     return each([=](std::size_t i) { return widen(p[i]); });
+}
+static inline Vec load(const std::uint16_t* p, Levels levels) {
+    return each([=](std::size_t i) { return level_of(p[i], levels); });
 }
 static inline void store(float* p, Vec a) { std::memcpy(p, a.v, sizeof a.v); }
 static inline void store(Half* p, Vec a) {
@@ -160,10 +187,12 @@ static inline bool any_nan(Vec a) {
     for (float x : a.v) nan |= x != x;
     return nan;
 }
-static inline Vec where(Vec b, Vec a, Vec c) {
-    return each([&](std::size_t i) { return b.v[i] != 0.0f ? a.v[i] : c.v[i]; });
+static inline Vec where_equal(Vec x, Vec y, Vec a, Vec c) {
+    return each([&](std::size_t i) { return x.v[i] == y.v[i] ? a.v[i] : c.v[i]; });
 }
 
 #endif
+
+static inline Vec load(const std::uint8_t* p, Levels) { return load(p); }
 
 }  // namespace rdx::RDX_ISA

@@ -1,16 +1,11 @@
 #include "smooth_map.hpp"
 
 #include <algorithm>
-#include <cmath>
-#include <functional>
-#include <limits>
 
 #include "parallel.hpp"
 
 namespace rdx {
 namespace {
-
-constexpr Summary nothing_seen{-std::numeric_limits<float>::infinity(), 0, false};
 
 struct Range {
     std::size_t begin, end;
@@ -23,22 +18,10 @@ Range inputs(const Band& band, std::size_t from, std::size_t to) {
     return {static_cast<std::size_t>(begin), static_cast<std::size_t>(end)};
 }
 
-float mean_of_largest(const float* map, const std::uint8_t* mask, std::size_t size, std::size_t k,
-                      std::vector<float>& values) {
-    values.clear();
-    for (std::size_t i = 0; i < size; ++i)
-        if (mask == nullptr || mask[i] != 0) values.push_back(map[i]);
-    const auto kth = values.begin() + static_cast<std::ptrdiff_t>(k);
-    std::nth_element(values.begin(), kth - 1, values.end(), std::greater<>());
-    double sum = 0.0;
-    for (auto value = values.begin(); value != kth; ++value) sum += *value;
-    return static_cast<float>(sum / static_cast<double>(k));
-}
-
 }  // namespace
 
 void smooth_map(const Isa& isa, const std::vector<SmoothScale>& scales, std::size_t batch,
-                const Epilogue& epilogue, std::size_t threads) {
+                float* maps, const Epilogue& epilogue, std::size_t threads) {
     const std::size_t height = scales[0].rows.out, width = scales[0].columns.out;
     const std::size_t stripes = (height + row_tile - 1) / row_tile;
     const std::size_t tile = isa.column_tile(), tiles = (width + tile - 1) / tile;
@@ -54,12 +37,11 @@ void smooth_map(const Isa& isa, const std::vector<SmoothScale>& scales, std::siz
 
     // The largest values are chosen among all of a map, which must lie somewhere until then.
     std::vector<float> unwanted;
-    float* maps = epilogue.maps;
     if (maps == nullptr && epilogue.top_k > 0) {
         unwanted.resize(batch * height * width);
         maps = unwanted.data();
     }
-    std::vector<std::vector<Summary>> seen(threads, std::vector<Summary>(batch, nothing_seen));
+    MapReader reader(isa, epilogue, batch, height, width, threads);
     std::vector<std::vector<float>> scratch(
         threads, std::vector<float>(inner + (maps == nullptr ? row_tile * width : 0)));
 
@@ -90,31 +72,10 @@ void smooth_map(const Isa& isa, const std::vector<SmoothScale>& scales, std::siz
                     tall += row_tile * w;
                 }
             }
-            for (std::size_t r = 0; r < rows; ++r) {
-                const std::uint8_t* mask =
-                    epilogue.mask == nullptr ? nullptr : epilogue.mask + (y + r) * width;
-                isa.summarize(out + r * width, mask, width, epilogue.threshold, seen[t][image]);
-            }
+            for (std::size_t r = 0; r < rows; ++r) reader.read(t, image, y + r, out + r * width);
         }
     });
-
-    std::vector<float> values;
-    for (std::size_t image = 0; image < batch; ++image) {
-        Summary whole = nothing_seen;
-        for (const std::vector<Summary>& part : seen) {
-            whole.maximum = std::max(whole.maximum, part[image].maximum);
-            whole.area += part[image].area;
-            whole.nan |= part[image].nan;
-        }
-        const float nan = std::numeric_limits<float>::quiet_NaN();
-        epilogue.maxima[image] = whole.nan ? nan : whole.maximum;
-        epilogue.areas[image] = whole.area;
-        if (epilogue.top_k > 0)
-            epilogue.top_means[image] =
-                whole.nan ? nan
-                          : mean_of_largest(maps + image * height * width, epilogue.mask,
-                                            height * width, epilogue.top_k, values);
-    }
+    reader.finish(maps);
 }
 
 }  // namespace rdx

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "epilogue.hpp"
 #include "isa.hpp"
 
 namespace rdx {
@@ -22,19 +23,9 @@ struct SmoothScale {
     Band rows, columns;
 };
 
-// What to read off the maps, and where to put it. maps [batch, height, width] and mask
-// [height, width] may be null; top_means is written if top_k > 0. A map that holds NaN anywhere has
-// NaN for maximum and top mean.
-struct Epilogue {
-    const std::uint8_t* mask;
-    float threshold;
-    std::size_t top_k;
-    float *maps, *maxima, *top_means;
-    std::int64_t* areas;
-};
-
-// sum over scales of rows @ distances @ columns.
+// sum over scales of rows @ distances @ columns, and its epilogue. maps [batch, height, width] may be
+// null.
 void smooth_map(const Isa& isa, const std::vector<SmoothScale>& scales, std::size_t batch,
-                const Epilogue& epilogue, std::size_t threads);
+                float* maps, const Epilogue& epilogue, std::size_t threads);
 
 }  // namespace rdx

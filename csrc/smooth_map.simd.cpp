@@ -62,25 +62,4 @@ void band_product(const float* left, std::size_t left_stride, const float* right
     product(left, left_stride, right, right_stride, begin, end, out, out_stride, columns, add);
 }
 
-void summarize(const float* row, const std::uint8_t* mask, std::size_t count, float threshold,
-               Summary& summary) {
-    const Vec limit = broadcast(threshold), nothing = broadcast(-__builtin_inff());
-    Vec largest = broadcast(summary.maximum);
-    std::size_t x = 0;
-    for (; x + Vec::width <= count; x += Vec::width) {
-        Vec value = load(row + x);
-        summary.nan |= any_nan(value);
-        if (mask != nullptr) value = where(load(mask + x), value, nothing);
-        largest = max(largest, value);
-        summary.area += count_above(value, limit);
-    }
-    summary.maximum = maximum(largest);
-    for (; x < count; ++x) {
-        summary.nan |= row[x] != row[x];
-        if (mask != nullptr && mask[x] == 0) continue;
-        if (row[x] > summary.maximum) summary.maximum = row[x];
-        summary.area += row[x] > threshold;
-    }
-}
-
 }  // namespace rdx::RDX_ISA

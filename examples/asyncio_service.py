@@ -10,18 +10,16 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
 from rdx_fast import Detector, RdxError
 from rdx_fast.errors import ImageError
 from rdx_fast.images import list_images, read_image
+from rdx_fast.preprocess import Frame
 
 
 class Part(NamedTuple):
     part_id: int
     due: float  # of the loop's clock
-    frame: NDArray[np.uint8] | None  # None: there is no picture of it
+    frame: Frame | None  # None: there is no picture of it
 
 
 Parts = asyncio.Queue[Part | None]  # None: there are no more
@@ -53,7 +51,7 @@ async def inspect(detector: Detector, engine: Executor, part: Part) -> str:
         return "LATE"  # what the thread still computes is nobody's answer
     except (RdxError, ValueError) as error:
         return f"ERROR ({error})"
-    return "NG" if result.is_anomalous[0] else "OK"
+    return result.verdicts[0]
 
 
 async def beat(beats: list[float]) -> None:

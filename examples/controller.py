@@ -22,6 +22,6 @@ with (
         record = station.inspect(part_id)
         if record.result == "OK":
             plc.accept(part_id)
-        else:  # NG, LATE, ERROR: not inspected is not good
+        else:  # NG, REVIEW, LATE, ERROR: not inspected is not good
             plc.reject(part_id)
         print(f"part {part_id}: {record.result} {record.error or ''} {record.decided_ms:.1f} ms")

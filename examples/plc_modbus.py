@@ -21,8 +21,8 @@ from rdx_fast.station.plc.modbus import ModbusServer
 ENABLE, TRIGGER, ACK = 1 << 0, 1 << 1, 1 << 2  # bits of control
 # Read from register 16: status, part_id, result, ...
 STATUS, PART_ID, RESULT, ERROR = 0, 1, 2, 7  # counted from 16
-TRIGGER_READY, TRIGGER_ACK, VALID = 1 << 1, 1 << 2, 1 << 4  # bits of status
-RESULTS = ("NONE", "OK", "NG", "ERROR", "LATE")
+TRIGGER_READY, TRIGGER_ACK, VALID, REVIEW = 1 << 1, 1 << 2, 1 << 4, 1 << 11  # bits of status
+RESULTS = ("NONE", "OK", "NG", "ERROR", "LATE", "REVIEW")
 CYCLE_S = 0.005
 
 
@@ -69,6 +69,7 @@ class Plc:
             self.cycle()
             if words[PART_ID] == part_id:  # else of an earlier part that was given up
                 why = f" (error {words[ERROR]})" if words[ERROR] else ""
+                why += " (a person should look at it)" if words[STATUS] & REVIEW else ""
                 return RESULTS[words[RESULT]] + why
         return "no answer"
 
@@ -85,7 +86,7 @@ def run(bundle: Path, frames: Path, parts: int, deadline_ms: int) -> None:
             plc = Plc(client, deadline_ms)
             for part_id in range(1, parts + 1):
                 told = plc.inspect(part_id)
-                # Only OK is a good part; NG, ERROR, LATE and no answer are not.
+                # Only OK is a good part; NG, REVIEW, ERROR, LATE and no answer are not.
                 print(f"part {part_id}: {told}, {'accept' if told == 'OK' else 'reject'}")
 
 

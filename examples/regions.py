@@ -19,8 +19,8 @@ def find_defects(
     crop: tuple[int, int, int, int] | None,
     mask: Path | None,
     pixel_format: str | None,
-) -> tuple[bool, list[Region]]:
-    """Whether the part is rejected, and its defects in pixels of the whole frame."""
+) -> tuple[str, list[Region]]:
+    """The verdict of the part, and its defects in pixels of the whole frame."""
     opened = open_bundle(bundle)
     size = opened.manifest.map
     # The region of interest has the size of the anomaly map, whatever that of the frame is.
@@ -33,7 +33,7 @@ def find_defects(
     defects = threshold_regions(
         result.anomaly_maps[0], result.threshold, pixels.shape[:2], crop, region
     )
-    return bool(result.is_anomalous[0]), defects
+    return result.verdicts[0], defects
 
 
 if __name__ == "__main__":
@@ -47,7 +47,7 @@ if __name__ == "__main__":
     parser.add_argument("--pixel-format", choices=FORMATS, help="else rgb, or mono if it is grey")
     given = parser.parse_args()
     try:
-        rejected, found = find_defects(
+        verdict, found = find_defects(
             given.bundle,
             given.frame,
             tuple(given.crop) if given.crop else None,
@@ -56,7 +56,7 @@ if __name__ == "__main__":
         )
     except (RdxError, ValueError) as error:  # ValueError: a crop or format that does not fit
         sys.exit(f"error: {error}")
-    print("NG" if rejected else "OK")
+    print(verdict)
     for defect in found:
         top, left, height, width = defect.box_px
         print(

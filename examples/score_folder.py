@@ -15,22 +15,23 @@ from rdx_fast.overlay import save_overlay
 
 def score_folder(bundle: Path, photos: Path, heatmaps: Path) -> dict[str, int]:
     """Print a line for each photograph; returns how many there are of each verdict."""
-    counts = {"OK": 0, "NG": 0, "ERROR": 0}
+    counts = {"OK": 0, "REVIEW": 0, "NG": 0, "ERROR": 0}
     with Detector(bundle) as detector:
         detector.warmup()  # or the first photograph waits for buffers and caches
         for path in list_images(photos):
             name = path.relative_to(photos)
             try:
                 frame = read_image(path)
-            except ImageError as error:  # a bad file is not a good part, and not the end either
+                result = detector.score(frame)  # a file of 16 bits needs levels=(black, white)
+            except (ImageError, ValueError) as error:
+                # A bad file is not a good part, and not the end either.
                 counts["ERROR"] += 1
-                print(f"{name}: ERROR {error.reason}")
+                print(f"{name}: ERROR {error.reason if isinstance(error, ImageError) else error}")
                 continue
-            result = detector.score(frame)
-            verdict = "NG" if result.is_anomalous[0] else "OK"
+            verdict = result.verdicts[0]
             counts[verdict] += 1
             print(f"{name}: {verdict} {result.scores[0]:.4f}")
-            if verdict == "NG" and result.anomaly_maps is not None:
+            if verdict != "OK" and result.anomaly_maps is not None:
                 target = heatmaps / f"{name}.png"  # so that a.jpg and a.png do not meet
                 save_overlay(target, frame, result.anomaly_maps[0], result.threshold)
     return counts

@@ -50,8 +50,7 @@ def stream(bundle: Path, name: str, count: int | None) -> None:
         frames = islice(frames_of(camera, name), count)
         # The next frame is fetched while this one is scored; results come in order.
         for number, result in enumerate(detector.stream(frames, depth=2, pixel_format="bgr")):
-            verdict = "NG" if result.is_anomalous[0] else "OK"
-            print(f"frame {number}: {verdict} {result.scores[0]:.4f}", flush=True)
+            print(f"frame {number}: {result.verdicts[0]} {result.scores[0]:.4f}", flush=True)
 
 
 if __name__ == "__main__":

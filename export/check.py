@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -15,12 +15,14 @@ from rdx_fast.calibration import calibrate_threshold
 from rdx_fast.engines.engine import Chunk
 from rdx_fast.engines.openvino.compilation import capabilities
 from rdx_fast.engines.openvino.network import OpenVINONetwork
-from rdx_fast.errors import EngineError, ExportError
+from rdx_fast.errors import EngineError, ExportError, ImageError
 from rdx_fast.export.gpu import FOR_GPUS
 from rdx_fast.export.reference import RoundedNetwork
-from rdx_fast.manifest import EXECUTIONS, ExportCheck, ThresholdSpec
+from rdx_fast.limits import ThresholdSpec
+from rdx_fast.manifest import EXECUTIONS, ExportCheck
 from rdx_fast.models import ReverseDistillation
-from rdx_fast.postprocess import AnomalyMapper
+from rdx_fast.pipelines import Pipeline, ScoreOptions
+from rdx_fast.training.frames import Frames
 
 # What each ``precision`` of ``export_bundle`` writes, as (stored, executed). "auto" writes every
 # execution that is the fastest on some machine. fp8 has not been timed, so it is not among them.
@@ -85,21 +87,21 @@ class NetworkMaps(NamedTuple):
     maps: list[NDArray[np.float32]]
 
     @classmethod
-    def of(
-        cls,
-        runner: Runner,
-        mapper: AnomalyMapper,
-        images: Sequence[Path],
-        load: Callable[[Path], NDArray[np.float32]],
-        compared: set[Path],
-    ) -> NetworkMaps:
+    def of(cls, pipeline: Pipeline, images: Frames, compared: set[int]) -> NetworkMaps:
+        """``compared``: indices of the images whose maps are compared."""
         scores, maps = [], []
-        for path in images:
-            (chunk,) = runner.run(load(path))
-            found = mapper.maps(chunk.teacher, chunk.student)
-            scores.append(found.max())
-            if path in compared:
-                maps.append(found)
+        pixel_format, crop, levels, _ = images.options
+        for index in range(len(images)):
+            options = ScoreOptions(index in compared, pixel_format, crop, levels)
+            frame = images[index]
+            try:
+                found = pipeline.score(frame, options)
+            except ValueError as error:
+                raise ImageError(images.paths[index], str(error)) from error
+            scores.append(found.summary.maxima[0, 0])
+            if found.anomaly_maps is not None:
+                maps.append(found.anomaly_maps)
+        pipeline.close()
         return cls(np.array(scores, np.float32), maps)
 
 
@@ -172,6 +174,7 @@ def check_execution(
             f"(allowed {map_tolerance:.2%}). Choose a higher precision, such as fp32"
         )
     spread = float(trained.scores.std())
+    assert threshold.false_reject_rate is not None  # which every calibrated threshold states
     return ExportCheck(
         checked_by=checked_by,
         images=len(trained.scores),

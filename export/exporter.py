@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
 from rdx_fast.bundle import Bundle, describe_file, new_bundle, open_bundle, write_manifest
-from rdx_fast.calibration import calibrate_threshold
+from rdx_fast.calibration import calibrate_threshold, save_calibration
 from rdx_fast.errors import EngineError, ExportError
 from rdx_fast.export.check import (
     CONTENTS,
     TOLERANCE,
     NetworkMaps,
+    Runner,
     TrainedMaps,
     allowed,
     check_execution,
@@ -28,7 +30,10 @@ from rdx_fast.export.check import (
 from rdx_fast.export.gpu import FOR_GPUS, quantize_for_gpus
 from rdx_fast.export.graph import output_shapes, to_onnx
 from rdx_fast.export.quantize import quantize
+from rdx_fast.frame_check import FrameStatistics
+from rdx_fast.history import system_user
 from rdx_fast.images import read_image
+from rdx_fast.limits import Limits
 from rdx_fast.manifest import (
     BORDER,
     FORMAT,
@@ -41,13 +46,18 @@ from rdx_fast.manifest import (
     execution_label,
 )
 from rdx_fast.models import ReverseDistillation
+from rdx_fast.pipelines.cpu import CpuPipeline
+from rdx_fast.pipelines.tiled import in_tiles
 from rdx_fast.postprocess import AnomalyMapper
-from rdx_fast.preprocess import to_input
+from rdx_fast.revision import exported_history
 from rdx_fast.training.checkpoint import Checkpoint
-from rdx_fast.training.data import input_spec
+from rdx_fast.training.data import ImageDataset, input_spec
+from rdx_fast.training.frames import Frames
 
 _CALIBRATION_IMAGES = 128
 _RANGE_IMAGES = 16
+_MAP_BYTES = 2**28
+Item = TypeVar("Item")
 
 
 def network_file(stored: str) -> str:
@@ -68,15 +78,17 @@ def export_bundle(
     tolerance: Mapping[str, tuple[float, float]] = TOLERANCE,
     name: str | None = None,
     overwrite: bool = False,
+    user: str | None = None,
     on_stage: Callable[[str], None] = lambda stage: None,
 ) -> Bundle:
     """Write an engine bundle from a checkpoint and return it opened.
 
     Args:
         checkpoint: of a finished or interrupted run, or imported
-        good: images of good parts that were not trained on. They are used to calibrate a threshold
-            for each executed precision (see ``calibrate_threshold``), to measure the ranges of
-            int8 and fp8, and to check the exported networks against the trained one
+        good: images of good parts that were not trained on, read as those of the run. They are used
+            to calibrate a threshold for each executed precision (see ``calibrate_threshold``), to
+            measure the ranges of int8 and fp8, and to check the exported networks against the
+            trained one
         output: folder of the bundle, such as ``part.rdx``
         precision: a key of ``CONTENTS``. "auto" writes every network that is the fastest on some
             machine; those that fail their check are left out, with the reason in the manifest. For
@@ -84,16 +96,19 @@ def export_bundle(
         fusion: "add" or "mul", how the scales are combined
         sigma: of the Gaussian, in map pixels; 4 as published
         false_reject_rate: share of good parts that may be rejected, in (0, 1)
-        check_images: number of images whose maps are compared
+        check_images: number of images whose maps are compared; fewer where these would take more
+            than 256 MB
         tolerance: largest differences from the trained network, see ``TOLERANCE``
         name: of the bundle, None for the name of ``output`` without suffix
-        overwrite: replace ``output`` if it is a bundle
+        overwrite: replace ``output`` if it is a bundle; its history is continued
+        user: named in the history; None for the system's name of the user
         on_stage: called with the name of each stage as it starts
 
     Raises:
         ExportError: scores or maps differ by more than ``tolerance``
         EngineError: a network is rejected by what executes it, or its execution fails
-        ImageError: an image cannot be read
+        ImageError: an image cannot be read, or does not fit the run's pixel format, crop, levels or
+            tiles
         BundleError: ``output`` exists, and is not a bundle or ``overwrite`` is false
         MissingDependencyError: a package for int8 or fp8 is not installed
         ValueError: an argument is out of range
@@ -105,32 +120,38 @@ def export_bundle(
             "no good images were given: the threshold and the check need at least one (good=..., "
             "--good FOLDER)"
         )
-    spec = input_spec(checkpoint.recipe)
+    spec, options = input_spec(checkpoint.recipe), checkpoint.recipe.frame_options
+    recipe = checkpoint.recipe.inspection
     network = checkpoint.build()
-
-    def load(path: Path) -> NDArray[np.float32]:
-        return to_input([read_image(path)], spec)
+    dataset = ImageDataset(Frames(good, options), spec)
 
     with new_bundle(output, overwrite) as folder:
         scales = tuple(ScaleSpec(*shape) for shape in output_shapes(network, spec))
         map_spec = MapSpec(spec.height, spec.width, fusion, sigma, truncate=4.0, border=BORDER)
         stored = list(dict.fromkeys(s for s, _ in CONTENTS[precision]))
-        _write_networks(network, spec, stored, len(scales), folder, good, load, on_stage)
+        _write_networks(network, spec, stored, len(scales), folder, dataset, on_stage)
 
         on_stage("trained network")
         mapper = AnomalyMapper(map_spec, scales)
-        compared = set(_spread(good, check_images))
-        trained = NetworkMaps.of(TrainedMaps(network), mapper, good, load, compared)
+
+        def maps(runner: Runner) -> NetworkMaps:
+            windows = CpuPipeline("export", runner.run, spec, mapper)
+            pipeline = in_tiles(windows, options.tiles, mapper.size, mapper.epilogue)
+            return NetworkMaps.of(pipeline, dataset.frames, compared)
+
+        compared = set(_spread(range(len(good)), min(check_images, _most_maps(dataset))))
+        trained = maps(TrainedMaps(network))
         trained_threshold = calibrate_threshold(trained.scores, false_reject_rate)
 
         executions: list[ExecutionSpec] = []
+        calibration: dict[str, NDArray[np.float32]] = {}
         left_out: list[LeftOut] = []
         for which in CONTENTS[precision]:
             label = execution_label(*which)
             on_stage(f"threshold and check of {label}")
             try:
                 runner, checked_by = open_execution(folder / network_file(which[0]), *which)
-                found = NetworkMaps.of(runner, mapper, good, load, compared)
+                found = maps(runner)
                 if not np.isfinite(found.scores).all():
                     raise ExportError(
                         f"scores of {label} are not finite: values of the network exceed the range "
@@ -152,11 +173,16 @@ def export_bundle(
                 reason = str(error).replace(f"{folder}/", "")  # the folder is temporary
                 left_out.append(LeftOut(*which, reason))
                 continue
-            executions.append(ExecutionSpec(*which, threshold, check))
+            limits = (Limits.single(threshold),)
+            executions.append(ExecutionSpec(*which, limits, recipe.inspected_sha256(), check))
+            calibration[label] = np.sort(found.scores)[:, None]
 
         kept = [s for s in stored if any(e.stored == s for e in executions)]
         for unused in set(stored) - set(kept):
             (folder / network_file(unused)).unlink()
+        save_calibration(folder / "calibration-0.npz", calibration)
+        history = exported_history(output, user or system_user(), recipe, tuple(executions))
+        (folder / "history-0.jsonl").write_text(history, encoding="utf-8")
         manifest = Manifest(
             format=FORMAT,
             name=name or output.stem,
@@ -166,6 +192,11 @@ def export_bundle(
             input=spec,
             scales=scales,
             map=map_spec,
+            recipe=recipe,
+            frames=FrameStatistics.of(map(read_image, good), options.crop, options.levels),
+            revision=0,
+            calibration="calibration-0.npz",
+            history="history-0.jsonl",
             networks={s: network_file(s) for s in kept},
             executions=tuple(executions),
             left_out=tuple(left_out),
@@ -183,23 +214,24 @@ def _write_networks(
     stored: Sequence[str],
     scales: int,
     folder: Path,
-    good: Sequence[Path],
-    load: Callable[[Path], NDArray[np.float32]],
+    dataset: ImageDataset,
     on_stage: Callable[[str], None],
 ) -> None:
     """Write each network to its own file."""
+
+    def inputs(most: int) -> Iterator[NDArray[np.float32]]:
+        return (dataset.load(i)[None] for i in _spread(range(len(dataset)), most))
+
     on_stage("network")
     graphs: dict[str, onnx.ModelProto] = {}
     for_gpus = [s for s in stored if s in FOR_GPUS]
     if "fp16" in stored or for_gpus:
-        graphs["fp16"] = to_onnx(
-            network, spec, "fp16", scales, map(load, _spread(good, _RANGE_IMAGES))
-        )
+        graphs["fp16"] = to_onnx(network, spec, "fp16", scales, inputs(_RANGE_IMAGES))
     if set(stored) - {"fp16"}:
         graphs["fp32"] = to_onnx(network, spec, "fp32", scales)
     if "int8" in stored or for_gpus:
         on_stage("quantisation")
-        images = map(load, _spread(good, _CALIBRATION_IMAGES))
+        images = inputs(_CALIBRATION_IMAGES)
         graphs["int8"] = quantize(graphs["fp32"], images, correct_bias="int8" in stored)
         for name in for_gpus:
             graphs[name] = quantize_for_gpus(graphs["fp16"], graphs["int8"], name)
@@ -207,10 +239,18 @@ def _write_networks(
         onnx.save(graphs[name], folder / network_file(name))
 
 
-def _spread(paths: Sequence[Path], most: int) -> list[Path]:
-    """At most ``most`` of the paths, evenly spread over them."""
-    count = min(most, len(paths))
-    return [paths[i] for i in np.linspace(0, len(paths) - 1, count).round().astype(int)]
+def _spread(items: Sequence[Item], most: int) -> list[Item]:
+    """At most ``most`` of the items, evenly spread over them."""
+    count = min(most, len(items))
+    return [items[i] for i in np.linspace(0, len(items) - 1, count).round().astype(int)]
+
+
+def _most_maps(dataset: ImageDataset) -> int:
+    """How many maps of the largest image of a data set take ``_MAP_BYTES``, at least 1."""
+    pixels = dataset.spec.height * dataset.spec.width
+    if dataset.windows is not None:
+        pixels = max(window.height * window.width for _, window in dataset.windows)
+    return max(1, _MAP_BYTES // (4 * pixels))
 
 
 def _training_facts(checkpoint: Checkpoint) -> dict[str, object]:

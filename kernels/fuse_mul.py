@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rdx_fast.kernels.epilogue import Epilogue, MapStats, summarize_numpy
+from rdx_fast.kernels.epilogue import Epilogue, MapStats, native_epilogue, summarize_numpy
 from rdx_fast.kernels.native import ISAS, native
 from rdx_fast.kernels.operators import Band
 from rdx_fast.kernels.serial_matmul import serial_matmul
-from rdx_fast.kernels.smooth_map import Maps, check_call, native_epilogue
+from rdx_fast.kernels.smooth_map import Maps, check_call
 
 
 def fuse_mul(
@@ -45,7 +45,7 @@ def fuse_mul(
         raise ValueError(f"the Gaussian is for maps of {list(size)}, the scales are upsampled else")
     if native is None:
         return fuse_mul_numpy(distances, rows, columns, blur_rows, blur_columns, epilogue, out)
-    summary = MapStats.empty(len(distances[0]), epilogue.top_k)
+    summary = MapStats.empty(len(distances[0]), epilogue)
     contiguous = [np.ascontiguousarray(d) for d in distances]
     target = native_epilogue(epilogue, out, summary)
     native.fuse_mul(contiguous, rows, columns, blur_rows, blur_columns, target, threads, ISAS[0])

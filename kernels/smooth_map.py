@@ -7,18 +7,14 @@ Bilinear upsampling with aligned corners is a matrix ``U_s``, the Gaussian a mat
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rdx_fast.kernels.epilogue import Epilogue, MapStats, summarize_numpy
+from rdx_fast.kernels.epilogue import Epilogue, MapStats, native_epilogue, summarize_numpy
 from rdx_fast.kernels.native import ISAS, check_threads, native
 from rdx_fast.kernels.operators import Band
 from rdx_fast.kernels.serial_matmul import serial_matmul
-
-if TYPE_CHECKING:
-    from rdx_fast import _C
 
 Maps = NDArray[np.float32]
 
@@ -47,7 +43,7 @@ def smooth_map(
     check_call(distances, rows, columns, epilogue, out, threads)
     if native is None:
         return smooth_map_numpy(distances, rows, columns, epilogue, out)
-    summary = MapStats.empty(len(distances[0]), epilogue.top_k)
+    summary = MapStats.empty(len(distances[0]), epilogue)
     contiguous = [np.ascontiguousarray(d) for d in distances]
     target = native_epilogue(epilogue, out, summary)
     native.smooth_map(contiguous, rows, columns, target, threads, ISAS[0])
@@ -68,20 +64,6 @@ def smooth_map_numpy(
     if out is not None:
         out[...] = maps
     return summarize_numpy(maps, epilogue)
-
-
-def native_epilogue(epilogue: Epilogue, out: Maps | None, summary: MapStats) -> _C.Epilogue:
-    """What the compiled kernels read off and where they put it."""
-    top_means = summary.maxima if summary.top_means is None else summary.top_means
-    return native.Epilogue(
-        out,
-        epilogue.mask,
-        epilogue.threshold,
-        epilogue.top_k,
-        summary.maxima,
-        top_means,
-        summary.areas,
-    )
 
 
 def check_call(

@@ -17,8 +17,9 @@ BAYER = tl.constexpr(2)
 # Another size must not mean another compilation, which would come in the middle of a live call.
 SIZES = [
     *(f"{name}{s}" for s in range(3) for name in ("channels", "count", "blocks", "h", "w")),
-    *("has_mask", "threshold", "top_k", "write_maps", "height", "width"),
-    *("frame_stride", "pitch", "red", "red_row", "red_column", "row_taps", "column_taps"),
+    *("has_labels", "regions", "top_k", "write_maps", "height", "width"),
+    *("frame_stride", "pitch", "red", "red_row", "red_column", "black", "span"),
+    *("row_taps", "column_taps"),
     *("image_stride", "channel_stride", "row_stride"),
 ]
 
@@ -116,24 +117,30 @@ def _add_scale(
 
 
 @triton.jit
-def _load_inside(maps, mask, has_mask, start, size, BLOCK: tl.constexpr):
-    """Values of a map, and whether they lie in the region of interest."""
+def _load_inside(maps, labels, has_labels, start, size, BLOCK: tl.constexpr):
+    """Values of a map, and whether they lie in a region."""
     i = start + tl.arange(0, BLOCK)
     inside = i < size
-    if has_mask != 0:
-        inside = inside & (tl.load(mask + i, inside, other=0) != 0)
+    if has_labels != 0:
+        inside = inside & (tl.load(labels + i, inside, other=0) != 0)
     return tl.load(maps + i, inside, other=0.0), inside
 
 
 @triton.jit
 def _ordered(values):
-    """float32 as uint32 in the same order."""
+    """float32 as uint32 in the same order, which begins above 0. NaN, if positive, comes last."""
     bits = values.to(tl.uint32, bitcast=True)
     return tl.where((bits >> 31) != 0, bits ^ 0xFFFFFFFF, bits | 0x80000000)
 
 
 @triton.jit
-def _mean_of_largest(maps, mask, has_mask, size, k, BLOCK: tl.constexpr):
+def _from_ordered(keys):
+    bits = tl.where((keys >> 31) != 0, keys ^ 0x80000000, keys ^ 0xFFFFFFFF)
+    return bits.to(tl.float32, bitcast=True)
+
+
+@triton.jit
+def _mean_of_largest(maps, labels, has_labels, size, k, BLOCK: tl.constexpr):
     """Mean of the ``k`` largest values: the k-th is found by its bits, eight at a time."""
     bins = tl.arange(0, 256)
     found = tl.zeros((), tl.uint32)
@@ -142,7 +149,7 @@ def _mean_of_largest(maps, mask, has_mask, size, k, BLOCK: tl.constexpr):
         shift = 24 - 8 * digit
         counts = tl.zeros((256,), tl.int32)
         for start in range(0, size, BLOCK):
-            values, inside = _load_inside(maps, mask, has_mask, start, size, BLOCK)
+            values, inside = _load_inside(maps, labels, has_labels, start, size, BLOCK)
             keys = _ordered(values)
             if digit > 0:
                 inside = inside & ((keys >> (shift + 8)) == (found >> (shift + 8)))
@@ -154,28 +161,48 @@ def _mean_of_largest(maps, mask, has_mask, size, k, BLOCK: tl.constexpr):
     larger = 0.0
     kth = -float("inf")
     for start in range(0, size, BLOCK):
-        values, inside = _load_inside(maps, mask, has_mask, start, size, BLOCK)
+        values, inside = _load_inside(maps, labels, has_labels, start, size, BLOCK)
         keys = _ordered(values)
         larger += tl.sum(tl.where(inside & (keys > found), values, 0.0))
         kth = tl.maximum(kth, tl.max(tl.where(inside & (keys == found), values, -float("inf"))))
     return (larger + left.to(tl.float32) * kth) / k.to(tl.float32)
 
 
+@triton.jit
+def _read_regions(values, label, threshold, thresholds, regions, keys, areas):
+    """Add to ``keys`` and ``areas`` what a tile holds of each region; ``threshold`` is the first's,
+    loaded before."""
+    first = 1
+    last = 1
+    if regions > 1:  # those that the tile may hold
+        first = tl.min(tl.where(label > 0, label, regions + 1))
+        last = tl.max(label)
+    for region in range(first, last + 1):
+        if region > 1:
+            threshold = tl.load(thresholds + region - 1)
+        inside = tl.where(label == region, values, -float("inf"))
+        area = tl.sum((inside > threshold).to(tl.int32))
+        tl.atomic_max(keys + region - 1, _ordered(tl.max(inside)), sem="relaxed")
+        tl.atomic_add(areas + region - 1, area, sem="relaxed")
+
+
 @triton.jit(do_not_specialize=SIZES)
 def smooth_map(
     d0, h0, w0, d1, h1, w1, d2, h2, w2, matrices, bands,
-    mask, has_mask, threshold, top_k,
-    maps, write_maps, tile_maxima, tile_areas, tiles_done, maxima, areas, top_means,
+    labels, has_labels, thresholds, regions, top_k,
+    maps, write_maps, keys_so_far, areas_so_far, tiles_done, maxima, areas, top_means,
     height, width,
     BLOCK_Y: tl.constexpr, BLOCK_X: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """``sum_s rows_s @ d_s @ columns_s`` and its epilogue; program (tile of the map, image).
 
     ``d``: ``[B, h, w]`` float32; ``matrices``, ``bands``: of all scales, one after the other (see
-    ``_add_scale``); ``mask``: ``[height, width]`` uint8. Written: ``maps`` ``[B, height, width]``
-    if ``write_maps`` (it must be if ``top_k > 0``), ``maxima``, ``areas``, ``top_means`` ``[B]``;
-    ``tile_maxima``, ``tile_areas`` ``[B, tiles]`` are scratch; ``tiles_done`` ``[B]`` int32 is zero
-    before and after. The program that finishes an image last reads off the whole.
+    ``_add_scale``); ``labels``: ``[height, width]`` uint8, see ``epilogue.Epilogue``;
+    ``thresholds``: ``[regions]``, at most ``BLOCK``. Written: ``maps`` ``[B, height, width]`` if
+    ``write_maps`` (it must be if ``top_k > 0``), ``maxima``, ``areas`` ``[B, regions]``,
+    ``top_means`` ``[B]``. Scratch, zero before and after: ``keys_so_far`` uint32, ``areas_so_far``
+    int32 ``[B, regions]``, of the tiles that are done; ``tiles_done`` int32 ``[B]``. The program
+    that finishes an image last writes its results.
     """
     tile = tl.program_id(0)
     tiles = tl.num_programs(0)
@@ -183,6 +210,7 @@ def smooth_map(
     across = tl.cdiv(width, BLOCK_X)
     y = (tile // across) * BLOCK_Y + tl.arange(0, BLOCK_Y)
     x = (tile % across) * BLOCK_X + tl.arange(0, BLOCK_X)
+    threshold = tl.load(thresholds)  # of the first region: here nothing waits for it
     total = tl.zeros((BLOCK_Y, BLOCK_X), tl.float32)
     total = _add_scale(total, d0, h0, w0, matrices, bands, image, y, x, height, width, BLOCK_K)
     if h1 > 0:
@@ -199,35 +227,34 @@ def smooth_map(
     maps += image * height * width
     if write_maps != 0:
         tl.store(maps + offsets, total, bounds_mask)
-    # NaN outside the region of interest counts too: such a network is not to be trusted.
-    broken = tl.max((bounds_mask & _is_nan(total)).to(tl.int32))
-    region = bounds_mask
-    if has_mask != 0:
-        region = region & (tl.load(mask + offsets, bounds_mask, other=0) != 0)
-    values = tl.where(region, total, -float("inf"))
-    largest = tl.where(broken != 0, float("nan"), tl.max(values))
-    area = tl.sum((values > threshold).to(tl.int32))
-    tl.store(tile_maxima + image * tiles + tile, largest)
-    tl.store(tile_areas + image * tiles + tile, area)
+    keys_so_far += image * regions
+    areas_so_far += image * regions
+    label = bounds_mask.to(tl.int32)  # without labels, all belongs to region 1
+    if has_labels != 0:
+        label = tl.load(labels + offsets, bounds_mask, other=0).to(tl.int32)
+    _read_regions(total, label, threshold, thresholds, regions, keys_so_far, areas_so_far)
+    i = tl.arange(0, BLOCK)
+    each = i < regions
+    # NaN counts also outside all regions: such a network is not to be trusted.
+    if tl.max((bounds_mask & _is_nan(total)).to(tl.int32)) != 0:
+        broken = tl.full((BLOCK,), float("nan"), tl.float32)
+        tl.atomic_max(keys_so_far + i, _ordered(broken), each, sem="relaxed")
 
     tl.debug_barrier()  # all of this program's stores come before its word that it is done
     before = tl.atomic_add(tiles_done + image, 1, sem="acq_rel")
     if before == tiles - 1:
         tl.debug_barrier()
-        largest = -float("inf")
-        area = 0
-        broken = 0
-        for start in range(0, tiles, BLOCK):
-            i = start + tl.arange(0, BLOCK)
-            part = tl.load(tile_maxima + image * tiles + i, i < tiles, other=-float("inf"))
-            broken = tl.maximum(broken, tl.max(_is_nan(part).to(tl.int32)))
-            largest = tl.maximum(largest, tl.max(tl.where(_is_nan(part), -float("inf"), part)))
-            area += tl.sum(tl.load(tile_areas + image * tiles + i, i < tiles, other=0))
-        tl.store(maxima + image, tl.where(broken != 0, float("nan"), largest))
-        tl.store(areas + image, area.to(tl.int64))
+        largest = _from_ordered(tl.load(keys_so_far + i, each, other=0))
+        area = tl.load(areas_so_far + i, each, other=0)
+        tl.store(maxima + image * regions + i, largest, each)
+        tl.store(areas + image * regions + i, area.to(tl.int64), each)
+        tl.debug_barrier()  # all was read before it is cleared
+        tl.store(keys_so_far + i, 0, each)
+        tl.store(areas_so_far + i, 0, each)
         tl.store(tiles_done + image, 0)
         if top_k > 0:
-            mean = _mean_of_largest(maps, mask, has_mask, height * width, top_k, BLOCK)
+            mean = _mean_of_largest(maps, labels, has_labels, height * width, top_k, BLOCK)
+            broken = tl.max((each & _is_nan(largest)).to(tl.int32))
             tl.store(top_means + image, tl.where(broken != 0, float("nan"), mean))
 
 
@@ -271,17 +298,26 @@ def fuse_mul(d0, h0, w0, d1, h1, w1, d2, h2, w2, product, height, width, BLOCK: 
     tl.store(product + image * height * width + i, result, bounds_mask)
 
 
+@triton.jit
+def _load_levels(pixel, bounds_mask, black, span):
+    """Grey levels: uint8 as they are, or uint16 clipped to black and white, counted from black."""
+    level = tl.load(pixel, bounds_mask, other=0)
+    if pixel.dtype.element_ty == tl.uint16:
+        level = tl.minimum(tl.maximum(level.to(tl.int32) - black, 0), span)
+    return level.to(tl.float32)
+
+
 @triton.jit(do_not_specialize=SIZES)
 def resize_normalize(  # noqa: PLR0915
-    frames, frame_stride, pitch, red, red_row, red_column,
+    frames, frame_stride, pitch, red, red_row, red_column, black, span,
     row_first, row_weights, row_taps, column_first, column_weights, column_taps,
     gain, offset, out, image_stride, channel_stride, row_stride, column_stride, height, width,
     FORMAT: tl.constexpr, BLOCK_Y: tl.constexpr, BLOCK_X: tl.constexpr,
 ):  # fmt: skip
     """Camera frames to the network's input; program (tile of the input, frame).
 
-    ``frames``: uint8, strides in bytes; ``red``: where red lies in an interleaved pixel, 0 or 2;
-    filters as ``resize_normalize.Taps``; strides of ``out`` in elements.
+    ``frames``: uint8 or uint16, all strides in elements; ``red``: where red lies in an interleaved
+    pixel, 0 or 2; ``span``: levels from black to white; filters as ``resize_normalize.Taps``.
     """
     across = tl.cdiv(width, BLOCK_X)
     i = (tl.program_id(0) // across) * BLOCK_Y + tl.arange(0, BLOCK_Y)
@@ -307,12 +343,12 @@ def resize_normalize(  # noqa: PLR0915
             wx = tl.load(column_weights + j * column_taps + kx, j < width, other=0.0)[None, :]
             if FORMAT == INTERLEAVED:
                 pixel = frames + v.to(tl.int64)[:, None] * pitch + u[None, :] * 3
-                r += wy * wx * tl.load(pixel + red, bounds_mask, other=0).to(tl.float32)
-                g += wy * wx * tl.load(pixel + 1, bounds_mask, other=0).to(tl.float32)
-                b += wy * wx * tl.load(pixel + 2 - red, bounds_mask, other=0).to(tl.float32)
+                r += wy * wx * _load_levels(pixel + red, bounds_mask, black, span)
+                g += wy * wx * _load_levels(pixel + 1, bounds_mask, black, span)
+                b += wy * wx * _load_levels(pixel + 2 - red, bounds_mask, black, span)
             else:
                 pixel = frames + v.to(tl.int64)[:, None] * pitch + u[None, :]
-                level = tl.load(pixel, bounds_mask, other=0).to(tl.float32)
+                level = _load_levels(pixel, bounds_mask, black, span)
                 if FORMAT == MONO:
                     r += wy * wx * level
                 else:

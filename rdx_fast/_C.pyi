@@ -12,11 +12,12 @@ class Epilogue:
     def __init__(
         self,
         maps: NDArray[np.float32] | None,
-        mask: NDArray[np.bool_] | None,
-        threshold: float,
+        labels: NDArray[np.uint8] | None,
+        extents: NDArray[np.int32] | None,
+        thresholds: NDArray[np.float32],
         top_k: int,
         maxima: NDArray[np.float32],
-        top_means: NDArray[np.float32],
+        top_means: NDArray[np.float32] | None,
         areas: NDArray[np.int64],
     ) -> None: ...
 
@@ -46,12 +47,15 @@ def fuse_mul(
     threads: int,
     isa: str,
 ) -> None: ...
+def summarize(maps: NDArray[np.float32], epilogue: Epilogue, threads: int, isa: str) -> None: ...
 def resize_normalize(
-    frame: NDArray[np.uint8],
+    frame: NDArray[np.uint8 | np.uint16],
     out: NDArray[np.float32] | NDArray[np.float16],
     format: str,
     red_row: int,
     red_column: int,
+    black: int,
+    span: int,
     rows: Taps,
     columns: Taps,
     gain: NDArray[np.float32],

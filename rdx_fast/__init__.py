@@ -7,22 +7,28 @@ with Detector("part.rdx") as detector:
 """
 
 from rdx_fast.bundle import Bundle, open_bundle
+from rdx_fast.defects import Defect, find_defects, frame_map
 from rdx_fast.detector import Detector
 from rdx_fast.engines import GpuOptions, open_engine
 from rdx_fast.errors import RdxError
 from rdx_fast.kernels.threshold_regions import Region, threshold_regions
 from rdx_fast.result import Result
+from rdx_fast.tiling import TileSpec
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Bundle",
+    "Defect",
     "Detector",
     "GpuOptions",
     "RdxError",
     "Region",
     "Result",
+    "TileSpec",
     "__version__",
+    "find_defects",
+    "frame_map",
     "open_bundle",
     "open_engine",
     "threshold_regions",

@@ -11,11 +11,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from rdx_fast.errors import BundleError
+import numpy as np
+from numpy.typing import NDArray
+
+from rdx_fast.calibration import load_calibration
+from rdx_fast.durable import sync_directory
+from rdx_fast.errors import BundleError, ImageError
+from rdx_fast.images import read_grey
 from rdx_fast.manifest import FileSpec, Manifest
 from rdx_fast.manifest_file import parse_manifest
-
-MANIFEST = "manifest.json"
+from rdx_fast.signature import MANIFEST, check_signature
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,17 +39,32 @@ class Bundle:
         """The file of the network stored in a precision (see ``manifest.STORED``)."""
         return self.path / self.manifest.networks[stored]
 
+    def mask(self, name: str) -> NDArray[np.uint8]:
+        """A mask of the recipe, uint8 [H, W]. Raises ``BundleError`` if it cannot be read."""
+        try:
+            return read_grey(self.path / name)
+        except ImageError as error:
+            raise BundleError(f"the mask {error}") from error
 
-def open_bundle(path: str | Path) -> Bundle:
+    def calibration(self) -> dict[str, NDArray[np.float32]]:
+        """Scores of good images, ``[n, R]`` sorted in each column, by execution; empty in a bundle
+        of an earlier format. Raises ``BundleError`` if they cannot be read."""
+        if self.manifest.calibration is None:
+            return {}
+        return load_calibration(self.path / self.manifest.calibration)
+
+
+def open_bundle(path: str | Path, public_key: Path | None = None) -> Bundle:
     """Read and verify a bundle.
 
     Args:
         path: folder of the bundle
+        public_key: file of a key that must have signed it; None opens unsigned bundles too
 
     Raises:
         BundleError: there is no such folder, the manifest is missing or invalid, has a newer format
-            or an unknown key, a file is missing or altered, or a file name leads outside the
-            bundle; the message says which
+            or an unknown key, a file is missing or altered, a file name leads outside the bundle,
+            or its signature is not by ``public_key``; the message says which
     """
     folder = Path(path)
     if not folder.is_dir():
@@ -55,11 +75,14 @@ def open_bundle(path: str | Path) -> Bundle:
     manifest_file = folder / MANIFEST
     if not manifest_file.is_file():
         raise BundleError(f"{folder}: {MANIFEST} is missing: this is not an engine bundle")
+    content = manifest_file.read_bytes()
     try:
-        text = manifest_file.read_text(encoding="utf-8")
+        text = content.decode("utf-8")
     except UnicodeDecodeError as error:
         raise BundleError(f"{folder}: {MANIFEST} is not UTF-8 text: {error}") from error
     manifest = parse_manifest(text, str(folder))
+    if public_key is not None:
+        check_signature(folder, content, public_key)
     for name, spec in manifest.files.items():
         try:
             file = _inside(folder, name)
@@ -127,6 +150,17 @@ def write_manifest(manifest: Manifest, folder: Path) -> None:
         stream.write(manifest.to_json())
         stream.flush()
         os.fsync(stream.fileno())
+
+
+def replace_manifest(manifest: Manifest, folder: Path) -> None:
+    """Write another ``manifest.json`` in the place of the old one, at once and durably."""
+    partial = Path(tempfile.mkdtemp(prefix=".manifest.", dir=folder))
+    try:
+        write_manifest(manifest, partial)
+        (partial / MANIFEST).replace(folder / MANIFEST)
+        sync_directory(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _inside(folder: Path, name: str) -> Path:

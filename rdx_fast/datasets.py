@@ -69,11 +69,12 @@ class Dataset:
     test: Callable[[], list[LabelledImage]]
 
 
-def find_dataset(root: Path) -> Dataset:
+def find_dataset(root: Path, need_defects: bool = True) -> Dataset:
     """Detect the layout of a category folder.
 
     Args:
         root: the category folder
+        need_defects: whether a test set without defective images is an error
 
     Returns:
         The category with its splits, which are not read yet.
@@ -88,14 +89,16 @@ def find_dataset(root: Path) -> Dataset:
             "MVTec AD 2",
             lambda: list_images(root / "train" / GOOD),
             lambda: list_images(root / "validation" / GOOD),
-            lambda: _typed_folders(root / "test_public", root / "test_public" / "ground_truth"),
+            lambda: _typed_folders(
+                root / "test_public", root / "test_public" / "ground_truth", need_defects
+            ),
         )
     if (root / "Data" / "Images").is_dir():
         return Dataset(
             "VisA",
             lambda: [image.path for image in _visa(root, "train")],
             list,
-            lambda: _visa(root, "test"),
+            lambda: _visa(root, "test", need_defects),
         )
     if (root / "split_csv").is_dir():
         categories = sorted(p.name for p in root.iterdir() if (p / "Data").is_dir())
@@ -108,13 +111,13 @@ def find_dataset(root: Path) -> Dataset:
             MVTEC_AD,
             lambda: list_images(root / "train" / GOOD),
             list,
-            lambda: _typed_folders(root / "test", root / "ground_truth"),
+            lambda: _typed_folders(root / "test", root / "ground_truth", need_defects),
         )
     return Dataset(
         "plain folder",
         lambda: list_images(root / GOOD if (root / GOOD).is_dir() else root),
         list,
-        lambda: _typed_folders(root, root / "ground_truth"),
+        lambda: _typed_folders(root, root / "ground_truth", need_defects),
     )
 
 
@@ -123,7 +126,7 @@ def has_masks(images: Sequence[LabelledImage]) -> bool:
     return any(image.mask is not None for image in images)
 
 
-def _typed_folders(folder: Path, truth: Path) -> list[LabelledImage]:
+def _typed_folders(folder: Path, truth: Path, need_defects: bool) -> list[LabelledImage]:
     """``folder/<type>/<image>``, masks ``truth/<type>/<stem>_mask.png`` or ``<stem>.png``."""
     if not folder.is_dir():
         raise DatasetError(
@@ -133,10 +136,10 @@ def _typed_folders(folder: Path, truth: Path) -> list[LabelledImage]:
     types = sorted(
         p.name for p in folder.iterdir() if p.is_dir() and p != truth and not p.name.startswith(".")
     )
-    if GOOD not in types or len(types) < 2:
+    if GOOD not in types or (need_defects and len(types) < 2):
+        wanted = "'good' and at least one defect type" if need_defects else "'good'"
         raise DatasetError(
-            f"{folder} holds {', '.join(types) or 'no folders'}: a test set needs 'good' and at "
-            f"least one defect type"
+            f"{folder} holds {', '.join(types) or 'no folders'}: a test set needs {wanted}"
         )
     masked = truth.is_dir()
     images = []
@@ -151,7 +154,7 @@ def _typed_folders(folder: Path, truth: Path) -> list[LabelledImage]:
     return images
 
 
-def _visa(root: Path, split: str) -> list[LabelledImage]:
+def _visa(root: Path, split: str, need_defects: bool = True) -> list[LabelledImage]:
     """The images of a category and split in VisA's table; its paths start at the table's parent."""
     table = root.parent / "split_csv" / "1cls.csv"
     if not table.is_file():
@@ -179,8 +182,10 @@ def _visa(root: Path, split: str) -> list[LabelledImage]:
         )
         for row in rows
     ]
-    if split == "test" and len({image.is_defective for image in images}) < 2:
+    kinds = {image.is_defective for image in images}
+    if split == "test" and not kinds >= ({False, True} if need_defects else {False}):
         raise DatasetError(
-            f"{table} lists only good or only defective test images of {root.name}: wanted both"
+            f"{table} lists only {'defective' if True in kinds else 'good'} test images of "
+            f"{root.name}: wanted {'both' if need_defects else 'good ones'}"
         )
     return images

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
 from time import perf_counter
@@ -11,14 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rdx_fast.bundle import open_bundle
+from rdx_fast.defects import Defect
 from rdx_fast.engines import Engine, Progress, open_engine
-from rdx_fast.errors import EngineError
-from rdx_fast.kernels.epilogue import Epilogue
-from rdx_fast.kernels.resize_normalize import Crop
-from rdx_fast.manifest import ThresholdSpec
-from rdx_fast.pipelines import BatchScores, ScoreOptions, open_pipeline
-from rdx_fast.pipelines.streaming import stream_scores
-from rdx_fast.postprocess import AnomalyMapper
+from rdx_fast.inspection import Inspection
+from rdx_fast.kernels.resize_normalize import Crop, Levels
+from rdx_fast.limits import Limits, ThresholdSpec
+from rdx_fast.pipelines import BatchScores
+from rdx_fast.pipelines.streaming import ScoreStream, stream_scores
 from rdx_fast.preprocess import Batch, Frame
 from rdx_fast.result import Result
 
@@ -26,22 +25,35 @@ from rdx_fast.result import Result
 class Detector:
     """Scores images with an engine bundle. Safe to call from several threads; a context manager.
 
-    Scores differ a little between precisions, so each has a threshold of its own: ``threshold`` is
-    the one in force.
+    Frames are inspected as the bundle's recipe says. Scores differ a little between precisions, so
+    each has limits of its own: ``limits`` are those in force.
 
     Args:
         engine: path of a bundle, or an opened engine (see ``open_engine``, which has more options)
         backend: "auto", "openvino" (CPU), "tensorrt" or "torch" (GPU)
         threads: CPU threads of the engine, None for its own choice
-        region: region of interest, bool [H, W] of the manifest's map size; scores and areas are of
-            what lies inside
+        region: region of interest, bool [H, W] of the manifest's map size, with tiles of the whole
+            map's, for a recipe without regions; scores and areas are of what lies inside
         top_k: also give the mean of that many largest map values
         precision: what is executed, "fp32", "fp16", "bf16", "int8" or "fp8"; None for the fastest
             that the bundle holds and this machine has
         on_progress: called with step, steps done and steps in all while a TensorRT plan is built
+        limits: other limits than the bundle's, for each region of the recipe
+        check_frames: whether frames in host memory that cannot be pictures of a part are refused,
+            see ``rdx_fast.frame_check``
+        public_key: file of a key that must have signed the bundle; None opens unsigned ones too
+
+    Attributes:
+        manifest: of the bundle
+        recipe: what of a frame is inspected
+        limits: what scores are judged by, for each region of the recipe
+        labels: uint8 [H, W] of the map, the number of each pixel's region, counted from 1; 0 is not
+            inspected. None if the whole map is one region
+        description: of engine and kernels
 
     Raises:
         BundleError: the bundle is incomplete or damaged
+        RecipeError: the recipe was changed after the limits were calibrated
         EngineError: the engine cannot be opened
         ValueError: an argument is invalid
     """
@@ -55,32 +67,33 @@ class Detector:
         top_k: int = 0,
         precision: str | None = None,
         on_progress: Progress | None = None,
+        limits: Sequence[Limits] | None = None,
+        check_frames: bool = True,
+        public_key: Path | None = None,
     ) -> None:
         if isinstance(engine, str | Path):
+            bundle, report = open_bundle(engine, public_key), on_progress or (lambda *_: None)
             self.engine = open_engine(
-                open_bundle(engine),
-                backend,
-                threads,
-                on_progress=on_progress or (lambda *_: None),
-                precision=precision,
+                bundle, backend, threads, on_progress=report, precision=precision
             )
-        elif backend != "auto" or (threads, precision, on_progress) != (None, None, None):
+        elif backend != "auto" or {threads, precision, on_progress, public_key} != {None}:
             raise ValueError(
-                "backend, threads, precision and on_progress are the opened engine's own: leave "
-                "them out"
+                "backend, threads, precision, on_progress and public_key are for a bundle, and an "
+                "opened engine was given: omit them"
             )
         else:
             self.engine = engine
         self.manifest = self.engine.manifest
-        epilogue = Epilogue(region, self.threshold.value, top_k)
-        mapper = AnomalyMapper(self.manifest.map, self.manifest.scales, epilogue)
-        self._pipeline = open_pipeline(self.engine, mapper)
+        self.recipe = self.manifest.recipe
+        self._inspection = Inspection(self.engine, region, top_k, limits, check_frames)
+        self.limits, self.labels = self._inspection.limits, self._inspection.labels
+        self._pipeline = self._inspection.open_pipeline()
         self.description = self._pipeline.description
 
     @property
     def threshold(self) -> ThresholdSpec:
-        """What scores are judged by: the bundle's, for the precision that is executed."""
-        return self.engine.execution.threshold
+        """What is OK in the first region of the recipe."""
+        return self.limits[0].ok_below
 
     def score(
         self,
@@ -88,25 +101,28 @@ class Detector:
         maps: bool = True,
         pixel_format: str | None = None,
         crop: Crop | None = None,
+        levels: Levels | None = None,
     ) -> Result:
         """Score one image or a batch.
 
         Args:
-            batch: uint8 RGB [H, W, 3], mono [H, W], [B, H, W, 3], or a list of such images of any
-                sizes. An engine on a GPU also takes arrays that lie there, without a copy and in
-                the order of their owner's stream: of torch, CuPy, PyCUDA, of anything with DLPack
-                or ``__cuda_array_interface__``
+            batch: uint8 or uint16: RGB [H, W, 3], mono [H, W], [B, H, W, 3], or a list of images of
+                any sizes. An engine on a GPU also takes arrays that lie there, of anything with
+                DLPack or ``__cuda_array_interface__``, without a copy and in their stream's order
             maps: whether ``Result.anomaly_maps`` is wanted; without, none is written
             pixel_format: "rgb", "bgr", "mono", "bayer_rggb", "bayer_bggr", "bayer_grbg" or
                 "bayer_gbrg"; None is RGB for three channels and mono for one
             crop: top, left, height, width in frame pixels of what is shown to the network
+            levels: black and white of uint16 images, (0, 4095) for 12 bits; None for uint8
 
         Raises:
-            ValueError: a batch of another type or shape, an empty one, or NaN
+            ValueError: a batch of another type or shape, an empty one, NaN, or unfit options
             EngineError: the engine fails, or gives a score that is not finite
         """
         begin = perf_counter()
-        scored = self._pipeline.score(batch, ScoreOptions(maps, pixel_format, crop))
+        options = self._inspection.options(maps, pixel_format, crop, levels)
+        self._inspection.check(batch, options)
+        scored = self._pipeline.score(batch, options)
         return self._result(scored, begin)
 
     def stream(
@@ -117,6 +133,7 @@ class Detector:
         maps: bool = False,
         pixel_format: str | None = None,
         crop: Crop | None = None,
+        levels: Levels | None = None,
     ) -> Generator[Result, None, None]:
         """Score frames as they come, and yield the results of each batch in order.
 
@@ -132,6 +149,7 @@ class Detector:
             maps: as for ``score``
             pixel_format: as for ``score``
             crop: as for ``score``
+            levels: as for ``score``
 
         Raises:
             ValueError: as for ``score``; at once for a ``batch`` or ``depth`` below 1
@@ -139,35 +157,34 @@ class Detector:
         """
         if batch < 1 or depth < 1:
             raise ValueError(f"batch is {batch} and depth {depth}, wanted at least 1 of each")
-        options = ScoreOptions(maps, pixel_format, crop)
-        return self._results(stream_scores(self._pipeline, frames, batch, depth, options))
+        options = self._inspection.options(maps, pixel_format, crop, levels)
+        checked = (self._inspection.checked(frame, options) for frame in frames)
+        return self._results(stream_scores(self._pipeline, checked, batch, depth, options))
 
-    def _results(
-        self, stream: Generator[tuple[BatchScores, float], None, None]
-    ) -> Generator[Result, None, None]:
+    def _results(self, stream: ScoreStream) -> Generator[Result, None, None]:
         with closing(stream):
             for scored, begin in stream:
                 yield self._result(scored, begin)
 
     def _result(self, scored: BatchScores, begin: float) -> Result:
-        # NaN compares false with any threshold: it must never pass for a good part.
-        summary, anomaly_maps, seconds = scored
-        scores = summary.maxima
-        if not np.isfinite(scores).all():
-            bad = np.flatnonzero(~np.isfinite(scores)).tolist()
-            raise EngineError(f"the engine gave scores that are not finite, for images {bad}")
-        seconds = {**seconds, "total": perf_counter() - begin}
-        return Result(
-            scores=scores,
-            anomaly_maps=anomaly_maps,
-            top_means=summary.top_means,
-            areas=summary.areas,
-            is_anomalous=scores > self.threshold.value,
-            threshold=self.threshold.value,
-            timings_ms={stage: 1000 * taken for stage, taken in seconds.items()},
-            executed=self.engine.execution.executed,
-            engine=self.description,
-        )
+        result = self._inspection.result(scored, self.description)
+        result.timings_ms["total"] = 1000 * (perf_counter() - begin)
+        return result
+
+    def defects(
+        self, result: Result, frame_size: tuple[int, int], crop: Crop | None = None
+    ) -> list[list[Defect]]:
+        """The defects of each image of a result, see ``find_defects``.
+
+        Args:
+            result: with anomaly maps
+            frame_size: height and width of the frames that were scored
+            crop: as it was given to ``score``
+
+        Raises:
+            ValueError: the result has no maps, or the crop exceeds the frame
+        """
+        return self._inspection.defects(result, frame_size, crop)
 
     def warmup(self, runs: int = 3, batch: int = 1, depth: int = 1) -> None:
         """Score grey frames, so that the first real ones find buffers, caches and graphs ready.
@@ -177,13 +194,15 @@ class Detector:
             batch: frames scored at a time; an engine on a GPU prepares each size by itself
             depth: batches in flight, as ``stream`` will have
         """
-        spec = self.manifest.input
-        grey = np.full((spec.height, spec.width, 3), 128, np.uint8)
+        grey = self._inspection.grey_frame()
         for maps in (True, False):
+            options = self._inspection.options(maps)
             for _ in range(runs):
-                self.score([grey] * batch, maps)  # in this thread, which has buffers of its own
+                # In this thread, which has buffers of its own.
+                self._pipeline.score([grey] * batch, options)
             if depth > 1:
-                for _ in self.stream([grey] * (runs * depth * batch), batch, depth, maps):
+                frames = [grey] * (runs * depth * batch)
+                for _ in stream_scores(self._pipeline, frames, batch, depth, options):
                     pass
 
     def close(self) -> None:

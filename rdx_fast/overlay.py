@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from rdx_fast.kernels.resize_normalize import Crop
+from rdx_fast.images import to_8bit
+from rdx_fast.kernels.resize_normalize import Crop, Levels, Pixels
 
 # Nine colours of matplotlib's "inferno": equal steps look equal, in grey too.
 _HEAT = np.array(
@@ -27,14 +28,16 @@ _HEAT = np.array(
 )
 _STRENGTH = 0.6
 _LINE = (255, 255, 255)
+_MARK, _EDGE = (0, 229, 255), (0, 0, 0)
 _LINE_SHARE = 256  # of the frame's smaller side: the width of a line
 
 
 def overlay(
-    frame: NDArray[np.uint8],
+    frame: Pixels,
     anomaly_map: NDArray[np.float32],
     threshold: float,
     crop: Crop | None = None,
+    levels: Levels | None = None,
 ) -> NDArray[np.uint8]:
     """Blend an anomaly map as a heat map into its frame.
 
@@ -43,13 +46,18 @@ def overlay(
     overlays can be compared.
 
     Args:
-        frame: uint8 [H, W, 3] RGB or [H, W]
+        frame: uint8 or uint16, [H, W, 3] RGB or [H, W]
         anomaly_map: float32 [h, w]
         threshold: the threshold of the scores
         crop: top, left, height and width in frame pixels of what the map shows; None for all
+        levels: grey levels of black and white of a uint16 frame, which is shown in 8 bits; None for
+            uint8
 
     Returns:
         uint8 [H, W, 3] RGB; as the frame outside the crop.
+
+    Raises:
+        ValueError: the levels do not fit the frame
     """
     top, left, height, width = crop or (0, 0, *frame.shape[:2])
     level = Image.fromarray(anomaly_map / np.float32(threshold)).resize(
@@ -59,7 +67,7 @@ def overlay(
     line = _contour(np.asarray(level) > 1, max(1, min(frame.shape[:2]) // _LINE_SHARE))
     steps = np.linspace(0, 1, len(_HEAT))
     colour = np.stack([np.interp(heat, steps, _HEAT[:, c]) for c in range(3)], axis=-1)
-    blended = _as_rgb(frame).copy()
+    blended = _as_rgb(to_8bit(frame, levels)).copy()
     shown = blended[top : top + height, left : left + width]
     alpha = _STRENGTH * np.minimum(4 * heat, 1.0)[..., None]
     shown[...] = ((1 - alpha) * shown + alpha * colour).round()
@@ -67,25 +75,54 @@ def overlay(
     return blended
 
 
+def outlined(frame: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Draw a line around what is marked, outside of it.
+
+    Args:
+        frame: uint8 [H, W, 3] RGB or [H, W]
+        mask: bool [H, W], True where marked
+
+    Returns:
+        uint8 [H, W, 3] RGB.
+    """
+    from scipy import ndimage  # as in ``_contour``
+
+    width = max(1, min(frame.shape[:2]) // _LINE_SHARE)
+    drawn = _as_rgb(frame).copy()
+    grown = mask
+    # Dark, bright, dark: seen on any ground.
+    for colour, share in ((_EDGE, 1), (_MARK, 2), (_EDGE, 1)):
+        wider = ndimage.binary_dilation(grown, np.ones((3, 3)), iterations=share * width)
+        drawn[wider & ~grown] = colour
+        grown = wider
+    return drawn
+
+
 def save_overlay(
     path: Path,
-    frame: NDArray[np.uint8],
+    frame: Pixels,
     anomaly_map: NDArray[np.float32],
     threshold: float,
     crop: Crop | None = None,
+    levels: Levels | None = None,
 ) -> None:
     """Write a frame and its overlay side by side.
 
     Args:
         path: PNG file to write; its folder is created
-        frame: uint8 [H, W, 3] RGB or [H, W]
+        frame: as for ``overlay``
         anomaly_map: float32 [h, w]
         threshold: the threshold of the scores
         crop: as for ``overlay``
+        levels: as for ``overlay``
+
+    Raises:
+        ValueError: the levels do not fit the frame
     """
-    heat = overlay(frame, anomaly_map, threshold, crop)
+    shown = to_8bit(frame, levels)
+    heat = overlay(shown, anomaly_map, threshold, crop)
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.concatenate([_as_rgb(frame), heat], axis=1)).save(path)
+    Image.fromarray(np.concatenate([_as_rgb(shown), heat], axis=1)).save(path)
 
 
 def _contour(above: NDArray[np.bool_], width: int) -> NDArray[np.bool_]:

@@ -26,7 +26,7 @@ class AnomalyMapper:
     Args:
         spec: how the anomaly map is computed
         scales: of the features, finest first
-        epilogue: what to read off each map; None for the maximum and the area above the threshold
+        epilogue: what to read off each map; None for the maximum of the whole map
         threads: CPU threads of a call
 
     Attributes:
@@ -38,7 +38,7 @@ class AnomalyMapper:
         multiplies: whether scales are multiplied instead of summed
 
     Raises:
-        ValueError: the region of interest or ``top_k`` of the epilogue do not fit the map
+        ValueError: the regions or ``top_k`` of the epilogue do not fit the map
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Error messages about the contents of JSON and TOML files, for the author of the file."""
+"""Reading JSON and TOML files, with error messages for the author of the file."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import dacite
 
 # Names of types for users, singular and plural.
 _KINDS = {
+    "JobConfig": ("a path or a table", "paths or tables"),
     "Path": ("a path", "paths"),
     "bool": ("true or false", "true or false"),
     "float": ("a number", "numbers"),
@@ -34,6 +35,13 @@ def shortened(value: object) -> str:
     """A value as JSON, cut to 60 characters."""
     text = json.dumps(value, default=_plainly)
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def with_tuples(value: Any) -> Any:
+    """A value of a JSON or TOML file with tuples in place of lists, as dataclasses have them."""
+    if isinstance(value, dict):
+        return {key: with_tuples(entry) for key, entry in value.items()}
+    return tuple(map(with_tuples, value)) if isinstance(value, list) else value
 
 
 def _plainly(value: object) -> object:

@@ -11,11 +11,13 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TextIO
 
+from rdx_fast.defects import Defect
 from rdx_fast.detector import Detector
 from rdx_fast.errors import ImageError
 from rdx_fast.images import list_images, read_image
-from rdx_fast.kernels.resize_normalize import Crop
+from rdx_fast.kernels.resize_normalize import Crop, Levels
 from rdx_fast.overlay import save_overlay
+from rdx_fast.preprocess import FrameOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +26,16 @@ class Row:
 
     Attributes:
         path: the file
-        verdict: "OK", "NG" or "ERROR"; a file that was not inspected is never OK
+        verdict: "OK", "REVIEW", "NG" or "ERROR"; a file that was not inspected is never OK
         score: anomaly score; None for ERROR
-        threshold: the threshold that the score is compared with
+        threshold: the limit of OK of the region that decided: a higher score is REVIEW or NG
         latency_ms: time of ``Detector.score`` in ms; None for ERROR
         executed: the precision, such as "int8"
-        error: why the file was not inspected; None for OK and NG
+        error: why the file was not inspected; None for OK, REVIEW and NG
+        p_value: share of good parts with at least this score; None where it is not known
+        region: name of the region that decided; None without regions
+        ng_above: the limit of NG: a score between the two is REVIEW; None for ERROR
+        defects: areas of the map above the limit of OK, the worst first; None unless requested
     """
 
     path: str
@@ -39,6 +45,10 @@ class Row:
     latency_ms: float | None
     executed: str
     error: str | None
+    p_value: float | None = None
+    region: str | None = None
+    ng_above: float | None = None
+    defects: list[Defect] | None = None
 
 
 def find_files(given: Iterable[str]) -> list[Path]:
@@ -74,6 +84,8 @@ def score_files(
     overlays: Path | None = None,
     pixel_format: str | None = None,
     crop: Crop | None = None,
+    levels: Levels | None = None,
+    defects: bool = False,
 ) -> Iterator[Row]:
     """Score files one by one, in order.
 
@@ -83,10 +95,12 @@ def score_files(
         overlays: folder for heat-map overlays, in the files' folder structure; None for none
         pixel_format: as for ``Detector.score``
         crop: top, left, height and width in pixels, as for ``Detector.score``
+        levels: of files with 16 bits per channel, as for ``Detector.score``
+        defects: whether rows list the defects of each image
 
     Yields:
         One row for each file. A file that cannot be read, or whose frame is too small for the crop
-        or has other channels than the pixel format, gives a row with the verdict ERROR.
+        or does not fit the pixel format or the levels, gives a row with the verdict ERROR.
 
     Raises:
         EngineError: the engine fails, or gives a score that is not finite
@@ -94,10 +108,12 @@ def score_files(
     root = Path(os.path.commonpath([p.absolute().parent for p in files])) if files else Path()
     threshold = detector.threshold.value
     executed = detector.engine.execution.executed
+    with_maps = overlays is not None or defects
     for path in files:
         try:
+            options = FrameOptions.of_recipe(detector.recipe, pixel_format, crop, levels)
             frame = read_image(path)
-            result = detector.score(frame, overlays is not None, pixel_format, crop)
+            result = detector.score(frame, with_maps, pixel_format, crop, levels)
         except (ImageError, ValueError) as error:
             why = error.reason if isinstance(error, ImageError) else str(error)
             yield Row(str(path), "ERROR", None, threshold, None, executed, why)
@@ -106,15 +122,21 @@ def score_files(
             inside = path.absolute().relative_to(root)
             name = inside.name if inside.suffix == ".png" else f"{inside.name}.png"
             target = overlays / inside.with_name(name)
-            save_overlay(target, frame, result.anomaly_maps[0], threshold, crop)
+            save_overlay(
+                target, frame, result.anomaly_maps[0], threshold, options.crop, options.levels
+            )
         yield Row(
             path=str(path),
-            verdict="NG" if result.is_anomalous[0] else "OK",
+            verdict=result.verdicts[0],
             score=float(result.scores[0]),
-            threshold=threshold,
+            threshold=result.decided_by(0).ok_below.value,
             latency_ms=round(result.timings_ms["total"], 3),
             executed=executed,
             error=None,
+            p_value=None if result.p_values is None else float(result.p_values[0]),
+            region=result.decided_by(0).named,
+            ng_above=result.decided_by(0).ng_above.value,
+            defects=detector.defects(result, frame.shape[:2], crop)[0] if defects else None,
         )
 
 
@@ -130,8 +152,8 @@ class RowWriter:
         self._stream = stream
         self._csv: csv.DictWriter[str] | None = None
         if not json_lines:
-            columns = [f.name for f in fields(Row)]
-            self._csv = csv.DictWriter(stream, columns, lineterminator="\n")
+            columns = [f.name for f in fields(Row) if f.name != "defects"]
+            self._csv = csv.DictWriter(stream, columns, extrasaction="ignore", lineterminator="\n")
             self._csv.writeheader()
 
     def write(self, row: Row) -> None:
@@ -139,5 +161,8 @@ class RowWriter:
         if self._csv is not None:
             self._csv.writerow(asdict(row))
         else:
-            self._stream.write(json.dumps(asdict(row)) + "\n")
+            facts = asdict(row)
+            if row.defects is None:
+                del facts["defects"]
+            self._stream.write(json.dumps(facts) + "\n")
         self._stream.flush()

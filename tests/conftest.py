@@ -189,6 +189,28 @@ def real_images() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def transistor(real_images: Path) -> Path:
+    """A category of photographs."""
+    return real_images / "data" / "mvtec_transistor_256"
+
+
+@pytest.fixture(scope="session")
+def transistor_bundles(
+    transistor: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Bundle, Bundle]:
+    """A network trained on it for a short while, in fp32 and in int8."""
+    from rdx_fast.datasets import find_dataset
+    from rdx_fast.export import export_bundle
+    from rdx_fast.training import Recipe, train
+
+    folder = tmp_path_factory.mktemp("transistor")
+    good = find_dataset(transistor).train()
+    checkpoint = train(Recipe(backbone="efficientnet_lite0", epochs=4), good, folder / "run")
+    exact = export_bundle(checkpoint, good[:40], folder / "fp32.rdx", precision="fp32")
+    return exact, export_bundle(checkpoint, good[:40], folder / "int8.rdx", precision="int8")
+
+
 @pytest.fixture
 def own_pipeline(monkeypatch: pytest.MonkeyPatch) -> None:
     """An engine of the test's that has a ``pipeline`` gives it to the Detector itself."""
@@ -198,7 +220,7 @@ def own_pipeline(monkeypatch: pytest.MonkeyPatch) -> None:
         own = getattr(engine, "pipeline", None)
         return open_pipeline(engine, mapper) if own is None else own(mapper)
 
-    monkeypatch.setattr("rdx_fast.detector.open_pipeline", opened)
+    monkeypatch.setattr("rdx_fast.inspection.open_pipeline", opened)
 
 
 @pytest.fixture

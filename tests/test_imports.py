@@ -23,7 +23,7 @@ import sys
 import numpy as np
 from rdx_fast import Detector
 with Detector(sys.argv[1]) as detector:
-    detector.score(np.zeros((2, 30, 40, 3), np.uint8))
+    detector.score(np.resize(np.arange(256, dtype=np.uint8), (2, 30, 40, 3)))
 heavy = {"torch", "onnx", "nncf", "scipy", "sklearn", "rich", "typer"} & sys.modules.keys()
 print(sorted(heavy))
 """
@@ -54,6 +54,18 @@ with Detector(sys.argv[1]) as detector:
 print(sorted({"torch", "onnx", "nncf"} & sys.modules.keys()))
 """
     assert python(code, str(bundle.path), str(parts)) == "[]"
+
+
+def test_a_standalone_file_needs_no_torch(bundle, tmp_path) -> None:
+    code = """
+import sys
+from pathlib import Path
+from rdx_fast import open_bundle
+from rdx_fast.export.standalone import write_standalone
+write_standalone(open_bundle(sys.argv[1]), Path(sys.argv[2]), frame_size=(80, 112))
+print(sorted({"torch", "nncf", "onnxruntime"} & sys.modules.keys()))
+"""
+    assert python(code, str(bundle.path), str(tmp_path / "part.onnx")) == "[]"
 
 
 def test_import_takes_at_most_300_ms() -> None:

@@ -10,7 +10,16 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from rdx_fast.bench.pages import drift, gpu, peers, performance, plc, precision, training
+from rdx_fast.bench.pages import (
+    drift,
+    gpu,
+    peers,
+    performance,
+    plc,
+    precision,
+    promise,
+    training,
+)
 from rdx_fast.bench.pages.rows import Row, read_rows
 
 RESULTS = Path("bench/results")
@@ -22,6 +31,7 @@ PAGES = (
     Path("docs/measured/plc.md"),
     Path("docs/explanation/drift.md"),
     Path("docs/explanation/kernels.md"),
+    Path("docs/explanation/promise.md"),
     Path("docs/how-to/evaluate.md"),
     Path("docs/reference/gpu.md"),
     Path("docs/reference/plc.md"),
@@ -35,6 +45,7 @@ TABLES = {
     **training.TABLES,
     **gpu.TABLES,
     **drift.TABLES,
+    **promise.TABLES,
 }
 
 __all__ = ["PAGES", "RESULTS", "TABLES", "read_rows", "rewritten"]

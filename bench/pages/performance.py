@@ -137,10 +137,40 @@ def _soak(rows: Sequence[Row]) -> str:
     return markdown(header, lines) + measured(found[0], "python -m rdx_fast.bench.soak BUNDLE")
 
 
+def _tiles(rows: Sequence[Row]) -> str:
+    found = newest_run(rows, "tiles")
+    lines = [
+        (
+            " x ".join(map(str, row["frame"])),
+            row["overlap"],
+            row["tiles"],
+            f"{row['frame_p50_ms']:.0f}",
+            spread_text(row["throughput"]),
+            spread_text(row["throughput_cpu"]),
+            f"{row['blend_share'][1]:.1%}",
+            f"{row['peak_mb']:.0f}",
+        )
+        for row in found
+    ]
+    header = (
+        "frame",
+        "overlap",
+        "tiles",
+        "ms a frame",
+        "throughput",
+        "by CPU time",
+        "share of blending",
+        "MB",
+    )
+    title = f"\n{found[0]['backbone']} {found[0]['precision']}, {found[0]['threads']} threads.\n"
+    return markdown(header, lines) + title + measured(found[0], "python -m rdx_fast.bench.tiles")
+
+
 TABLES: dict[str, Callable[[Sequence[Row]], str]] = {
     "latency": _latency,
     "kernels": _kernels,
     "overhead": _overhead,
+    "tiles": _tiles,
     "growth": _growth,
     "soak": _soak,
 }

@@ -20,6 +20,8 @@ ELEMENTS = {
     "float16": "fp16",
     "bfloat16": "bf16",
     "uint8": "u8",
+    "uint16": "u16",
+    "uint32": "u32",
     "int32": "i32",
     "int64": "i64",
 }

@@ -22,6 +22,7 @@ def launch(
     frames: Array,
     pixel_format: str,
     red: tuple[int, int],
+    levels: tuple[int, int],
     rows: tuple[Array, Array],
     columns: tuple[Array, Array],
     gain: Array,
@@ -29,8 +30,9 @@ def launch(
     out: Array,
     architecture: int,
 ) -> Launch:
-    """``frames: [B, H, W, 3] or [B, H, W]`` uint8 to ``out: [B, 3, h, w]``; ``rows``, ``columns``:
-    ``Taps`` on the device; ``red``: parity of the red pixels of a Bayer pattern."""
+    """``frames: [B, H, W, 3] or [B, H, W]`` uint8 or uint16 to ``out: [B, 3, h, w]``; ``rows``,
+    ``columns``: ``Taps`` on the device; ``red``: parity of the red pixels of a Bayer pattern;
+    ``levels``: black and white."""
     config = configuration(CONFIGURATIONS, architecture)
     height, width = out.shape[2:]
     grid_y = -(-height // config.blocks["BLOCK_Y"])
@@ -41,6 +43,8 @@ def launch(
         frames.stride()[1],
         2 if pixel_format == "bgr" else 0,
         *red,
+        levels[0],
+        levels[1] - levels[0],
         rows[0],
         rows[1],
         rows[1].shape[2],
@@ -60,10 +64,10 @@ def launch(
 
 
 def variants() -> Iterator[Variant]:
-    for element, pixel_format in product(("fp32", "fp16"), (0, 1, 2)):
+    for element, pixel, pixel_format in product(("fp32", "fp16"), ("u8", "u16"), (0, 1, 2)):
         parameters = (
-            *(("frames", "*u8"), ("frame_stride", "i64"), ("pitch", "i64"), ("red", "i32")),
-            *(("red_row", "i32"), ("red_column", "i32")),
+            *(("frames", f"*{pixel}"), ("frame_stride", "i64"), ("pitch", "i64"), ("red", "i32")),
+            *(("red_row", "i32"), ("red_column", "i32"), ("black", "i32"), ("span", "i32")),
             *(("row_first", "*i32"), ("row_weights", "*fp32"), ("row_taps", "i32")),
             *(("column_first", "*i32"), ("column_weights", "*fp32"), ("column_taps", "i32")),
             *(("gain", "*fp32"), ("offset", "*fp32"), ("out", f"*{element}")),
@@ -75,6 +79,6 @@ def variants() -> Iterator[Variant]:
             parameters,
             {"FORMAT": pixel_format},
             CONFIGURATIONS,
-            element,
+            f"{pixel}_{element}",
             unaligned=("frames",),  # may be a view of anybody's array
         )

@@ -18,7 +18,8 @@ from rdx_fast.kernels.gpu.launch import (
 )
 
 CONFIGURATIONS = {
-    # Smaller or larger tiles spill registers with one version of Triton or another.
+    # Smaller or larger tiles spill registers with one version of Triton or another. BLOCK holds all
+    # regions, of which there are at most 255.
     BASELINE: Configuration(
         {"BLOCK_Y": 32, "BLOCK_X": 32, "BLOCK_K": 16, "BLOCK": 512}, num_warps=8
     ),
@@ -26,28 +27,23 @@ CONFIGURATIONS = {
 
 
 class Epilogues(NamedTuple):
-    """Device arrays of ``smooth_map``'s epilogue; see the kernel. Without ``has_mask`` the mask may
-    be any uint8 array, and without ``write_maps`` the maps any float32 one: they are not touched.
-    ``tile_maxima``, ``tile_areas``: ``[B, tile_count(...)]``."""
+    """Device arrays of ``smooth_map``'s epilogue; see the kernel. Without ``has_labels`` the labels
+    may be any uint8 array, and without ``write_maps`` the maps any float32 one: they are not
+    touched."""
 
-    mask: Any
-    has_mask: bool
-    threshold: float
+    labels: Any
+    has_labels: bool
+    thresholds: Any
+    regions: int
     top_k: int
     maps: Any
     write_maps: bool
-    tile_maxima: Any
-    tile_areas: Any
+    keys_so_far: Any
+    areas_so_far: Any
     tiles_done: Any
     maxima: Any
     areas: Any
     top_means: Any
-
-
-def tile_count(height: int, width: int, architecture: int) -> int:
-    """Tiles of a map that ``smooth_map`` works on."""
-    blocks = configuration(CONFIGURATIONS, architecture).blocks
-    return -(-height // blocks["BLOCK_Y"]) * -(-width // blocks["BLOCK_X"])
 
 
 def launch(
@@ -70,16 +66,17 @@ def launch(
         *(int(x) if isinstance(x, bool) else x for x in epilogue),
         *size,
     ]
-    grid = (tile_count(*size, architecture), distances[0].shape[0])
-    return Launch.of("smooth_map", grid, arguments, config)
+    tiles = -(-size[0] // config.blocks["BLOCK_Y"]) * -(-size[1] // config.blocks["BLOCK_X"])
+    return Launch.of("smooth_map", (tiles, distances[0].shape[0]), arguments, config)
 
 
 def variants() -> Iterator[Variant]:
     parameters = (
         *DISTANCE_PARAMETERS,
-        *(("matrices", "*fp32"), ("bands", "*i32"), ("mask", "*u8"), ("has_mask", "i32")),
-        *(("threshold", "fp32"), ("top_k", "i32"), ("maps", "*fp32"), ("write_maps", "i32")),
-        *(("tile_maxima", "*fp32"), ("tile_areas", "*i32"), ("tiles_done", "*i32")),
+        *(("matrices", "*fp32"), ("bands", "*i32"), ("labels", "*u8"), ("has_labels", "i32")),
+        *(("thresholds", "*fp32"), ("regions", "i32"), ("top_k", "i32")),
+        *(("maps", "*fp32"), ("write_maps", "i32"), ("keys_so_far", "*u32")),
+        *(("areas_so_far", "*i32"), ("tiles_done", "*i32")),
         *(("maxima", "*fp32"), ("areas", "*i64"), ("top_means", "*fp32")),
         *(("height", "i32"), ("width", "i32")),
     )

@@ -10,6 +10,7 @@ import typer
 
 from rdx_fast.cli import (
     bench,
+    calibrate,
     demo,
     doctor,
     evaluate,
@@ -17,12 +18,16 @@ from rdx_fast.cli import (
     export,
     import_published,
     info,
+    override,
     plan,
     preview,
+    recipe,
     records,
+    report,
     score,
     station,
     train,
+    verify,
 )
 from rdx_fast.cli.common import notes
 from rdx_fast.errors import RdxError
@@ -37,8 +42,14 @@ for command in (
     train.train,
     export.export,
     plan.plan,
+    recipe.recipe,
+    calibrate.calibrate,
+    override.override,
+    verify.verify,
+    verify.sign,
     score.score,
     evaluate.evaluate,
+    report.report,
     experiment.experiment,
     station.station,
     records.records,

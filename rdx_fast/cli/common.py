@@ -12,6 +12,8 @@ from rich.console import Console
 
 from rdx_fast.errors import MissingDependencyError
 from rdx_fast.images import list_images
+from rdx_fast.kernels.resize_normalize import check_level_range
+from rdx_fast.tiling import TileSpec
 
 if TYPE_CHECKING:
     from rdx_fast.training import Recipe
@@ -24,6 +26,9 @@ BundlePath = Annotated[Path, typer.Argument(help="Engine bundle, written by 'exp
 BackboneName = Literal["resnet18", "resnet34", "resnet50", "wide_resnet50_2", "efficientnet_lite0"]
 MethodName = Literal["rd4ad", "rd-expert"]
 InjectionName = Literal["guided", "plain", "none"]
+PixelFormatName = Literal[
+    "rgb", "bgr", "mono", "bayer_rggb", "bayer_bggr", "bayer_grbg", "bayer_gbrg"
+]
 Backend = Annotated[
     Literal["auto", "openvino", "tensorrt", "torch"],
     typer.Option(help="What runs the network: openvino on the CPU, tensorrt or torch on a GPU."),
@@ -40,12 +45,48 @@ Crop = Annotated[
     tuple[int, int, int, int] | None,
     typer.Option(
         metavar="TOP LEFT HEIGHT WIDTH",
-        help="Score only this part of each image, in pixels. Default: all of it.",
+        help="Use only this part of each image, in pixels. Default: all of it.",
     ),
 ]
 PixelFormat = Annotated[
-    Literal["rgb", "bgr", "mono", "bayer_rggb", "bayer_bggr", "bayer_grbg", "bayer_gbrg"] | None,
+    PixelFormatName | None,
     typer.Option(help="What the images hold. Default: RGB, or mono for one channel."),
+]
+User = Annotated[
+    str | None,
+    typer.Option(help="Who does it, for the bundle's history. Default: the system's user."),
+]
+SignKey = Annotated[
+    Path | None, typer.Option(help="Sign the changed bundle with this private key, Ed25519 in PEM.")
+]
+
+
+def _checked(levels: tuple[int, int] | None) -> tuple[int, int] | None:
+    try:
+        return None if levels is None else check_level_range(levels)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+Levels = Annotated[
+    tuple[int, int] | None,
+    typer.Option(
+        metavar="BLACK WHITE",
+        callback=_checked,
+        help="Grey levels of black and white of images with 16 bits per channel, such as 0 4095 "
+        "for 12 bits.",
+    ),
+]
+Tile = Annotated[
+    tuple[int, int] | None,
+    typer.Option(
+        metavar="HEIGHT WIDTH",
+        help="Size of the tiles that images are taken apart into, in pixels of the image, each of "
+        "which the network sees as a whole. Default: no tiles.",
+    ),
+]
+Overlap = Annotated[
+    int, typer.Option(min=0, help="Pixels that neighbouring tiles have in common, at least.")
 ]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads. Default: all.")]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
@@ -140,6 +181,22 @@ def make_recipe(**options: Any) -> Recipe:
 
     try:
         return Recipe(**options)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+def tiles_given(tile: tuple[int, int] | None, overlap: int) -> TileSpec | None:
+    """The tiles of the options ``--tile`` and ``--overlap``.
+
+    Raises:
+        typer.BadParameter: a value is out of range, or there is an overlap without tiles
+    """
+    if tile is None:
+        if overlap:
+            raise typer.BadParameter("--overlap is for tiles: give --tile HEIGHT WIDTH too")
+        return None
+    try:
+        return TileSpec(*tile, overlap)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
 

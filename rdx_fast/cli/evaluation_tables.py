@@ -37,6 +37,10 @@ def _figure_rows(table: Table, figures: Sequence[Figures], fpr_limit: float) -> 
         table.add_row(label.format(fpr_limit), *cells, end_section=name in _LAST_OF_SECTION)
     table.add_row("escapes", *(f"{f.escapes} of {f.defective}" for f in figures))
     table.add_row("false rejects", *(f"{f.false_rejects} of {f.good}" for f in figures))
+    if any(f.good_reviews or f.defective_reviews for f in figures):
+        table.add_row("good to review", *(f"{f.good_reviews} of {f.good}" for f in figures))
+        reviews = (f"{f.defective_reviews} of {f.defective}" for f in figures)
+        table.add_row("defective to review", *reviews)
 
 
 def _caption(mask_threshold: float) -> str:

@@ -12,17 +12,22 @@ import typer
 from rdx_fast.cli import evaluation_tables as tables
 from rdx_fast.cli.common import (
     BackboneName,
+    Crop,
     Device,
     Epochs,
     Foreground,
     ImageSize,
     Iterations,
     JsonFlag,
+    Levels,
     Minutes,
+    Overlap,
+    PixelFormat,
     SkipBad,
     TextureColors,
     TextureCuts,
     Textures,
+    Tile,
     Weights,
     category_given,
     data,
@@ -30,6 +35,7 @@ from rdx_fast.cli.common import (
     list_given,
     make_recipe,
     need_torch,
+    tiles_given,
     with_length,
 )
 from rdx_fast.cli.progress import show_training
@@ -78,6 +84,11 @@ def experiment(
     texture_colors: TextureColors = False,
     foreground: Foreground = None,
     image_size: ImageSize = (256, 256),
+    crop: Crop = None,
+    pixel_format: PixelFormat = None,
+    levels: Levels = None,
+    tile: Tile = None,
+    overlap: Overlap = 0,
     batch: Annotated[int, typer.Option(min=1, help="Images in a training batch.")] = 16,
     epochs: Epochs = None,
     iterations: Iterations = None,
@@ -112,9 +123,13 @@ def experiment(
             "backbone": backbone,
             "injection": injection or "guided",
             "image_size": image_size,
+            "tiles": tiles_given(tile, overlap),
             "batch": batch,
             "epochs": epochs,
             "iterations": iterations,
+            "pixel_format": pixel_format,
+            "crop": crop,
+            "levels": levels,
         }
         expert = make_recipe(**options).makes_anomalies
         recipe = make_recipe(**options, **(anomalies if expert else {}))

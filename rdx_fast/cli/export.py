@@ -1,4 +1,4 @@
-"""The command ``export``: writes an engine bundle from a checkpoint."""
+"""The command ``export``: writes an engine bundle from a checkpoint, or a standalone ONNX file."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from rdx_fast.cli import tables
+from rdx_fast.bundle import open_bundle
+from rdx_fast.cli import standalone, tables
 from rdx_fast.cli.common import data, need_torch, notes
 from rdx_fast.cli.plan import Capability, plan_bundle
 from rdx_fast.cli.progress import show_stages
 from rdx_fast.errors import DatasetError
 from rdx_fast.images import list_images
+from rdx_fast.signature import MANIFEST
 
 if TYPE_CHECKING:
     from rdx_fast.training import Checkpoint
@@ -20,15 +22,31 @@ if TYPE_CHECKING:
 
 # Share of verdicts that a precision may change without a note of export.
 _MANY = 0.02
+# Parameters that an existing bundle takes.
+_OF_A_BUNDLE = {
+    *("run", "precision", "overwrite"),
+    *("standalone_file", "frame_size", "pixel_format", "crop", "levels", "batch"),
+}
 
 
 def export(
-    run: Annotated[Path, typer.Argument(help="Run folder, written by 'train'.")],
-    bundle: Annotated[Path, typer.Argument(help="Bundle to write, such as part.rdx.")],
+    context: typer.Context,
+    run: Annotated[
+        Path,
+        typer.Argument(
+            help="Run folder, written by 'train'; with --standalone also an existing bundle, which "
+            "needs no torch."
+        ),
+    ],
+    bundle: Annotated[
+        Path | None,
+        typer.Argument(help="Bundle to write, such as part.rdx; none where RUN is a bundle."),
+    ] = None,
     good: Annotated[
         Path | None,
         typer.Option(
-            help="Folder of good images not used for training. Default: the run's held-out images."
+            help="Folder of good images not used for training, read with the crop, pixel format, "
+            "levels and tiles of the run. Default: the run's held-out images."
         ),
     ] = None,
     precision: Annotated[
@@ -66,15 +84,34 @@ def export(
         ),
     ] = False,
     compute_capability: Capability = None,
+    standalone_file: standalone.StandaloneFile = None,
+    frame_size: standalone.FrameSize = None,
+    pixel_format: standalone.FramePixelFormat = None,
+    crop: standalone.FrameCrop = None,
+    levels: standalone.FrameLevels = None,
+    batch: standalone.FrameBatch = 1,
 ) -> None:
     """Write an engine bundle: networks and thresholds, checked against the trained network."""
+    if compute_capability is not None and not tensorrt:
+        raise typer.BadParameter("--compute-capability is for --tensorrt: give both, or neither")
+    alone = standalone.standalone_options(
+        standalone_file, frame_size, pixel_format, crop, levels, precision, batch, overwrite
+    )
+    if (run / MANIFEST).is_file():
+        if alone is None:
+            raise typer.BadParameter(
+                f"{run} is a bundle already: give a run folder, or --standalone FILE.onnx"
+            )
+        _check_for_bundle(context)
+        standalone.write(open_bundle(run), alone, overwrite)
+        return
+    if bundle is None:
+        raise typer.BadParameter("the bundle to write is missing: rdx-fast export RUN part.rdx")
     training = need_torch("export")
     from rdx_fast.export import export_bundle
 
-    if compute_capability is not None and not tensorrt:
-        raise typer.BadParameter("--compute-capability is for --tensorrt: give both, or neither")
-
     checkpoint = training.load_checkpoint(run)
+    standalone.check_frame(alone, checkpoint.recipe.inspection.frame)
     if 4 * sigma > max(checkpoint.recipe.image_size):
         raise typer.BadParameter(
             f"--sigma is {sigma:g}: the Gaussian reaches 4 sigma, beyond the network's input: "
@@ -102,6 +139,7 @@ def export(
             on_stage=on_stage,
         )
     data.print(tables.manifest_table(written.manifest))
+    data.print(tables.limits_table(written.manifest))
     data.print(tables.executions_table(written.manifest))
     for left in written.manifest.left_out:
         notes.print(f"note: {left.label} is not in the bundle: {left.reason}", markup=False)
@@ -115,15 +153,33 @@ def export(
                 markup=False,
             )
     threshold = written.manifest.executions[0].threshold
-    if threshold.expected_false_reject_rate > threshold.false_reject_rate:
+    rate, promised = threshold.false_reject_rate, threshold.expected_false_reject_rate
+    if rate is not None and promised is not None and promised > rate:
         notes.print(
             f"note: {threshold.good_images} good images guarantee only at most "
-            f"{threshold.expected_false_reject_rate:.1%} false rejects; for at most "
-            f"{threshold.false_reject_rate:.1%} give at least "
-            f"{round(1 / threshold.false_reject_rate) - 1} good images"
+            f"{promised:.1%} false rejects; for at most "
+            f"{rate:.1%} give at least "
+            f"{round(1 / rate) - 1} good images"
         )
     if tensorrt:
         plan_bundle(written, compute_capability)
+    if alone is not None:
+        standalone.write(written, alone, overwrite)
+
+
+def _check_for_bundle(context: typer.Context) -> None:
+    """Raises ``typer.BadParameter`` if something is given that an existing bundle does not take."""
+    others = [
+        p.opts[0] if p.opts[0].startswith("-") else p.opts[0].upper()
+        for p in context.command.params
+        if p.name not in _OF_A_BUNDLE
+        and (source := context.get_parameter_source(str(p.name))) is not None
+        and source.name == "COMMANDLINE"
+    ]
+    if others:
+        raise typer.BadParameter(
+            f"{', '.join(others)} is for the export of a run, and a bundle is given: leave it out"
+        )
 
 
 def _held_out(checkpoint: Checkpoint) -> list[Path]:

@@ -9,9 +9,12 @@ import typer
 
 from rdx_fast.cli.common import (
     BackboneName,
+    Crop,
     ImageSize,
     InjectionName,
+    Levels,
     MethodName,
+    PixelFormat,
     make_recipe,
     need_torch,
     notes,
@@ -33,11 +36,20 @@ def import_published(
         ),
     ] = "guided",
     image_size: ImageSize = (256, 256),
+    crop: Crop = None,
+    pixel_format: PixelFormat = None,
+    levels: Levels = None,
 ) -> None:
     """Import a checkpoint trained with the authors' RD4AD or RD-with-Expert code."""
     training = need_torch("import")
     recipe = make_recipe(
-        method=method, backbone=backbone, injection=injection, image_size=image_size
+        method=method,
+        backbone=backbone,
+        injection=injection,
+        image_size=image_size,
+        crop=crop,
+        pixel_format=pixel_format,
+        levels=levels,
     )
     training.import_published(recipe, files, run)
     notes.print(f"imported; next:  rdx-fast export {run} part.rdx --good FOLDER")

@@ -18,6 +18,8 @@ def info(bundle: BundlePath, as_json: JsonFlag = False) -> None:
         print(manifest.to_json(), end="")
     else:
         data.print(tables.manifest_table(manifest))
+        data.print(tables.recipe_table(manifest))
+        data.print(tables.limits_table(manifest))
         data.print(tables.executions_table(manifest))
         for line in _for_gpus(opened):
             data.print(line, markup=False, soft_wrap=True)

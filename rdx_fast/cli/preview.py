@@ -8,17 +8,23 @@ from typing import Annotated
 import typer
 
 from rdx_fast.cli.common import (
+    Crop,
     Foreground,
     ImageSize,
+    Levels,
+    Overlap,
+    PixelFormat,
     TextureColors,
     TextureCuts,
     Textures,
+    Tile,
     category_given,
     foreground_given,
     list_given,
     make_recipe,
     need_torch,
     notes,
+    tiles_given,
 )
 from rdx_fast.datasets import find_dataset
 from rdx_fast.errors import listed
@@ -32,6 +38,11 @@ def preview(
     texture_colors: TextureColors = False,
     foreground: Foreground = None,
     image_size: ImageSize = (256, 256),
+    crop: Crop = None,
+    pixel_format: PixelFormat = None,
+    levels: Levels = None,
+    tile: Tile = None,
+    overlap: Overlap = 0,
     count: Annotated[int, typer.Option(min=1, help="Number of parts to show.")] = 8,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the anomalies.")] = 0,
 ) -> None:
@@ -47,6 +58,10 @@ def preview(
         texture_cuts=texture_cuts,
         texture_colors=texture_colors,
         foreground=segmentation,
+        pixel_format=pixel_format,
+        crop=crop,
+        levels=levels,
+        tiles=tiles_given(tile, overlap),
     )
     parts = find_dataset(good).train()
     shown = save_contact_sheet(picture, recipe, parts, list_given(textures), masks, count)

@@ -13,6 +13,7 @@ import typer
 from rdx_fast.cli import tables
 from rdx_fast.cli.common import JsonFlag, data, notes
 from rdx_fast.station.handshake.codes import ResultCode
+from rdx_fast.station.records.changes import read_changes
 from rdx_fast.station.records.export import write_records
 from rdx_fast.station.records.store import Filter, read_records
 
@@ -21,7 +22,7 @@ def records(
     file: Annotated[Path, typer.Argument(help="A station's records file.")],
     result: Annotated[
         list[str] | None,
-        typer.Option(help="Only this result: OK, NG, ERROR or LATE. Repeat for several."),
+        typer.Option(help="Only this result: OK, REVIEW, NG, ERROR or LATE. Repeat for several."),
     ] = None,
     part: Annotated[int | None, typer.Option(help="Only this part id.")] = None,
     job: Annotated[int | None, typer.Option(help="Only this job.")] = None,
@@ -38,11 +39,25 @@ def records(
         ),
     ] = None,
     output: Annotated[Path | None, typer.Option(help="File to write, .csv or .parquet.")] = None,
+    changes: Annotated[
+        bool,
+        typer.Option("--changes", help="Instead, check and list the changes of the jobs' bundles."),
+    ] = False,
     json_lines: JsonFlag = False,
 ) -> None:
     """List inspections, or write them to a file. A station may be writing to it meanwhile."""
+    if changes:
+        entries = read_changes(file)
+        if json_lines:
+            for entry in entries:
+                print(json.dumps(asdict(entry)))
+        else:
+            data.print(tables.changes_table(entries))
+        return
     if unknown := set(result or ()) - {code.name for code in ResultCode}:
-        raise typer.BadParameter(f"result is {sorted(unknown)}, wanted OK, NG, ERROR or LATE")
+        raise typer.BadParameter(
+            f"result is {sorted(unknown)}, wanted OK, REVIEW, NG, ERROR or LATE"
+        )
     if last is None and output is None and not json_lines:
         last = 20  # fits a screen
     wanted = Filter(part, job, tuple(result or ()), _utc(since), _utc(until), last)

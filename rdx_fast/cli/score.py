@@ -14,6 +14,7 @@ from rdx_fast.cli.common import (
     Crop,
     Executed,
     JsonFlag,
+    Levels,
     PixelFormat,
     Threads,
     notes,
@@ -32,8 +33,17 @@ def score(
     ] = None,
     json_lines: JsonFlag = False,
     overlays: Annotated[Path | None, typer.Option(help="Folder for heat-map overlays.")] = None,
+    defects: Annotated[
+        bool,
+        typer.Option(
+            "--defects",
+            help="List the defects of each image: area, peak, box and centroid in pixels, and in "
+            "millimetres if the recipe states the scale. JSON only.",
+        ),
+    ] = False,
     crop: Crop = None,
     pixel_format: PixelFormat = None,
+    levels: Levels = None,
     backend: Backend = "auto",
     threads: Threads = None,
     precision: Executed = None,
@@ -44,9 +54,11 @@ def score(
     """
     if output is not None and output.suffix not in (".csv", ".jsonl"):
         raise typer.BadParameter(f"--output is {output}: rows are written as .csv or .jsonl")
-    files = find_files(inputs)
     as_json = json_lines or (output is not None and output.suffix == ".jsonl")
-    counts = dict.fromkeys(("OK", "NG", "ERROR"), 0)
+    if defects and not as_json:
+        raise typer.BadParameter("--defects is for rows in JSON: give --json, or a .jsonl --output")
+    files = find_files(inputs)
+    counts = dict.fromkeys(("OK", "REVIEW", "NG", "ERROR"), 0)
     with show_plan() as on_progress:
         detector = Detector(bundle, backend, threads, precision=precision, on_progress=on_progress)
     with detector:
@@ -58,7 +70,8 @@ def score(
         try:
             detector.warmup()
             writer = RowWriter(stream, as_json)
-            for row in score_files(detector, files, overlays, pixel_format, crop):
+            rows = score_files(detector, files, overlays, pixel_format, crop, levels, defects)
+            for row in rows:
                 writer.write(row)
                 counts[row.verdict] += 1
                 if row.error is not None:

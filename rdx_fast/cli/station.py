@@ -29,7 +29,7 @@ def station(
         Literal["DEBUG", "INFO", "WARNING"], typer.Option(help="Lowest level of log messages.")
     ] = "INFO",
 ) -> None:
-    """Run the station: inspect at each trigger of a PLC, answer OK or NG, keep records.
+    """Run the station: inspect at each trigger of a PLC, answer OK, REVIEW or NG, keep records.
 
     Ends on Ctrl-C or SIGTERM.
     """

@@ -9,9 +9,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from rdx_fast.station.plc.registers import MAP
+from rdx_fast.wording import told
 
 if TYPE_CHECKING:
     from rdx_fast.doctor import Finding
+    from rdx_fast.history import Change
+    from rdx_fast.limits import RateSpec, ThresholdSpec
     from rdx_fast.manifest import Manifest
     from rdx_fast.station.records.store import InspectionRecord
 
@@ -44,17 +47,6 @@ def executions_table(manifest: Manifest) -> Table:
     return table
 
 
-def _told(value: object) -> str:
-    """Format a value of the training for reading."""
-    if isinstance(value, dict):
-        return ", ".join(f"{k.replace('_', ' ')} {_told(v)}" for k, v in value.items())
-    if isinstance(value, list | tuple):
-        return " x ".join(map(_told, value)) or "none"
-    if isinstance(value, bool) or value is None:
-        return {True: "yes", False: "no", None: "not given"}[value]
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
 def pairs_table(title: str, rows: list[tuple[str, str]]) -> Table:
     table = Table(title=title, show_header=False, title_justify="left")
     for key, value in rows:
@@ -65,7 +57,6 @@ def pairs_table(title: str, rows: list[tuple[str, str]]) -> Table:
 def manifest_table(manifest: Manifest) -> Table:
     """The content of a bundle's manifest."""
     m = manifest
-    t = m.executions[0].threshold
     sizes = {stored: m.files[name].bytes / 1e6 for stored, name in m.networks.items()}
     rows = [
         ("name", m.name),
@@ -81,16 +72,90 @@ def manifest_table(manifest: Manifest) -> Table:
             f"{m.map.height} x {m.map.width}, scales fused by {m.map.fusion}, Gaussian sigma "
             f"{m.map.sigma:g} truncated at {m.map.truncate:g} sigma, border {m.map.border}",
         ),
-        (
-            "false rejects",
-            f"at most {t.expected_false_reject_rate:.2%} expected from {t.good_images} good images "
-            f"({t.false_reject_rate:.2%} requested)",
-        ),
-        *((f"training {key.replace('_', ' ')}", _told(v)) for key, v in m.training.items()),
+        *((f"training {key.replace('_', ' ')}", told(v)) for key, v in m.training.items()),
         ("versions", ", ".join(f"{k} {v}" for k, v in m.versions.items())),
         *((f"file {k}", f"{v.bytes:,} bytes, sha256 {v.sha256}") for k, v in m.files.items()),
     ]
     return pairs_table("Engine bundle", rows)
+
+
+def limits_table(manifest: Manifest) -> Table:
+    """The limits of every execution and region, and what they promise."""
+    table = Table(title="Limits", title_justify="left")
+    for column in ("executed", "region", "limit", "value", "by", "good parts", "defective parts"):
+        table.add_column(column)
+    stale = manifest.stale_executions()
+    for e in manifest.executions:
+        label = f"{e.label} (of an earlier recipe)" if e.label in stale else e.label
+        for limits in e.limits:
+            table.add_row(label, escape(limits.region), "OK below", *_limit(limits.ok_below))
+            table.add_row("", "", "NG above", *_limit(limits.ng_above))
+    return table
+
+
+def _limit(threshold: ThresholdSpec) -> tuple[str, str, str, str]:
+    t = threshold
+    good = "-" if t.false_rejects is None else f"{_rate(t.false_rejects)} above"
+    if t.expected_false_reject_rate is not None:
+        good = f"at most {t.expected_false_reject_rate:.2%} above, from {t.good_images}"
+    escapes = "-" if t.escapes is None else f"{_rate(t.escapes)} below"
+    by = f"hand: {escape(t.reason)}" if t.method == "manual" else t.method
+    return f"{t.value:.6f}", by, good, escapes
+
+
+def _rate(rate: RateSpec) -> str:
+    return f"{rate.count} of {rate.images} ({rate.low:.2%} to {rate.high:.2%})"
+
+
+def recipe_table(manifest: Manifest) -> Table:
+    """The inspection recipe of a bundle."""
+    recipe, frame = manifest.recipe, manifest.recipe.frame
+    size = "any size" if frame.size is None else f"{frame.height} x {frame.width} pixels"
+    rows = [("frame", f"{size}, {frame.pixel_format or 'RGB, or mono for one channel'}")]
+    if frame.crop is not None:
+        rows += [("crop", "top {}, left {}, {} x {} pixels".format(*frame.crop))]
+    if frame.levels is not None:
+        rows += [("grey levels", "black {}, white {}".format(*frame.levels))]
+    if recipe.tiles is not None:
+        tiles = recipe.tiles
+        rows += [("tiles", f"{tiles.height} x {tiles.width} pixels, overlap {tiles.overlap}")]
+    for region in recipe.regions:
+        shape = f"mask {region.mask}"
+        if region.polygon is not None:
+            shape = f"polygon of {len(region.polygon)} corners"
+        rows += [(f"region {region.name}", f"{region.kind}, {shape}")]
+    rows += [("inspected", ", ".join(recipe.inspected))]
+    if recipe.mm_per_pixel is not None:
+        rows += [("scale", f"{recipe.mm_per_pixel:g} mm a pixel")]
+    if recipe.deadline_ms is not None:
+        rows += [("deadline", f"{recipe.deadline_ms:g} ms")]
+    rows += [(f"camera {name}", str(value)) for name, value in recipe.camera.items()]
+    return pairs_table("Recipe", [(escape(name), escape(value)) for name, value in rows])
+
+
+def history_table(changes: Iterable[Change]) -> Table:
+    """The history of a bundle, the oldest change first."""
+    table = Table(title="History", title_justify="left")
+    for column in ("time, UTC", "user", "action", "changed", "hash"):
+        table.add_column(column)
+    for c in changes:
+        changed = ", ".join(c.after) if c.before else "all"
+        time = c.time[:19].replace("T", " ")
+        table.add_row(time, escape(c.user), c.action, escape(changed), c.sha256[:12])
+    return table
+
+
+def changes_table(changes: Iterable[Change]) -> Table:
+    """The changes of jobs' bundles that a station has entered, the oldest first."""
+    table = Table(title="Bundles of the jobs", title_justify="left")
+    for column in ("time, UTC", "job", "bundle", "manifest", "changed by", "hash"):
+        table.add_column(column)
+    for c in changes:
+        who = ", ".join(f"{action} by {user}" for _, user, action, _ in c.after["history"])
+        time = c.time[:19].replace("T", " ")
+        bundle, sha256 = escape(c.after["bundle"]), c.after["sha256"][:12]
+        table.add_row(time, str(c.after["job"]), bundle, sha256, escape(who), c.sha256[:12])
+    return table
 
 
 def doctor_table(findings: list[Finding]) -> Table:

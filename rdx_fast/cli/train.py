@@ -9,17 +9,22 @@ import typer
 
 from rdx_fast.cli.common import (
     BackboneName,
+    Crop,
     Device,
     Epochs,
     Foreground,
     ImageSize,
     InjectionName,
     Iterations,
+    Levels,
     MethodName,
     Minutes,
+    Overlap,
+    PixelFormat,
     TextureColors,
     TextureCuts,
     Textures,
+    Tile,
     Weights,
     category_given,
     foreground_given,
@@ -27,6 +32,7 @@ from rdx_fast.cli.common import (
     make_recipe,
     need_torch,
     notes,
+    tiles_given,
     with_length,
 )
 from rdx_fast.cli.estimate import Estimate
@@ -56,6 +62,11 @@ def train(
     texture_colors: TextureColors = False,
     foreground: Foreground = None,
     image_size: ImageSize = (256, 256),
+    crop: Crop = None,
+    pixel_format: PixelFormat = None,
+    levels: Levels = None,
+    tile: Tile = None,
+    overlap: Overlap = 0,
     epochs: Epochs = None,
     iterations: Iterations = None,
     batch: Annotated[int, typer.Option(min=1, help="Images in a training batch.")] = 16,
@@ -119,6 +130,10 @@ def train(
         texture_cuts=texture_cuts,
         texture_colors=texture_colors,
         foreground=segmentation,
+        pixel_format=pixel_format,
+        crop=crop,
+        levels=levels,
+        tiles=tiles_given(tile, overlap),
     )
     recipe = with_length(recipe, category)
     if textures and not recipe.makes_anomalies:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from rdx_fast.bundle import Bundle
 from rdx_fast.kernels.cosine_map import Floats
 from rdx_fast.manifest import ExecutionSpec, Manifest
 
@@ -91,10 +92,12 @@ class Engine(Protocol):
     """A network ready to run.
 
     Attributes:
+        bundle: what was opened
         manifest: of the bundle
-        execution: which of the bundle's networks runs, in which precision, and its threshold
+        execution: which of the bundle's networks runs, in which precision, and its limits
     """
 
+    bundle: Bundle
     manifest: Manifest
     execution: ExecutionSpec
 

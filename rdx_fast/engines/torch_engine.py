@@ -49,6 +49,7 @@ class TorchEngine:
         options: GpuOptions | None = None,
         precision: str | None = None,
     ) -> None:
+        self.bundle = bundle
         self.manifest = bundle.manifest
         self.options = options or GpuOptions()
         self.execution, self._reason = choose(self.manifest, "torch", (), precision)

@@ -11,7 +11,9 @@ from rdx_fast.cpu import usable_cores
 from rdx_fast.datasets import LabelledImage, has_masks
 from rdx_fast.errors import DatasetError, ImageError, listed
 from rdx_fast.images import read_grey, read_image
-from rdx_fast.kernels.resize_normalize import Crop, check_crop, check_pixel_format
+from rdx_fast.kernels.resize_normalize import Crop, Levels
+from rdx_fast.preprocess import FrameOptions
+from rdx_fast.tiling import TileSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,7 @@ class CheckedSet:
         types_left_out: defect types without an image that can be evaluated
         pixel_format: that the images are scored in, as for ``Detector.score``
         crop: top, left, height and width in pixels of what is scored, likewise
+        levels: of images with 16 bits per channel, likewise
     """
 
     images: Sequence[LabelledImage]
@@ -47,6 +50,7 @@ class CheckedSet:
     types_left_out: Sequence[str] = ()
     pixel_format: str | None = None
     crop: Crop | None = None
+    levels: Levels | None = None
 
 
 def check_images(
@@ -55,12 +59,14 @@ def check_images(
     on_image: Callable[[int, int], None] = lambda done, total: None,
     pixel_format: str | None = None,
     crop: Crop | None = None,
+    levels: Levels | None = None,
+    tiles: TileSpec | None = None,
 ) -> CheckedSet:
     """Decode every image of a test set and its mask, in several threads.
 
-    An image is bad if it cannot be read or does not fit the crop or the pixel format, or if it is
-    defective in a set with masks and its mask is missing, cannot be read, has another size than the
-    image or marks no pixel, or none inside the crop.
+    An image is bad if it cannot be read or does not fit the crop, the pixel format, the levels or
+    the tiles, or if it is defective in a set with masks and its mask is missing, cannot be read,
+    has another size than the image or marks no pixel, or none inside the crop.
 
     Args:
         images: the labelled images
@@ -68,18 +74,21 @@ def check_images(
         on_image: called with the number of images done and in all
         pixel_format: that the images will be scored in, as for ``Detector.score``
         crop: top, left, height and width in pixels of what will be scored, likewise
+        levels: of images with 16 bits per channel, likewise
+        tiles: that they will be scored in; None for whole images
 
     Returns:
         The images that can be used, in order, and those that are left out.
 
     Raises:
         DatasetError: images are bad and ``skip_bad`` is false, or no good or no defective image
-            would be left; the message lists all bad images
+            of those given would be left; the message lists all bad images
     """
     masked = has_masks(images)
+    options = FrameOptions(pixel_format, crop, levels, tiles)
     left_out, usable = [], []
     with ThreadPoolExecutor(usable_cores()) as pool:
-        reasons = pool.map(lambda image: _fault(image, masked, pixel_format, crop), images)
+        reasons = pool.map(lambda image: _fault(image, masked, options), images)
         for i, (image, reason) in enumerate(zip(images, reasons, strict=True)):
             if reason is None:
                 usable.append(image)
@@ -92,30 +101,27 @@ def check_images(
             f"{found}: repair or remove them, or leave them out (skip_bad=True, --skip-bad):"
             f"{listed(left_out, len(left_out))}"
         )
-    kinds = {image.is_defective for image in usable}
-    if left_out and len(kinds) < 2:
-        lost = "good" if True in kinds else "defective" if False in kinds else "good or defective"
+    given, kept = ({image.is_defective for image in of} for of in (images, usable))
+    if lost := [("good", "defective")[kind] for kind in sorted(given - kept)]:
         raise DatasetError(
-            f"{found}, and without them no {lost} image is left. Repair them, or add others:"
-            f"{listed(left_out, len(left_out))}"
+            f"{found}, and without them no {' or '.join(lost)} image is left. Repair them, or add "
+            f"others:{listed(left_out, len(left_out))}"
         )
-    types, kept = ({i.defect_type for i in of if i.is_defective} for of in (images, usable))
-    return CheckedSet(usable, left_out, sorted(types - kept), pixel_format, crop)
+    types, found_types = ({i.defect_type for i in of if i.is_defective} for of in (images, usable))
+    lost_types = sorted(types - found_types)
+    return CheckedSet(usable, left_out, lost_types, pixel_format, crop, levels)
 
 
-def _fault(
-    image: LabelledImage, masked: bool, pixel_format: str | None, crop: Crop | None
-) -> str | None:
+def _fault(image: LabelledImage, masked: bool, options: FrameOptions) -> str | None:
     """Why an image cannot be evaluated; ``masked``: whether the set has masks."""
     try:
-        shape = read_image(image.path).shape
-        check_pixel_format(shape, pixel_format)
-        shown = check_crop(shape[:2], crop)
+        frame = read_image(image.path)
+        shown = options.check(frame)
     except ImageError as error:
         return error.reason
     except ValueError as error:
         return str(error)
-    height, width = shape[:2]
+    height, width = frame.shape[:2]
     if not masked or not image.is_defective:
         return None
     if image.mask is None:

@@ -10,14 +10,8 @@ from numpy.typing import NDArray
 
 from rdx_fast.cpu import usable_cores
 from rdx_fast.evaluation.metrics import auroc
+from rdx_fast.evaluation.resampling import BINS, Floats, binned, middle, resamples
 from rdx_fast.evaluation.scored import ScoredSet
-
-RESAMPLES = 2000
-CONFIDENCE = 0.95
-_CELL_BITS = 16
-_BINS = 4096
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +66,7 @@ def compare(baseline: ScoredSet, *others: ScoredSet, seed: int = 0) -> list[Diff
                 f"one test set"
             )
     labels = baseline.labels
-    counts = _resamples(labels, np.random.default_rng(seed))
+    counts = resamples(labels, np.random.default_rng(seed))
     first, *rest = (_figures(scored, labels, counts) for scored in (baseline, *others))
     return [
         _difference(figure, baseline.name, other.name, first[figure], found[figure])
@@ -98,18 +92,7 @@ def _figures(
 def _difference(
     figure: str, baseline: str, name: str, first: tuple[float, Floats], other: tuple[float, Floats]
 ) -> Difference:
-    tail = 100 * (1 - CONFIDENCE) / 2
-    low, high = np.nanpercentile(other[1] - first[1], (tail, 100 - tail))
-    return Difference(figure, baseline, name, other[0] - first[0], float(low), float(high))
-
-
-def _resamples(labels: NDArray[np.bool_], rng: np.random.Generator) -> Floats:
-    """How often each image is drawn, float64 [RESAMPLES, n]."""
-    counts = np.zeros((RESAMPLES, len(labels)))
-    for kind in (labels, ~labels):
-        n = int(kind.sum())
-        counts[:, kind] = rng.multinomial(n, np.full(n, 1 / n), RESAMPLES)
-    return counts
+    return Difference(figure, baseline, name, other[0] - first[0], *middle(other[1] - first[1]))
 
 
 def _resampled_auroc(wins: tuple[Floats, Floats, Floats], counts: Floats) -> Floats:
@@ -134,31 +117,16 @@ def _image_wins(
 
 
 def _pixel_wins(scored: ScoredSet) -> tuple[Floats, Floats, Floats]:
-    def bits(values: NDArray[np.float32]) -> NDArray[np.int32]:
-        """Integers in the order of the values. Only rounding makes a map negative."""
-        return np.maximum(values, 0).view(np.int32)
-
-    extremes = [min(m.min() for m in scored.maps), max(m.max() for m in scored.maps)]
-    low, high = bits(np.array(extremes, np.float32)).tolist()
-    shift = max(0, (high - low).bit_length() - _CELL_BITS)
-
-    def cells_of(values: NDArray[np.float32]) -> NDArray[np.uint16]:
-        return ((bits(values) - low) >> shift).astype(np.uint16)
-
     def histograms(
-        cells: NDArray[np.uint16], mask: NDArray[np.bool_]
+        bins: NDArray[np.uint16], mask: NDArray[np.bool_]
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         defective, every = (
-            np.bincount(bin_of[kind], minlength=_BINS) for kind in (cells[mask], cells.ravel())
+            np.bincount(kind, minlength=BINS) for kind in (bins[mask], bins.ravel())
         )
         return defective, every - defective
 
     with ThreadPoolExecutor(usable_cores()) as pool:
-        cells = list(pool.map(cells_of, scored.maps))
-        total = sum(np.bincount(one.ravel(), minlength=2**_CELL_BITS) for one in cells)
-        below = np.cumsum(total) - total
-        bin_of = below * _BINS // int(np.sum(total))
-        found = list(pool.map(histograms, cells, scored.masks))
+        found = list(pool.map(histograms, binned(scored.maps).maps, scored.masks))
     defective, normal = np.array(found, float).swapaxes(0, 1)
     beaten = np.cumsum(normal, axis=1) - 0.5 * normal
     return defective @ beaten.T, defective.sum(axis=1), normal.sum(axis=1)

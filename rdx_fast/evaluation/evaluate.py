@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from rdx_fast.datasets import find_dataset
 from rdx_fast.detector import Detector
 from rdx_fast.evaluation.checked import BadImage
@@ -34,8 +36,10 @@ class Figures:
         pixel_best_f1: largest F1 of the map values over all thresholds
         aupro: AUPRO as MVTec AD defines it, over the whole set, up to a false-positive rate of 0.3
         aupro_per_image_mean: the RD4AD authors' different definition, up to the same rate
-        escapes: defective images not above the bundle's threshold
-        false_rejects: good images above the bundle's threshold
+        escapes: defective images whose verdict is OK
+        false_rejects: good images whose verdict is NG
+        good_reviews: good images whose verdict is REVIEW
+        defective_reviews: defective images whose verdict is REVIEW
     """
 
     good: int
@@ -50,6 +54,8 @@ class Figures:
     aupro_per_image_mean: float | None
     escapes: int
     false_rejects: int
+    good_reviews: int
+    defective_reviews: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +65,7 @@ class Evaluation:
     Attributes:
         bundle: name of the bundle
         engine: description of the engine
-        threshold: the bundle's threshold
+        threshold: the bundle's limit of OK
         mask_threshold: share of a map pixel that the mask must cover to count as defective
         aupro_fpr_limit: false-positive rate up to which AUPRO is integrated
         overall: metrics of all defect types together
@@ -132,7 +138,7 @@ def _figures(scored: ScoredSet, types: Sequence[str], pixels: PixelFigures | Non
     index = [i for i, m in enumerate(scored.images) if not m.is_defective or m.defect_type in types]
     labels, scores = scored.labels[index], scored.scores[index]
     image_ap, image_f1 = average_precision_and_best_f1(labels, scores)
-    rejected = scores > scored.threshold
+    verdicts = np.array(scored.verdicts)[index]
     names = [field.name for field in fields(PixelFigures)]
     of_pixels = dict.fromkeys(names) if pixels is None else asdict(pixels)
     return Figures(
@@ -141,7 +147,9 @@ def _figures(scored: ScoredSet, types: Sequence[str], pixels: PixelFigures | Non
         image_auroc=auroc(labels, scores),
         image_ap=image_ap,
         image_best_f1=image_f1,
-        escapes=int((labels & ~rejected).sum()),
-        false_rejects=int((~labels & rejected).sum()),
+        escapes=int((labels & (verdicts == "OK")).sum()),
+        false_rejects=int((~labels & (verdicts == "NG")).sum()),
+        good_reviews=int((~labels & (verdicts == "REVIEW")).sum()),
+        defective_reviews=int((labels & (verdicts == "REVIEW")).sum()),
         **of_pixels,
     )

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from rdx_fast.errors import MissingDependencyError
 
 try:
-    from sklearn.metrics import precision_recall_curve, roc_auc_score
+    from sklearn.metrics import precision_recall_curve, roc_auc_score, roc_curve
 except ModuleNotFoundError as error:
     if error.name is None or error.name.partition(".")[0] != "sklearn":
         raise
@@ -41,3 +41,20 @@ def average_precision_and_best_f1(
     ap = -np.sum(np.diff(recall) * precision[:-1])
     f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
     return float(ap), float(f1.max())
+
+
+def roc_points(
+    labels: NDArray[np.bool_], scores: NDArray[np.float32]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The corners of the ROC curve.
+
+    Args:
+        labels: bool of any shape, True for defective; both classes must occur
+        scores: float32 of the same shape
+
+    Returns:
+        Share of the good and of the defective that is above a threshold, float64 [k] each, both
+        from 0 to 1.
+    """
+    good, defective, _ = roc_curve(labels.ravel(), scores.ravel())
+    return good, defective

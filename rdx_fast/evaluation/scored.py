@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -16,7 +16,8 @@ from rdx_fast.errors import DatasetError, ImageError
 from rdx_fast.evaluation.checked import BadImage, CheckedSet, check_images
 from rdx_fast.evaluation.pixels import PixelFigures, pixel_figures
 from rdx_fast.images import read_grey, read_image, resize_mask
-from rdx_fast.kernels.resize_normalize import Crop, check_crop
+from rdx_fast.kernels.resize_normalize import Crop, Levels, check_crop
+from rdx_fast.preprocess import FrameOptions
 
 # Share of a map pixel that the resized mask must cover for the pixel to count as defective.
 MASK_THRESHOLD = 0.5
@@ -29,13 +30,18 @@ class ScoredSet:
     Attributes:
         name: name of the bundle
         engine: description of the engine
-        threshold: the bundle's threshold
+        threshold: the bundle's limit of OK; 1 with several regions
+        ng_above: the bundle's limit of NG; with several regions, the least multiple of a region's
+            OK limit that is its NG limit
         images: the n images
-        scores: float32 [n]
+        scores: float32 [n]; with several regions, the largest multiple of a region's OK limit
+        verdicts: "OK", "REVIEW" or "NG" for each image
         maps: float32 [H, W] for each image; empty where the set has no masks
         masks: bool [H, W] for each image; empty where the set has no masks
         left_out: test images that could not be used
         types_left_out: defect types without an image that could be used
+        timings_ms: by stage, float64 [n], wall time of scoring each image in ms, as in
+            ``Result.timings_ms``; empty if it was not measured
     """
 
     name: str
@@ -43,10 +49,13 @@ class ScoredSet:
     threshold: float
     images: Sequence[LabelledImage]
     scores: NDArray[np.float32]
+    verdicts: Sequence[str]
     maps: Sequence[NDArray[np.float32]]
     masks: Sequence[NDArray[np.bool_]]
     left_out: Sequence[BadImage] = ()
     types_left_out: Sequence[str] = ()
+    timings_ms: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    ng_above: float | None = None
 
     @property
     def labels(self) -> NDArray[np.bool_]:
@@ -69,6 +78,7 @@ def score_set(
     skip_bad: bool = False,
     pixel_format: str | None = None,
     crop: Crop | None = None,
+    levels: Levels | None = None,
 ) -> ScoredSet:
     """Check a test set (see ``check_images``), then score it.
 
@@ -79,6 +89,7 @@ def score_set(
         skip_bad: leave out images that cannot be used instead of raising
         pixel_format: as for ``Detector.score``
         crop: top, left, height and width in pixels of what is scored, likewise
+        levels: of images with 16 bits per channel, likewise
 
     Returns:
         The scored test set.
@@ -87,7 +98,8 @@ def score_set(
         DatasetError: images cannot be used, all of which the message lists; with ``skip_bad``, only
             if no good or no defective image is left
     """
-    checked = check_images(images, skip_bad, pixel_format=pixel_format, crop=crop)
+    options = FrameOptions.of_recipe(detector.recipe, pixel_format, crop, levels)
+    checked = check_images(images, skip_bad, **options._asdict())
     return score_checked(detector, checked, on_image)
 
 
@@ -96,7 +108,7 @@ def score_checked(
     checked: CheckedSet,
     on_image: Callable[[int, int], None] = lambda done, total: None,
 ) -> ScoredSet:
-    """Score every image of a test set, and resize its masks to the anomaly map's size.
+    """Score every image of a test set, and resize its masks to its anomaly map's size.
 
     Args:
         detector: the opened Detector
@@ -109,32 +121,45 @@ def score_checked(
     Raises:
         ImageError: an image cannot be read any more
         DatasetError: a mask cannot be read any more
+        ValueError: the set was checked for another pixel format, crop or levels than the recipe's
     """
     images = checked.images
     masked = has_masks(images)
-    spec = detector.manifest.map
+    given = (checked.pixel_format, checked.crop, checked.levels)
+    crop = FrameOptions.of_recipe(detector.recipe, *given).crop
     scores = np.empty(len(images), np.float32)
-    maps, masks = [], []
+    ok_below, ng_above = (
+        np.array([getattr(limits, name).value for limits in detector.limits], np.float32)
+        for name in ("ok_below", "ng_above")
+    )
+    verdicts, maps, masks, timings = [], [], [], []
     for i, image in enumerate(images):
         frame = read_image(image.path)
-        result = detector.score(frame, masked, checked.pixel_format, checked.crop)
-        scores[i] = result.scores[0]
+        result = detector.score(frame, masked, *given)
+        several = len(ok_below) > 1
+        scores[i] = (result.region_scores / ok_below).max() if several else result.scores[0]
+        verdicts += result.verdicts
+        timings.append(result.timings_ms)
         if result.anomaly_maps is not None:
-            maps.append(result.anomaly_maps[0])
+            (shown,) = result.anomaly_maps
+            maps.append(shown)
             mask = image.mask if image.is_defective else None
-            size = (spec.height, spec.width)
-            masks.append(read_mask(mask, *size, image.mask_above, checked.crop))
+            height, width = shown.shape
+            masks.append(read_mask(mask, height, width, image.mask_above, crop))
         on_image(i + 1, len(images))
     return ScoredSet(
         name=detector.manifest.name,
         engine=detector.description,
-        threshold=detector.threshold.value,
+        threshold=detector.threshold.value if len(ok_below) == 1 else 1.0,
+        ng_above=float(ng_above[0] if len(ok_below) == 1 else (ng_above / ok_below).min()),
         images=images,
         scores=scores,
+        verdicts=verdicts,
         maps=maps,
         masks=masks,
         left_out=checked.left_out,
         types_left_out=checked.types_left_out,
+        timings_ms={name: np.array([t[name] for t in timings]) for name in timings[0]},
     )
 
 

@@ -2,44 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter
 
 import numpy as np
+from numpy.typing import NDArray
 
-from rdx_fast.engines.engine import HostEngine
+from rdx_fast.engines.engine import Chunk
 from rdx_fast.errors import EngineError
 from rdx_fast.kernels.epilogue import MapStats
-from rdx_fast.kernels.native import IMPLEMENTATION
+from rdx_fast.manifest import InputSpec
 from rdx_fast.pipelines.pipeline import BatchScores, ScoreOptions
 from rdx_fast.postprocess import AnomalyMapper
 from rdx_fast.preprocess import Batch, as_frames, to_input
 
+WINDOWS = 32  # scored at once; their inputs are 25 MB at 256 x 256
+
 
 class CpuPipeline:
-    """A ``pipeline.Pipeline`` that runs preprocessing, network and postprocessing in sequence."""
+    """A ``pipeline.WindowPipeline`` that runs preprocessing, network and postprocessing in
+    sequence.
 
-    def __init__(self, engine: HostEngine, mapper: AnomalyMapper) -> None:
-        self.description = f"{engine.description}; kernels {IMPLEMENTATION}"
-        self._engine = engine
+    Args:
+        description: of engine and kernels
+        run: features of an input batch, see ``HostEngine.run``
+        spec: the network's input
+        mapper: operators of the postprocessing
+        frame_threads: see ``HostEngine``
+    """
+
+    def __init__(
+        self,
+        description: str,
+        run: Callable[[NDArray[np.float32]], Iterator[Chunk]],
+        spec: InputSpec,
+        mapper: AnomalyMapper,
+        frame_threads: int = 1,
+    ) -> None:
+        self.description = description
+        # One part, since another would share the CPU with it and need as much memory again.
+        self.max_windows, self.parts_in_flight = WINDOWS, 1
+        self._run = run
+        self._spec = spec
         self._mapper = mapper
+        self._frame_threads = frame_threads
         # Two, so that one batch is preprocessed or postprocessed while the network runs another.
         self._workers = ThreadPoolExecutor(2, thread_name_prefix="rdx_fast")
 
     def score(self, batch: Batch, options: ScoreOptions) -> BatchScores:
         begin = perf_counter()
-        frames = as_frames(batch)
-        spec = self._engine.manifest.input
+        frames, (_, pixel_format, crop, levels, windows) = as_frames(batch), options
         inputs = to_input(
-            frames, spec, options.pixel_format, options.crop, self._engine.frame_threads
+            frames, self._spec, pixel_format, crop, self._frame_threads, levels, windows
         )
         preprocessed = perf_counter()
 
-        summary = MapStats.empty(len(frames), self._mapper.epilogue.top_k)  # NaN until inspected
-        maps = np.empty((len(frames), *self._mapper.size), np.float32) if options.maps else None
+        summary = MapStats.empty(len(inputs), self._mapper.epilogue)  # NaN until inspected
+        maps = np.empty((len(inputs), *self._mapper.size), np.float32) if options.maps else None
         postprocess = 0.0
-        for chunk in self._engine.run(inputs):
+        for chunk in self._run(inputs):
             arrived = perf_counter()
             where = slice(chunk.start, chunk.start + len(chunk.teacher[0]))
             target = None if maps is None else maps[where]
@@ -57,6 +79,9 @@ class CpuPipeline:
             return self._workers.submit(self.score, batch, options).result
         except RuntimeError as error:
             raise EngineError("the engine is closed: open a new one") from error
+
+    def shapes(self, batch: Batch) -> list[tuple[int, ...]]:
+        return [frame.shape for frame in as_frames(batch)]
 
     def close(self) -> None:
         self._workers.shutdown()

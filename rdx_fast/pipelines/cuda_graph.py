@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rdx_fast.devices.device import BoundNetwork, Device
 from rdx_fast.kernels.epilogue import MapStats
@@ -45,7 +48,9 @@ class CudaGraph:
         self._batch = batch
         size, top_k = mapper.size, mapper.epilogue.top_k
         # Areas, maxima and top means in one block, so that one fill resets them all.
-        self._offsets = np.cumsum([0, *(aligned(item * batch) for item in (8, 4, 4))]).tolist()
+        self._each = (batch, mapper.epilogue.regions)
+        sizes = (8 * prod(self._each), 4 * prod(self._each), 4 * batch)
+        self._offsets = np.cumsum([0, *map(aligned, sizes)]).tolist()
         self._results = device.pinned((self._offsets[-1],), np.uint8)
         self.stats = self._read_results()
         pinned = device.pinned((batch, *size), np.float32) if maps else None
@@ -91,28 +96,34 @@ class CudaGraph:
         self.device.close()
 
     def _read_results(self) -> MapStats:
-        areas, maxima, top_means = (
-            self._results.host[begin:].view(dtype)[: self._batch]
-            for begin, dtype in zip(self._offsets, (np.int64, np.float32, np.float32), strict=False)
+        areas, maxima, top_means, _ = self._offsets
+        block, each = self._results.host, self._each
+
+        def read(begin: int, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
+            return block[begin:].view(dtype)[: prod(shape)].reshape(shape)
+
+        return MapStats(
+            read(maxima, each, np.float32),
+            read(top_means, (self._batch,), np.float32) if self._mapper.epilogue.top_k else None,
+            read(areas, each, np.int64),
         )
-        return MapStats(maxima, top_means if self._mapper.epilogue.top_k else None, areas)
 
     def _make_epilogue(self) -> smooth_map.Epilogues:
-        device, batch, block = self.device, self._batch, self._results.device
+        device, batch, each, block = self.device, self._batch, self._each, self._results.device
         epilogue, (areas, maxima, top_means, _) = self._mapper.epilogue, self._offsets
-        mask = np.zeros(1, np.uint8) if epilogue.mask is None else epilogue.mask.view(np.uint8)
-        tiles = (batch, smooth_map.tile_count(*self._mapper.size, device.architecture))
+        labels = epilogue.labels
         return smooth_map.Epilogues(
-            mask=device.upload(mask),
-            has_mask=epilogue.mask is not None,
-            threshold=epilogue.threshold,
+            labels=device.upload(np.zeros(1, np.uint8) if labels is None else labels),
+            has_labels=labels is not None,
+            thresholds=device.upload(np.array(epilogue.thresholds, np.float32)),
+            regions=epilogue.regions,
             top_k=epilogue.top_k,
             maps=device.empty((1,), np.float32) if self._maps is None else self._maps,
             write_maps=self._maps is not None,
-            tile_maxima=device.empty(tiles, np.float32),
-            tile_areas=device.empty(tiles, np.int32),
+            keys_so_far=device.upload(np.zeros(each, np.uint32)),
+            areas_so_far=device.upload(np.zeros(each, np.int32)),
             tiles_done=device.upload(np.zeros(batch, np.int32)),
-            areas=device.view(block, areas, (batch,), np.int64),
-            maxima=device.view(block, maxima, (batch,), np.float32),
+            areas=device.view(block, areas, each, np.int64),
+            maxima=device.view(block, maxima, each, np.float32),
             top_means=device.view(block, top_means, (batch,), np.float32),
         )

@@ -20,6 +20,7 @@ from rdx_fast.manifest import InputSpec
 from rdx_fast.pipelines.cuda_graph import CudaGraph
 from rdx_fast.pipelines.pipeline import BatchScores, ScoreOptions
 from rdx_fast.pipelines.staging import FrameStaging
+from rdx_fast.pipelines.window_staging import WindowStaging
 from rdx_fast.postprocess import AnomalyMapper
 from rdx_fast.preprocess import Frame, as_frames
 
@@ -45,6 +46,7 @@ class ExecutionSlot:
         self._bind = bind
         self._mapper = mapper
         self._staging = FrameStaging(device, spec)
+        self._windows = WindowStaging(device, spec)
         self._graphs: OrderedDict[tuple[int, bool], CudaGraph] = OrderedDict()
 
     def begin(self, frames: list[Frame] | Array, options: ScoreOptions) -> CudaGraph:
@@ -54,8 +56,9 @@ class ExecutionSlot:
             frames: in host memory, or ``[B, H, W, 3]`` or ``[B, H, W]`` on the device
             options: of scoring
         """
-        graph = self._graph(_count(frames), options.maps)
-        self._staging.queue(frames, options, graph.image)
+        graph = self._graph(_count(frames, options), options.maps)
+        staging = self._staging if options.windows is None else self._windows
+        staging.queue(frames, options, graph.image)
         graph.run()
         return graph
 
@@ -67,6 +70,7 @@ class ExecutionSlot:
                 graph.close()
             self._graphs.clear()
             self._staging.close()
+            self._windows.close()
             self.device.close()
 
     def _graph(self, batch: int, maps: bool) -> CudaGraph:
@@ -89,7 +93,7 @@ class ExecutionSlot:
 
 
 class GpuPipeline:
-    """A ``pipeline.Pipeline`` through an engine on a GPU.
+    """A ``pipeline.WindowPipeline`` through an engine on a GPU.
 
     Each concurrent caller, and each batch of a stream in flight, has its own slot with memory for
     its batches. A batch of more images than the network takes at once is scored in parts, by two
@@ -121,6 +125,7 @@ class GpuPipeline:
         self._mapper = mapper
         self._spec = spec
         self._max_batch = max_batch
+        self.max_windows, self.parts_in_flight = max_batch, MAX_SLOTS
         self._engine_closed = engine_closed
         self._idle: list[ExecutionSlot] = []
         self._lock = threading.Lock()
@@ -150,6 +155,18 @@ class GpuPipeline:
             return BatchScores(work.summary, work.maps, seconds)
 
         return result
+
+    def shapes(self, batch: Any) -> list[tuple[int, ...]]:
+        slot = self._take()
+        try:
+            frames = _frames_for(slot, batch)
+        except BaseException as error:
+            self._give(slot, error)
+            raise
+        self._give(slot)
+        if isinstance(frames, list):
+            return [frame.shape for frame in frames]
+        return [tuple(frames.shape[1:])] * frames.shape[0]
 
     def close(self) -> None:
         with self._lock:
@@ -234,8 +251,8 @@ class _Work:
         self._batch = batch  # kept until its pixels were read
         slot = self._next_slot()
         frames = _frames_for(slot, batch)
-        images = _count(frames)
-        self.summary = MapStats.empty(images, self._mapper.epilogue.top_k)
+        images = _count(frames, self._options)
+        self.summary = MapStats.empty(images, self._mapper.epilogue)
         if self._options.maps:
             self.maps = np.empty((images, *self._mapper.size), np.float32)
         for start in range(0, images, self._max_batch):
@@ -245,7 +262,7 @@ class _Work:
                     frames = _frames_for(slot, batch)
             where = slice(start, min(start + self._max_batch, images))
             with slot.device.current():
-                graph = slot.begin(_part_of(frames, where), self._options)
+                graph = slot.begin(*_part_of(frames, self._options, where))
             self._queued.append(_Part(where, slot, graph))
 
     def finish(self) -> None:
@@ -285,21 +302,28 @@ def _frames_for(slot: ExecutionSlot, batch: Any) -> list[Frame] | Array:
         return check_borrowed(slot.device.borrow(batch))
 
 
-def _count(frames: list[Frame] | Array) -> int:
+def _count(frames: list[Frame] | Array, options: ScoreOptions) -> int:
+    """Number of frames, or of their windows."""
+    if options.windows is not None:
+        return len(options.windows)
     return len(frames) if isinstance(frames, list) else frames.shape[0]
 
 
-def _part_of(frames: list[Frame] | Array, where: slice) -> list[Frame] | Array:
+def _part_of(
+    frames: list[Frame] | Array, options: ScoreOptions, where: slice
+) -> tuple[list[Frame] | Array, ScoreOptions]:
+    if options.windows is not None:
+        return frames, options._replace(windows=options.windows[where])
     if isinstance(frames, list):
-        return frames[where]
-    return frames.narrow(0, where.start, where.stop - where.start)
+        return frames[where], options
+    return frames.narrow(0, where.start, where.stop - where.start), options
 
 
 def check_borrowed(frames: Array) -> Array:
     """Check an array on the device and return it as a batch, ``[B, H, W, 3]`` or ``[B, H, W]``.
 
     Args:
-        frames: uint8, one image or a batch, with dense pixels in rows of any pitch
+        frames: uint8 or uint16, one image or a batch, with dense pixels in rows of any pitch
 
     Raises:
         ValueError: another dtype or shape, or pixels that are not dense
@@ -307,9 +331,10 @@ def check_borrowed(frames: Array) -> Array:
     shape, strides = tuple(frames.shape), tuple(frames.stride())
     colour = len(shape) > 2 and shape[-1] == 3
     dense = strides[-2:] == (3, 1) if colour else strides[-1:] == (1,)
-    if dtype_name(frames) != "uint8" or len(shape) - colour not in (2, 3) or 0 in shape:
+    known = dtype_name(frames) in ("uint8", "uint16")
+    if not known or len(shape) - colour not in (2, 3) or 0 in shape:
         raise ValueError(
-            f"the batch on the GPU is {dtype_name(frames)} {list(shape)}, wanted uint8 "
+            f"the batch on the GPU is {dtype_name(frames)} {list(shape)}, wanted uint8 or uint16 "
             f"[B, H, W, 3], [B, H, W], [H, W, 3] or [H, W]"
         )
     if not dense:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rdx_fast.kernels.epilogue import MapStats
-from rdx_fast.kernels.resize_normalize import Crop
+from rdx_fast.kernels.resize_normalize import Crop, Levels
+from rdx_fast.preprocess import FrameWindow
 
 
 class ScoreOptions(NamedTuple):
@@ -19,11 +20,16 @@ class ScoreOptions(NamedTuple):
         maps: see ``Detector.score``
         pixel_format: see ``Detector.score``
         crop: see ``Detector.score``
+        levels: see ``Detector.score``
+        windows: windows of the resized frames, each after its frame's index in the batch; they are
+            scored instead of the frames, and results are of windows. None for the frames
     """
 
     maps: bool = True
     pixel_format: str | None = None
     crop: Crop | None = None
+    levels: Levels | None = None
+    windows: Sequence[FrameWindow] | None = None
 
 
 class BatchScores(NamedTuple):
@@ -67,3 +73,22 @@ class Pipeline(Protocol):
 
     def close(self) -> None:
         """Free the pipeline's resources, but not its engine."""
+
+
+class WindowPipeline(Pipeline, Protocol):
+    """A pipeline that also scores windows of frames, see ``ScoreOptions.windows``.
+
+    Attributes:
+        max_windows: the most windows that are worth giving at once
+        parts_in_flight: so many of these may be started before the first is done
+    """
+
+    max_windows: int
+    parts_in_flight: int
+
+    def shapes(self, batch: Any) -> list[tuple[int, ...]]:
+        """Shapes of a batch's frames, ``[H, W, 3]`` or ``[H, W]``.
+
+        Raises:
+            ValueError: the batch is not valid
+        """

@@ -1,7 +1,7 @@
 """Preprocessing on a GPU: frames are staged and ``resize_normalize`` is queued, before the graph.
 
-Nothing of this is recorded: another frame size, pixel format or crop changes tables and arguments
-of a launch, and costs no new graph.
+Nothing of this is recorded: another frame size, pixel format, crop or range of grey levels changes
+tables and arguments of a launch, and costs no new graph.
 """
 
 from __future__ import annotations
@@ -16,16 +16,17 @@ from numpy.typing import NDArray
 
 from rdx_fast.devices.device import EXCLUSIVE, Device
 from rdx_fast.kernels.gpu import resize_normalize
-from rdx_fast.kernels.gpu.launch import Array, aligned
+from rdx_fast.kernels.gpu.launch import Array, aligned, dtype_name
 from rdx_fast.kernels.resize_normalize import (
     BAYER,
     Crop,
-    Taps,
+    Levels,
     affine,
     check_crop,
+    check_levels,
     check_pixel_format,
-    resize_taps,
 )
+from rdx_fast.kernels.resize_taps import Taps, resize_taps
 from rdx_fast.manifest import InputSpec
 from rdx_fast.pipelines.pipeline import ScoreOptions
 from rdx_fast.preprocess import Frame
@@ -42,24 +43,36 @@ class Group(NamedTuple):
     Attributes:
         images: number of frames
         shape: of each, ``[H, W, 3]`` or ``[H, W]``
+        dtype: of each, uint8 or uint16
         pixel_format: see ``Detector.score``
         crop: see ``Detector.score``
+        levels: black and white
     """
 
     images: int
     shape: tuple[int, ...]
+    dtype: np.dtype[Any]
     pixel_format: str
     crop: Crop
+    levels: Levels
 
     @classmethod
-    def of(cls, images: int, shape: tuple[int, ...], options: ScoreOptions) -> Group:
-        """Raises ``ValueError`` if the options do not fit frames of this shape."""
+    def of(
+        cls, images: int, shape: tuple[int, ...], dtype: np.dtype[Any], options: ScoreOptions
+    ) -> Group:
+        """Raises ``ValueError`` if the options do not fit frames of this shape and dtype."""
         pixel_format = check_pixel_format(shape, options.pixel_format)
-        return cls(images, shape, pixel_format, check_crop(shape[:2], options.crop))
+        crop = check_crop(shape[:2], options.crop)
+        return cls(images, shape, dtype, pixel_format, crop, check_levels(dtype, options.levels))
 
     @property
     def nbytes(self) -> int:
-        return self.images * prod(self.shape)
+        return self.images * prod(self.shape) * self.dtype.itemsize
+
+    def tables(self, spec: InputSpec) -> list[NDArray[Any]]:
+        """First inputs and weights of the rows, those of the columns, gain and offset."""
+        rows, columns = self.taps(spec)
+        return [*rows, *columns, *affine(spec.mean, spec.std, self.levels[1] - self.levels[0])]
 
     def taps(self, spec: InputSpec) -> tuple[Taps, Taps]:
         """Filters of rows and columns."""
@@ -84,15 +97,13 @@ class FrameStaging:
     def __init__(self, device: Device, spec: InputSpec) -> None:
         self._device = device
         self._spec = spec
-        gain, offset = affine(spec.mean, spec.std)
-        self._affine = (device.upload(gain), device.upload(offset))
-        self._frames = _GrowingBlock(device)
-        self._tables = _GrowingBlock(device)
-        self._groups: tuple[Group, ...] = ()  # whose filters are in the tables
-        self._filters: list[list[Array]] = []
+        self._frames = GrowingBlock(device)
+        self._tables = GrowingBlock(device)
+        self._groups: tuple[Group, ...] = ()  # whose filters and gains are in the tables
+        self._views: list[list[Array]] = []
         # Of the last batch: the next one of a line differs from it in its pixels alone.
         self._kind: Any = None
-        self._targets: list[NDArray[np.uint8]] = []
+        self._targets: list[Frame] = []
         self._copied = 0
         self._launches: list[Callable[[], None]] = []
 
@@ -100,7 +111,7 @@ class FrameStaging:
         """Queue the preprocessing of a batch.
 
         Args:
-            frames: uint8 ``[H, W, 3]`` or ``[H, W]`` of any sizes in host memory, which are copied
+            frames: ``[H, W, 3]`` or ``[H, W]`` of any sizes in host memory, which are copied
                 before it returns; or ``[B, H, W, 3]`` or ``[B, H, W]`` on the device
             options: of scoring
             image: ``[B, 3, height, width]`` on the device, which is written
@@ -109,15 +120,16 @@ class FrameStaging:
             ValueError: the options do not fit a frame
         """
         if not isinstance(frames, list):
-            group = Group.of(frames.shape[0], tuple(frames.shape[1:]), options)
+            dtype = np.dtype(dtype_name(frames))
+            group = Group.of(frames.shape[0], tuple(frames.shape[1:]), dtype, options)
             for launch in self._prepare((group,), [frames], image):
                 launch()
             return
-        shapes = [frame.shape for frame in frames]
-        kind = (shapes, options.pixel_format, options.crop, image.data_ptr())
+        arrays = [(frame.shape, frame.dtype) for frame in frames]
+        kind = (arrays, options.pixel_format, options.crop, options.levels, image.data_ptr())
         if kind != self._kind:
             self._kind = None  # until all is ready
-            self._arrange(shapes, options, image)
+            self._arrange(arrays, options, image)
             self._kind = kind
         for frame, target in zip(frames, self._targets, strict=True):
             target[...] = frame
@@ -130,40 +142,49 @@ class FrameStaging:
         self._frames.close()
         self._tables.close()
 
-    def _arrange(self, shapes: list[tuple[int, ...]], options: ScoreOptions, image: Array) -> None:
-        """Choose each frame's place in pinned memory, and prepare the launches that read them."""
-        groups = tuple(Group.of(len(list(same)), shape, options) for shape, same in groupby(shapes))
+    def _arrange(
+        self,
+        frames: list[tuple[tuple[int, ...], np.dtype[Any]]],
+        options: ScoreOptions,
+        image: Array,
+    ) -> None:
+        """Choose each frame's place in pinned memory, and prepare the launches that read them.
+        ``frames``: shape and dtype of each."""
+        groups = tuple(Group.of(len(list(same)), *kind, options) for kind, same in groupby(frames))
         offsets = np.cumsum([0, *(aligned(group.nbytes) for group in groups)]).tolist()
         memory = self._frames
         memory.reserve(offsets[-1])
         in_place = offsets[-1] <= READ_IN_PLACE
         source = memory.pinned if in_place else memory.copy
-        targets: list[NDArray[np.uint8]] = []
+        targets: list[Frame] = []
         arrays = []
         for group, offset in zip(groups, offsets, strict=False):
             shape = (group.images, *group.shape)
-            targets.extend(memory.host[offset : offset + group.nbytes].reshape(shape))
-            arrays.append(self._device.view(source, offset, shape, np.uint8))
+            place = memory.host[offset : offset + group.nbytes].view(group.dtype)
+            targets.extend(place.reshape(shape))
+            arrays.append(self._device.view(source, offset, shape, group.dtype))
         self._launches = self._prepare(groups, arrays, image)
         self._targets, self._copied = targets, 0 if in_place else offsets[-1]
 
     def _prepare(
         self, groups: tuple[Group, ...], arrays: list[Array], image: Array
     ) -> list[Callable[[], None]]:
-        """Prepare a launch for each group of frames; their filters are queued if they are new."""
+        """Prepare a launch for each group of frames; their tables are queued if they are new."""
         if groups != self._groups:
             self._kind, self._groups = None, ()  # until the tables are complete
-            self._filters = self._write_tables(groups)
+            self._views = self._write_tables(groups)
             self._groups = groups
         launches, start = [], 0
-        for group, frames, filters in zip(groups, arrays, self._filters, strict=True):
+        for group, frames, tables in zip(groups, arrays, self._views, strict=True):
             launch = resize_normalize.launch(
                 frames,
                 group.pixel_format,
                 BAYER.get(group.pixel_format, (0, 0)),
-                (filters[0], filters[1]),
-                (filters[2], filters[3]),
-                *self._affine,
+                group.levels,
+                (tables[0], tables[1]),
+                (tables[2], tables[3]),
+                tables[4],
+                tables[5],
                 image.narrow(0, start, group.images),
                 self._device.architecture,
             )
@@ -172,17 +193,12 @@ class FrameStaging:
         return launches
 
     def _write_tables(self, groups: tuple[Group, ...]) -> list[list[Array]]:
-        """Put the filters of all groups into one block, which one copy brings to the device.
+        """Put the tables of all groups into one block, which one copy brings to the device.
 
         Returns:
-            by group, first inputs and weights of the rows, then those of the columns
+            by group, its ``tables`` on the device
         """
-        tables = [
-            table
-            for group in groups
-            for taps in group.taps(self._spec)
-            for table in (taps.first, taps.weights)
-        ]
+        tables = [table for group in groups for table in group.tables(self._spec)]
         offsets = np.cumsum([0, *(aligned(table.nbytes) for table in tables)]).tolist()
         memory = self._tables
         memory.reserve(offsets[-1])
@@ -191,10 +207,10 @@ class FrameStaging:
             memory.host[offset : offset + table.nbytes] = np.frombuffer(table.tobytes(), np.uint8)
             views.append(self._device.view(memory.copy, offset, table.shape, table.dtype))
         memory.queue_copy(offsets[-1])
-        return [views[i : i + 4] for i in range(0, len(views), 4)]
+        return [views[i : i + 6] for i in range(0, len(views), 6)]
 
 
-class _GrowingBlock:
+class GrowingBlock:
     """Pinned memory and a copy of it on the device, which grow with what is staged.
 
     Attributes:

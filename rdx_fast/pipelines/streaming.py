@@ -11,10 +11,12 @@ from rdx_fast.errors import RdxError
 from rdx_fast.pipelines.pipeline import BatchScores, Pipeline, ScoreOptions
 from rdx_fast.preprocess import Frame
 
+ScoreStream = Generator[tuple[BatchScores, float], None, None]
+
 
 def stream_scores(
     pipeline: Pipeline, frames: Iterable[Frame], batch: int, depth: int, options: ScoreOptions
-) -> Generator[tuple[BatchScores, float], None, None]:
+) -> ScoreStream:
     """Score a stream of frames in batches. See ``Detector.stream``.
 
     Args:

@@ -14,6 +14,7 @@ from rdx_fast.station.cameras.source import (
     CameraError,
     CameraFrame,
     CameraTimeoutError,
+    Configurable,
     FolderReplay,
     FrameSource,
     StillImage,
@@ -25,6 +26,7 @@ from rdx_fast.station.handshake.inspection import Inspection, Outcome
 from rdx_fast.station.handshake.signals import Controls, Status
 from rdx_fast.station.jobs import JobError, Jobs
 from rdx_fast.station.records.store import Filter, InspectionRecord, RecordError, read_records
+from rdx_fast.station.settings import JobSettings
 from rdx_fast.station.station import Station, StationError
 
 __all__ = [
@@ -33,6 +35,7 @@ __all__ = [
     "CameraFrame",
     "CameraTimeoutError",
     "ConfigError",
+    "Configurable",
     "Controls",
     "DriftConfig",
     "ErrorCode",
@@ -43,6 +46,7 @@ __all__ = [
     "Inspection",
     "InspectionRecord",
     "JobError",
+    "JobSettings",
     "Jobs",
     "Outcome",
     "RecordConfig",

@@ -11,8 +11,11 @@ from typing import Literal
 import dacite
 
 from rdx_fast.errors import RdxError
+from rdx_fast.kernels.resize_normalize import check_level_range
 from rdx_fast.reading import in_words, shortened
+from rdx_fast.station.handshake.codes import ResultCode
 from rdx_fast.station.handshake.config import HandshakeConfig
+from rdx_fast.station.settings import JobSettings, Parameter
 
 log = logging.getLogger(__name__)
 
@@ -37,9 +40,16 @@ class CameraConfig:
         size: height and width in pixels that every frame must have; None for the source's own size
         pixel_format: as for ``Detector.score``
         crop: top, left, height and width in pixels, as for ``Detector.score``
+        levels: grey levels of black and white of a camera with 10, 12 or 16 bits, as for
+            ``Detector.score``; None for one with 8 bits
+        parameters: parameters of the camera by name, such as ``gain``
+
+    Size, pixel format, crop, levels and parameters are those of every job that does not state its
+    own.
 
     Raises:
-        ValueError: ``path`` and ``device`` do not fit the kind, or ``timeout_ms`` is below 1
+        ValueError: ``path`` and ``device`` do not fit the kind, ``timeout_ms`` is below 1, or
+            ``levels`` are out of range
     """
 
     kind: Literal["folder", "still", "opencv"]
@@ -50,6 +60,8 @@ class CameraConfig:
     size: tuple[int, int] | None = None
     pixel_format: str | None = None
     crop: tuple[int, int, int, int] | None = None
+    levels: tuple[int, int] | None = None
+    parameters: dict[str, Parameter] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.kind == "opencv":
@@ -60,6 +72,8 @@ class CameraConfig:
             raise ValueError(f"camera: kind {self.kind!r} needs {wanted}")
         if self.timeout_ms < 1:
             raise ValueError(f"camera: timeout_ms is {self.timeout_ms}, wanted at least 1")
+        if self.levels is not None:
+            check_level_range(self.levels)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,21 +131,29 @@ class RecordConfig:
     Attributes:
         path: the SQLite file
         sync: whether rows also survive a power failure
-        pictures: folder for frames and anomaly maps of rejected parts
+        pictures: folder for frames and anomaly maps
         pictures_mb: most disk space of that folder in units of 10^6 bytes; 0 to keep no pictures
+        pictures_of: results whose pictures are kept
 
     Raises:
-        ValueError: ``pictures_mb`` is negative
+        ValueError: ``pictures_mb`` is negative, or ``pictures_of`` names what is no result
     """
 
     path: Path = Path("records.sqlite")
     sync: bool = True
     pictures: Path = Path("pictures")
     pictures_mb: float = 1000.0
+    pictures_of: tuple[str, ...] = ("NG", "REVIEW", "ERROR", "LATE")
 
     def __post_init__(self) -> None:
         if self.pictures_mb < 0:
             raise ValueError(f"records: pictures_mb is {self.pictures_mb}, wanted 0 or more")
+        results = [code.name for code in ResultCode if code]
+        if unknown := set(self.pictures_of) - set(results):
+            raise ValueError(
+                f"records: pictures_of has {', '.join(sorted(unknown))}, wanted some of "
+                f"{', '.join(results)}"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +214,10 @@ class StationConfig:
             size
         pixel_format: as for ``Detector.score``
         crop: top, left, height and width in pixels, as for ``Detector.score``
+        levels: as for ``Detector.score``: frames are uint16 if they are given, else uint8
+        camera_parameters: parameters of the camera by name
+        jobs: settings of single jobs by id, which go before what their bundles and the station
+            state
     """
 
     handshake: HandshakeConfig = field(default_factory=HandshakeConfig)
@@ -201,6 +227,51 @@ class StationConfig:
     frame_size: tuple[int, int] | None = None
     pixel_format: str | None = None
     crop: tuple[int, int, int, int] | None = None
+    levels: tuple[int, int] | None = None
+    camera_parameters: dict[str, Parameter] = field(default_factory=dict)
+    jobs: dict[int, JobSettings] = field(default_factory=dict)
+
+    def settings(self, job: int, stated: JobSettings) -> JobSettings:
+        """What applies to a job: its own settings, else its bundle's, else the station's.
+
+        Args:
+            job: id of the job
+            stated: what the job's bundle states
+
+        Raises:
+            ConfigError: the job's settings contradict its bundle, whose limits hold for its own
+        """
+        own = self.jobs.get(job, JobSettings())
+        for name in ("crop", "pixel_format", "levels", "frame_size"):
+            given, held = getattr(own, name), getattr(stated, name)
+            if given is not None and held is not None and tuple(given) != tuple(held):
+                raise ConfigError(
+                    f"job {job}: {name} is {given} in the configuration and {held} in the bundle's "
+                    f"recipe, for which its limits were calibrated: leave it out of the "
+                    f"configuration, or change the recipe (rdx-fast recipe)"
+                )
+        station = JobSettings(
+            crop=self.crop,
+            pixel_format=self.pixel_format,
+            levels=self.levels,
+            frame_size=self.frame_size,
+            deadline_ms=self.handshake.deadline_ms,
+            camera=self.camera_parameters,
+        )
+        return own.over(stated.over(station))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobConfig(JobSettings):
+    """A job in the table ``[jobs]``: its bundle, and settings that go before the bundle's own.
+
+    ``1 = "part.rdx"`` stands for a job without settings.
+
+    Attributes:
+        bundle: path of the bundle
+    """
+
+    bundle: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,12 +282,14 @@ class StationFile:
     offered only if its table is present.
 
     Attributes:
-        jobs: job id as text, "1" to "65535", to path of the bundle
+        jobs: job id as text, "1" to "65535", to its bundle and settings
         camera: table ``[camera]``
         backend: what runs the network, as for ``Detector``
         threads: CPU threads of the engine; None for its own choice
         precision: what is executed; None for the fastest that a job's bundle holds and this
             machine supports
+        public_key: file of an Ed25519 key in PEM that must have signed every job's bundle; None
+            opens unsigned bundles too
         first_job: id of the job that is active at the start; None for the lowest
         handshake: table ``[handshake]``
         records: table ``[records]``
@@ -229,11 +302,12 @@ class StationFile:
         ValueError: there are no jobs, an id is not a number, or ``first_job`` is not among them
     """
 
-    jobs: dict[str, Path]
+    jobs: dict[str, JobConfig]
     camera: CameraConfig
     backend: Literal["auto", "openvino", "tensorrt", "torch"] = "auto"
     threads: int | None = None
     precision: Literal["fp32", "fp16", "bf16", "int8", "fp8"] | None = None
+    public_key: Path | None = None
     first_job: int | None = None
     handshake: HandshakeConfig = field(default_factory=HandshakeConfig)
     records: RecordConfig = field(default_factory=RecordConfig)
@@ -250,8 +324,8 @@ class StationFile:
 
     @property
     def bundles(self) -> dict[int, Path]:
-        """``jobs`` with the ids as numbers."""
-        return {int(name): bundle for name, bundle in self.jobs.items()}
+        """Job id to path of its bundle."""
+        return {int(name): job.bundle for name, job in self.jobs.items()}
 
     @property
     def station(self) -> StationConfig:
@@ -265,6 +339,9 @@ class StationFile:
             frame_size=camera.size,
             pixel_format=camera.pixel_format,
             crop=camera.crop,
+            levels=camera.levels,
+            camera_parameters=camera.parameters,
+            jobs={int(name): job for name, job in self.jobs.items()},
         )
 
 
@@ -290,6 +367,9 @@ def read_station(path: Path) -> StationFile:
     if isinstance(modbus, dict) and "most_clients" in modbus:
         log.warning("[modbus] most_clients is called max_clients now: rename it")
         modbus.setdefault("max_clients", modbus.pop("most_clients"))
+    jobs = given.get("jobs")
+    if isinstance(jobs, dict):
+        given["jobs"] = {i: j if isinstance(j, dict) else {"bundle": j} for i, j in jobs.items()}
     # Default file names are relative to the configuration's folder too.
     for table, names in _FILES.items():
         if table in given or table in ("drift", "records"):

@@ -7,14 +7,15 @@ import logging
 import os
 import time
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 from zipfile import BadZipFile
 
 import numpy as np
+from numpy.typing import NDArray
 
-from rdx_fast.drift import DriftMonitor
+from rdx_fast.drift import DriftMonitor, passed_scores
 from rdx_fast.frame_check import look_at, sharpness_of
-from rdx_fast.kernels.resize_normalize import Crop
 from rdx_fast.station.config import DriftConfig
 from rdx_fast.station.handshake.codes import ResultCode
 from rdx_fast.station.handshake.inspection import Inspection
@@ -32,11 +33,11 @@ class DriftWatch:
     """A monitor for each job, in a thread of its own.
 
     Each job's monitor is kept in a file, so that it goes on where it was when the station ended. A
-    job whose bundle, precision, frame size or crop is another one begins anew.
+    job whose bundle, precision, frames or camera parameters are others begins anew, with the scores
+    of its bundle's calibration.
 
     Args:
         config: the stated rate of false alarms, and the folder of the files
-        crop: what of a frame is looked at; None for all
         changed: called with an alarm in words when it begins, in the thread of the watch
         note: called with the inspection's id and ``brightness`` and ``sharpness`` of each frame
 
@@ -48,11 +49,10 @@ class DriftWatch:
     def __init__(
         self,
         config: DriftConfig,
-        crop: Crop | None,
         changed: Callable[[str], None],
         note: Callable[..., None],
     ) -> None:
-        self._config, self._crop, self._changed, self._note = config, crop, changed, note
+        self._config, self._changed, self._note = config, changed, note
         self._monitors: dict[int, tuple[str, DriftMonitor]] = {}
         self._saved = time.monotonic()
         self._acknowledged = False
@@ -85,20 +85,20 @@ class DriftWatch:
             self._acknowledged = False
             for _, monitor in self._monitors.values():
                 monitor.acknowledge()
-        if capture.frame is None or capture.job is None or capture.limit_share is None:
+        frame, job, outcome = capture.frame, capture.job, inspection.outcome
+        if frame is None or job is None or outcome is None or outcome.score is None:
             return  # not scored
-        brightness = look_at(capture.frame, self._crop).brightness
-        sharpness = sharpness_of(capture.frame, self._crop)
-        values = {"brightness": brightness, "sharpness": sharpness}
+        look = frame, job.settings.crop, job.settings.levels
+        values = {"brightness": look_at(*look).brightness, "sharpness": sharpness_of(*look)}
         self._note(inspection.inspection_id, **values)
-        if inspection.code is ResultCode.OK:
-            values["score"] = capture.limit_share
-        monitor = self._monitor(capture.job, capture.frame.shape)
+        if outcome.code is ResultCode.OK and outcome.ok_below:
+            values["score"] = outcome.score / outcome.ok_below
+        monitor = self._monitor(job, frame.shape)
         alarm = monitor.add(values)
-        of_job = {(capture.job.id, name): s for name, s in monitor.statistics.items()}
+        of_job = {(job.id, name): s for name, s in monitor.statistics.items()}
         self.statistics = self.statistics | of_job
         if alarm is not None:
-            facts = {"job": capture.job.id, "cause": alarm.cause, "detail": alarm.text}
+            facts = {"job": job.id, "cause": alarm.cause, "detail": alarm.text}
             log.warning("drift", extra={"inspection_id": inspection.inspection_id, **facts})
             self._changed(alarm.text)
         if alarm is not None or time.monotonic() > self._saved + _SAVE_EVERY_S:
@@ -107,15 +107,18 @@ class DriftWatch:
     def _monitor(self, job: Job, shape: tuple[int, ...]) -> DriftMonitor:
         """The job's monitor: the one in use, that of the file, or a new one."""
         executed = job.detector.engine.execution.executed
-        identity = json.dumps([job.bundle_sha256, executed, shape, self._crop])
+        frames = asdict(replace(job.settings, deadline_ms=None))
+        identity = json.dumps([job.bundle_sha256, executed, shape, frames], sort_keys=True)
         held = self._monitors.get(job.id)
         if held is None:
             held = self._load(job.id)
             if held is not None and held[0] == identity and held[1].alarm is not None:
                 self._changed(held[1].alarm.text)
         if held is None or held[0] != identity:
-            log.info("drift monitor begins", extra={"job": job.id})
-            held = identity, DriftMonitor(self._config.false_alarm_every, seed=job.id)
+            earlier = {"score": _calibrated(job)}
+            facts = {"job": job.id, "scores": len(earlier["score"])}
+            log.info("drift monitor begins", extra=facts)
+            held = identity, DriftMonitor(self._config.false_alarm_every, job.id, earlier)
         self._monitors[job.id] = held
         return held[1]
 
@@ -152,3 +155,13 @@ class DriftWatch:
 
     def _file(self, job: int) -> Path:
         return self._config.path / f"job_{job}.npz"
+
+
+def _calibrated(job: Job) -> NDArray[np.float64]:
+    """Scores of the job's calibration that passed, as shares of the limit; none where the bundle
+    holds none."""
+    detector = job.detector
+    scores = detector.engine.bundle.calibration().get(detector.engine.execution.label)
+    if scores is None:
+        return np.empty(0)
+    return passed_scores(scores, [limits.ok_below.value for limits in detector.limits])

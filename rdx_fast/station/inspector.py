@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rdx_fast.errors import RdxError
-from rdx_fast.station.cameras.source import BadFrameError, CameraTimeoutError, FrameSource
-from rdx_fast.station.config import StationConfig
+from rdx_fast.preprocess import Frame
+from rdx_fast.station.cameras.checked import CheckedCamera, FrameError
+from rdx_fast.station.cameras.source import FrameSource
+from rdx_fast.station.config import ConfigError, StationConfig
 from rdx_fast.station.handshake.codes import ErrorCode, ResultCode
 from rdx_fast.station.handshake.inspection import Inspection, Outcome
 from rdx_fast.station.jobs import Job, JobError, JobSource
+from rdx_fast.station.settings import JobSettings
 
 
 @dataclass(slots=True)
@@ -25,14 +26,13 @@ class Capture:
     A field is None, False or empty if the inspection ended before it was reached.
 
     Attributes:
-        job: the job that the frame was scored with
+        job: the job that the frame was scored with, with the settings that apply to it
         start: when camera and engine were free for it, in seconds of the monotonic clock
         grab_s: how long the camera took, in seconds
         score_s: how long the Detector took, in seconds
         stages_ms: duration of the Detector's stages in ms, as in ``Result.timings_ms``
-        frame: the frame, uint8 [H, W, 3] or [H, W]
+        frame: the frame, uint8 or uint16, [H, W, 3] or [H, W]
         anomaly_map: the anomaly map, float32 [h, w]; None where maps are not kept
-        limit_share: the score as a share of the highest score that is OK
     """
 
     job: Job | None = None
@@ -40,17 +40,8 @@ class Capture:
     grab_s: float | None = None
     score_s: float | None = None
     stages_ms: dict[str, float] = field(default_factory=dict)
-    frame: NDArray[np.uint8] | None = None
+    frame: Frame | None = None
     anomaly_map: NDArray[np.float32] | None = None
-    limit_share: float | None = None
-
-
-class _FrameError(RdxError):
-    """A frame is missing or must not be scored."""
-
-    def __init__(self, error: ErrorCode, detail: str) -> None:
-        super().__init__(detail)
-        self.error = error
 
 
 class Inspector:
@@ -61,45 +52,72 @@ class Inspector:
         source: the camera
         config: the station's configuration
         keep_maps: whether anomaly maps are computed and kept in the ``Capture``
-
-    Raises:
-        ValueError: the camera's frames do not have the configured size
     """
 
     def __init__(
         self, jobs: JobSource, source: FrameSource, config: StationConfig, keep_maps: bool
     ) -> None:
-        self._jobs, self._source, self._config = jobs, source, config
-        self._keep_maps = keep_maps
-        self._shape = self._wanted_shape()
-        self._camera_free = threading.Lock()
-        self._last_number: int | None = None
+        self._jobs, self._config, self._keep_maps = jobs, config, keep_maps
+        self._camera = CheckedCamera(source, config.frame_timeout_ms / 1000)
         self._active: Job | None = None
         self._reopen: int | None = None
-        self._failed: dict[int, str] = {}
+        self._failed: dict[int, JobError] = {}
 
-    def select(self, job: int) -> None:
-        """Make a job the active one.
+    def start(self, first: int) -> dict[int, JobSettings]:
+        """Select every job once, so that the camera is known to fit them all; the first one last.
+
+        Args:
+            first: id of the job that is active at the start
+
+        Returns:
+            The settings that apply to each job.
+
+        Raises:
+            ConfigError: the settings of jobs do not fit the camera or each other
+            JobError: a bundle is missing or broken, or the camera does not fit a job
+        """
+        ids, settings = self._jobs.ids, self._config.settings
+        if unknown := self._config.jobs.keys() - ids:
+            raise ConfigError(f"there are settings for jobs {sorted(unknown)}, but no such jobs")
+        found = {job: settings(job, self._jobs.select(job).settings) for job in sorted(ids)}
+        self._camera.check_parameters(found)
+        return {job: self.select(job) for job in (*sorted(ids - {first}), first)}
+
+    def select(self, job: int) -> JobSettings:
+        """Make a job the active one, and set the camera up for it.
 
         Args:
             job: id of the job
 
+        Returns:
+            The settings that apply to it.
+
         Raises:
-            JobError: the bundle is missing or broken; the job before then stays active
+            JobError: the bundle is missing or broken, or the camera does not fit; the job before
+                then stays active, and must be selected again if the camera's parameters are others
         """
         try:
             if job == self._reopen:
-                self._active, self._reopen = self._jobs.reopen(job), None
+                opened, self._reopen = self._jobs.reopen(job), None
             else:
-                self._active = self._jobs.select(job)
+                opened = self._jobs.select(job)
+            try:
+                settings = self._config.settings(job, opened.settings)
+                self._camera.set_up(settings)
+            except ConfigError as error:
+                raise JobError(str(error)) from error
+            except FrameError as error:
+                raise JobError(f"job {job}: {error}", error.code) from error
         except JobError as error:
-            self._failed[job] = str(error)
+            self._failed[job] = error
             raise
         self._failed.pop(job, None)
+        self._active = replace(opened, settings=settings)
+        return settings
 
     def successor(self) -> Inspector:
         """A replacement for this inspector, which hangs. It has no job until one is selected."""
-        fresh = copy(self)  # shares the camera and its lock
+        fresh = copy(self)  # shares the camera
         if self._active is not None:
             fresh._reopen, fresh._active = self._active.id, None
         return fresh
@@ -117,32 +135,36 @@ class Inspector:
         capture = Capture(start=time.monotonic())
         try:
             return self._inspect(inspection.job, capture), capture
-        except _FrameError as error:
-            return Outcome(ResultCode.ERROR, error.error, str(error)), capture
+        except FrameError as error:
+            return Outcome(ResultCode.ERROR, error.code, str(error)), capture
         except Exception as error:  # any error of the engine: the part was not inspected
             detail = f"{type(error).__name__}: {error}"
             return Outcome(ResultCode.ERROR, ErrorCode.ENGINE, detail), capture
 
     def _inspect(self, wanted: int, capture: Capture) -> Outcome:
-        job = self._active
-        if job is None or job.id != wanted:
-            detail = self._failed.get(wanted, f"job {wanted} is not selected")
-            return Outcome(ResultCode.ERROR, ErrorCode.JOB_BROKEN, detail)
+        job, why = self._active, self._failed.get(wanted)
+        if job is None or job.id != wanted or why is not None:
+            why = why or JobError(f"job {wanted} is not selected")
+            return Outcome(ResultCode.ERROR, why.code, str(why))
         capture.job = job
         begin = time.monotonic()
         try:
-            frame = self._frame()
+            frame = self._camera.grab(job.settings)
         finally:
             capture.grab_s = time.monotonic() - begin
         capture.frame = frame
         begin = time.monotonic()
-        config = self._config
+        settings = job.settings
         try:
             result = job.detector.score(
-                frame, maps=self._keep_maps, pixel_format=config.pixel_format, crop=config.crop
+                frame,
+                maps=self._keep_maps,
+                pixel_format=settings.pixel_format,
+                crop=settings.crop,
+                levels=settings.levels,
             )
         except ValueError as error:
-            raise _FrameError(ErrorCode.FRAME_BAD, f"unsuitable frame: {error}") from error
+            raise FrameError(ErrorCode.FRAME_BAD, f"unsuitable frame: {error}") from error
         finally:
             capture.score_s = time.monotonic() - begin
         if len(result) != 1 or not np.isfinite(result.scores).all():
@@ -151,49 +173,13 @@ class Inspector:
         capture.stages_ms = result.timings_ms
         if result.anomaly_maps is not None:
             capture.anomaly_map = result.anomaly_maps[0]
-        capture.limit_share = float(result.scores[0]) / result.threshold
+        limits = result.decided_by(0)
         return Outcome(
-            ResultCode.NG if result.is_anomalous[0] else ResultCode.OK,
+            ResultCode[result.verdicts[0]],
             score=float(result.scores[0]),
+            ok_below=limits.ok_below.value,
+            ng_above=limits.ng_above.value,
+            region=limits.named,
             area_px=int(result.areas[0]),
+            p_value=None if result.p_values is None else float(result.p_values[0]),
         )
-
-    def _frame(self) -> NDArray[np.uint8]:
-        last, self._last_number = self._last_number, None
-        timeout_s = self._config.frame_timeout_ms / 1000
-        if not self._camera_free.acquire(timeout=timeout_s):
-            # A replaced inspector still hangs in the camera, which only one thread may use.
-            raise _FrameError(ErrorCode.CAMERA_TIMEOUT, "an earlier call of the camera hangs")
-        try:
-            frame = self._source.grab(timeout_s)
-            pixels = np.asarray(frame.pixels)
-        except CameraTimeoutError as error:
-            raise _FrameError(ErrorCode.CAMERA_TIMEOUT, str(error)) from error
-        except BadFrameError as error:
-            raise _FrameError(ErrorCode.FRAME_BAD, str(error)) from error
-        except Exception as error:
-            detail = f"{type(error).__name__}: {error}"
-            raise _FrameError(ErrorCode.CAMERA, detail) from error
-        finally:
-            self._camera_free.release()
-        self._last_number = frame.number
-        if pixels.dtype != np.uint8:
-            detail = f"the frame's dtype is {pixels.dtype}, wanted uint8"
-            raise _FrameError(ErrorCode.FRAME_BAD, detail)
-        if pixels.shape != self._shape:
-            detail = f"the frame's shape is {pixels.shape}, wanted {self._shape}"
-            raise _FrameError(ErrorCode.FRAME_SIZE, detail)
-        if last is not None and frame.number != last + 1:
-            detail = f"frame {frame.number} follows frame {last}: the frames between them are lost"
-            raise _FrameError(ErrorCode.FRAME_DROPPED, detail)
-        return pixels
-
-    def _wanted_shape(self) -> tuple[int, ...]:
-        shape = tuple(self._source.shape)
-        size = self._config.frame_size
-        if size is not None and shape[:2] != tuple(size):
-            raise ValueError(
-                f"the camera delivers {shape[0]} x {shape[1]} pixels, the configuration wants "
-                f"{size[0]} x {size[1]}: change one of them"
-            )
-        return shape

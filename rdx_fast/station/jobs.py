@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from rdx_fast.bundle import MANIFEST
 from rdx_fast.detector import Detector
 from rdx_fast.errors import RdxError
+from rdx_fast.signature import MANIFEST
+from rdx_fast.station.handshake.codes import ErrorCode
+from rdx_fast.station.settings import JobSettings
 
 log = logging.getLogger(__name__)
 Stamp = tuple[int, int, int]
@@ -19,7 +21,19 @@ OpenDetector = Callable[[Path], Detector]
 
 
 class JobError(RdxError):
-    """A job's bundle is missing or broken."""
+    """A job cannot be inspected with: its bundle is missing or broken, or the camera does not fit.
+
+    Args:
+        message: what is wrong
+        code: error code of its parts
+
+    Attributes:
+        code: error code of its parts
+    """
+
+    def __init__(self, message: str, code: ErrorCode = ErrorCode.JOB_BROKEN) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +46,14 @@ class Job:
         name: name of the bundle, from its manifest
         bundle_sha256: SHA-256 of ``manifest.json``, which in turn holds the checksums of the
             bundle's files
+        settings: what the bundle states of frames, deadline and camera
     """
 
     id: int
     detector: Detector
     name: str
     bundle_sha256: str
+    settings: JobSettings = field(default_factory=JobSettings)
 
     @classmethod
     def of(cls, job: int, detector: Detector) -> Job:
@@ -48,7 +64,16 @@ class Job:
             detector: the opened detector
         """
         digest = hashlib.sha256(detector.manifest.to_json().encode()).hexdigest()
-        return cls(job, detector, detector.manifest.name, digest)
+        recipe = detector.manifest.recipe
+        settings = JobSettings(
+            crop=recipe.frame.crop,
+            pixel_format=recipe.frame.pixel_format,
+            levels=recipe.frame.levels,
+            frame_size=recipe.frame.size,
+            deadline_ms=recipe.deadline_ms,
+            camera=dict(recipe.camera),
+        )
+        return cls(job, detector, detector.manifest.name, digest, settings)
 
 
 class JobSource(Protocol):
@@ -105,19 +130,26 @@ class Jobs:
     Args:
         bundles: job id, 1 to 65535, to path of the bundle
         open_detector: opens a bundle with the configured options
+        on_opened: called with each job that is opened, before it is used; what it raises as an
+            ``RdxError`` is a ``JobError``
 
     Raises:
         ValueError: there is no job, or an id is out of range
     """
 
-    def __init__(self, bundles: Mapping[int, Path], open_detector: OpenDetector = Detector) -> None:
+    def __init__(
+        self,
+        bundles: Mapping[int, Path],
+        open_detector: OpenDetector = Detector,
+        on_opened: Callable[[Job], None] = lambda job: None,
+    ) -> None:
         if not bundles:
             raise ValueError("no jobs given: wanted at least one bundle")
         if bad := [i for i in bundles if not 1 <= i <= 0xFFFF]:
             raise ValueError(f"job ids are {bad}: wanted 1 to 65535")
         self.ids = frozenset(bundles)
         self._bundles = dict(bundles)
-        self._open_detector = open_detector
+        self._open_detector, self._on_opened = open_detector, on_opened
         self._opened: dict[int, tuple[Stamp, Job]] = {}
 
     def open_all(self) -> None:
@@ -150,11 +182,13 @@ class Jobs:
             raise JobError(f"job {job}: {error}") from error
         try:
             detector.warmup()
+            opened = Job.of(job, detector)
+            self._on_opened(opened)
         except RdxError as error:
             detector.close()
             raise JobError(f"job {job}: {error}") from error
         log.info("job opened", extra={"job": job, "engine": detector.description})
-        return Job.of(job, detector)
+        return opened
 
     def close(self) -> None:
         """Close every open detector."""

@@ -16,6 +16,7 @@ from rdx_fast.errors import DatasetError, ImageError
 from rdx_fast.station.cameras.source import FolderReplay, FrameSource, StillImage
 from rdx_fast.station.config import CameraConfig, ConfigError, StationFile
 from rdx_fast.station.jobs import Jobs, OpenDetector
+from rdx_fast.station.records.changes import ChangeLog
 from rdx_fast.station.station import OnStatus, Station
 
 if TYPE_CHECKING:
@@ -89,12 +90,15 @@ def running(
 
     Raises:
         RdxError: something cannot be opened: see ``open_source``, ``Station`` and ``ServerThread``
-        ValueError: the camera's frames do not have the configured size
     """
     # Python switches threads every 5 ms by default, which would delay answers to the PLC.
     sys.setswitchinterval(0.0005)
     open_one = open_detector or partial(
-        Detector, backend=file.backend, threads=file.threads, precision=file.precision
+        Detector,
+        backend=file.backend,
+        threads=file.threads,
+        precision=file.precision,
+        public_key=file.public_key,
     )
     with ExitStack() as stack:
         try:
@@ -102,7 +106,12 @@ def running(
         except (DatasetError, ImageError) as error:
             raise ConfigError(f"[camera] path of the configuration: {error}") from error
         stack.callback(camera.close)
-        jobs = Jobs(file.bundles, open_one)
+        changes = ChangeLog(file.records.path)
+        jobs = Jobs(
+            file.bundles,
+            open_one,
+            lambda job: changes.opened(job.id, job.detector.engine.bundle, job.bundle_sha256),
+        )
         station = Station(
             jobs,
             camera,
@@ -146,10 +155,12 @@ def example(bundle: Path) -> str:
 
 [jobs]
 1 = "{bundle}"
+# 2 = {{ bundle = "other.rdx", deadline_ms = 300, crop = [0, 200, 1024, 1024] }}
 
 [camera]
 kind = "folder"        # or "still", or "opencv" with device = 0
 path = "frames"        # edit: a folder of images, read in place of a camera
+# levels = [0, 4095]   # black and white of a camera with 12 bits
 timeout_ms = 500
 
 [handshake]

@@ -13,7 +13,6 @@ from rdx_fast.errors import RdxError
 from rdx_fast.station.cameras.source import FrameSource
 from rdx_fast.station.config import StationConfig
 from rdx_fast.station.drift import DriftWatch
-from rdx_fast.station.handshake.codes import ErrorCode
 from rdx_fast.station.handshake.handshake import Handshake
 from rdx_fast.station.handshake.inspection import Inspection
 from rdx_fast.station.handshake.signals import (
@@ -31,6 +30,7 @@ from rdx_fast.station.inspector import Inspector
 from rdx_fast.station.jobs import JobError, JobSource, OneDetector
 from rdx_fast.station.records.recorder import Recorder
 from rdx_fast.station.records.store import InspectionRecord
+from rdx_fast.station.settings import JobSettings
 from rdx_fast.station.worker import Worker
 
 log = logging.getLogger(__name__)
@@ -68,9 +68,9 @@ class Station:
         drift: watches the parts for drift; None where the configuration has it off
 
     Raises:
-        JobError: a bundle is missing or broken
+        ConfigError: the settings of jobs do not fit the camera or each other
+        JobError: a bundle is missing or broken, or the camera does not fit a job
         RecordError: the records cannot be opened
-        ValueError: the camera's frames do not have the configured size
     """
 
     def __init__(
@@ -93,14 +93,17 @@ class Station:
         with_pictures = records is not None and records.pictures_mb > 0
         self._inspector = Inspector(self._jobs, source, self.config, with_pictures)
         self._jobs.open_all()
-        self._inspector.select(self._first_job)
+        settings = self._inspector.start(self._first_job)
         self._recorder = Recorder(records, wall_clock, self._recorded, self._records_failing)
         self.drift: DriftWatch | None = None
         if self.config.drift is not None:
-            self.drift = DriftWatch(
-                self.config.drift, self.config.crop, self._drifted, self._recorder.note
-            )
-        self._handshake = Handshake(self.config.handshake, self._jobs.ids, self._recorder.next_id)
+            self.drift = DriftWatch(self.config.drift, self._drifted, self._recorder.note)
+        self._handshake = Handshake(
+            self.config.handshake,
+            self._jobs.ids,
+            self._recorder.next_id,
+            {job: s.deadline_ms for job, s in settings.items() if s.deadline_ms is not None},
+        )
         self._on_status: list[OnStatus] = []
         self._on_result: list[OnResult] = []
         self.listen(on_status, on_result)
@@ -150,8 +153,8 @@ class Station:
 
         Args:
             part_id: the part's id, 0 to 65535, repeated in its result
-            deadline_ms: time allowed from trigger to result in ms, 0 to 65535; 0 for the configured
-                one
+            deadline_ms: time allowed from trigger to result in ms, 0 to 65535; 0 for the job's, or
+                else the station's
             job: job to inspect with, 0 to 65535; 0 for the active one
 
         Returns:
@@ -224,12 +227,12 @@ class Station:
             StationError: as for ``trigger``, or no result was shown in time, which happens only
                 if an earlier result of another caller was not acknowledged
         """
-        times = self.config.handshake
-        longest_s = (deadline_ms or times.deadline_ms) + times.record_ms
         with self._lock:
+            longest_ms = self._handshake.allowed_ms(deadline_ms, job)
+            longest_ms += self.config.handshake.record_ms
             inspection_id = self.trigger(part_id, deadline_ms, job)
             if not self._shown.wait_for(
-                lambda: self._is_shown(inspection_id), 2 * longest_s / 1000 + 1
+                lambda: self._is_shown(inspection_id), 2 * longest_ms / 1000 + 1
             ):
                 raise StationError(
                     f"part {part_id}: no result in time: acknowledge the earlier result first"
@@ -364,23 +367,22 @@ class Station:
         return Worker("inspections", handle)
 
     def _select(self, inspector: Inspector, job: int) -> None:
+        found: JobSettings | JobError
         try:
-            inspector.select(job)
+            found = inspector.select(job)
         except JobError as error:
             log.error("job failed", extra={"job": job, "detail": str(error)})
-            failure: str | None = str(error)
+            found = error
         else:
             log.info("job selected", extra={"job": job})
-            failure = None
         with self._lock:
             if inspector is not self._inspector:
                 return
             now = time.monotonic()
-            if failure is None:
-                self._do(self._handshake.job_selected(job, now))
+            if isinstance(found, JobError):
+                self._do(self._handshake.job_failed(job, found.code, str(found), now))
             else:
-                code = ErrorCode.JOB_BROKEN
-                self._do(self._handshake.job_failed(job, code, failure, now))
+                self._do(self._handshake.job_selected(job, now, found.deadline_ms))
 
     def _recorded(self, inspection: Inspection, succeeded: bool) -> None:
         with self._lock:

@@ -13,6 +13,7 @@ import dacite
 import torch
 from torch import Tensor
 
+from rdx_fast.durable import sync_directory
 from rdx_fast.errors import CheckpointError
 from rdx_fast.models import ReverseDistillation, make_network
 from rdx_fast.training.recipe import Recipe
@@ -148,14 +149,3 @@ def load_checkpoint(run: Path) -> Checkpoint:
         return Checkpoint(**content)
     except (dacite.DaciteError, ValueError, TypeError, KeyError) as error:
         raise CheckpointError(f"{path} was written by another version: {error}") from error
-
-
-def sync_directory(folder: Path) -> None:
-    """Make renames inside ``folder`` durable (a no-op where folders cannot be opened)."""
-    if os.name != "posix":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

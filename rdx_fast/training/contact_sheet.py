@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from rdx_fast.preprocess import unit_spec
+from rdx_fast.preprocess import FrameWindow, unit_spec
 from rdx_fast.training.data import ImageDataset
 from rdx_fast.training.foreground import Foreground, foreground_masks
 from rdx_fast.training.frames import Frames
 from rdx_fast.training.recipe import Recipe
-from rdx_fast.training.synthetic import AnomalyMaker
+from rdx_fast.training.synthetic import anomaly_maker
 
 GREEN, RED = (0.0, 1.0, 0.0), (1.0, 0.0, 0.0)  # outline of the foreground
 
@@ -28,7 +28,8 @@ def save_contact_sheet(
     foreground: Path | None = None,
     count: int = 8,
 ) -> Foreground:
-    """Write an image with a good part, its synthetic anomaly and the mask in each column.
+    """Write an image with a good part, or a tile of it, its synthetic anomaly and the mask in each
+    column.
 
     Where anomalies are kept on a foreground, its outline is drawn on the good part in green. Where
     the mask cannot be used in training, it is red, and so is the image's border.
@@ -52,25 +53,29 @@ def save_contact_sheet(
     rng = np.random.default_rng(recipe.seed)
     shown = [good[i] for i in np.resize(rng.permutation(len(good)), count).tolist()]
     spec = unit_spec(*recipe.image_size)
-    images = ImageDataset(Frames(shown), spec)
+    options = recipe.frame_options
+    images = ImageDataset(Frames(shown, options), spec)
     found = foreground_masks(recipe.foreground, foreground, images.frames, *recipe.image_size)
-    masks = found.masks
-    maker = AnomalyMaker(
-        spec, Frames(good), Frames(textures), masks, recipe.texture_cuts, recipe.texture_colors
-    )
+    maker = anomaly_maker(recipe, images, Frames(good, options), Frames(textures), found.masks)
     columns: list[NDArray[np.float32]] = []
     for index in range(count):
-        image = images.load(index)
-        anomalous, mask = maker(rng, image, index)
+        item = index if images.windows is None else _any_tile(rng, images.windows, index)
+        image = images.load(item)
+        anomalous, mask = maker(rng, image, item)
         white = np.broadcast_to(mask, image.shape).astype(np.float32)
-        if masks is not None:
-            its = index if len(masks) > 1 else 0
-            image = _outlined(image, masks[its], its not in found.faults)
+        if found.masks is not None:
+            its = index if len(found.masks) > 1 else 0
+            image = _outlined(image, maker.foreground_of(item), its not in found.faults)
         columns.append(np.concatenate([image, anomalous, white], axis=1))
     pixels = np.concatenate(columns, axis=2).transpose(1, 2, 0)
     picture.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray((pixels * 255).round().astype(np.uint8)).save(picture)
     return found
+
+
+def _any_tile(rng: np.random.Generator, windows: Sequence[FrameWindow], image: int) -> int:
+    """The index of a tile of an image."""
+    return int(rng.choice([i for i, (its, _) in enumerate(windows) if its == image]))
 
 
 def _outlined(

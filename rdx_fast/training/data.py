@@ -14,28 +14,52 @@ from torch.utils.data import DataLoader, Dataset
 from rdx_fast.manifest import RESIZE, InputSpec
 from rdx_fast.models import backbone
 from rdx_fast.models.fold import FoldedCopy
-from rdx_fast.preprocess import to_input
+from rdx_fast.preprocess import Frame, FrameWindow
 from rdx_fast.training.frames import Frames
 from rdx_fast.training.precision import Autocast
 from rdx_fast.training.recipe import Recipe
 
 
 class ImageDataset(Dataset[Tensor]):
-    """Images preprocessed as by the Detector, ``[3, height, width]`` float32 normalised."""
+    """Images or their tiles, preprocessed as by the Detector, ``[3, height, width]`` float32
+    normalised.
+
+    Args:
+        frames: the images, with the tiles in their options
+        spec: the network's input
+
+    Attributes:
+        frames: likewise
+        spec: likewise
+        windows: the tiles, in the order of the images; None for whole images
+
+    Raises:
+        ImageError: a file cannot be read, or its image is smaller than a tile
+    """
 
     def __init__(self, frames: Frames, spec: InputSpec) -> None:
         self.frames = frames
         self.spec = spec
+        self.windows: list[FrameWindow] | None = None
+        if frames.options.tiles is not None:
+            laid = [frames.tiling(i, (spec.height, spec.width)) for i in range(len(frames))]
+            self.windows = [(i, window) for i, of in enumerate(laid) for window in of.windows()]
+        self._last: tuple[int, Frame] | None = None
 
     def __len__(self) -> int:
-        return len(self.frames)
+        return len(self.frames if self.windows is None else self.windows)
 
     def __getitem__(self, index: int) -> Tensor:
         return torch.from_numpy(self.load(index))
 
     def load(self, index: int) -> NDArray[np.float32]:
-        """An image, ``[3, height, width]`` float32 normalised."""
-        return to_input([self.frames[index]], self.spec)[0]
+        """An image or a tile, ``[3, height, width]`` float32 normalised."""
+        if self.windows is None:
+            return self.frames.input(index, self.spec)
+        image, window = self.windows[index]
+        if self._last is None or self._last[0] != image:  # tiles of an image often come in a row
+            self._last = (image, self.frames[image])
+        return self.frames.input(image, self.spec, window, self._last[1])
 
 
 def input_spec(recipe: Recipe) -> InputSpec:
@@ -51,7 +75,7 @@ def numbered_batches(
     """The run's remaining batches, each with its number and the indices of its images.
 
     Args:
-        count: number of images
+        count: number of images or tiles
         recipe: options of the run
         first: number of the first batch that remains
         total: batches of the whole run

@@ -14,13 +14,15 @@ from numpy.typing import NDArray
 from rdx_fast.cpu import usable_cores
 from rdx_fast.errors import DatasetError, ImageError, listed
 from rdx_fast.images import read_grey, resize_mask
-from rdx_fast.preprocess import to_input, unit_spec
+from rdx_fast.preprocess import FrameWindow, unit_spec
 from rdx_fast.training.frames import Frames
 
 SEGMENTATIONS = ("grabcut", "otsu-dark", "otsu-bright")
 FOREGROUNDS = ("none", "files", *SEGMENTATIONS)
 SHARE = (0.01, 0.99)  # of the image; a mask of less or more has missed the part
+SEGMENTED = 512  # pixels of the longer side of what is segmented for tiles
 Mask = NDArray[np.bool_]
+Masks = Mask | list[Mask]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,17 +32,18 @@ class Foreground:
     Attributes:
         paths: the images
         masks: ``[n, height, width]`` bool, True where the part is, one for each image, or one for
-            all; None for the method "none"
+            all; None for the method "none". For tiles a list with one for each image, of the size
+            of its tiles together
         faults: what is wrong with a mask that cannot be used, by its index
         remedy: how other masks are made, for the error message
     """
 
     paths: Sequence[Path]
-    masks: Mask | None = None
+    masks: Masks | None = None
     faults: Mapping[int, str] = field(default_factory=dict)
     remedy: str = ""
 
-    def usable(self, skip_bad: bool) -> tuple[list[int], Mask | None]:
+    def usable(self, skip_bad: bool) -> tuple[list[int], Masks | None]:
         """The images to train on.
 
         Args:
@@ -65,7 +68,7 @@ class Foreground:
                 f"({self.remedy}{leave}):{listed(lines, len(lines))}"
             )
         kept = [i for i in everything if i not in self.faults]
-        return kept, self.masks[kept]
+        return kept, chosen_masks(self.masks, kept)
 
     def told(self) -> list[str]:
         """What is wrong with the masks that cannot be used, and of which image they are."""
@@ -76,6 +79,36 @@ class Foreground:
         return list(dict.fromkeys(lines))
 
 
+def chosen_masks(masks: Masks, which: list[int]) -> Masks:
+    """Some of the masks."""
+    return masks[which] if isinstance(masks, np.ndarray) else [masks[i] for i in which]
+
+
+class TileMasks:
+    """Masks of tiles, cut out of those of whole images.
+
+    Args:
+        masks: one for each image, see ``Foreground``
+        windows: the tiles
+        size: height and width of a tile
+    """
+
+    def __init__(self, masks: Masks, windows: Sequence[FrameWindow], size: tuple[int, int]) -> None:
+        self._masks = masks
+        self._windows = windows
+        self._size = size
+
+    def __len__(self) -> int:
+        return len(self._windows)
+
+    def __getitem__(self, index: int) -> Mask:
+        image, window = self._windows[index]
+        height, width = self._size
+        return self._masks[image][
+            window.top : window.top + height, window.left : window.left + width
+        ]
+
+
 def foreground_masks(
     method: str, given: Path | None, frames: Frames, height: int, width: int
 ) -> Foreground:
@@ -84,8 +117,8 @@ def foreground_masks(
     Args:
         method: one of ``FOREGROUNDS``
         given: for the method "files", see ``mask_files``
-        frames: the images
-        height: of the masks in pixels
+        frames: the images, with the tiles, if any, in their options
+        height: of the masks, or of a tile, in pixels
         width: likewise
 
     Returns:
@@ -103,15 +136,24 @@ def foreground_masks(
         )
     if method == "none":
         return Foreground(frames.paths)
+
+    tiled = frames.options.tiles is not None
+
+    def size(index: int) -> tuple[int, int]:
+        """Of an image's mask."""
+        return frames.tiling(index, (height, width)).size if tiled else (height, width)
+
     if method == "files":
         files = mask_files(given, frames.paths)
-        found = _all(lambda i: _read(files[i], height, width), len(files))
+        if tiled and len(files) == 1:
+            files *= len(frames)  # since images may have several sizes
+        found = _all(lambda i: _read(files[i], *size(i)), len(files))
         remedy = (
             "give one image for all parts, or a folder with a .png of each image's name; white "
             "(255) marks the part"
         )
     else:
-        found = _all(_segmenting(method, frames, height, width), len(frames))
+        found = _all(_segmenting(method, frames, size, tiled), len(frames))
         others = ", ".join(name for name in SEGMENTATIONS if name != method)
         remedy = (
             f"{method} does not find the part in them: make the masks in another way ({others}), "
@@ -119,7 +161,8 @@ def foreground_masks(
             f"image"
         )
     faults = {i: fault for i, (_, fault) in enumerate(found) if fault}
-    return Foreground(frames.paths, np.stack([mask for mask, _ in found]), faults, remedy)
+    masks = [mask for mask, _ in found]
+    return Foreground(frames.paths, masks if tiled else np.stack(masks), faults, remedy)
 
 
 def _all(mask: Callable[[int], tuple[Mask, str]], count: int) -> list[tuple[Mask, str]]:
@@ -128,16 +171,20 @@ def _all(mask: Callable[[int], tuple[Mask, str]], count: int) -> list[tuple[Mask
 
 
 def _segmenting(
-    method: str, frames: Frames, height: int, width: int
+    method: str, frames: Frames, size: Callable[[int], tuple[int, int]], reduced: bool
 ) -> Callable[[int], tuple[Mask, str]]:
+    """A function that makes the mask of an image; ``reduced``: from a smaller image."""
     from rdx_fast.training.segment import segment
 
-    spec = unit_spec(height, width)
-
     def mask(index: int) -> tuple[Mask, str]:
-        pixels = to_input([frames[index]], spec)[0].transpose(1, 2, 0) * 255
+        height, width = size(index)
+        scale = max(1.0, max(height, width) / SEGMENTED) if reduced else 1.0
+        spec = unit_spec(round(height / scale), round(width / scale))
+        pixels = frames.input(index, spec).transpose(1, 2, 0) * 255
         found = segment(np.ascontiguousarray(pixels.round(), np.uint8), method)
         share = found.mean()
+        if scale > 1:
+            found = resize_mask(found.astype(np.uint8) * 255, height, width)
         usable = SHARE[0] <= share <= SHARE[1]
         return found, "" if usable else f"{method} takes {share:.1%} of the image for the part"
 

@@ -9,9 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rdx_fast.errors import DatasetError, ImageError, TrainingError, listed
+from rdx_fast.errors import DatasetError, ImageError, listed
 from rdx_fast.images import find_bad_images
-from rdx_fast.training.foreground import SEGMENTATIONS, Mask, foreground_masks
+from rdx_fast.preprocess import Frame
+from rdx_fast.training.foreground import SEGMENTATIONS, Masks, chosen_masks, foreground_masks
 from rdx_fast.training.frames import Frames
 from rdx_fast.training.recipe import Recipe
 
@@ -22,8 +23,8 @@ class TrainingInputs(NamedTuple):
     Attributes:
         images: to train on
         held_out: images kept out of training
-        masks: foreground of the images to train on, one for each or one for all, bool
-            ``[n, H, W]``; None if anomalies may be anywhere
+        masks: foreground of the images to train on, one for each or one for all, see
+            ``Foreground``; None if anomalies may be anywhere
         textures: for synthetic anomalies
         fingerprint: SHA-256 by which a resumed run recognises the images, textures and masks that
             it trains with
@@ -31,7 +32,7 @@ class TrainingInputs(NamedTuple):
 
     images: list[Path]
     held_out: list[Path]
-    masks: Mask | None
+    masks: Masks | None
     textures: list[Path]
     fingerprint: str
 
@@ -49,19 +50,21 @@ def training_inputs(
     Raises:
         DatasetError: images, textures or masks cannot be used
         MissingDependencyError: masks are to be made, and OpenCV is not installed
-        TrainingError: fewer images than a batch remain for training
     """
-    usable = _readable(images, skip_bad, "images", on_stage)
-    patterns = _readable(textures, skip_bad, "textures", on_stage)
+    options = recipe.frame_options
+    usable = _readable(images, skip_bad, "images", options.check, on_stage)
+    patterns = _readable(textures, skip_bad, "textures", check_texture, on_stage)
     if recipe.foreground in SEGMENTATIONS:
         on_stage(f"making foreground masks of {len(usable)} images by {recipe.foreground}")
-    found = foreground_masks(recipe.foreground, foreground, Frames(usable), *recipe.image_size)
+    found = foreground_masks(
+        recipe.foreground, foreground, Frames(usable, options), *recipe.image_size
+    )
     kept, masks = found.usable(skip_bad)
     if unusable := found.told():
         on_stage(f"left out for want of a foreground:{listed(unusable, len(unusable))}")
     training, held_out = split_holdout(len(kept), recipe)
     if masks is not None and len(masks) == len(kept):
-        masks = masks[training]
+        masks = chosen_masks(masks, training)
     chosen = [usable[kept[i]] for i in training]
     return TrainingInputs(
         chosen,
@@ -72,15 +75,25 @@ def training_inputs(
     )
 
 
+def check_texture(frame: Frame) -> None:
+    """Raises ``ValueError`` unless a texture has 8 bits per channel."""
+    if frame.dtype != np.uint8:
+        raise ValueError("has 16 bits per channel: save a texture with 8")
+
+
 def _readable(
-    paths: Sequence[Path], skip_bad: bool, what: str, on_stage: Callable[[str], None]
+    paths: Sequence[Path],
+    skip_bad: bool,
+    what: str,
+    check: Callable[[Frame], object],
+    on_stage: Callable[[str], None],
 ) -> list[Path]:
-    """The files that can be read, each of which is decoded once to find out."""
-    bad = find_bad_images(paths)
+    """The files that can be used, each of which is decoded once to find out."""
+    bad = find_bad_images(paths, check)
     if bad and (not skip_bad or len(bad) == len(paths)):
         raise DatasetError(unreadable(bad, len(paths), what))
     if bad:
-        on_stage(f"left out: {len(bad)} of {len(paths)} {what}, which cannot be read")
+        on_stage(f"left out: {len(bad)} of {len(paths)} {what}, which cannot be used")
     skipped = {error.path for error in bad}
     return [path for path in paths if path not in skipped]
 
@@ -104,28 +117,19 @@ def split_holdout(images: int, recipe: Recipe) -> tuple[list[int], list[int]]:
 
     Returns:
         indices of the training images and of the held-out ones, each ascending
-
-    Raises:
-        TrainingError: fewer images than a batch remain for training
     """
     count = round(images * recipe.holdout)
     held = sorted(np.random.default_rng(recipe.seed).permutation(images)[:count].tolist())
-    training = sorted({*range(images)} - {*held})
-    if len(training) < recipe.batch:
-        raise TrainingError(
-            f"{len(training)} images to train on, fewer than a batch of {recipe.batch}: add "
-            f"images, or lower the batch size (Recipe(batch=...), --batch)"
-        )
-    return training, held
+    return sorted({*range(images)} - {*held}), held
 
 
-def _fingerprint(paths: Sequence[Path], masks: Mask | None) -> str:
+def _fingerprint(paths: Sequence[Path], masks: Masks | None) -> str:
     """SHA-256 over names and contents of files, and over masks."""
     digest = hashlib.sha256()
     for path in paths:
         with path.open("rb") as stream:
             content = hashlib.file_digest(stream, "sha256").hexdigest()
         digest.update(f"{path.name}\0{content}\n".encode())
-    if masks is not None:
-        digest.update(np.packbits(masks).tobytes())
+    for mask in () if masks is None else masks:
+        digest.update(np.packbits(mask).tobytes())
     return digest.hexdigest()

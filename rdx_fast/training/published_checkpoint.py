@@ -20,7 +20,7 @@ def import_published(recipe: Recipe, files: Sequence[Path], run: Path) -> Checkp
     """Write ``run/checkpoint.pt`` from published files and return it.
 
     Args:
-        recipe: only its method, backbone, injection and image size matter
+        recipe: only its method, backbone, injection and image size matter, and how it reads images
         files: torch files in any order; for RD4AD of ``{"bn": ..., "decoder": ...}`` and a
             torchvision encoder, for RD with Expert of ``{"teacher": ..., "student": ...}``. No code
             in them is run

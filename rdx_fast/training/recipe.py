@@ -5,7 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
+from rdx_fast.kernels.resize_normalize import PIXEL_FORMATS, check_level_range
 from rdx_fast.models import INJECTIONS, METHODS, backbone
+from rdx_fast.preprocess import FrameOptions
+from rdx_fast.recipe import FrameSpec, InspectionRecipe
+from rdx_fast.tiling import TileSpec
 from rdx_fast.training.foreground import FOREGROUNDS
 from rdx_fast.training.published import EPOCHS, published_iterations
 
@@ -37,6 +41,12 @@ class Recipe:
             RD with Expert only; False as published, where they move
         foreground: how masks are made that keep synthetic anomalies on the part: "grabcut",
             "otsu-dark", "otsu-bright", "none", or "files" for masks that are given
+        pixel_format: what the images of parts hold, as for ``Detector.score``; textures are RGB or
+            mono
+        crop: top, left, height and width in pixels of what is shown of the parts, likewise
+        levels: grey levels of black and white of images with 16 bits per channel, likewise
+        tiles: train on tiles of the images, each of which is resized to ``image_size``; batches and
+            epochs then count tiles. None for whole images
 
     Raises:
         ValueError: a value is out of range
@@ -59,6 +69,10 @@ class Recipe:
     texture_colors: bool = False
     frozen_statistics: bool = False
     foreground: str = "none"
+    pixel_format: str | None = None
+    crop: tuple[int, int, int, int] | None = None
+    levels: tuple[int, int] | None = None
+    tiles: TileSpec | None = None
 
     def __post_init__(self) -> None:
         backbone(self.backbone)
@@ -66,9 +80,12 @@ class Recipe:
             ("method", self.method, METHODS),
             ("injection", self.injection, INJECTIONS),
             ("foreground", self.foreground, FOREGROUNDS),
+            ("pixel format", self.pixel_format, (None, *PIXEL_FORMATS)),
         ):
             if given not in known:
-                raise ValueError(f"unknown {what} {given!r}: choose one of {', '.join(known)}")
+                raise ValueError(
+                    f"unknown {what} {given!r}: choose one of {', '.join(filter(None, known))}"
+                )
         if min(self.image_size) < 32 or any(side % 32 for side in self.image_size):
             raise ValueError(f"image size is {self.image_size}: both sides must be multiples of 32")
         if self.epochs is not None and self.iterations is not None:
@@ -93,6 +110,8 @@ class Recipe:
         if not 0 <= self.holdout <= 0.5:
             raise ValueError(f"holdout is {self.holdout}: it must be between 0 and 0.5")
         self._check_method_takes_options()
+        if self.levels is not None:
+            check_level_range(self.levels)
         if not 0 <= self.seed < 2**63:
             raise ValueError(f"seed is {self.seed}: it must be between 0 and 2^63 - 1")
 
@@ -114,6 +133,17 @@ class Recipe:
     def makes_anomalies(self) -> bool:
         """Whether training generates synthetic anomalies, for which textures can be given."""
         return self.method == "rd-expert"
+
+    @property
+    def frame_options(self) -> FrameOptions:
+        """How images of parts are read."""
+        return FrameOptions(self.pixel_format, self.crop, self.levels, self.tiles)
+
+    @property
+    def inspection(self) -> InspectionRecipe:
+        """What is inspected by the network that is trained so."""
+        frame = FrameSpec(pixel_format=self.pixel_format, crop=self.crop, levels=self.levels)
+        return InspectionRecipe(frame, tiles=self.tiles)
 
     def total_steps(self, steps_per_epoch: int) -> int:
         """Number of batches of the whole run."""

@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from rdx_fast.manifest import InputSpec
-from rdx_fast.preprocess import to_input
+from rdx_fast.training.data import ImageDataset
+from rdx_fast.training.foreground import Masks, TileMasks
 from rdx_fast.training.frames import Frames
+from rdx_fast.training.recipe import Recipe
 
 NOISE_THRESHOLD = 0.5  # of noise in [-1, 1]
 OPACITY = (0.2, 1.0)  # of the texture over the part
@@ -102,19 +104,22 @@ class AnomalyMaker:
         spec: the network's input
         good: images of good parts
         textures: images to blend in; if empty, random cuts of good images in shuffled tiles
-        foreground: ``[n, H, W]`` bool, True where the part is, one mask for each image that gets an
-            anomaly, or one for all; if None, anomalies may be anywhere
+        foreground: ``[n, H, W]`` bool, True where the part is, one mask for each image or tile
+            that gets an anomaly, or one for all; if None, anomalies may be anywhere
         cuts: cut textures out of their images at random and flip them, instead of showing them
             whole
         colors: shift the colours of textures at random
+        tile: height and width of what an image shows of a good image, in its pixels, which cuts of
+            good images do not exceed; None for all of it
     """
 
     spec: InputSpec
     good: Frames
     textures: Frames
-    foreground: NDArray[np.bool_] | None = None
+    foreground: Masks | TileMasks | None = None
     cuts: bool = False
     colors: bool = False
+    tile: tuple[int, int] | None = None
 
     def __call__(
         self, rng: np.random.Generator, image: Floats, index: int
@@ -133,12 +138,13 @@ class AnomalyMaker:
         Raises:
             ImageError: a texture cannot be read
         """
-        mask = anomaly_mask(rng, self._foreground(index))
+        mask = anomaly_mask(rng, self.foreground_of(index))
         opacity = np.float32(rng.uniform(*OPACITY))
         blended = image + opacity * (self._texture(rng) - image)
         return np.where(mask, blended, image), mask
 
-    def _foreground(self, index: int) -> NDArray[np.bool_]:
+    def foreground_of(self, index: int) -> NDArray[np.bool_]:
+        """Where an image may have an anomaly, ``[H, W]`` bool."""
         if self.foreground is None:
             return np.ones((self.spec.height, self.spec.width), np.bool_)
         return self.foreground[index if len(self.foreground) > 1 else 0]
@@ -146,11 +152,13 @@ class AnomalyMaker:
     def _texture(self, rng: np.random.Generator) -> Floats:
         """A texture ``[3, H, W]`` float32 normalised."""
         source = self.textures or self.good
-        frame = source[int(rng.integers(len(source)))]
+        index = int(rng.integers(len(source)))
         # A tile of a good part that is not cut shows the part as it is, and sometimes in its place.
         if self.cuts or not self.textures:
-            frame = _random_cut(rng, frame)
-        texture = to_input([frame], self.spec)[0]
+            most = None if self.textures else self.tile
+            texture = _random_cut(rng, source, index, self.spec, most)
+        else:
+            texture = source.input(index, self.spec)
         if not self.textures:
             texture = shuffled_tiles(rng, texture)
         return self._shifted(rng, texture) if self.colors else texture
@@ -165,17 +173,47 @@ class AnomalyMaker:
         return (np.clip(gain * (texture * std + mean) + shift, 0, 1) - mean) / std
 
 
-def _random_cut(rng: np.random.Generator, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """A rectangle of half to all of each side, anywhere in the frame, flipped at random."""
-    height, width = frame.shape[:2]
+def anomaly_maker(
+    recipe: Recipe, images: ImageDataset, good: Frames, textures: Frames, masks: Masks | None
+) -> AnomalyMaker:
+    """What adds anomalies to a data set as a recipe says; ``masks`` are of its whole images."""
+    tiles = recipe.tiles
+    foreground: Masks | TileMasks | None = masks
+    if masks is not None and images.windows is not None:
+        foreground = TileMasks(masks, images.windows, recipe.image_size)
+    return AnomalyMaker(
+        images.spec,
+        good,
+        textures,
+        foreground,
+        recipe.texture_cuts,
+        recipe.texture_colors,
+        None if tiles is None else (tiles.height, tiles.width),
+    )
+
+
+def _random_cut(
+    rng: np.random.Generator,
+    source: Frames,
+    index: int,
+    spec: InputSpec,
+    most: tuple[int, int] | None,
+) -> Floats:
+    """A rectangle of half to all of each side, or of what it is at most, anywhere in the frame,
+    flipped at random."""
+    frame = source[index]
+    top, left, height, width = source.options.check(frame)
     share = rng.uniform(0.5, 1, 2)
-    h, w = max(1, int(height * share[0])), max(1, int(width * share[1]))
-    top, left = rng.integers(height - h, endpoint=True), rng.integers(width - w, endpoint=True)
-    cut = frame[top : top + h, left : left + w]
-    for axis in (0, 1):
+    sides = most or (height, width)
+    h, w = (max(1, int(side * part)) for side, part in zip(sides, share, strict=True))
+    top += int(rng.integers(height - h, endpoint=True))
+    left += int(rng.integers(width - w, endpoint=True))
+    # Not cut out of the array: a cut would start at any colour of a Bayer pattern.
+    texture = source.options.to_input(frame, spec, (top, left, h, w))
+    for axis in (1, 2):
         if rng.random() < 0.5:
-            cut = np.flip(cut, axis)
-    return np.ascontiguousarray(cut)
+            texture = np.flip(texture, axis)
+    return texture
 
 
 def shuffled_tiles(rng: np.random.Generator, texture: Floats) -> Floats:

@@ -22,7 +22,7 @@ from rdx_fast.training.data import (
 )
 from rdx_fast.training.distillation import Distillation
 from rdx_fast.training.expert import AnomalyDataset, ExpertDistillation
-from rdx_fast.training.foreground import Mask
+from rdx_fast.training.foreground import Masks
 from rdx_fast.training.frames import Frames
 from rdx_fast.training.gap import FROM_STEP, LIMIT, evaluation_gap
 from rdx_fast.training.inputs import training_inputs
@@ -36,7 +36,7 @@ from rdx_fast.training.resume import (
     previous_run,
     resumed_precision,
 )
-from rdx_fast.training.synthetic import AnomalyMaker
+from rdx_fast.training.synthetic import anomaly_maker
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +137,7 @@ def train(
     inputs = training_inputs(recipe, images, textures, foreground, skip_bad, on_stage)
     if old is not None:
         check_same_images(old, inputs.fingerprint, run)
-    dataset = ImageDataset(Frames(inputs.images), input_spec(recipe))
+    dataset = _dataset(recipe, inputs.images)
     features = TeacherFeatures(
         frozen,
         dataset,
@@ -156,7 +156,7 @@ def train(
     learner = Learner(objective, recipe, torch_device, precision)
     if old is not None:
         learner.restore(old)
-    steps_per_epoch = math.ceil(len(inputs.images) / recipe.batch)
+    steps_per_epoch = math.ceil(len(dataset) / recipe.batch)
     total_steps = recipe.total_steps(steps_per_epoch)
 
     def save() -> Checkpoint:
@@ -181,13 +181,11 @@ def train(
         return checkpoint
 
     if features.keeps:
-        on_stage(
-            f"computing the teacher's features of {len(inputs.images)} images{_place_of(features)}"
-        )
+        on_stage(f"computing the teacher's features of {_count(dataset)}{_place_of(features)}")
         features.prepare()
     on_stage("training")
     clock = WaitClock()
-    steps = numbered_batches(len(inputs.images), recipe, learner.step, total_steps)
+    steps = numbered_batches(len(dataset), recipe, learner.step, total_steps)
     for batch in clock.timed(objective.batches(steps)):
         losses = learner.learn(batch)
         loss = sum(losses.values())
@@ -220,6 +218,22 @@ def train(
     if learner.step >= FROM_STEP:
         _tell_gap(network, dataset, recipe.batch, torch_device, on_stage)
     return save()
+
+
+def _dataset(recipe: Recipe, images: Sequence[Path]) -> ImageDataset:
+    dataset = ImageDataset(Frames(images, recipe.frame_options), input_spec(recipe))
+    if len(dataset) < recipe.batch:
+        raise TrainingError(
+            f"{_count(dataset)} to train on, fewer than a batch of {recipe.batch}: add images, or "
+            f"lower the batch size (Recipe(batch=...), --batch)"
+        )
+    return dataset
+
+
+def _count(dataset: ImageDataset) -> str:
+    """Number of images or tiles, in words."""
+    images = f"{len(dataset.frames)} images"
+    return images if dataset.windows is None else f"{len(dataset)} tiles of {images}"
 
 
 def _tell_gap(
@@ -275,14 +289,12 @@ def _objective(
     features: TeacherFeatures,
     recipe: Recipe,
     textures: Frames,
-    masks: Mask | None,
+    masks: Masks | None,
 ) -> Distillation | ExpertDistillation:
     if not recipe.makes_anomalies:
         return Distillation(network, features)
     images = features.dataset
-    maker = AnomalyMaker(
-        images.spec, images.frames, textures, masks, recipe.texture_cuts, recipe.texture_colors
-    )
+    maker = anomaly_maker(recipe, images, images.frames, textures, masks)
     data = AnomalyDataset(images, maker, recipe.seed)
     return ExpertDistillation(network, features, data, recipe.frozen_statistics)
 

@@ -48,7 +48,7 @@ def test_memory_of_an_evaluation() -> None:
     names = ["good"] * 4 + ["dent"] * 4
     images = [LabelledImage(Path(str(i)), name, None) for i, name in enumerate(names)]
     maps = [rng.random((128, 128), dtype=np.float32) for _ in masks]
-    scored = ScoredSet("", "", 0.5, images, np.arange(8, dtype=np.float32), maps, masks)
+    scored = ScoredSet("", "", 0.5, images, np.arange(8, dtype=np.float32), ["NG"] * 8, maps, masks)
     found = evaluation._memory(scored)
     third = replace(scored, masks=[np.repeat(mask, 2, axis=0)[:128] for mask in masks])
     tracemalloc.start()

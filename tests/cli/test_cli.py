@@ -8,9 +8,10 @@ import json
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from importlib.metadata import version
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -19,14 +20,17 @@ from PIL import Image
 from rdx_fast.bundle import Bundle, open_bundle
 from rdx_fast.cli import app
 from rdx_fast.cli.common import BackboneName
+from rdx_fast.deep_images import write_png
 from rdx_fast.detector import Detector
 from rdx_fast.engines.tensorrt.api import load_api
 from rdx_fast.images import list_images, read_image
 from rdx_fast.kernels.gpu.operations import source_hash
 from rdx_fast.kernels.native import ISAS
 from rdx_fast.models import BACKBONES
+from rdx_fast.scoring import score_files
 from support.checkout import GPU, needs_no_gpu
 from support.commands import run, start, unboxed
+from support.scripted import ScriptedDetector
 
 TINY_NETWORK = ["--backbone", "efficientnet_lite0", "--image-size", "64", "64"]
 
@@ -118,6 +122,59 @@ def test_bayer_images(bundle: Bundle, tmp_path: Path) -> None:
         assert float(detector.score(raw).scores[0]) != pytest.approx(scored["score"], rel=1e-3)
 
 
+def deep_copy(source: Path, target: Path) -> None:
+    """The images below ``source`` in 12 bits, with 4080 for white."""
+    for path in list_images(source):
+        (target / path.relative_to(source)).parent.mkdir(parents=True, exist_ok=True)
+        write_png(target / path.relative_to(source), read_image(path).astype(np.uint16) * 16)
+
+
+def test_images_of_16_bits(bundle: Bundle, parts: Path, tmp_path: Path) -> None:
+    """They are scored and shown by their levels as the same images of 8 bits."""
+    folder = tmp_path / "deep"
+    deep_copy(parts / "test" / "notch", folder)
+    shutil.copy(parts / "test" / "notch" / "000.png", folder / "shallow.png")
+    options = ("--levels", 0, 4080, "--json")
+    done = run("score", bundle.path, folder, *options, "--overlays", tmp_path / "o", code=1)
+    *rows, other = map(json.loads, done.stdout.splitlines())
+    assert "levels [0, 4080] are for uint16 frames, and this one is uint8" in other["error"]
+    with Detector(bundle.path) as detector:
+        for row in rows:
+            frame = read_image(parts / "test" / "notch" / Path(row["path"]).name)
+            score = float(detector.score(frame).scores[0])
+            assert row["score"] == pytest.approx(score, rel=1e-4)
+            shown = np.asarray(Image.open(tmp_path / "o" / Path(row["path"]).name))
+            np.testing.assert_array_equal(shown[:, : frame.shape[1]], frame)
+    done = run("score", bundle.path, folder, "--json", code=1)
+    assert done.stdout.count("a uint16 frame's range is unknown: give the grey levels") == len(rows)
+    refused = run("score", bundle.path, folder, "--levels", 4095, 0, code=2)
+    assert "0 <= black < white <= 65535" in unboxed(refused.stderr)
+
+
+@pytest.mark.slow
+def test_from_12_bit_parts_to_scores(parts: Path, tmp_path: Path) -> None:
+    """What training is told of the images, export knows from the run."""
+    deep, trained, part = tmp_path / "deep", tmp_path / "run", tmp_path / "part.rdx"
+    deep_copy(parts, deep)
+    crop, levels = ["--crop", 2, 4, 76, 100], ["--levels", 0, 4080]
+    options = [*TINY_NETWORK[2:], "--foreground", "otsu-bright", *crop, *levels]
+    run("preview", deep, tmp_path / "preview.png", *options)
+    options += ["--method", "rd-expert", *TINY_NETWORK[:2], "--iterations", 30, "--batch", 8]
+    run("train", deep, trained, *options)
+    run("export", trained, part, "--good", deep / "calibration", "--precision", "fp32")
+    recipe = json.loads((part / "manifest.json").read_text())["training"]["recipe"]
+    assert (recipe["levels"], recipe["crop"]) == ([0, 4080], [2, 4, 76, 100])
+    found = [
+        json.loads(run("evaluate", part, *data, *crop, "--json").stdout)["overall"]["image_auroc"]
+        for data in ((deep, *levels), (parts,))
+    ]
+    assert found[0] == found[1] > 0.8
+    refused = run("export", trained, tmp_path / "b.rdx", "--good", parts / "calibration", code=2)
+    assert "this one is uint8" in unboxed(refused.stderr)
+    refused = run("train", deep, trained, *options[:-2], "--resume", "--levels", 0, 4095, code=2)
+    assert "levels: (0, 4080) before, (0, 4095) now" in unboxed(refused.stderr)
+
+
 def test_train_by_expert(parts: Path, tmp_path: Path) -> None:
     options = ["--method", "rd-expert", "--backbone", "efficientnet_lite0"]
     options += ["--image-size", "64", "64", "--batch", "8", "--iterations", "4"]
@@ -205,6 +262,9 @@ def test_score_goes_on_after_a_bad_image(bundle: Bundle, parts: Path, tmp_path: 
     assert "broken.png" in done.stderr
     rows = list(csv.DictReader(output.open()))
     assert len(rows) == 17
+    counts = Counter(row["verdict"] for row in rows)
+    told = ", ".join(f"{counts[verdict]} {verdict}" for verdict in ("OK", "REVIEW", "NG", "ERROR"))
+    assert told in done.stderr
     by_name = {Path(r["path"]).relative_to(folder).as_posix(): r for r in rows}
     broken = by_name["good/broken.png"]
     assert (broken["verdict"], broken["score"]) == ("ERROR", "")
@@ -218,6 +278,18 @@ def test_score_goes_on_after_a_bad_image(bundle: Bundle, parts: Path, tmp_path: 
     pictures = {p.relative_to(overlays).as_posix() for p in list_images(overlays)}
     assert pictures == by_name.keys() - {"good/broken.png"}
     assert np.asarray(Image.open(overlays / "notch" / "000.png")).shape == (80, 224, 3)
+
+
+def test_a_row_says_what_the_detector_found(bundle: Bundle, parts: Path) -> None:
+    files = list_images(parts / "test")[:2]
+    with Detector(bundle.path) as detector:
+        unsure: Any = ScriptedDetector(detector)
+        unsure.verdicts = ["REVIEW"]
+        first, second = score_files(unsure, files)
+    assert (first.verdict, first.p_value, first.region) == ("REVIEW", 0.25, None)
+    assert (second.verdict, second.region) == ("OK", None)
+    assert second.p_value is not None
+    assert second.p_value > 0.05
 
 
 def test_score_prints_rows_of_files_and_patterns(bundle: Bundle, parts: Path) -> None:
@@ -235,7 +307,7 @@ def test_score_prints_rows_of_files_and_patterns(bundle: Bundle, parts: Path) ->
 
 
 def test_inspect(bundle: Bundle, tmp_path: Path) -> None:
-    assert json.loads(run("info", bundle.path, "--json").stdout)["format"] == 2
+    assert json.loads(run("info", bundle.path, "--json").stdout)["format"] == 3
     assert "efficientnet_lite0" in run("info", bundle.path).stdout
     assert "no such bundle" in start("inspect", tmp_path / "none", code=2).stderr
 

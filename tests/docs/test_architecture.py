@@ -37,4 +37,4 @@ def test_files_of_the_main_path_are_short() -> None:
     files = re.findall(r"`([\w/]+\.py)`", sentence)
     assert len(files) == 5
     lengths = {name: len((ROOT / name).read_text().splitlines()) for name in files}
-    assert max(lengths.values()) < 200, lengths
+    assert max(lengths.values()) < 250, lengths

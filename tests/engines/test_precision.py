@@ -149,7 +149,7 @@ def test_named_precisions(
         Detector(whole_bundle.path, "openvino", precision="fp4")
     with (
         Detector(open_engine(whole_bundle, "openvino")) as detector,
-        pytest.raises(ValueError, match="are the opened engine's own"),
+        pytest.raises(ValueError, match="an opened engine was given"),
     ):
         Detector(detector.engine, precision="fp32")
 

@@ -10,11 +10,12 @@ import pytest
 from PIL import Image
 
 from rdx_fast.datasets import LabelledImage, find_dataset
+from rdx_fast.deep_images import write_png
 from rdx_fast.errors import DatasetError
 from rdx_fast.evaluation import check_images
 from rdx_fast.evaluation.inputs import check_inputs
 from rdx_fast.evaluation.scored import read_mask
-from rdx_fast.images import list_images
+from rdx_fast.images import list_images, read_image
 from rdx_fast.training import Recipe
 
 
@@ -108,6 +109,14 @@ def test_good_images_that_would_vanish(category: Path) -> None:
         check_images(find_dataset(category).test(), skip_bad=True)
 
 
+def test_what_was_not_given_does_not_vanish(category: Path) -> None:
+    bad, *good = (image for image in find_dataset(category).test() if not image.is_defective)
+    bad.path.write_text("no image")
+    assert list(check_images([bad, *good], skip_bad=True).images) == good
+    with pytest.raises(DatasetError, match="and without them no good image is left"):
+        check_images([bad], skip_bad=True)
+
+
 def test_defects_outside_of_a_crop(category: Path) -> None:
     """Masks mark rows 4 to 7 and columns 6 to 11 of 16 x 24."""
     images = find_dataset(category).test()
@@ -119,6 +128,10 @@ def test_defects_outside_of_a_crop(category: Path) -> None:
         check_images(images, crop=(8, 0, 9, 24))
     with pytest.raises(DatasetError, match="is not rgb, which is"):
         check_images(images, pixel_format="rgb")
+    with pytest.raises(
+        DatasetError, match=r"levels .* are for uint16 frames, and this one is uint8"
+    ):
+        check_images(images, levels=(0, 4095))
     mask = category / "ground_truth" / "crack" / "0_mask.png"
     shown = read_mask(mask, 16, 24, crop=(4, 6, 8, 12))
     np.testing.assert_array_equal(shown, np.repeat(np.repeat(shown[::2, ::2], 2, 0), 2, 1))
@@ -176,6 +189,23 @@ def test_everything_is_checked_before_the_first_run(parts: Path, tmp_path: Path)
     # Without any texture, the runs would make other anomalies.
     with pytest.raises(DatasetError, match="none of the 1 textures can be used"):
         check_inputs(dataset, [Recipe("rd-expert")], [bad[2]], None, skip_bad=True)
+
+
+def test_16_bits_are_checked_by_their_levels(parts: Path, tmp_path: Path) -> None:
+    for path in list_images(parts):
+        (tmp_path / path.relative_to(parts)).parent.mkdir(parents=True, exist_ok=True)
+        write_png(tmp_path / path.relative_to(parts), read_image(path).astype(np.uint16) * 16)
+    dataset, options = find_dataset(tmp_path), {"crop": (0, 0, 60, 60), "levels": (0, 4080)}
+    given = check_inputs(dataset, [Recipe(**options)], [], None, skip_bad=False)
+    assert (given.test.crop, given.test.levels) == ((0, 0, 60, 60), (0, 4080))
+    with pytest.raises(DatasetError, match="none of the 24 training images") as caught:
+        check_inputs(dataset, [Recipe()], [], None, skip_bad=True)
+    assert "good/000.png: a uint16 frame's range is unknown" in str(caught.value)
+    textures = list_images(tmp_path / "train")[:1]
+    with pytest.raises(DatasetError, match=r"has 16 bits per channel: save a texture with 8"):
+        check_inputs(dataset, [Recipe("rd-expert", **options)], textures, None, skip_bad=True)
+    with pytest.raises(ValueError, match="the recipes differ in pixel format, crop or levels"):
+        check_inputs(dataset, [Recipe(), Recipe(**options)], [], None, skip_bad=True)
 
 
 def test_training_images_are_no_test_images(tmp_path: Path) -> None:

@@ -11,14 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
+from rich.console import Console
 from scipy import ndimage
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 
 from rdx_fast import Detector
 from rdx_fast.bundle import Bundle
+from rdx_fast.cli.evaluation_tables import evaluation_table
 from rdx_fast.datasets import LabelledImage
 from rdx_fast.errors import DatasetError
-from rdx_fast.evaluation import ScoredSet, compare, evaluate, pixels
+from rdx_fast.evaluation import ScoredSet, compare, evaluate, evaluate_scored, pixels
 from rdx_fast.evaluation.compare import _pixel_wins, _resampled_auroc
 from rdx_fast.evaluation.metrics import auroc, average_precision_and_best_f1
 from rdx_fast.evaluation.pixels import PixelFigures, pixel_figures
@@ -272,7 +274,23 @@ def scored_set(name: str, scores: NDArray, strength: float, seed: int) -> Scored
     for mask in masks[n // 2 :]:
         mask[3:8, 4:12] = True
     maps = [(rng.random(m.shape) + strength * m).astype(np.float32) for m in masks]
-    return ScoredSet(name, "", 0.5, images, scores.astype(np.float32), maps, masks)
+    verdicts = ["NG" if score > 0.5 else "OK" for score in scores]
+    return ScoredSet(name, "", 0.5, images, scores.astype(np.float32), verdicts, maps, masks)
+
+
+def test_verdicts_are_counted() -> None:
+    """Half of eight images is good; each verdict means something else for either half."""
+    verdicts = ["OK", "REVIEW", "NG", "NG", "OK", "OK", "REVIEW", "NG"]
+    scored = replace(scored_set("a", np.arange(8.0), 1.0, 0), verdicts=verdicts)
+    found = evaluate_scored(scored)
+    assert (found.overall.false_rejects, found.overall.good_reviews) == (2, 1)
+    assert (found.overall.escapes, found.overall.defective_reviews) == (2, 1)
+    console = Console(width=100)
+    with console.capture() as shown:
+        console.print(evaluation_table(found))
+    table = " ".join(shown.get().split())
+    assert "good to review │ 1 of 4" in table
+    assert "defective to review │ 1 of 4" in table
 
 
 @pytest.mark.slow

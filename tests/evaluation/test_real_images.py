@@ -11,38 +11,21 @@ import torch
 
 from rdx_fast import Detector
 from rdx_fast.bundle import Bundle
-from rdx_fast.datasets import find_dataset
 from rdx_fast.evaluation import Evaluation, evaluate
-from rdx_fast.export import export_bundle
 from rdx_fast.images import list_images, read_image
 from rdx_fast.models import RD4AD, load_teacher
 from rdx_fast.models.weights import has_batch_statistics
 from rdx_fast.preprocess import to_input
-from rdx_fast.training import Recipe, train
+from rdx_fast.training import Recipe
 from rdx_fast.training.data import input_spec
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
-def transistor(real_images: Path) -> Path:
-    return real_images / "data" / "mvtec_transistor_256"
-
-
-@pytest.fixture(scope="module")
-def bundles(transistor: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Bundle, Bundle]:
-    """A network trained for a short while, in fp32 and in int8."""
-    folder = tmp_path_factory.mktemp("transistor")
-    good = find_dataset(transistor).train()
-    checkpoint = train(Recipe(backbone="efficientnet_lite0", epochs=4), good, folder / "run")
-    exact = export_bundle(checkpoint, good[:40], folder / "fp32.rdx", precision="fp32")
-    return exact, export_bundle(checkpoint, good[:40], folder / "int8.rdx", precision="int8")
-
-
-@pytest.fixture(scope="module")
-def evaluations(transistor: Path, bundles: tuple[Bundle, Bundle]) -> list[Evaluation]:
+def evaluations(transistor: Path, transistor_bundles: tuple[Bundle, Bundle]) -> list[Evaluation]:
     found = []
-    for bundle in bundles:
+    for bundle in transistor_bundles:
         with Detector(bundle.path) as detector:
             found.append(evaluate(detector, transistor))
     return found
@@ -62,12 +45,12 @@ def test_int8_separates_as_well(evaluations: list[Evaluation]) -> None:
 
 
 def test_camera_frames_score_as_their_resized_copies(
-    real_images: Path, transistor: Path, bundles: tuple[Bundle, Bundle]
+    real_images: Path, transistor: Path, transistor_bundles: tuple[Bundle, Bundle]
 ) -> None:
     sample = real_images / "data" / "mvtec_transistor_1024_sample"
     frames = list_images(sample / "test")
     copies = [transistor / path.relative_to(sample) for path in frames]
-    with Detector(bundles[0].path) as detector:
+    with Detector(transistor_bundles[0].path) as detector:
         spec = replace(detector.manifest.input, mean=(0.0,) * 3, std=(1 / 255,) * 3)
         levels, expected = (
             to_input([read_image(p) for p in paths], spec) for paths in (frames, copies)
@@ -79,12 +62,24 @@ def test_camera_frames_score_as_their_resized_copies(
     np.testing.assert_allclose(scores, resized, rtol=0.02)
 
 
-def test_tall_mono_frames(real_images: Path, bundles: tuple[Bundle, Bundle]) -> None:
+def test_photographs_of_12_bits_score_as_those_of_8(
+    transistor: Path, transistor_bundles: tuple[Bundle, Bundle]
+) -> None:
+    """4095 is no multiple of 255: each pixel is rounded to a level, by 1/8190 of white at most."""
+    frames = [read_image(path) for path in list_images(transistor / "test")[:12]]
+    deep = [(frame * (4095 / 255)).round().astype(np.uint16) for frame in frames]
+    with Detector(transistor_bundles[0].path) as detector:
+        expected = detector.score(frames).scores
+        found = detector.score(deep, levels=(0, 4095)).scores
+    np.testing.assert_allclose(found, expected, rtol=1e-3)
+
+
+def test_tall_mono_frames(real_images: Path, transistor_bundles: tuple[Bundle, Bundle]) -> None:
     frames = [
         read_image(p) for p in list_images(real_images / "data" / "kolektorsdd_sample" / "test")
     ]
     assert {frame.ndim for frame in frames} == {2}
-    with Detector(bundles[0].path) as detector:
+    with Detector(transistor_bundles[0].path) as detector:
         result = detector.score(frames)
     assert len(result) == len(frames)
     assert np.isfinite(result.scores).all()

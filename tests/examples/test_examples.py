@@ -20,14 +20,17 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
+import openvino
 import pytest
 from PIL import Image
 
 from rdx_fast import Detector, Result, threshold_regions
-from rdx_fast.bundle import Bundle
+from rdx_fast.bundle import Bundle, open_bundle
 from rdx_fast.errors import EngineError
 from rdx_fast.evaluation import evaluate
+from rdx_fast.export.standalone import write_standalone
 from rdx_fast.images import list_images, read_image
+from rdx_fast.revision import override_limits
 from rdx_fast.station import read_records
 from support.checkout import ROOT
 
@@ -95,7 +98,7 @@ def expected(bundle: Bundle, parts: Path) -> list[Result]:
 
 
 def verdict(result: Result) -> str:
-    return "NG" if result.is_anomalous[0] else "OK"
+    return result.verdicts[0]
 
 
 def answers(results: list[Result]) -> list[str]:
@@ -155,7 +158,7 @@ def test_score_folder(bundle: Bundle, parts: Path, expected: list[Result], tmp_p
     *scored, cut, totals = done.lines
     assert scored == lines
     assert cut.startswith("cut.png: ERROR cannot be decoded")
-    assert totals == f"{PARTS - len(rejected)} OK, {len(rejected)} NG, 1 ERROR"
+    assert totals == f"{PARTS - len(rejected)} OK, 0 REVIEW, {len(rejected)} NG, 1 ERROR"
     assert sorted(path.name for path in heatmaps.iterdir()) == [f"{n}.png" for n in rejected]
     # The photograph, and beside it the heat map.
     frame, shown = read_image(photos / rejected[0]), read_image(heatmaps / f"{rejected[0]}.png")
@@ -253,7 +256,7 @@ class HeldDetector:
         self.begun.set()
         if not self.free.wait(FOREVER_MS / 1000):
             raise EngineError("nobody let it go: the event loop waits for the network")
-        return SimpleNamespace(is_anomalous=[False])
+        return SimpleNamespace(verdicts=["OK"])
 
 
 def test_asyncio_service_goes_on_while_the_network_runs() -> None:
@@ -340,3 +343,67 @@ def test_train_and_export(parts: Path, tmp_path: Path) -> None:
         f"AUROC {figures.image_auroc:.4f} on 8 good and 8 defective parts",
         f"{figures.escapes} defects passed, {figures.false_rejects} good parts were rejected",
     ]
+
+
+# The program in C++
+
+
+def built(folder: Path) -> Path:
+    """``inspect_frame``, with the OpenVINO of this Python."""
+    if not all(map(shutil.which, ("cmake", "g++"))):
+        pytest.skip("cmake or g++ is not installed")
+    cmake = Path(openvino.__file__).parent / "cmake"
+    if not cmake.is_dir():
+        pytest.skip("this package of OpenVINO comes without headers")
+    source = ("-S", ROOT / "examples" / "cpp", "-B", folder, f"-DOpenVINO_DIR={cmake}")
+    for command in (["cmake", *source], ["cmake", "--build", folder]):
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+    return folder / "inspect_frame"
+
+
+@pytest.mark.slow
+def test_cpp_inspect_frame(
+    bundle: Bundle, parts: Path, expected: list[Result], tmp_path: Path
+) -> None:
+    program, model = built(tmp_path / "build"), tmp_path / "part.onnx"
+
+    def inspect(frame: Path, code: int) -> Done:
+        done = subprocess.run([program, model, frame], capture_output=True, text=True, check=False)
+        assert done.returncode == code, done.stdout + done.stderr
+        return Done(done.stdout.splitlines(), done.stderr.splitlines())
+
+    frame = tmp_path / "frame.ppm"
+    write_standalone(bundle, model, frame_size=(80, 112))
+    codes = {"OK": 0, "NG": 2}
+    for path, result in zip(list_images(parts / "test"), expected, strict=True):
+        Image.fromarray(read_image(path)).save(frame)
+        (line,) = inspect(frame, codes[verdict(result)]).lines
+        told, score = line.split()
+        assert told == verdict(result)
+        assert float(score) == pytest.approx(result.scores[0], rel=1e-5)
+
+    score = float(expected[0].scores[0])
+    copy = open_bundle(shutil.copytree(bundle.path, tmp_path / "copy.rdx"))
+    changed = override_limits(
+        copy, "a test", ok_below=score / 2, ng_above=score * 2, executed="fp32", user="a tester"
+    )
+    write_standalone(changed, model, frame_size=(80, 112), overwrite=True)
+    Image.fromarray(read_image(list_images(parts / "test")[0])).save(frame)
+    assert inspect(frame, 1).lines[0].startswith("REVIEW ")
+
+    # Nothing of this is OK.
+    Image.fromarray(np.zeros((80, 112), np.uint8)).save(grey := tmp_path / "grey.pgm")
+    Image.fromarray(np.zeros((79, 112, 3), np.uint8)).save(low := tmp_path / "low.ppm")
+    (cut := tmp_path / "cut.ppm").write_bytes(frame.read_bytes()[:-1])
+    for wrong, told in (
+        (grey, "another size or format"),
+        (low, "another size or format"),
+        (cut, "cut off"),
+        (tmp_path / "none.ppm", "wanted a binary PPM or PGM"),
+    ):
+        done = inspect(wrong, 4)
+        assert done.lines == []
+        assert told in done.errors[-1]
+    model.unlink()
+    assert inspect(frame, 4).lines == []

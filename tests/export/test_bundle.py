@@ -41,8 +41,28 @@ def sign(data: dict[str, Any]) -> None:
     data["sha256"] = hashlib.sha256(canonical.encode()).hexdigest()
 
 
+def ok_below(data: dict[str, Any]) -> dict[str, Any]:
+    return data["executions"][0]["limits"][0]["ok_below"]
+
+
+def as_format2(data: dict[str, Any]) -> None:
+    """What the release before would have written."""
+    for key in ("recipe", "frames", "revision", "calibration", "history", "sha256"):
+        data.pop(key)
+    for name in ("calibration-0.npz", "history-0.jsonl"):
+        data["files"].pop(name)
+    for execution in data["executions"]:
+        (limits,) = execution.pop("limits")
+        execution.pop("inspected_sha256")
+        names = ("value", "false_reject_rate", "expected_false_reject_rate", "good_images")
+        execution["threshold"] = {name: limits["ok_below"][name] for name in names}
+    data["format"] = 2
+    sign(data)
+
+
 def as_format1(data: dict[str, Any]) -> None:
-    """What the release before would have written of a float32 bundle."""
+    """What the first release would have written of a float32 bundle."""
+    as_format2(data)
     (execution,) = data.pop("executions")
     check = execution["check"]
     for key in ("networks", "left_out", "sha256"):
@@ -61,7 +81,12 @@ def as_format1(data: dict[str, Any]) -> None:
 
 def test_whole_bundle_opens(copy: Path, bundle: Bundle) -> None:
     assert open_bundle(copy).manifest == bundle.manifest
-    assert {p.name for p in copy.iterdir()} == {"manifest.json", "network_fp32.onnx"}
+    assert {p.name for p in copy.iterdir()} == {
+        "manifest.json",
+        "network_fp32.onnx",
+        "calibration-0.npz",
+        "history-0.jsonl",
+    }
 
 
 def test_missing_folder(tmp_path: Path) -> None:
@@ -92,7 +117,7 @@ def test_altered_network(copy: Path) -> None:
 
 def test_newer_format(copy: Path) -> None:
     edit(copy, lambda m: m.update(format=99, unheard_of=1))
-    with pytest.raises(BundleError, match="has format 99, this rdx_fast reads 1 to 2"):
+    with pytest.raises(BundleError, match="has format 99, this rdx_fast reads 1 to 3"):
         open_bundle(copy)
 
 
@@ -101,7 +126,7 @@ def test_newer_format(copy: Path) -> None:
     [
         (lambda m: m.update(surprise=1), "surprise"),
         (lambda m: m["map"].update(surprise=1), "surprise"),
-        (lambda m: m["executions"][0].pop("threshold"), "threshold"),
+        (lambda m: m["executions"][0].pop("limits"), "limits"),
         (lambda m: m["input"].pop("mean"), r"input\.mean"),
         (lambda m: m["map"].update(sigma="4"), r"map\.sigma"),
         (lambda m: m["map"].update(sigma=-1.0), "sigma"),
@@ -110,7 +135,7 @@ def test_newer_format(copy: Path) -> None:
         (lambda m: m["input"].update(resize="nearest"), "resize"),
         (lambda m: m["input"].update(std=[0.1, 0.0, 0.1]), "std"),
         (lambda m: m["input"].update(mean=[0.1, 0.2]), r"mean is .* wanted a list of 3 numbers"),
-        (lambda m: m["executions"][0]["threshold"].update(value=float("nan")), "threshold"),
+        (lambda m: ok_below(m).update(value=float("nan")), "threshold"),
         (lambda m: m["executions"][0].update(executed="fp4"), "executed precision is 'fp4'"),
         (lambda m: m["executions"][0].update(stored="fp64"), "stored precision is 'fp64'"),
         (lambda m: m["networks"].update(fp32="other.onnx"), "file of network 'fp32'"),
@@ -121,16 +146,25 @@ def test_newer_format(copy: Path) -> None:
         (lambda m: m["executions"][0]["check"].update(map_tolerance=float("inf")), "did not pass"),
         (lambda m: m["executions"][0]["check"].update(verdicts_that_differ=99), "99 of 20 images"),
         (lambda m: m["executions"][0]["check"].update(images=-5), "images of a check is -5"),
-        (lambda m: m["executions"][0]["threshold"].update(value=0.0), "not a positive number"),
-        (lambda m: m["executions"][0]["threshold"].update(value=True), "value is true, wanted a"),
-        (lambda m: m["executions"][0]["threshold"].update(value=10**400), "value is 1000.*too la"),
+        (lambda m: ok_below(m).update(value=0.0), "not a positive number"),
+        (lambda m: ok_below(m).update(value=True), "value is true, wanted a"),
+        (lambda m: ok_below(m).update(value=10**400), "value is 1000.*too la"),
         (
-            lambda m: m["executions"][0]["threshold"].update(false_reject_rate=2.0),
+            lambda m: ok_below(m).update(false_reject_rate=2.0),
             "false_reject_rate of a threshold is 2",
         ),
         (
-            lambda m: m["executions"][0]["threshold"].update(good_images=0),
+            lambda m: ok_below(m).update(good_images=0),
             "good_images of a threshold is 0",
+        ),
+        (lambda m: ok_below(m).update(value=9.5), "wrong order: OK below 9.5, NG above"),
+        (lambda m: ok_below(m).update(method="guess"), "method of a threshold is 'guess'"),
+        (lambda m: ok_below(m).update(method="manual"), "threshold by manual is 0.0"),
+        (lambda m: m.update(calibration="other.npz"), "other.npz, calibration, is not among"),
+        (lambda m: m["recipe"].update(mm_per_pixel=-1.0), "mm_per_pixel is -1"),
+        (
+            lambda m: m["executions"][0]["limits"][0].update(region="lid"),
+            r"limits of regions .'lid'., the recipe has .'all'.",
         ),
         (lambda m: m["networks"].update(int8="network_fp32.onnx"), "'int8'. have no execution"),
         (lambda m: m.update(left_out={}), "left_out is {}, wanted a list of tables"),
@@ -145,7 +179,10 @@ def test_newer_format(copy: Path) -> None:
         (lambda m: m["input"].update(mean=True), r"input\.mean"),
         (lambda m: m["input"].update(std=0.2), r"input\.std"),
         (lambda m: m.pop("sha256"), "not the one exported"),
-        (lambda m: m["executions"][0]["threshold"].update(value=9.5), "not the one exported"),
+        (
+            lambda m: m["executions"][0]["limits"][0]["ng_above"].update(value=9.5),
+            "not the one exported",
+        ),
         (lambda m: m["scales"].pop(), "not the one exported"),
         (lambda m: m.pop("format"), "has no format number"),
     ],
@@ -222,7 +259,7 @@ def make_format1(folder: Path) -> None:
 def test_format_1_opens_and_scores_the_same(copy: Path, bundle: Bundle, parts: Path) -> None:
     make_format1(copy)
     old = open_bundle(copy).manifest
-    assert old.format == 2
+    assert old.format == 3
     assert [(e.stored, e.executed) for e in old.executions] == [("fp32", "fp32")]
     assert old.executions[0].threshold == bundle.manifest.executions[0].threshold
     assert old.executions[0].check.verdicts_that_differ is None
@@ -310,13 +347,15 @@ JUNK = st.recursive(
 
 
 @pytest.mark.hypothesis  # it does not see by itself that this is its own
-@pytest.mark.parametrize("kind", ["altered", "signed", "format 1"])
+@pytest.mark.parametrize("kind", ["altered", "signed", "format 2", "format 1"])
 def test_random_edits(bundle: Bundle, kind: str) -> None:
     """Of a manifest with a checksum, whatever is not what was exported is refused. Signed anew, and
     without a checksum, an edit is refused or gives a manifest that holds what it must."""
     original = json.loads((bundle.path / "manifest.json").read_text())
     if kind == "format 1":
         as_format1(original)
+    if kind == "format 2":
+        as_format2(original)
     untouched = parse_manifest(json.dumps(original), "here")
     ways = places(original)
 
@@ -335,7 +374,7 @@ def test_random_edits(bundle: Bundle, kind: str) -> None:
             holder["new"] = junk
         else:
             holder.append(junk)
-        if kind == "signed":
+        if kind in ("signed", "format 2"):
             sign(data)
         try:
             found = parse_manifest(json.dumps(data), "here")

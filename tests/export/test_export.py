@@ -61,7 +61,7 @@ def test_a_folded_copy_follows_all_weights() -> None:
 
 def test_manifest_tells_all(bundle: Bundle, checkpoint: Checkpoint) -> None:
     m = bundle.manifest
-    assert (m.format, m.method, m.backbone) == (2, "rd4ad", "efficientnet_lite0")
+    assert (m.format, m.method, m.backbone) == (3, "rd4ad", "efficientnet_lite0")
     assert m.networks == {"fp32": "network_fp32.onnx"}
     (execution,) = m.executions
     assert (execution.stored, execution.executed) == ("fp32", "fp32")
@@ -147,7 +147,7 @@ def check_contents(precision: str, bundle: Bundle) -> None:
     stored, executions = CONTENTS[precision]
     assert set(m.networks) == stored
     assert [(e.stored, e.executed) for e in m.executions] == executions
-    assert set(m.networks.values()) == set(m.files)
+    assert {*m.networks.values(), m.calibration, m.history} == set(m.files)
     assert m.left_out == ()
     for network in stored:
         types = {t.data_type for t in onnx.load(bundle.network(network)).graph.initializer}
@@ -193,7 +193,7 @@ def test_what_fails_its_check_is_left_out(
     m = bundle.manifest
     assert [e.label for e in m.executions] == ["fp32"]
     assert set(m.networks) == {"fp32"}
-    assert {p.name for p in bundle.path.glob("*.onnx")} == set(m.files)
+    assert {p.name for p in bundle.path.glob("*.onnx")} == set(m.networks.values())
     (left,) = m.left_out
     assert left.label == "fp16"
     assert "fp16 does not score as the trained network" in left.reason

@@ -72,6 +72,16 @@ def detector(request: pytest.FixtureRequest, half: Bundle) -> Iterator[Detector]
         yield opened
 
 
+def test_12_bits_score_as_8_bits_times_16(detector: Detector, frames: Any) -> None:
+    """On the host and on the GPU, mono and RGB."""
+    for batch in (frames[:3], frames[:1], frames[0, ..., 1]):
+        deep = batch.astype(np.uint16) * 16
+        wanted = detector.score(batch).scores
+        for given in (deep, torch.from_numpy(deep).cuda()):
+            found = detector.score(given, levels=(0, 4080)).scores
+            np.testing.assert_allclose(found, wanted, rtol=ANOTHER)
+
+
 @pytest.mark.filterwarnings("ignore:.*this CPU has no:UserWarning")
 def test_same_as_on_the_cpu(detector: Detector, half: Bundle, frames: Any) -> None:
     with Detector(half.path, "openvino") as cpu:
@@ -197,7 +207,7 @@ def through_the_driver(gpu: Gpu, library: KernelLibrary, maps: list[NDArray[Any]
         with gpu.current():
             return CudaDevice(gpu, library)
 
-    return GpuPipeline("driver", open_device, bind, mapper(top_k=9), SPEC, 4)
+    return GpuPipeline("driver", open_device, bind, mapper(regions=3, top_k=9), SPEC, 4)
 
 
 def constant_features() -> list[NDArray[np.float16]]:
@@ -210,7 +220,7 @@ def constant_features() -> list[NDArray[np.float16]]:
 def test_pipeline_through_the_driver(kernels: Path, frames: Any, maps: bool) -> None:
     features = constant_features()
     out = np.empty((4, *SIZE), np.float32)
-    wanted = mapper(top_k=9)(features[: len(SCALES)], features[len(SCALES) :], out)
+    wanted = mapper(regions=3, top_k=9)(features[: len(SCALES)], features[len(SCALES) :], out)
     with Gpu() as gpu, gpu.current():
         library = KernelLibrary(kernels, gpu.architecture, cuda=gpu.cuda)
         pipeline = through_the_driver(gpu, library, features)

@@ -67,19 +67,19 @@ def cosine_launch(dtype: str, last: bool, architecture: int = 90, channels: int 
 
 
 def smooth_launch(architecture: int) -> Launch:
-    tiles = smooth_map.tile_count(64, 96, architecture)
     epilogue = smooth_map.Epilogues(
-        mask=array((64, 96), "uint8"),
-        has_mask=True,
-        threshold=0.5,
+        labels=array((64, 96), "uint8"),
+        has_labels=True,
+        thresholds=array((5,)),
+        regions=5,
         top_k=7,
         maps=array((2, 64, 96)),
         write_maps=True,
-        tile_maxima=array((2, tiles)),
-        tile_areas=array((2, tiles), "int32"),
+        keys_so_far=array((2, 5), "uint32"),
+        areas_so_far=array((2, 5), "int32"),
         tiles_done=array((2,), "int32"),
-        maxima=array((2,)),
-        areas=array((2,), "int64"),
+        maxima=array((2, 5)),
+        areas=array((2, 5), "int64"),
         top_means=array((2,)),
     )
     distances = [array((2, 8, 8)), array((2, 4, 4))]
@@ -87,13 +87,14 @@ def smooth_launch(architecture: int) -> Launch:
     return smooth_map.launch(distances, *operators, (64, 96), epilogue, architecture)
 
 
-def resize_launch(pixel_format: str, dtype: str) -> Launch:
+def resize_launch(pixel_format: str, pixel: str, dtype: str) -> Launch:
     colour = (3,) if pixel_format in ("rgb", "bgr") else ()
     taps = (array((16,), "int32"), array((3, 16, 5)))
     return resize_normalize.launch(
-        array((2, 40, 40, *colour), "uint8"),
+        array((2, 40, 40, *colour), pixel),
         pixel_format,
         (1, 0),
+        (0, 255),
         taps,
         taps,
         array((3,)),
@@ -109,9 +110,9 @@ LAUNCHES = {
     "cosine_map_fp16_channels_last1_aligned0": cosine_launch("float16", last=True, channels=24),
     "smooth_map": smooth_launch(90),
     "fuse_mul": fuse_mul.launch([array((2, 8, 8))], array((2, 64, 96)), 90),
-    "resize_normalize_fp16_format0": resize_launch("bgr", "float16"),
-    "resize_normalize_fp32_format1": resize_launch("mono", "float32"),
-    "resize_normalize_fp32_format2": resize_launch("bayer_rggb", "float32"),
+    "resize_normalize_u8_fp16_format0": resize_launch("bgr", "uint8", "float16"),
+    "resize_normalize_u8_fp32_format1": resize_launch("mono", "uint8", "float32"),
+    "resize_normalize_u16_fp32_format2": resize_launch("bayer_rggb", "uint16", "float32"),
 }
 
 
@@ -298,7 +299,7 @@ def test_what_is_refused(kernels: Path, tmp_path: Path) -> None:
     askew = fuse_mul.launch([array((2, 8, 8), pointer=0x1008)], array((2, 64, 96)), 90)
     with pytest.raises(ValueError, match="d0 begins at 0x1008, no multiple of 16 bytes"):
         Packed(kernel, askew.arguments)
-    frames = LAUNCHES["resize_normalize_fp16_format0"]
+    frames = LAUNCHES["resize_normalize_u8_fp16_format0"]
     kernel = library.choose(frames)
     assert Packed(kernel, (array((2, 40, 40, 3), "uint8", 0x1007), *frames.arguments[1:])).values
 
@@ -353,8 +354,8 @@ def test_mixed_layouts_and_too_many_scales() -> None:
 
 def test_top_mean_wants_the_maps() -> None:
     given = smooth_launch(90)
-    assert given.arguments[given.arguments.index(0.5) + 1] == 7
-    epilogue = smooth_map.Epilogues(*[array((1,))] * 12)._replace(top_k=1, write_maps=False)
+    assert given.arguments[given.arguments.index(5) + 1] == 7
+    epilogue = smooth_map.Epilogues(*[array((1,))] * 13)._replace(top_k=1, write_maps=False)
     with pytest.raises(ValueError, match="give them a place"):
         smooth_map.launch([array((1, 2, 2))], array((1,)), array((1,)), (4, 4), epilogue, 90)
 

@@ -19,6 +19,7 @@ from rdx_fast.kernels.resize_normalize import (
     resize_normalize_numpy,
 )
 from rdx_fast.kernels.resize_normalize import resize_normalize as checked_resize_normalize
+from rdx_fast.kernels.resize_taps import Window
 from support.kernel_runs import COMPILED, IMPLEMENTATIONS, resize_normalize
 
 GREY_LEVELS = ((0.0,) * 3, (1 / 255,) * 3)  # mean and std that leave grey levels as they are
@@ -38,6 +39,14 @@ TOLERANCE = {np.float32: 2e-5, np.float16: 1.1e-3}
 
 def noise(shape: tuple[int, ...]) -> NDArray[np.uint8]:
     return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+
+
+def noise16(shape: tuple[int, ...]) -> NDArray[np.uint16]:
+    return np.random.default_rng(0).integers(0, 65536, shape, dtype=np.uint16)
+
+
+def shape_of(pixel_format: str, height: int, width: int) -> tuple[int, ...]:
+    return (height, width, 3) if pixel_format in ("rgb", "bgr") else (height, width)
 
 
 def poisoned(size: tuple[int, int], dtype: type = np.float32, last: bool = False) -> NDArray:
@@ -136,6 +145,78 @@ def test_against_the_reference(implementation, pixel_format, data) -> None:
     np.testing.assert_allclose(out, reference, rtol=0, atol=TOLERANCE[dtype])
 
 
+@pytest.mark.parametrize("implementation", COMPILED)
+@pytest.mark.parametrize("pixel_format", PIXEL_FORMATS)
+@given(st.data())
+def test_16_bits_against_the_reference(implementation, pixel_format, data) -> None:
+    height, width = (data.draw(st.integers(2, 60)) for _ in range(2))
+    frame = noise16(shape_of(pixel_format, height, width))
+    top, left = data.draw(st.integers(0, height - 1)), data.draw(st.integers(0, width - 1))
+    crop = data.draw(st.sampled_from([None, (top, left, height - top, width - left)]))
+    black = data.draw(st.integers(0, 65534))
+    levels = (black, data.draw(st.integers(black + 1, 65535)))
+    size = data.draw(st.tuples(st.integers(1, 40), st.integers(1, 70)))
+    out, reference = poisoned(size), poisoned(size)
+    resize_normalize(implementation, frame, out, *IMAGENET, pixel_format, crop, levels=levels)
+    resize_normalize_numpy(frame, reference, *IMAGENET, pixel_format, crop, levels)
+    np.testing.assert_allclose(out, reference, rtol=0, atol=TOLERANCE[np.float32])
+
+
+@pytest.mark.parametrize("pixel_format", PIXEL_FORMATS)
+def test_16_bits_against_the_reference_on_triton(pixel_format) -> None:
+    frame, levels = noise16(shape_of(pixel_format, 13, 15)), (1000, 60_000)
+    crop = (3, 2, 9, 11)
+    out, reference = poisoned((4, 9)), poisoned((4, 9))
+    resize_normalize("triton", frame, out, *IMAGENET, pixel_format, crop, levels=levels)
+    resize_normalize_numpy(frame, reference, *IMAGENET, pixel_format, crop, levels)
+    np.testing.assert_allclose(out, reference, rtol=0, atol=TOLERANCE[np.float32])
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.parametrize("pixel_format", ["rgb", "mono", "bayer_grbg"])
+def test_12_bits_are_as_8_bits_times_16(implementation: str, pixel_format: str) -> None:
+    frame = noise(shape_of(pixel_format, 11, 13))
+    expected, out = poisoned((4, 6)), poisoned((4, 6))
+    resize_normalize(implementation, frame, expected, *IMAGENET, pixel_format)
+    deep = 10 + 16 * frame.astype(np.uint16)
+    resize_normalize(implementation, deep, out, *IMAGENET, pixel_format, levels=(10, 4090))
+    np.testing.assert_allclose(out, expected, rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.parametrize("pixel_format", ["bgr", "mono", "bayer_bggr"])
+def test_pixels_are_clipped_to_black_and_white(implementation: str, pixel_format: str) -> None:
+    frame, levels = noise16(shape_of(pixel_format, 11, 13)), (20_000, 30_001)
+    expected, out = poisoned((4, 6)), poisoned((4, 6))
+    for given_frame, target in ((frame, out), (frame.clip(*levels), expected)):
+        resize_normalize(
+            implementation, given_frame, target, *IMAGENET, pixel_format, levels=levels
+        )
+    np.testing.assert_array_equal(out, expected)
+    mean, std = (np.array(x)[:, None, None] for x in IMAGENET)
+    assert (out * std + mean).min() > -1e-6
+    assert (out * std + mean).max() < 1 + 1e-6
+
+
+@pytest.mark.parametrize("implementation", ["numpy", *COMPILED])
+@pytest.mark.parametrize(
+    "view",
+    [
+        lambda f: f[:, 8:48],
+        lambda f: f[::-1, ::3],
+        lambda f: f[..., ::-1],
+        lambda f: f[..., 1],
+        lambda f: np.frombuffer(b"x" + f.tobytes(), np.uint16, offset=1).reshape(f.shape),
+    ],
+)
+def test_strides_of_16_bits(implementation: str, view) -> None:
+    frame = view(noise16((60, 80, 3)))
+    expected, out = poisoned((32, 32)), poisoned((32, 32))
+    for given_frame, target in ((frame, out), (frame.copy(), expected)):
+        resize_normalize(implementation, given_frame, target, *GREY_LEVELS, levels=(0, 65535))
+    np.testing.assert_array_equal(out, expected)
+
+
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 @pytest.mark.parametrize("pixel_format", BAYER)
 def test_bayer_frames_of_one_colour(implementation: str, pixel_format: str) -> None:
@@ -227,6 +308,40 @@ def test_half_precision_rounds_as_numpy_does(implementation: str) -> None:
     assert (np.abs(out[2]) < 2**-14).all()
 
 
+@pytest.mark.parametrize("implementation", ["numpy", *COMPILED])
+@pytest.mark.parametrize("pixel_format", ["bgr", "mono", "bayer_grbg"])
+@given(st.data())
+def test_windows(implementation, pixel_format, data) -> None:
+    """They are slices of the whole resized frame, and the whole is the same as no window."""
+    height, width = (data.draw(st.integers(8, 60)) for _ in range(2))
+    frame = noise((height, width, 3) if pixel_format in ("rgb", "bgr") else (height, width))
+    options = {"pixel_format": pixel_format}
+    options["crop"] = data.draw(st.sampled_from([None, (3, 2, height - 4, width - 5)]))
+    if data.draw(st.booleans()):
+        frame, options["levels"] = frame * np.uint16(257), (2000, 60000)
+    rows, columns = data.draw(st.integers(1, 70)), data.draw(st.integers(1, 70))
+    whole, again = poisoned((rows, columns)), poisoned((rows, columns))
+    resize_normalize(implementation, frame, whole, *IMAGENET, **options)
+    window = Window(rows, columns, 0, 0)
+    resize_normalize(implementation, frame, again, *IMAGENET, window=window, **options)
+    np.testing.assert_array_equal(again, whole)
+    top, left = data.draw(st.integers(0, rows - 1)), data.draw(st.integers(0, columns - 1))
+    size = data.draw(st.integers(1, rows - top)), data.draw(st.integers(1, columns - left))
+    out = poisoned(size)
+    window = Window(rows, columns, top, left)
+    resize_normalize(implementation, frame, out, *IMAGENET, window=window, **options)
+    shown = whole[:, top : top + size[0], left : left + size[1]]
+    np.testing.assert_allclose(out, shown, rtol=0, atol=TOLERANCE[np.float32])
+
+
+@pytest.mark.parametrize("place", [(-1, 0), (0, -1), (3, 0), (0, 5)])
+def test_windows_that_are_refused(place: tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match="reaches beyond the resized frame of 4 x 6"):
+        checked_resize_normalize(
+            noise((8, 9)), poisoned((2, 2)), *GREY_LEVELS, window=Window(4, 6, *place)
+        )
+
+
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 def test_normalisation(implementation: str) -> None:
     frame = np.full((5, 7, 3), (0, 51, 255), np.uint8)
@@ -239,6 +354,8 @@ def test_normalisation(implementation: str) -> None:
     ("frame", "out"),
     [
         (np.zeros((4, 4), np.float32), poisoned((2, 2))),
+        (np.zeros((4, 4), np.int16), poisoned((2, 2))),
+        (np.zeros((4, 4), ">u2"), poisoned((2, 2))),
         (np.zeros((4, 4, 4), np.uint8), poisoned((2, 2))),
         (np.zeros((4,), np.uint8), poisoned((2, 2))),
         (np.zeros((0, 4, 3), np.uint8), poisoned((2, 2))),
@@ -268,3 +385,22 @@ def test_refused_formats_and_crops(shape, pixel_format, crop, message) -> None:
     frame = np.zeros(shape, np.uint8)
     with pytest.raises(ValueError, match=message):
         checked_resize_normalize(frame, poisoned((2, 2)), *GREY_LEVELS, pixel_format, crop)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "levels", "message"),
+    [
+        (np.uint16, None, r"range is unknown: give .* levels=\(0, 4095\), --levels 0 4095"),
+        (np.uint8, (0, 4095), "are for uint16 frames, and this one is uint8"),
+        (np.uint16, (4095, 0), r"levels are \[4095, 0\], wanted .* 0 <= black < white <= 65535"),
+        (np.uint16, (7, 7), "wanted the grey levels of black and white"),
+        (np.uint16, (-1, 7), "wanted the grey levels of black and white"),
+        (np.uint16, (0, 65536), "wanted the grey levels of black and white"),
+        (np.uint16, (0.0, 1.0), "wanted the grey levels of black and white"),
+        (np.uint16, (0, 1, 2), "wanted the grey levels of black and white"),
+    ],
+)
+def test_refused_levels(dtype, levels, message) -> None:
+    frame = np.zeros((4, 4), dtype)
+    with pytest.raises(ValueError, match=message):
+        checked_resize_normalize(frame, poisoned((2, 2)), *GREY_LEVELS, levels=levels)

@@ -24,10 +24,13 @@ from rdx_fast.devices import cuda
 from rdx_fast.devices.cuda import CudaDevice
 from rdx_fast.devices.device import BoundNetwork
 from rdx_fast.errors import DeviceLostError, DeviceMemoryError, EngineError
+from rdx_fast.kernels.epilogue import Epilogue
 from rdx_fast.kernels.gpu.driver import Gpu, call
 from rdx_fast.kernels.gpu.library import KernelLibrary
 from rdx_fast.pipelines import ScoreOptions, gpu, staging
 from rdx_fast.pipelines.gpu import MAX_GRAPHS, GpuPipeline
+from rdx_fast.pipelines.tiled import TiledPipeline
+from rdx_fast.tiling import TileSpec
 from support.recording_driver import LEGACY, RecordingDriver, recording, values, write_kernels
 from support.small_network import SCALES, SIZE, SPEC, mapper
 
@@ -65,8 +68,9 @@ def cosine(given: dict[str, Any]) -> None:
 def smooth(given: dict[str, Any]) -> None:
     images = given["images"]
     distances = values(given["d0"], (images, given["h0"] * given["w0"]), np.float32)
-    values(given["maxima"], (images,), np.float32)[:] = distances[:, 0]
-    values(given["areas"], (images,), np.int64)[:] = 0
+    each, region = (images, given["regions"]), np.arange(given["regions"])
+    values(given["maxima"], each, np.float32)[:] = distances[:, :1] + 100 * region
+    values(given["areas"], each, np.int64)[:] = 10 * np.arange(images)[:, None] + region
     values(given["top_means"], (images,), np.float32)[:] = 1 + distances[:, 0]
     if given["write_maps"]:
         values(given["maps"], (images, *SIZE), np.float32)[:] = distances[:, :1, None]
@@ -76,7 +80,9 @@ class Chain:
     """A pipeline on a GPU of its own. ``in_network`` is called whenever the network is queued, and
     ``in_bind`` while it is prepared."""
 
-    def __init__(self, folder: Path, most: int = MOST, top_k: int = 0) -> None:
+    def __init__(
+        self, folder: Path, most: int = MOST, top_k: int = 0, regions: int | None = None
+    ) -> None:
         self.in_network: Callable[[], None] = lambda: None
         self.in_bind: Callable[[], None] = lambda: None
         self.closed = False
@@ -84,9 +90,14 @@ class Chain:
         with self.gpu.current():
             self.library = KernelLibrary(folder, self.gpu.architecture, cuda=self.gpu.cuda)
         self.pipeline = GpuPipeline(
-            "recorded", self.open_device, self.bind, mapper(top_k=top_k), SPEC, most,
+            "recorded",
+            self.open_device,
+            self.bind,
+            mapper(regions=regions, top_k=top_k),
+            SPEC,
+            most,
             lambda: self.closed,
-        )  # fmt: skip
+        )
 
     def open_device(self) -> CudaDevice:
         with self.gpu.current():
@@ -127,7 +138,7 @@ def frames_of(*levels: int, size: tuple[int, ...] = (20, 24)) -> list[NDArray[np
 
 
 def scores(chain: Chain, frames: Any, options: ScoreOptions = OPTIONS) -> list[float]:
-    return chain.pipeline.score(frames, options).summary.maxima.tolist()
+    return chain.pipeline.score(frames, options).summary.maxima[:, 0].tolist()
 
 
 @pytest.mark.parametrize("in_place", [True, False])
@@ -143,13 +154,32 @@ def test_scores_and_maps(
     chain = Chain(folder, top_k=top_k)
     for levels in ([1, 2], [3, 4], [5, 6, 7, 8, 9, 10, 11]):
         found = chain.pipeline.score(frames_of(*levels), ScoreOptions())
-        assert found.summary.maxima.tolist() == levels
+        assert found.summary.maxima[:, 0].tolist() == levels
         assert found.anomaly_maps is not None
         assert (found.anomaly_maps == np.array(levels)[:, None, None]).all()
         if top_k:
             assert found.summary.top_means is not None
             assert found.summary.top_means.tolist() == [1 + level for level in levels]
     assert scores(chain, frames_of(9)) == [9]
+    chain.close()
+
+
+def test_results_of_regions(driver: RecordingDriver, folder: Path) -> None:
+    """Each array has its place in the block of results, and the kernel is given what it wants."""
+    chain = Chain(folder, top_k=2, regions=5)
+    wanted = mapper(regions=5).epilogue
+    given: list[dict[str, Any]] = []
+    driver.effects["smooth_map"] = lambda arguments: (given.append(arguments), smooth(arguments))
+    found = chain.pipeline.score(frames_of(1, 2, 3), OPTIONS).summary
+    assert found.maxima.tolist() == [[i + 100 * r for r in range(5)] for i in (1, 2, 3)]
+    assert found.areas.tolist() == [[10 * i + r for r in range(5)] for i in range(3)]
+    assert found.top_means is not None
+    assert found.top_means.tolist() == [2, 3, 4]
+    thresholds = values(given[-1]["thresholds"], (5,), np.float32)
+    np.testing.assert_array_equal(thresholds, np.float32(wanted.thresholds))
+    np.testing.assert_array_equal(values(given[-1]["labels"], SIZE, np.uint8), wanted.labels)
+    for scratch in ("keys_so_far", "areas_so_far"):
+        assert not values(given[-1][scratch], (3, 5), np.int32).any()
     chain.close()
 
 
@@ -174,10 +204,13 @@ def test_warmup_records_what_the_line_will_need(
     chain: Chain, driver: RecordingDriver, bundle: Bundle
 ) -> None:
     engine: Any = SimpleNamespace(
-        manifest=bundle.manifest, execution=bundle.manifest.executions[0], close=lambda: None
+        bundle=bundle,
+        manifest=bundle.manifest,
+        execution=bundle.manifest.executions[0],
+        close=lambda: None,
     )
-    with patch("rdx_fast.detector.open_pipeline", lambda engine, mapper: chain.pipeline):
-        detector = Detector(engine)
+    with patch("rdx_fast.inspection.open_pipeline", lambda engine, mapper: chain.pipeline):
+        detector = Detector(engine, check_frames=False)
     detector.warmup(1, batch=2, depth=3)
     recorded = driver.calls["cuStreamBeginCapture"]
     assert recorded == 2 * 3  # with and without maps, on three slots
@@ -190,9 +223,9 @@ def test_warmup_records_what_the_line_will_need(
 
 def test_kinds_of_frames_share_a_graph(chain: Chain, driver: RecordingDriver) -> None:
     sizes = [(20, 24), (31, 7, 3), (20, 24, 3), (64, 64)]
-    scores(chain, frames_of(1, 2))
-    scores(chain, frames_of(1, 2, 3))
-    assert driver.calls["cuStreamBeginCapture"] == 2
+    for images in (1, 2, 3):
+        scores(chain, frames_of(*range(images)))
+    assert driver.calls["cuStreamBeginCapture"] == 3
     for size in sizes:
         assert scores(chain, frames_of(4, 5, size=size)) == [4, 5]
     mixed = [frame for i, size in enumerate(sizes[:3]) for frame in frames_of(7 + i, size=size)]
@@ -200,10 +233,13 @@ def test_kinds_of_frames_share_a_graph(chain: Chain, driver: RecordingDriver) ->
     for left in range(5):  # a moving crop
         assert scores(chain, frames_of(6, 7), OPTIONS._replace(crop=(0, left, 19, 19))) == [6, 7]
     assert scores(chain, frames_of(6, 7), OPTIONS._replace(pixel_format="bayer_rggb")) == [6, 7]
+    for white in (255, 1023):
+        deep = [np.full((20, 24), 11, np.uint16)]
+        assert scores(chain, deep, OPTIONS._replace(levels=(0, white))) == [11]
     with pytest.raises(ValueError, match="beyond the frame"):
         scores(chain, frames_of(6, 7), OPTIONS._replace(crop=(0, 0, 99, 99)))
     assert scores(chain, frames_of(8, 9)) == [8, 9]
-    assert driver.calls["cuStreamBeginCapture"] == 2
+    assert driver.calls["cuStreamBeginCapture"] == 3
 
 
 def test_parts_take_two_slots_in_turn(chain: Chain, driver: RecordingDriver) -> None:
@@ -215,6 +251,21 @@ def test_parts_take_two_slots_in_turn(chain: Chain, driver: RecordingDriver) -> 
     short = {"cuGraphLaunch": "queue", "cuStreamSynchronize": "wait"}
     order = [short[name] for name in driver.order if name in short]
     assert order == ["queue", "queue", "wait", "queue", "wait", "queue", "wait", "wait"]
+
+
+def test_tiles(chain: Chain, driver: RecordingDriver) -> None:
+    """Of frames of several kinds; when they come again, filters and launches are there."""
+    tiled = TiledPipeline(chain.pipeline, TileSpec(20, 24, 4), SIZE, Epilogue())
+    sizes = [(5 * 20, 24), (20, 7 * 24, 3), (30, 48), (20, 24)]
+    for levels in ([4, 5], [7, 6]):
+        driver.calls.clear()
+        for size in sizes:
+            found = tiled.score(frames_of(*levels, size=size), ScoreOptions())
+            assert found.summary.maxima[:, 0].tolist() == pytest.approx(levels)
+            assert found.anomaly_maps is not None
+            for shown, level in zip(found.anomaly_maps, levels, strict=True):
+                np.testing.assert_allclose(shown, level, rtol=1e-6)
+    assert "cuMemAlloc" not in driver.calls
 
 
 class Other:

@@ -17,7 +17,9 @@ from rdx_fast.engines.openvino import network as network_module
 from rdx_fast.engines.openvino.engine import OpenVINOEngine
 from rdx_fast.errors import EngineError
 from rdx_fast.images import list_images, read_image
+from rdx_fast.kernels.epilogue import Epilogue, summarize
 from rdx_fast.kernels.native import IMPLEMENTATION
+from rdx_fast.pipelines import BatchScores
 from support.exported import as_bundle, recorded
 from support.trained import draw_part
 
@@ -46,6 +48,7 @@ def test_result_of_a_batch(detector: Detector, frames: NDArray[np.uint8]) -> Non
     assert result.is_anomalous.dtype == np.bool_
     np.testing.assert_array_equal(result.scores, result.anomaly_maps.max(axis=(1, 2)))
     np.testing.assert_array_equal(result.is_anomalous, result.scores > result.threshold)
+    assert result.verdicts == [{False: "OK", True: "NG"}[bool(a)] for a in result.is_anomalous]
     assert set(result.timings_ms) == {"preprocess", "network", "postprocess", "total"}
     stages = [v for k, v in result.timings_ms.items() if k != "total"]
     assert min(stages) > 0
@@ -96,6 +99,8 @@ def test_region_of_interest(bundle: Bundle, detector: Detector) -> None:
     assert whole.is_anomalous[0]
     assert whole.areas[0] == (whole.anomaly_maps[0] > np.float32(whole.threshold)).sum() > 0
     assert whole.top_means is None
+    np.testing.assert_array_equal(whole.region_scores, whole.scores[:, None])
+    np.testing.assert_array_equal(whole.region_areas, whole.areas[:, None])
     elsewhere = whole.anomaly_maps[0] <= np.float32(whole.threshold)
     with Detector(bundle.path, threads=2, region=elsewhere, top_k=20) as other:
         result = other.score(defective)
@@ -108,8 +113,31 @@ def test_region_of_interest(bundle: Bundle, detector: Detector) -> None:
 
 
 def test_region_of_interest_must_fit(bundle: Bundle) -> None:
-    with pytest.raises(ValueError, match=r"region of interest is \[3, 3\], the map is \[64, 96\]"):
+    with pytest.raises(ValueError, match=r"marked in \[3, 3\] pixels, the map is \[64, 96\]"):
         Detector(bundle.path, region=np.ones((3, 3), bool))
+
+
+def test_several_regions(detector: Detector) -> None:
+    """The score of an image is the largest of its regions', its area their sum."""
+    defective = draw_part(np.random.default_rng(3), defective=True)
+    whole = detector.score(defective)
+    assert whole.anomaly_maps is not None
+    labels = np.ones((64, 96), np.uint8)
+    labels[:, 48:] = 2
+    limit = whole.threshold
+    maps = whole.anomaly_maps
+    summary = summarize(maps, Epilogue(labels, (limit, limit)))
+    found = detector._result(BatchScores(summary, maps, {}), begin=0)
+    halves = np.split(maps[0], 2, axis=1)
+    np.testing.assert_array_equal(found.region_scores, [[half.max() for half in halves]])
+    above = [(half > np.float32(limit)).sum() for half in halves]
+    np.testing.assert_array_equal(found.region_areas, [above])
+    np.testing.assert_array_equal(found.scores, whole.scores)
+    np.testing.assert_array_equal(found.areas, whole.areas)
+    assert found.is_anomalous[0]
+    summary.maxima[0, 1] = -np.inf
+    with pytest.raises(EngineError, match=r"not finite, for images \[0\]"):
+        detector._result(BatchScores(summary, maps, {}), begin=0)
 
 
 def test_pixel_formats_and_crop(detector: Detector, frames: NDArray[np.uint8]) -> None:
@@ -125,12 +153,33 @@ def test_pixel_formats_and_crop(detector: Detector, frames: NDArray[np.uint8]) -
         detector.score(mono, pixel_format="bgr")
 
 
+def test_12_bits_score_as_8_bits_times_16(detector: Detector, frames: NDArray[np.uint8]) -> None:
+    expected = detector.score(frames)
+    deep, levels = frames.astype(np.uint16) * 16, (0, 4080)
+    found = detector.score(deep, levels=levels)
+    np.testing.assert_allclose(found.scores, expected.scores, rtol=1e-4)
+    np.testing.assert_array_equal(found.is_anomalous, expected.is_anomalous)
+    mosaic = detector.score(frames[1, ..., 1], pixel_format="bayer_rggb")
+    streamed = detector.stream(deep[1:2, ..., 1], pixel_format="bayer_rggb", levels=levels)
+    np.testing.assert_allclose(next(streamed).scores, mosaic.scores, rtol=1e-4)
+    with pytest.raises(ValueError, match="this one is uint8, which goes from 0 to 255"):
+        detector.score(frames, levels=levels)
+
+
 @pytest.mark.parametrize(
     ("batch", "message"),
     [
-        (np.zeros((4, 4, 3), np.float32), r"float32; wanted a uint8 array"),
+        (np.zeros((4, 4, 3), np.float32), r"float32; wanted a uint8 or uint16 array"),
         (np.full((4, 4, 3), np.nan), r"float64 with NaN; wanted"),
-        (np.zeros((4, 4, 3), np.uint16), r"uint16; wanted"),
+        (np.zeros((4, 4, 3), np.int32), r"int32; wanted"),
+        (
+            np.zeros((4, 4, 3), np.uint16),
+            r"a uint16 frame's range is unknown: give the grey levels",
+        ),
+        (
+            [np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4, 3), np.uint16)],
+            "a uint16 frame's range is unknown",
+        ),
         (np.zeros((4, 4, 4), np.uint8), r"shape \[4, 4, 4\]; wanted"),
         (np.zeros((2, 4, 4, 1), np.uint8), r"shape \[2, 4, 4, 1\]"),
         (np.zeros(4, np.uint8), r"shape \[4\]"),
@@ -184,7 +233,7 @@ def test_choices(bundle: Bundle) -> None:
         Detector(bundle.path, threads=0)
     with pytest.raises(ValueError, match="mode is 'fast'"):
         open_engine(bundle, mode="fast")
-    with pytest.raises(ValueError, match="the opened engine's own"):
+    with pytest.raises(ValueError, match="an opened engine was given"):
         Detector(open_engine(bundle), threads=1)
     with Detector(bundle.path, backend="openvino", threads=1) as single:
         assert "threads 1" in single.description
@@ -206,7 +255,7 @@ class FaultyEngine:
     frame_threads = 1
 
     def __init__(self, bundle: Bundle, fault: str) -> None:
-        self.manifest = bundle.manifest
+        self.bundle, self.manifest = bundle, bundle.manifest
         (self.execution,) = bundle.manifest.executions
         self.fault = fault
 

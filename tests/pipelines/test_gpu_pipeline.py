@@ -15,11 +15,9 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from torch.nn import functional
 
 from rdx_fast import Detector
 from rdx_fast.bundle import Bundle
-from rdx_fast.devices.device import BoundNetwork
 from rdx_fast.devices.torch_device import TorchDevice, named_errors
 from rdx_fast.engines.torch_engine import TorchEngine
 from rdx_fast.errors import DeviceLostError, EngineError
@@ -31,49 +29,15 @@ from rdx_fast.pipelines.gpu import MAX_GRAPHS, GpuPipeline
 from rdx_fast.postprocess import AnomalyMapper
 from rdx_fast.preprocess import as_frames, to_input
 from support.checkout import needs_no_gpu
-from support.small_network import SCALES, SIZE, SPEC, mapper
+from support.small_network import SIZE, SPEC, mapper
+from support.toy_network import DEVICE, features
+from support.toy_network import on_device as pipeline
 
 pytestmark = [
     pytest.mark.usefixtures("own_pipeline"),
     # Of Triton's interpreter, where a first run warms up on what happens to be in memory.
     pytest.mark.filterwarnings("ignore:All-NaN slice:RuntimeWarning"),
 ]
-
-MOST = 2
-DEVICE = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
-# On the device beforehand: memory that is not pinned must not be copied inside a capture.
-MIXING = {
-    device: [
-        torch.linspace(-1, 1, 3 * s.channels).reshape(s.channels, 3).sin().to(device)
-        for s in SCALES
-    ]
-    for device in {DEVICE, torch.device("cpu")}
-}
-
-
-def features(image: torch.Tensor) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-    """Maps that depend on every pixel, and are alike but not the same."""
-    maps: list[list[torch.Tensor]] = [[], []]
-    for i, scale in enumerate(SCALES):
-        pooled = functional.adaptive_avg_pool2d(image.float(), (scale.height, scale.width))
-        teacher = torch.einsum("cd,bdhw->bchw", MIXING[image.device][i], pooled)
-        student = teacher.roll(1, 3) + 0.1 * (i + 1) * teacher.roll(1, 1)
-        maps[0].append(teacher.contiguous())
-        maps[1].append(student.contiguous())
-    return maps[0], maps[1]
-
-
-def pipeline(
-    wanted: AnomalyMapper,
-    network: Callable[[torch.Tensor], Any] = features,
-    most: int = MOST,
-    closed: Callable[[], bool] = lambda: False,
-) -> GpuPipeline:
-    def bind(device: Any, batch: int) -> BoundNetwork:
-        image = torch.full((batch, 3, *SIZE), torch.nan, device=DEVICE)
-        return BoundNetwork(image, lambda: network(image))
-
-    return GpuPipeline("toy", lambda: TorchDevice(DEVICE), bind, wanted, SPEC, most, closed)
 
 
 def test_an_engine_that_was_closed_answers_no_more() -> None:
@@ -90,7 +54,9 @@ def test_an_engine_that_was_closed_answers_no_more() -> None:
 def expected(
     frames: Any, wanted: AnomalyMapper, options: ScoreOptions
 ) -> tuple[Any, NDArray[np.float32]]:
-    inputs = to_input(as_frames(frames), SPEC, options.pixel_format, options.crop)
+    inputs = to_input(
+        as_frames(frames), SPEC, options.pixel_format, options.crop, levels=options.levels
+    )
     teacher, student = ([m.numpy() for m in maps] for maps in features(torch.from_numpy(inputs)))
     out = np.empty((len(inputs), *SIZE), np.float32)
     return wanted(teacher, student, out), out
@@ -116,12 +82,6 @@ def frames() -> NDArray[np.uint8]:
     return np.random.default_rng(0).integers(0, 256, (5, 48, 52, 3), dtype=np.uint8)
 
 
-def region() -> NDArray[np.bool_]:
-    mask = np.zeros(SIZE, bool)
-    mask[5:20, 8:33] = True
-    return mask
-
-
 @pytest.mark.parametrize("fusion", ["add", "mul"])
 @pytest.mark.parametrize("maps", [True, False])
 def test_same_as_on_the_host(frames: NDArray[np.uint8], fusion: str, maps: bool) -> None:
@@ -132,9 +92,9 @@ def test_same_as_on_the_host(frames: NDArray[np.uint8], fusion: str, maps: bool)
     tried.close()
 
 
-@pytest.mark.parametrize("maps", [True, False])
-def test_region_and_top_mean(frames: NDArray[np.uint8], maps: bool) -> None:
-    wanted = mapper(mask=region(), top_k=15)
+@pytest.mark.parametrize(("maps", "regions"), [(True, 3), (False, 1)])
+def test_regions_and_top_mean(frames: NDArray[np.uint8], maps: bool, regions: int) -> None:
+    wanted = mapper(regions=regions, top_k=15)
     check(frames[:2], wanted, ScoreOptions(maps), pipeline(wanted))
 
 
@@ -169,12 +129,30 @@ def test_frames_on_the_device(frames: NDArray[np.uint8]) -> None:
         (there[..., :2], r"\[5, 48, 52, 2\], wanted uint8"),
         (there[:0], "wanted uint8"),
         (there[:, :, ::2], "pixels of a row must be contiguous"),
+        (there.to(torch.uint16), "a uint16 frame's range is unknown"),
     ):
         with pytest.raises(ValueError, match=complaint):
             tried.score(wrong, ScoreOptions())
     with pytest.raises(ValueError, match="is not bayer_rggb"):
         tried.score(there, ScoreOptions(pixel_format="bayer_rggb"))
     check(frames[:1], wanted, ScoreOptions(), tried)
+
+
+def test_frames_of_16_bits(frames: NDArray[np.uint8]) -> None:
+    """Frames of other levels or of 8 bits may follow: the graph is the same."""
+    wanted = mapper()
+    tried = pipeline(wanted)
+    small = frames[0, :24, :30, 0]
+    deep = small.astype(np.uint16) * 200
+    check(deep, wanted, ScoreOptions(levels=(0, 51_000)), tried)
+    options = ScoreOptions(levels=(3000, 40_000))
+    found = tried.score(torch.from_numpy(deep).to(DEVICE)[:, 2:27], options)
+    summary, maps = expected(deep[:, 2:27], wanted, options)
+    np.testing.assert_allclose(found.summary.maxima, summary.maxima, rtol=2e-5)
+    np.testing.assert_allclose(found.anomaly_maps, maps, rtol=2e-5, atol=2e-6)
+    with pytest.raises(ValueError, match="this one is uint8"):
+        tried.score(small, ScoreOptions(levels=(0, 4095)))
+    check(small, wanted, ScoreOptions(), tried)
 
 
 @pytest.mark.slow
@@ -189,12 +167,12 @@ def test_a_trained_bundle(bundle: Bundle, parts: Any, monkeypatch: pytest.Monkey
             AnomalyMapper(
                 bundle.manifest.map,
                 bundle.manifest.scales,
-                Epilogue(None, bundle.manifest.executions[0].threshold.value),
+                Epilogue(None, (bundle.manifest.executions[0].threshold.value,)),
             ),
         )
         found = tried.score(images, ScoreOptions())
-    np.testing.assert_allclose(found.summary.maxima, wanted.scores, rtol=1e-4)
-    np.testing.assert_array_equal(found.summary.areas, wanted.areas)
+    np.testing.assert_allclose(found.summary.maxima, wanted.region_scores, rtol=1e-4)
+    np.testing.assert_array_equal(found.summary.areas, wanted.region_areas)
     assert wanted.scores[1] > wanted.scores[0]
     np.testing.assert_allclose(found.anomaly_maps, wanted.anomaly_maps, rtol=1e-3, atol=1e-5)
 
@@ -243,7 +221,7 @@ class DeviceEngine:
     description = "toy"
 
     def __init__(self, bundle: Bundle, network: Callable[[torch.Tensor], Any] = features) -> None:
-        self.manifest = bundle.manifest
+        self.bundle, self.manifest = bundle, bundle.manifest
         (self.execution,) = bundle.manifest.executions
         self.network = network
         self.opened: GpuPipeline | None = None
@@ -260,7 +238,7 @@ class DeviceEngine:
 def test_what_was_not_inspected_is_never_ok(
     bundle: Bundle, frames: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
-    detector = Detector(DeviceEngine(bundle))
+    detector = Detector(DeviceEngine(bundle), check_frames=False)
     assert np.isfinite(detector.score(frames[:1]).scores).all()
     # The GPU goes on without doing what it was told.
     if step == "replay":
@@ -282,7 +260,7 @@ def test_failures(frames: NDArray[np.uint8], bundle: Bundle) -> None:
             raise failing.pop()
         return features(image)
 
-    detector = Detector(DeviceEngine(bundle, network))
+    detector = Detector(DeviceEngine(bundle, network), check_frames=False)
     good = detector.score(frames[:1]).scores
     # Of one batch alone.
     failing.append(RuntimeError("unlucky"))
@@ -298,7 +276,7 @@ def test_failures(frames: NDArray[np.uint8], bundle: Bundle) -> None:
     with pytest.raises(DeviceLostError, match="illegal memory access"):
         detector.score(frames[:1])
     detector.close()
-    with Detector(DeviceEngine(bundle)) as again:
+    with Detector(DeviceEngine(bundle), check_frames=False) as again:
         np.testing.assert_array_equal(again.score(frames[:1]).scores, good)
     with pytest.raises(EngineError, match="closed"):
         again.score(frames[:1])
@@ -380,7 +358,7 @@ def test_each_caller_has_a_slot(
         return features(image)
 
     engine = DeviceEngine(bundle, network)
-    with Detector(engine) as detector:
+    with Detector(engine, check_frames=False) as detector:
         expected_scores = [detector.score(frames[i]).scores for i in range(2)]
         together = True
         found: dict[int, Any] = {}

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rdx_fast.overlay import overlay, save_overlay
+from rdx_fast.images import to_8bit
+from rdx_fast.overlay import outlined, overlay, save_overlay
 
 GREY = np.full((64, 96), 100, np.uint8)
 
@@ -52,3 +53,30 @@ def test_a_crop_is_where_it_was(tmp_path: Path) -> None:
     both = np.asarray(Image.open(tmp_path / "new" / "a.png"))
     np.testing.assert_array_equal(both[:, :96], np.repeat(GREY[..., None], 3, axis=2))
     np.testing.assert_array_equal(both[:, 96:], overlay(GREY, levels(0, 2), 1, crop))
+
+
+def test_16_bits_are_shown_between_their_levels(tmp_path: Path) -> None:
+    frame = np.arange(64 * 96, dtype=np.uint16).reshape(64, 96)
+    shown = to_8bit(frame, (100, 4095))
+    expected = overlay(shown, levels(0, 2), 1)
+    np.testing.assert_array_equal(overlay(frame, levels(0, 2), 1, levels=(100, 4095)), expected)
+    save_overlay(tmp_path / "a.png", frame, levels(0, 2), 1, levels=(100, 4095))
+    both = np.asarray(Image.open(tmp_path / "a.png"))
+    np.testing.assert_array_equal(both[:, :96], np.repeat(shown[..., None], 3, axis=2))
+    np.testing.assert_array_equal(both[:, 96:], expected)
+    with pytest.raises(ValueError, match="range is unknown"):
+        overlay(frame, levels(0, 2), 1)
+
+
+@pytest.mark.parametrize(("size", "width"), [((64, 96), 1), ((1024, 1536), 4)])
+def test_an_outline_leaves_what_it_surrounds(size: tuple[int, int], width: int) -> None:
+    frame = np.full(size, 100, np.uint8)
+    mask = np.zeros(size, bool)
+    mask[size[0] // 2 :, size[1] // 2 :] = True
+    shown = outlined(frame, mask)
+    assert (shown[mask] == 100).all()
+    changed = (shown != 100).any(axis=2)
+    row = np.flatnonzero(changed[-1])
+    assert row.tolist() == list(range(size[1] // 2 - 4 * width, size[1] // 2))
+    assert len(np.unique(shown[-1, row], axis=0)) == 2  # dark beside bright
+    np.testing.assert_array_equal(outlined(frame, mask & False)[..., 0], frame)

@@ -18,7 +18,7 @@ from rdx_fast.bundle import Bundle
 from rdx_fast.drift import SIGNALS
 from rdx_fast.frame_check import look_at, sharpness_of
 from rdx_fast.images import list_images, read_image
-from rdx_fast.station import DriftConfig, Jobs, Station, StationConfig
+from rdx_fast.station import CameraFrame, DriftConfig, Jobs, Station, StationConfig
 from rdx_fast.station.config import LOOPBACK, MetricsConfig, ModbusConfig, read_station
 from rdx_fast.station.handshake.signals import Controls
 from rdx_fast.station.plc.modbus import ModbusServer
@@ -47,8 +47,24 @@ def watched(config: StationConfig, tmp_path: Path) -> StationConfig:
     return replace(config, drift=DriftConfig(false_alarm_every=30, path=tmp_path / "drift"))
 
 
-def dim(camera: ScriptedCamera, share: float = 0.9) -> None:
-    camera.frame = np.rint(share * camera.frame).astype(np.uint8)
+class Line(ScriptedCamera):
+    """The good parts in turn, under a lamp that may be dimmed."""
+
+    def __init__(self, parts: Path) -> None:
+        self.usual = [read_image(path) for path in list_images(parts / "calibration")]
+        self.gain = 1.0
+        super().__init__(self.usual[0])
+
+    def grab(self, timeout_s: float) -> CameraFrame:
+        self.frame = self.usual[self.number % len(self.usual)]
+        if self.gain != 1:
+            self.frame = np.rint(self.gain * self.frame).astype(np.uint8)
+        return super().grab(timeout_s)
+
+
+@pytest.fixture
+def line(parts: Path) -> Line:
+    return Line(parts)
 
 
 def inspect_until(station: Station, met: Callable[[], bool]) -> None:
@@ -62,16 +78,15 @@ def inspect_until(station: Station, met: Callable[[], bool]) -> None:
 
 def test_a_lamp_that_is_dimmed(
     detector: Detector,
-    camera: ScriptedCamera,
+    line: Line,
     watched: StationConfig,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    usual = camera.frame
-    with Station(detector, camera, watched) as station:
+    with Station(detector, line, watched) as station:
         for i in range(USUAL):
             station.inspect(i)
         assert not station.status.drift
-        dim(camera)
+        line.gain = 0.9
         inspect_until(station, lambda: station.status.drift)
         cause = station.status.drift_cause
         assert cause.startswith("lamp or exposure: ")
@@ -89,36 +104,36 @@ def test_a_lamp_that_is_dimmed(
         station.reset()
         assert not station.status.drift
         inspect_until(station, lambda: station.status.drift)
-    first, dimmed = rows(watched)[0], rows(watched)[USUAL + 1]
-    assert first.brightness == look_at(usual).brightness
-    assert first.sharpness == sharpness_of(usual)
-    assert dimmed.brightness is not None
-    assert dimmed.brightness == pytest.approx(0.9 * look_at(usual).brightness, rel=0.02)
+    on_disk = rows(watched)
+    for i, gain in ((0, 1.0), (USUAL, 0.9)):
+        usual = line.usual[i % len(line.usual)]
+        assert on_disk[i].brightness == pytest.approx(gain * look_at(usual).brightness, rel=0.01)
+        assert on_disk[i].sharpness == pytest.approx(gain * sharpness_of(usual), rel=0.05)
 
 
 def test_a_monitor_goes_on_after_a_restart(
     detector: Detector,
-    camera: ScriptedCamera,
+    line: Line,
     watched: StationConfig,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """With its memory, and with its alarm; not with a bundle that is another one."""
     caplog.set_level(logging.INFO, "rdx_fast")
-    with Station(detector, camera, watched) as station:
+    with Station(detector, line, watched) as station:
         for i in range(USUAL):
             station.inspect(i)
-    dim(camera)
-    with Station(detector, camera, watched) as station:
+    line.gain = 0.9
+    with Station(detector, line, watched) as station:
         inspect_until(station, lambda: station.status.drift)
         cause = station.status.drift_cause
-    with Station(detector, camera, watched) as station:
+    with Station(detector, line, watched) as station:
         assert not station.status.drift
         inspect_until(station, lambda: station.status.drift)
         assert station.status.drift_cause == cause
         assert len([r for r in caplog.records if r.message == "drift"]) == 1
     assert [r.message for r in caplog.records].count("drift monitor begins") == 1
-    cropped = replace(watched, crop=(0, 0, *(n // 2 for n in camera.shape[:2])))
-    with Station(detector, camera, cropped) as station:
+    cropped = replace(watched, crop=(0, 0, *(n // 2 for n in line.shape[:2])))
+    with Station(detector, line, cropped) as station:
         for i in range(USUAL):
             station.inspect(i)
         assert not station.status.drift
@@ -126,7 +141,7 @@ def test_a_monitor_goes_on_after_a_restart(
     assert watched.drift is not None
     (file,) = watched.drift.path.iterdir()
     file.write_bytes(b"PK\x03\x04 and no more")
-    with Station(detector, camera, watched) as station:
+    with Station(detector, line, watched) as station:
         station.inspect(1)
     assert "drift monitor lost" in [r.message for r in caplog.records]
     assert [r.message for r in caplog.records].count("drift monitor begins") == 3
@@ -135,18 +150,15 @@ def test_a_monitor_goes_on_after_a_restart(
 def test_each_job_has_its_monitor(
     detector: Detector,
     bundle: Bundle,
-    camera: ScriptedCamera,
+    line: Line,
     watched: StationConfig,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    usual = camera.frame
     monkeypatch.setattr(detector, "close", lambda: None)
     jobs = Jobs({1: bundle.path, 2: bundle.path}, lambda path: detector)
-    with Station(jobs, camera, watched) as station:
+    with Station(jobs, line, watched) as station:
         for i in range(USUAL):  # what is usual for one job is not for the other
-            camera.frame = usual
-            if i % 2:
-                dim(camera, 0.5)
+            line.gain = 0.9 if i % 2 else 1.0
             station.inspect(i, job=1 + i % 2)
         assert not station.status.drift
     assert station.drift is not None
@@ -188,11 +200,9 @@ def test_it_can_be_turned_off(
         DriftConfig(false_alarm_every=0)
 
 
-def test_what_plc_and_metrics_show(
-    detector: Detector, camera: ScriptedCamera, watched: StationConfig
-) -> None:
+def test_what_plc_and_metrics_show(detector: Detector, line: Line, watched: StationConfig) -> None:
     """Over Modbus: the lamp is dimmed in the middle, the bit comes, and goes by the reset bit."""
-    station = Station(detector, camera, watched)
+    station = Station(detector, line, watched)
     modbus = ModbusServer(station, ModbusConfig(port=0))
     metrics = StationMetrics(station, MetricsConfig(port=0))
     with station, modbus, metrics, ModbusTcpClient(LOOPBACK, port=modbus.port) as client:
@@ -214,7 +224,7 @@ def test_what_plc_and_metrics_show(
         for _ in range(USUAL):
             inspect()
         assert not is_set(words(), "drift")
-        dim(camera)
+        line.gain = 0.9
         for _ in range(1000):
             inspect()
             if is_set(words(), "drift"):

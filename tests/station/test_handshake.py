@@ -9,19 +9,20 @@ from dataclasses import astuple, fields, replace
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from rdx_fast.station.handshake.config import HandshakeConfig
+from rdx_fast.station.handshake.config import HandshakeConfig, Review
 from rdx_fast.station.handshake.handshake import Handshake
 from rdx_fast.station.handshake.inspection import Inspection, Outcome
 from rdx_fast.station.handshake.signals import Counts
-from support.handshake_world import BAD, FAILED, GOOD, NEVER, RULES, STEP, World
+from support.handshake_world import BAD, FAILED, GOOD, NEVER, RULES, STEP, UNSURE, World
 
 
 class Walk(RuleBasedStateMachine):
-    def __init__(self) -> None:
-        super().__init__()
-        self.world = World()
+    @initialize(review=st.sampled_from(("ng", "review", "ok")))
+    def goes_online(self, review: Review) -> None:
+        rules, deadlines_ms = replace(RULES, review=review), {2: 10.0}
+        self.world = World(Handshake(rules, frozenset({1, 2}), deadlines_ms=deadlines_ms))
         self.world.do(self.world.handshake.go_online(1, self.world.now))
         self.world.write(enable=True)
 
@@ -53,7 +54,7 @@ class Walk(RuleBasedStateMachine):
         self.world.do(self.world.handshake.acknowledge(self.world.now))
 
     @precondition(lambda self: self.world.inspecting)
-    @rule(outcome=st.sampled_from((GOOD, GOOD, BAD, FAILED)))
+    @rule(outcome=st.sampled_from((GOOD, GOOD, UNSURE, BAD, FAILED)))
     def the_engine_answers(self, outcome: Outcome) -> None:
         self.world.finish(outcome)
 
@@ -136,7 +137,9 @@ def inputs(world: World, may: frozenset[str]) -> Iterator[Input]:
     if "time" in may:
         yield lambda w: w.pass_time()
     if world.inspecting:
-        for outcome in (GOOD, FAILED) if "fail" in may else (GOOD,):
+        named = {"good": GOOD, "fail": FAILED, "review": UNSURE}
+        outcomes = [named[name] for name in named if name in may]
+        for outcome in outcomes or [GOOD]:
             yield lambda w, outcome=outcome: w.finish(outcome)
     if world.given_up:
         yield lambda w: w.finish_given_up()
@@ -217,10 +220,13 @@ def essence(world: World) -> Hashable:
 @pytest.mark.parametrize(
     ("rules", "may"),
     [
-        pytest.param(
-            replace(RULES, watchdog_ms=0, hang_ms=NEVER),
-            {"trigger", "ack", "fail"},
-            id="triggers and acknowledgements",
+        *(
+            pytest.param(
+                replace(RULES, watchdog_ms=0, hang_ms=NEVER, review=review),
+                {"trigger", "ack", "good", "fail", "review"},
+                id=f"triggers and acknowledgements, review shown as {review}",
+            )
+            for review in ("ng", "review", "ok")
         ),
         pytest.param(
             replace(RULES, queue=1, deadline_ms=10, watchdog_ms=0, hang_ms=NEVER),
@@ -229,7 +235,7 @@ def essence(world: World) -> Hashable:
         ),
         pytest.param(
             replace(RULES, deadline_ms=10, watchdog_ms=0, hang_ms=NEVER),
-            {"trigger", "time", "fail", "disk full"},
+            {"trigger", "time", "good", "fail", "disk full"},
             id="failures",
         ),
         pytest.param(
@@ -246,6 +252,11 @@ def essence(world: World) -> Hashable:
             replace(RULES, queue=1, deadline_ms=NEVER % 60_000, watchdog_ms=0, hang_ms=NEVER),
             {"trigger", "ack", "jobs"},
             id="jobs",
+        ),
+        pytest.param(
+            replace(RULES, queue=1, deadline_ms=10, watchdog_ms=0, hang_ms=NEVER, review="ok"),
+            {"trigger", "ack", "time", "review"},
+            id="reviews that pass, and deadlines",
         ),
     ],
 )

@@ -38,7 +38,7 @@ def expected(bundle: Bundle, parts: Path) -> list[str]:
     """What the test images are, in order."""
     with Detector(bundle.path) as detector:
         results = [detector.score(read_image(path)) for path in list_images(parts / "test")]
-    verdicts = ["NG" if result.is_anomalous[0] else "OK" for result in results]
+    verdicts = [result.verdicts[0] for result in results]
     assert set(verdicts) == {"OK", "NG"}
     return verdicts
 
@@ -169,7 +169,7 @@ def test_records_command(bundle: Bundle, parts: Path, tmp_path: Path) -> None:
         ((tmp_path / "none.sqlite",), "no such file"),
         ((ROOT / "README.md",), "not a station's records file"),
         ((records, "--output", tmp_path / "x.txt"), ".csv or .parquet"),
-        ((records, "--result", "GOOD"), "wanted OK, NG, ERROR or LATE"),
+        ((records, "--result", "GOOD"), "wanted OK, REVIEW, NG, ERROR or LATE"),
     ):
         assert message in run("records", *arguments, code=2).stderr
     with pytest.raises(RecordError):
@@ -296,6 +296,10 @@ def test_a_former_key_is_read_with_a_warning(
             '[jobs]\n1 = "a"\n[camera]\nkind = "still"\npath = "x"\n[opcua]\n',
             "no client can log in",
         ),
+        (
+            '[jobs]\n1 = "a"\n[camera]\nkind = "still"\npath = "x"\nlevels = [4095, 0]\n',
+            "wanted the grey levels of black and white",
+        ),
         ('first_job = 2\n[jobs]\n1 = "a"\n[camera]\nkind = "still"\npath = "x"\n', "first_job"),
     ],
 )
@@ -305,6 +309,23 @@ def test_configurations_that_make_no_sense(text: str, message: str, tmp_path: Pa
     with pytest.raises(ConfigError, match=message):
         read_station(path)
     assert message in unboxed(run("station", path, code=2).stderr)
+
+
+SMALL = '[jobs]\n1 = "a"\n[camera]\nkind = "still"\npath = "x"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (SMALL + '[handshake]\nreview = "yes"\n', 'is "yes", wanted "ng" or "review" or "ok"'),
+        (SMALL + '[records]\npictures_of = ["GOOD"]\n', "pictures_of has GOOD, wanted some of OK"),
+    ],
+)
+def test_values_that_make_no_sense(text: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "station.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        read_station(path)
 
 
 def test_paths_start_at_the_configuration(bundle: Bundle, parts: Path, tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ from rdx_fast.bundle import Bundle
 from rdx_fast.station import (
     FolderReplay,
     HandshakeConfig,
+    Jobs,
     RecordConfig,
     Station,
     StationConfig,
@@ -60,7 +61,7 @@ from rdx_fast.station.plc.registers import (
 from rdx_fast.station.prometheus import StationMetrics
 from support.checkout import ROOT
 from support.line_fuzz import after, fuzz, fuzzed_station
-from support.scripted import wait_until
+from support.scripted import ScriptedDetector, wait_until
 
 WORDS = st.integers(0, 0xFFFF)
 
@@ -89,32 +90,44 @@ def test_controls_come_through(controls: Controls) -> None:
     inspection=st.integers(1, 2**32 - 1),
     part=WORDS,
     code=st.sampled_from(list(ResultCode)[1:]),
+    review_as=st.sampled_from((ResultCode.NG, ResultCode.REVIEW, ResultCode.OK)),
 )
 def test_a_status_comes_through(
-    score: float, area: int, latency: float, inspection: int, part: int, code: ResultCode
+    score: float,
+    area: int,
+    latency: float,
+    inspection: int,
+    part: int,
+    code: ResultCode,
+    review_as: ResultCode,
 ) -> None:
     errors = {ResultCode.ERROR: ErrorCode.CAMERA, ResultCode.LATE: ErrorCode.DEADLINE}
     error = errors.get(code, ErrorCode.NONE)
     outcome = Outcome(code, error, "", score, area)
     inspected = Inspection(inspection, part, 1, 0.0, 1.0, outcome)
-    words = write_status(Status(valid=True, result=inspected, latency_s=latency, active_job=3))
+    status = Status(valid=True, result=inspected, latency_s=latency, review_as=review_as)
+    words = write_status(status)
     assert len(words) == STATION_COUNT
     assert all(0 <= word <= 0xFFFF for word in words)
     assert value(words, "score") == score
     assert value(words, "part_id") == part
     assert value(words, "inspection_id") == inspection
-    assert value(words, "result") == code
+    told = review_as if code is ResultCode.REVIEW else code
+    assert value(words, "result") == told
     assert value(words, "error") == error
     assert value(words, "defect_area") == min(area, 65535)
     assert value(words, "latency") == min(round(latency * 1e5), 65535)
     assert is_set(words, "valid")
-    assert is_set(words, "ok") == (code is ResultCode.OK)
-    assert is_set(words, "ng") == (code is not ResultCode.OK)
+    assert is_set(words, "ok") == (told is ResultCode.OK)
+    assert is_set(words, "ng") == (told is not ResultCode.OK)
+    assert is_set(words, "review") == (code is ResultCode.REVIEW)
 
 
 def test_counters_begin_again() -> None:
-    words = write_status(Status(counts=Counts(missed=65_535, passed=65_536, rejected=70_000)))
-    assert [value(words, name) for name in ("missed", "passed", "rejected")] == [65_535, 0, 4_464]
+    counts = Counts(missed=65_535, passed=65_536, rejected=70_000, reviews=65_537)
+    words = write_status(Status(counts=counts))
+    names = ("missed", "passed", "rejected", "reviews")
+    assert [value(words, name) for name in names] == [65_535, 0, 4_464, 1]
 
 
 def test_registers_keep_to_their_places() -> None:
@@ -122,7 +135,7 @@ def test_registers_keep_to_their_places() -> None:
     for register in MAP:
         words = 1 + (register.type in WIDE)
         used[register.writer] += range(register.address, register.address + words)
-    assert used["station"] == list(range(16, 32))
+    assert used["station"] == list(range(16, 33))
     assert used["PLC"] == list(range(5)), "5 to 9 are to come"
     assert {code for code, _, _ in ERRORS} == {int(code) for code in ErrorCode if code}
 
@@ -141,16 +154,24 @@ def detector(bundle: Bundle) -> Iterator[Detector]:
 
 @pytest.fixture
 def make_station(detector: Detector, parts: Path, tmp_path: Path) -> Callable[..., Station]:
-    def make(frames: str = "calibration", **rules: int) -> Station:
+    def make(frames: str = "calibration", by: Any = None, **rules: Any) -> Station:
         config = StationConfig(
             handshake=HandshakeConfig(
                 **{"watchdog_ms": 0, "deadline_ms": 20_000, "hang_ms": 20_000, **rules}
             ),
             records=RecordConfig(tmp_path / "records.sqlite", pictures=tmp_path / "pictures"),
         )
-        return Station(detector, FolderReplay(parts / frames), config)
+        return Station(by or detector, FolderReplay(parts / frames), config)
 
     return make
+
+
+@pytest.fixture
+def unsure(detector: Detector, bundle: Bundle) -> Jobs:
+    """Of a detector that says REVIEW of its first part, then OK."""
+    engine: Any = ScriptedDetector(detector)
+    engine.verdicts = ["REVIEW"]
+    return Jobs({1: bundle.path}, lambda path: engine)
 
 
 @pytest.fixture
@@ -208,6 +229,36 @@ def test_handshake_over_modbus(modbus: tuple[Station, int]) -> None:
     assert client.read_coils(0, count=1).exception_code == 1
     assert client.write_coil(0, True).exception_code == 1
     client.close()
+
+
+@pytest.mark.parametrize(("review", "code"), [("ng", 2), ("review", 5), ("ok", 1)])
+def test_review_over_modbus(
+    make_station: Callable[..., Station], unsure: Jobs, review: str, code: int
+) -> None:
+    station = make_station(by=unsure, review=review)
+    with station, ModbusServer(station, ModbusConfig(port=0)) as server:
+        client = ModbusTcpClient(LOOPBACK, port=server.port)
+        assert client.connect()
+
+        def write(**controls: Any) -> None:
+            words = write_controls(Controls(enable=True, **controls))
+            assert not client.write_registers(0, words).isError()
+
+        write()
+        for part_id, result, is_review in ((7, code, True), (8, 1, False)):
+            write(trigger=True, part_id=part_id)
+            words = read_until(client, "valid")
+            assert (value(words, "part_id"), value(words, "result")) == (part_id, result)
+            bits = [is_set(words, bit) for bit in ("ok", "ng", "review")]
+            assert bits == [result == 1, result != 1, is_review]
+            assert value(words, "error") == 0
+            write(ack=True)
+            words = read_until(client, "valid", False)
+            assert not is_set(words, "review")
+            write()
+        counts = [value(words, name) for name in ("passed", "rejected", "reviews")]
+        assert counts == ([2, 0, 1] if review == "ok" else [1, 1, 1])
+        client.close()
 
 
 def is_refused(client: socket.socket, within_s: float) -> bool:
@@ -311,8 +362,10 @@ def test_mbpoll(modbus: tuple[Station, int]) -> None:
 
 
 @pytest.fixture
-def opcua(make_station: Callable[..., Station], tmp_path: Path) -> Iterator[tuple[Station, int]]:
-    station = make_station()
+def opcua(
+    make_station: Callable[..., Station], unsure: Jobs, tmp_path: Path
+) -> Iterator[tuple[Station, int]]:
+    station = make_station(by=unsure)
     config = OpcUaConfig(
         port=0,
         users={"plc": "secret"},
@@ -349,7 +402,25 @@ def test_o6(opcua: tuple[Station, int], identity: tuple[Path, Path]) -> None:
     """A client of another make."""
     station, port = opcua
     o6_plc("drive", port, *identity)
-    assert station.status.counts.passed == 2
+    counts = station.status.counts
+    assert (counts.passed, counts.rejected, counts.reviews) == (2, 2, 1)
+
+
+@pytest.mark.slow  # "ng", the default, is in test_o6
+@pytest.mark.parametrize(("review", "told"), [("review", "REVIEW"), ("ok", "OK")])
+def test_review_over_opcua(
+    make_station: Callable[..., Station],
+    unsure: Jobs,
+    identity: tuple[Path, Path],
+    review: str,
+    told: str,
+) -> None:
+    certificate, key = identity
+    config = OpcUaConfig(port=0, anonymous=True, certificate=certificate, private_key=key)
+    station = make_station(by=unsure, review=review)
+    server = OpcUaServer(station, config)
+    with station, server:
+        o6_plc("review", server.port, told)
 
 
 def test_nobody_else_comes_in(opcua: tuple[Station, int], identity: tuple[Path, Path]) -> None:

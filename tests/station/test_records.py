@@ -69,6 +69,24 @@ def test_pictures_that_cannot_be_kept_raise_the_alarm_and_are_tried_again(
     assert all(row.picture is not None for row in rows(config))
 
 
+def test_pictures_of_the_results_that_the_configuration_names(
+    detector: Detector, camera: ScriptedCamera, config: StationConfig, parts: Path
+) -> None:
+    good = camera.frame
+    notched = read_image(list_images(parts / "test" / "notch")[0])
+    assert config.records is not None
+    chosen = replace(config, records=replace(config.records, pictures_of=("OK",)))
+    with Station(detector, camera, chosen) as station:
+        for camera.frame in (good, notched):
+            station.inspect(1)
+    assert [(r.result, r.picture is not None) for r in rows(config)] == [
+        ("OK", True),
+        ("NG", False),
+    ]
+    with pytest.raises(ValueError, match="pictures_of has GOOD, wanted some of OK, NG, ERROR"):
+        RecordConfig(pictures_of=("NG", "GOOD"))
+
+
 def test_pictures_half_written_by_a_process_that_was_killed_go(tmp_path: Path) -> None:
     (tmp_path / "2026-01-01").mkdir()
     partial = tmp_path / "2026-01-01" / "0000000001_frame.partial"
@@ -88,7 +106,12 @@ def test_records_go_on_where_they_ended(
 def test_records_of_an_earlier_version_go_on(tmp_path: Path) -> None:
     file = tmp_path / "records.sqlite"
     with sqlite3.connect(file) as database:
-        added = "picture TEXT,\n    executed TEXT,\n    brightness REAL,\n    sharpness REAL\n"
+        new = (
+            "executed TEXT",
+            *("p_value REAL", "region TEXT", "ng_above REAL"),
+            *("brightness REAL", "sharpness REAL"),
+        )
+        added = ",\n    ".join(("picture TEXT", *new)) + "\n"
         schema = _SCHEMA.replace(added, "picture TEXT\n")
         assert schema != _SCHEMA
         database.executescript(schema)
@@ -97,10 +120,11 @@ def test_records_of_an_earlier_version_go_on(tmp_path: Path) -> None:
             f"INSERT INTO inspections ({columns}) VALUES (1, 7, 1, '2026-01-01', 5.0, 'OK', 2.0)"
         )
     (old,) = read_records(file)
-    assert (old.part_id, old.executed, old.brightness) == (7, None, None)
+    assert (old.part_id, old.executed, old.p_value, old.region) == (7, None, None, None)
     with ThreadPoolExecutor(8) as pool:  # several stations of one file, at one moment
         writers = list(pool.map(RecordWriter, [file] * 8))
-    new = replace(old, inspection_id=writers[0].next_id, executed="int8", brightness=0.5)
+    added = {"executed": "int8", "p_value": 0.125, "region": "seal", "brightness": 0.5}
+    new = replace(old, inspection_id=writers[0].next_id, **added)
     writers[0].write(new)
     for writer in writers:
         writer.close()

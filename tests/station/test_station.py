@@ -35,7 +35,7 @@ from rdx_fast.station import (
     Status,
 )
 from rdx_fast.station.records.pictures import LEVELS_AT_THRESHOLD
-from support.scripted import ScriptedCamera, rows, wait_until
+from support.scripted import ScriptedCamera, ScriptedDetector, rows, wait_until
 
 
 def raising(error: Exception) -> Callable[[], None]:
@@ -67,7 +67,7 @@ def test_verdicts_are_the_detectors(detector: Detector, parts: Path, config: Sta
         wait_until(lambda: len(told) == len(frames))
     for i, (frame, record) in enumerate(zip(frames, records, strict=True)):
         result = detector.score(frame)
-        assert record.result == ("NG" if result.is_anomalous[0] else "OK")
+        assert record.result == result.verdicts[0]
         assert record.score == result.scores[0]
         assert record.area_px == result.areas[0]
         assert (record.part_id, record.inspection_id, record.job) == (100 + i, i + 1, 1)
@@ -106,6 +106,46 @@ def check_pictures(
         assert row.threshold is not None
         wanted = maps[0] / row.threshold * LEVELS_AT_THRESHOLD
         np.testing.assert_allclose(levels, wanted.clip(0, 65535), atol=0.51)
+
+
+def test_a_part_to_review(
+    detector: Detector, bundle: Bundle, camera: ScriptedCamera, config: StationConfig
+) -> None:
+    """It is not OK; its record, picture and figures are kept, whatever the PLC is told."""
+    engine: Any = ScriptedDetector(detector)
+    jobs = Jobs({1: bundle.path}, lambda path: engine)
+    passing = replace(config, handshake=replace(config.handshake, review="ok"))
+    told: list[Status] = []
+    with Station(jobs, camera, passing, on_status=told.append) as station:
+        engine.verdicts = ["REVIEW", "OK"]
+        records = [station.inspect(i) for i in (1, 2)]
+        counts = station.status.counts
+    assert [(r.result, r.p_value, r.region) for r in records] == [
+        ("REVIEW", 0.25, None),
+        ("OK", 0.25, None),
+    ]
+    assert (counts.passed, counts.rejected, counts.reviews) == (2, 0, 1)
+    shown = {(s.ok, s.ng, s.review) for s in told if s.valid}
+    assert shown == {(True, False, True), (True, False, False)}
+    on_disk = rows(config)
+    assert [(r.result, r.error, r.p_value) for r in on_disk] == [
+        ("REVIEW", None, 0.25),
+        ("OK", None, 0.25),
+    ]
+    assert [r.picture is not None for r in on_disk] == [True, False]
+
+
+def test_a_part_to_review_after_its_deadline_is_late(
+    detector: Detector, bundle: Bundle, camera: ScriptedCamera, config: StationConfig
+) -> None:
+    engine: Any = ScriptedDetector(detector)
+    passing = replace(config, handshake=replace(config.handshake, review="ok"))
+    with Station(Jobs({1: bundle.path}, lambda path: engine), camera, passing) as station:
+        engine.fault, engine.verdicts = "hang", ["REVIEW"]
+        late = station.inspect(1, deadline_ms=50)
+        engine.released.set()
+        assert (late.result, late.error) == ("LATE", "DEADLINE")
+        assert (station.status.counts.rejected, station.status.counts.reviews) == (1, 0)
 
 
 @pytest.mark.parametrize(
@@ -152,6 +192,7 @@ def test_frames_that_are_not_what_was_wanted(
             (deliver(good, skip=1), "FRAME_DROPPED"),
             (deliver(good, skip=-1), "FRAME_DROPPED"),  # the picture of the part before
             (deliver(good.astype(np.float32)), "FRAME_BAD"),
+            (deliver(good.astype(np.uint16)), "FRAME_BAD"),
         ):
             camera.next = [change]
             record = station.inspect(2)
@@ -160,11 +201,35 @@ def test_frames_that_are_not_what_was_wanted(
             assert station.inspect(3).result == "OK"
 
 
+def test_a_camera_of_12_bits(
+    detector: Detector, parts: Path, camera: ScriptedCamera, config: StationConfig
+) -> None:
+    """Its parts are judged by their levels, and its frames stored as they came."""
+    good = camera.frame
+    bad = read_image(list_images(parts / "test" / "notch")[0])
+    with Station(detector, camera, replace(config, levels=(0, 4080))) as station:
+        record = station.inspect(1)  # of 8 bits
+        assert (record.result, record.error) == ("ERROR", "FRAME_BAD")
+        assert "dtype is uint8, wanted uint16 with levels" in (record.detail or "")
+        found = []
+        for frame in (good, bad):
+            camera.frame = frame.astype(np.uint16) * 16
+            found.append(station.inspect(2))
+    assert [record.result for record in found] == ["OK", "NG"]
+    for record, frame in zip(found, (good, bad), strict=True):
+        assert record.score == pytest.approx(float(detector.score(frame).scores[0]), rel=1e-4)
+    picture = rows(config)[-1].picture
+    assert config.records is not None
+    assert picture is not None
+    kept = read_image(config.records.pictures / f"{picture}_frame.png")
+    np.testing.assert_array_equal(kept, bad.astype(np.uint16) * 16)
+
+
 def test_the_cameras_size_is_checked_at_the_start(
     detector: Detector, camera: ScriptedCamera, tmp_path: Path
 ) -> None:
     config = StationConfig(records=None, frame_size=(10, 20))
-    with pytest.raises(ValueError, match="delivers 80 x 112 pixels, the configuration wants 10 x"):
+    with pytest.raises(JobError, match="delivers 80 x 112 pixels, the configuration wants 10 x"):
         Station(detector, camera, config)
 
 
@@ -184,37 +249,10 @@ def test_a_detector_is_warm_before_the_first_part(
         Station(detector, camera, config)
 
 
-class Breakable:
-    """A detector that may raise, hang, or give what is no score."""
-
-    def __init__(self, detector: Detector) -> None:
-        self.detector, self.manifest = detector, detector.manifest
-        self.threshold = detector.threshold
-        self.engine, self.description = detector.engine, detector.description
-        self.fault = ""
-        self.released = threading.Event()
-
-    def score(self, *arguments: Any, **options: Any) -> Any:
-        if self.fault == "raise":
-            raise RuntimeError("boom")
-        if self.fault == "hang":
-            self.released.wait(60)
-        result = self.detector.score(*arguments, **options)
-        if self.fault == "nan":
-            result.scores[0] = np.nan
-        return result
-
-    def warmup(self) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
-
-
 def test_an_engine_that_fails(
     detector: Detector, bundle: Bundle, camera: ScriptedCamera, config: StationConfig
 ) -> None:
-    engine: Any = Breakable(detector)
+    engine: Any = ScriptedDetector(detector)
     with Station(Jobs({1: bundle.path}, lambda path: engine), camera, config) as station:
         for fault in ("raise", "nan"):
             engine.fault = fault
@@ -230,7 +268,7 @@ def test_an_engine_that_hangs_is_late_and_then_replaced(
     opened: list[Any] = []
 
     def open_detector(path: Path) -> Any:
-        opened.append(Breakable(detector))
+        opened.append(ScriptedDetector(detector))
         return opened[-1]
 
     with Station(Jobs({1: bundle.path}, open_detector), camera, impatient) as station:

@@ -21,13 +21,14 @@ TESTS = {
     "calibration.py": "export",
     "manifest.py": "export",
     "scoring.py": "cli",
+    "wording.py": "cli",
     "ARCHITECTURE.md": "docs",
     "CONTRIBUTING.md": "docs",
     "README.md": "docs",
 }
 FOLDERS = (
     *("bench", "cli", "docs", "engines", "evaluation", "examples", "export", "kernels"),
-    *("models", "pipelines", "station", "training"),
+    *("models", "pipelines", "report", "station", "training"),
 )
 
 

@@ -61,6 +61,8 @@ def as_bundle(folder: Path, method: str, backbone: str, precision: str, like: Ma
         input=spec,
         scales=scales,
         files=files,
+        calibration=None,
+        history=None,
     )
     return Bundle(path, manifest)
 

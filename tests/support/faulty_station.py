@@ -62,6 +62,8 @@ class Faults:
 class FaultyCamera:
     """A camera that may stall, or deliver half a frame: a photograph cut in two, really read."""
 
+    repeats = True  # as the folder that it reads
+
     def __init__(self, source: FrameSource, photograph: Path, faults: Faults) -> None:
         self._source, self._photograph, self._faults = source, photograph, faults
 

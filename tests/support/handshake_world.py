@@ -33,6 +33,7 @@ RULES = HandshakeConfig(
     record_ms=10,
 )
 GOOD = Outcome(ResultCode.OK, score=0.5)
+UNSURE = Outcome(ResultCode.REVIEW, score=0.9, area_px=1, p_value=0.01)
 BAD = Outcome(ResultCode.NG, score=2.0, area_px=9)
 FAILED = Outcome(ResultCode.ERROR, ErrorCode.ENGINE, "broken")
 
@@ -51,10 +52,11 @@ class World:
     selecting: list[int] = field(default_factory=list)
     recorded: dict[int, Inspection] = field(default_factory=dict)
     unwritten: dict[int, Inspection] = field(default_factory=dict)
-    found_good: set[int] = field(default_factory=set)
+    may_pass: set[int] = field(default_factory=set)
     accepted: set[int] = field(default_factory=set)
     refused: set[int] = field(default_factory=set)
     shown: list[int] = field(default_factory=list)
+    reviews: int = 0
     last: Status = field(default_factory=Status)
 
     def do(self, commands: list[Command]) -> None:
@@ -91,11 +93,19 @@ class World:
         assert not (status.ok and status.ng)
         assert status.valid <= (status.result is not None)
         assert (status.ok or status.ng) == (status.result is not None)
+        assert status.ok == (status.code is ResultCode.OK)
         assert status.trigger_ready <= status.online
         assert status.waiting + (status.result is not None) <= RULES.queue
         result = status.result
         if result is None:
+            assert not status.review
+            assert status.code is ResultCode.NONE
             return
+        assert status.review == (result.code is ResultCode.REVIEW)
+        if status.review:
+            assert status.code.name == self.handshake.config.review.upper()
+        else:
+            assert status.code is result.code
         if status.valid and not self.last.valid:
             assert self.last.result == result, "data are written before valid"
         if result.inspection_id not in self.shown:
@@ -104,9 +114,11 @@ class World:
             assert result.inspection_id in self.accepted
             assert not self.shown or result.inspection_id > self.shown[-1], "in order, once"
             self.shown.append(result.inspection_id)
+            self.reviews += status.review
             if status.ok:
-                assert result.inspection_id in self.found_good, "OK without an inspection"
-                assert self.now < result.deadline, "OK after the deadline"
+                assert result.inspection_id in self.may_pass, "OK without an inspection"
+            if status.ok or status.review:
+                assert self.now < result.deadline, "OK or REVIEW after the deadline"
             if self.recorded.get(result.inspection_id) != result:
                 assert status.record_alarm, "shown, and not on disk"
                 assert not status.ok or result.inspection_id in self.unwritten
@@ -119,8 +131,9 @@ class World:
 
     def finish(self, outcome: Outcome) -> None:
         part = self.inspecting.pop()
-        if outcome is GOOD and self.now <= part.deadline:
-            self.found_good.add(part.inspection_id)
+        passing = (GOOD, UNSURE) if self.handshake.config.review == "ok" else (GOOD,)
+        if outcome in passing and self.now <= part.deadline:
+            self.may_pass.add(part.inspection_id)
         self.do(self.handshake.finished(part.inspection_id, outcome, self.now))
 
     def finish_given_up(self) -> None:
@@ -166,4 +179,7 @@ class World:
                 self.record(True)
             self.write(ack=not self.controls.ack, heartbeat=self.controls.heartbeat ^ 1)
         assert self.shown == sorted(self.accepted), "each accepted part is answered exactly once"
+        counts = self.handshake.status.counts
+        assert counts.passed + counts.rejected == len(self.shown)
+        assert counts.reviews == self.reviews
         assert not self.refused & self.accepted

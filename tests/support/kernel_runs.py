@@ -16,17 +16,19 @@ from numpy.typing import NDArray
 
 from rdx_fast.bench import triton_operations
 from rdx_fast.kernels import cosine_map as cosine_module
+from rdx_fast.kernels import epilogue as epilogue_module
 from rdx_fast.kernels import fuse_mul as fuse_module
 from rdx_fast.kernels import resize_normalize as resize_module
 from rdx_fast.kernels import smooth_map as smooth_module
 from rdx_fast.kernels.epilogue import Epilogue, MapStats
 from rdx_fast.kernels.native import ISAS
 from rdx_fast.kernels.operators import Band
+from rdx_fast.kernels.resize_taps import Window
 
 COMPILED = tuple(ISAS)
 IMPLEMENTATIONS = ("numpy", *COMPILED, "triton")
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-_MODULES = (cosine_module, smooth_module, fuse_module, resize_module)
+_MODULES = (cosine_module, smooth_module, fuse_module, epilogue_module, resize_module)
 
 
 @contextmanager
@@ -126,6 +128,18 @@ def fuse_mul(
     return maps, summary
 
 
+def summarize(
+    implementation: str,
+    maps: NDArray[np.float32],
+    epilogue: Epilogue,
+    first_row: int = 0,
+    threads: int = 1,
+) -> MapStats:
+    """By the CPU's implementations alone."""
+    with running(implementation):
+        return epilogue_module.summarize(maps, epilogue, first_row, threads)
+
+
 def _on_triton(
     run: Any,
     distances: Sequence[NDArray[np.float32]],
@@ -134,16 +148,8 @@ def _on_triton(
     out: NDArray[np.float32] | None,
 ) -> tuple[NDArray[np.float32] | None, MapStats]:
     target = None if out is None else tensor(out)
-    mask = None if epilogue.mask is None else tensor(epilogue.mask)
     with patch.object(triton_operations, "_buffer", _poisoned_buffer):
-        found = run(
-            [tensor(d) for d in distances],
-            operators,
-            mask,
-            epilogue.threshold,
-            epilogue.top_k,
-            target,
-        )
+        found = run([tensor(d) for d in distances], operators, epilogue, target)
     arrays: list[Any] = [None if x is None else x.cpu().numpy() for x in found]
     summary = MapStats(*arrays)
     return None if target is None else target.cpu().numpy(), summary
@@ -151,20 +157,25 @@ def _on_triton(
 
 def resize_normalize(
     implementation: str,
-    frame: NDArray[np.uint8],
+    frame: NDArray[np.uint8 | np.uint16],
     out: NDArray[Any],
     mean: Sequence[float],
     std: Sequence[float],
     pixel_format: str | None = None,
     crop: tuple[int, int, int, int] | None = None,
     threads: int = 1,
+    levels: tuple[int, int] | None = None,
+    window: Window | None = None,
 ) -> None:
     if implementation != "triton":
         with running(implementation):
-            resize_module.resize_normalize(frame, out, mean, std, pixel_format, crop, threads)
+            resize_module.resize_normalize(
+                frame, out, mean, std, pixel_format, crop, threads, levels, window
+            )
         return
+    assert window is None
     target = tensor(out)
     triton_operations.resize_normalize(
-        tensor(frame)[None], target[None], mean, std, pixel_format, crop
+        tensor(frame)[None], target[None], mean, std, pixel_format, crop, levels
     )
     out[...] = target.cpu().numpy()

@@ -34,7 +34,7 @@ def wait_for(met: Callable[[], Any]) -> None:
 
 
 def drive(port: str, *identity: str) -> None:
-    """Inspect a part, take the result, ask for a job that is not there, and reset."""
+    """Inspect a part in doubt and a good one, ask for a job that is not there, and reset."""
     certificate, key = identity
     with client(port, (certificate, key), username="plc", password="secret") as plc:
         system = plc.objects.VisionSystem
@@ -57,15 +57,23 @@ def drive(port: str, *identity: str) -> None:
             assert latest.ResultId() == result_id
             return int(result_id)
 
+        result_id = start(20, 1)
+        assert (latest.Verdict(), latest.Review(), latest.ErrorCode()) == ("NG", True, 0)
+        assert acknowledge(o6.UInt32(result_id))[1] == 0
+        wait_for(lambda: not latest.Valid())
+        assert not latest.Review()
         result_id = start(21, 1)
         assert latest.PartId() == 21
+        assert not latest.Review()
         assert latest.Verdict() == "OK"
         assert latest.JobId() == 1
         assert latest.Score() > 0
         assert latest.ErrorCode() == 0
         assert latest.EndTime() > latest.CreationTime()
-        wait_for(lambda: events)
-        assert "part 21: OK" in str(events[0]["/Message"])
+        wait_for(lambda: len(events) == 2)
+        told = [str(event["/Message"]) for event in events]
+        assert "part 20: REVIEW" in told[0]
+        assert "part 21: OK" in told[1]
         assert acknowledge(o6.UInt32(result_id + 1))[1] != 0
         assert acknowledge(o6.UInt32(result_id))[1] == 0
         wait_for(lambda: not latest.Valid())
@@ -83,6 +91,27 @@ def drive(port: str, *identity: str) -> None:
         assert is_refused(lambda: system.Status.Online(False)), (
             "status is not the client's to write"
         )
+
+
+def review(port: str, told: str) -> None:
+    """Inspect a part in doubt, at a station that tells it as ``told``."""
+    with client(port, None) as plc:
+        system = plc.objects.VisionSystem
+        latest = system.ResultManagement.Results.LatestResult
+        events: list[dict[str, Any]] = []
+        plc.monitorEvent("i=2253", lambda event, *_: events.append(event))
+        start = system.VisionStateMachine.AutomaticModeStateMachine.StartSingleJob
+        _, result_id, error = start(o6.UInt16(7), o6.UInt16(0), o6.UInt16(60_000))
+        assert error == 0
+        wait_for(latest.Valid)
+        assert (latest.Verdict(), latest.Review(), latest.ErrorCode()) == (told, True, 0)
+        wait_for(lambda: events)
+        assert "part 7: REVIEW" in str(events[0]["/Message"])
+        wait_for(lambda: system.Status.Reviews() == 1)
+        assert (system.Status.Passed(), system.Status.Rejected()) == (told == "OK", told != "OK")
+        assert system.ResultManagement.AcknowledgeResult(o6.UInt32(result_id))[1] == 0
+        wait_for(lambda: not latest.Valid())
+        assert not latest.Review()
 
 
 def knock(port: str, *identity: str) -> None:
@@ -113,5 +142,6 @@ def is_refused(act: Callable[[], Any]) -> bool:
 
 
 if __name__ == "__main__":
-    {"drive": drive, "knock": knock, "look": look}[sys.argv[1]](*sys.argv[2:])
+    acts: dict[str, Callable[..., None]] = {f.__name__: f for f in (drive, review, knock, look)}
+    acts[sys.argv[1]](*sys.argv[2:])
     print("done")

@@ -15,6 +15,7 @@ TOGETHER = (
     ("test_examples.py::test_plc", "line"),
     ("test_site.py", "site"),  # built once
     ("test_real_images.py", "real images"),  # one training for all
+    ("test_browser.py", "real images"),
     ("test_contents_of_the_other_method", "other method"),  # likewise
     ("test_aot.py", "kernels"),  # built once, while the other worker does something else
     ("test_cli.py::test_plan", "kernels"),

@@ -23,6 +23,7 @@ from asyncua.crypto.security_policies import SecurityPolicyBasic256Sha256
 from pymodbus.client import ModbusTcpClient
 from pymodbus.exceptions import ModbusException
 
+from rdx_fast.station.handshake.codes import ResultCode
 from rdx_fast.station.handshake.signals import Controls
 from rdx_fast.station.plc.registers import (
     STATION_COUNT,
@@ -253,10 +254,9 @@ class OpcUaPlc:
                 assert await management.call_method(acknowledge.nodeid, done) == 0
 
     def _tell(self, part: int, begin: float, now: float, event: Any) -> None:
-        codes = {"OK": 1, "NG": 2, "ERROR": 3, "LATE": 4}
         answer = Answer(
             part=part,
-            code=codes[event.Verdict],
+            code=int(ResultCode[event.Verdict]),
             error=event.ErrorCode,
             inspection_id=event.ResultId,
             triggered=begin,

@@ -173,6 +173,24 @@ def test_plain_folder_with_defects(tmp_path: Path) -> None:
     assert [i.mask for i in found.test()] == expected
 
 
+def test_a_set_of_good_images_alone_may_do(mvtec: Path, visa: Path) -> None:
+    shutil.rmtree(mvtec / "test" / "crack")
+    (good,) = find_dataset(mvtec, need_defects=False).test()
+    assert not good.is_defective
+    (mvtec / "test" / "good").rename(mvtec / "test" / "crack")
+    with pytest.raises(DatasetError, match=r"holds crack: a test set needs 'good'$"):
+        find_dataset(mvtec, need_defects=False).test()
+    table = visa / "split_csv" / "1cls.csv"
+    rows = table.read_text().splitlines()
+    table.write_text("\n".join(row for row in rows if "anomaly" not in row))
+    assert len(find_dataset(visa / "candle", need_defects=False).test()) == 1
+    with pytest.raises(DatasetError, match="lists only good test images of candle: wanted both"):
+        find_dataset(visa / "candle").test()
+    table.write_text("\n".join(row for row in rows if "test,normal" not in row))
+    with pytest.raises(DatasetError, match=r"lists only defective .*: wanted good ones"):
+        find_dataset(visa / "candle", need_defects=False).test()
+
+
 def test_folders_that_will_not_do(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="is not a folder"):
         find_dataset(tmp_path / "none")

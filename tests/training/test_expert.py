@@ -302,7 +302,7 @@ def test_bad_textures_are_found_before_training(images: list[Path], tmp_path: Pa
     given = [torn, images[0]]
     options: dict[str, Any] = {"textures": given, "skip_bad": True, "on_stage": said.append}
     train(SHORT, images, tmp_path / "run", max_minutes=0, **options)
-    assert "left out: 1 of 2 textures, which cannot be read" in said
+    assert "left out: 1 of 2 textures, which cannot be used" in said
 
 
 def test_options_of_the_other_method(images: list[Path], tmp_path: Path) -> None:

@@ -277,7 +277,7 @@ def test_training_tells_what_it_leaves_out(tmp_path: Path) -> None:
     said: list[str] = []
     images = [*discs, flat, broken]
     train(SHORT, images, tmp_path / "run", skip_bad=True, on_stage=said.append, max_minutes=0)
-    assert said[0] == "left out: 1 of 8 images, which cannot be read"
+    assert said[0] == "left out: 1 of 8 images, which cannot be used"
     assert said[2].startswith(f"left out for want of a foreground:\n  {flat}: otsu-dark takes ")
 
 

@@ -14,11 +14,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
+from rdx_fast.deep_images import write_png
+from rdx_fast.errors import ImageError
 from rdx_fast.images import list_images, read_image
 from rdx_fast.manifest import RESIZE, InputSpec
-from rdx_fast.preprocess import to_input, unit_spec
+from rdx_fast.preprocess import FrameOptions, to_input, unit_spec
 from rdx_fast.training import Recipe, synthetic, train
 from rdx_fast.training.contact_sheet import save_contact_sheet
+from rdx_fast.training.foreground import foreground_masks
 from rdx_fast.training.frames import Frames
 from rdx_fast.training.synthetic import (
     AnomalyMaker,
@@ -273,3 +276,41 @@ def test_gallery(parts: Path, tmp_path: Path, foreground: bool) -> None:
     edges = np.zeros((64, 96), np.bool_)
     edges[:, 47] = foreground
     np.testing.assert_array_equal(outline, np.tile(edges, 5))
+
+
+def test_parts_of_16_bits(parts: Path, tmp_path: Path) -> None:
+    """They give the anomalies, and the foreground, of the same parts in 8 bits."""
+    paths = list_images(parts / "train" / "good")[:4]
+    for path in paths:
+        write_png(tmp_path / path.name, read_image(path).astype(np.uint16) * 16)
+    crop = (3, 5, 70, 90)
+    shallow = Frames(paths, FrameOptions(crop=crop))
+    deep = Frames(list_images(tmp_path), FrameOptions(crop=crop, levels=(0, 4080)))
+    for index in range(len(paths)):
+        made = []
+        for frames in (shallow, deep):
+            maker = AnomalyMaker(SPEC, frames, Frames([]))
+            made.append(maker(np.random.default_rng(index), frames.input(index, SPEC), index))
+        np.testing.assert_array_equal(made[0][1], made[1][1])
+        np.testing.assert_allclose(made[0][0], made[1][0], rtol=0, atol=1e-6)
+    masks = [
+        foreground_masks("otsu-bright", None, frames, SPEC.height, SPEC.width).masks
+        for frames in (shallow, deep)
+    ]
+    np.testing.assert_array_equal(*masks)
+    with pytest.raises(ImageError, match=r"000\.png: a uint16 frame's range is unknown"):
+        Frames(deep.paths).input(0, SPEC)
+
+
+def test_cuts_of_bayer_images_keep_their_colours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(synthetic, "OPACITY", (1.0, 1.0))
+    raw = np.full((40, 50), 102, np.uint8)
+    raw[::2, ::2], raw[1::2, 1::2] = 204, 51  # red, blue
+    Image.fromarray(raw).save(tmp_path / "raw.png")
+    good = Frames([tmp_path / "raw.png"], FrameOptions("bayer_rggb", (1, 1, 37, 45)))
+    black = np.zeros((3, SPEC.height, SPEC.width), np.float32)
+    for anomalous, mask in made(AnomalyMaker(SPEC, good, Frames([])), black, 8):
+        for plane, level in zip(anomalous, (0.8, 0.4, 0.2), strict=True):
+            np.testing.assert_allclose(plane[mask], level, atol=1e-5)

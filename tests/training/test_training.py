@@ -206,6 +206,15 @@ def test_damaged_checkpoint(tmp_path: Path, content: bytes) -> None:
         load_checkpoint(tmp_path / "none")
 
 
+def test_checkpoints_from_before_an_option_load(unbroken: Checkpoint, tmp_path: Path) -> None:
+    save_checkpoint(unbroken, tmp_path)
+    content = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    for option in ("pixel_format", "crop", "levels"):
+        del content["recipe"][option]
+    torch.save(content, tmp_path / "checkpoint.pt")
+    assert load_checkpoint(tmp_path).recipe == unbroken.recipe
+
+
 def test_bad_images_are_listed_or_skipped(images: list[Path], tmp_path: Path) -> None:
     folder = tmp_path / "good"
     folder.mkdir()
@@ -216,8 +225,10 @@ def test_bad_images_are_listed_or_skipped(images: list[Path], tmp_path: Path) ->
     Image.fromarray(np.zeros((8, 8), np.uint16)).save(folder / "deep.png")
     with pytest.raises(DatasetError) as caught:
         train(SHORT, list_images(folder), tmp_path / "run")
-    for name in ("truncated.png", "text.png", "deep.png", "--skip-bad"):
+    for name in ("truncated.png", "text.png", "deep.png: a uint16 frame's range", "--skip-bad"):
         assert name in str(caught.value)
+    with pytest.raises(DatasetError, match=r"none of the 24 images can be used(.|\n)*0 to 255"):
+        train(replace(SHORT, levels=(0, 9)), images, tmp_path / "run")
     checkpoint = train(SHORT, list_images(folder), tmp_path / "run", skip_bad=True, max_minutes=0)
     assert checkpoint.image_count == 24
 
@@ -270,6 +281,8 @@ def test_holdout() -> None:
         {"injection": "forced"},
         {"teacher_learning_rate": 0.0},
         {"iterations": 5},  # beside the epochs
+        {"pixel_format": "yuv"},
+        {"levels": (4095, 0)},
     ],
 )
 def test_recipe_out_of_range(change) -> None:

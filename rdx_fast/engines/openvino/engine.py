@@ -50,6 +50,7 @@ class OpenVINOEngine:
             raise ValueError(f"mode is {mode!r}, wanted one of {', '.join(MODES)}")
         if threads is not None and threads < 1:
             raise ValueError(f"threads is {threads}, wanted at least 1, or None")
+        self.bundle = bundle
         self.manifest = bundle.manifest
         found = choices(self.manifest, "openvino", capabilities(), precision)
         refused: list[str] = []

@@ -62,6 +62,7 @@ class TensorRTEngine:
         on_progress: Progress = lambda *_: None,
         precision: str | None = None,
     ) -> None:
+        self.bundle = bundle
         self.manifest = bundle.manifest
         self.options = options or GpuOptions()
         self._gpu = Gpu(self.options.device)

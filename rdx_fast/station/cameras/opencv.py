@@ -1,9 +1,11 @@
-"""Cameras, streams and video files through OpenCV. The only file that imports it."""
+"""Cameras, streams and video files through OpenCV."""
 
 from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rdx_fast.errors import MissingDependencyError
+from rdx_fast.station.cameras.opencv_parameters import set_parameters
 from rdx_fast.station.cameras.source import CameraError, CameraFrame, CameraTimeoutError
+from rdx_fast.station.settings import Parameter
 
 try:
     import cv2
@@ -23,6 +27,17 @@ except ModuleNotFoundError as _error:
 log = logging.getLogger(__name__)
 
 _REOPEN_S = 0.5
+_CONFIGURE_S = 10.0
+# Frames that the driver may hold from before its parameters were set: V4L2 has four buffers.
+_BUFFERED = 4
+
+
+@dataclass(slots=True)
+class _Request:
+    """Parameters to set, and what came of it."""
+
+    parameters: dict[str, Parameter]
+    told: dict[str, float] | CameraError | None = None
 
 
 class OpenCVCamera:
@@ -42,6 +57,7 @@ class OpenCVCamera:
 
     def __init__(self, device: int | str | Path) -> None:
         self._live = isinstance(device, int) or not Path(device).is_file()
+        self.repeats = not self._live  # what was recorded may stand still
         self._device = str(device) if isinstance(device, Path) else device
         self._name = f"camera {device}" if isinstance(device, int) else str(device)
         self._capture = cv2.VideoCapture(self._device)
@@ -63,13 +79,43 @@ class OpenCVCamera:
         self._fresh: NDArray[Any] | None = None
         self._failed = False
         self._number = 0
+        self._request: _Request | None = None
+        self._parameters: dict[str, Parameter] = {}  # in force
         self._thread = threading.Thread(target=self._read, name="opencv-camera", daemon=True)
         self._thread.start()
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of the first frame: ``(H, W)`` or ``(H, W, 3)``."""
+        """Shape of the first frame since the last ``configure``: ``(H, W)`` or ``(H, W, 3)``."""
         return self._shape
+
+    def configure(self, parameters: Mapping[str, Parameter]) -> dict[str, float]:
+        """Set parameters, read them back, and discard the frames that the driver holds from before.
+
+        They are set again whenever the camera is reopened.
+
+        Args:
+            parameters: values by name, see ``rdx_fast.station.cameras.opencv_parameters``
+
+        Returns:
+            The values that the camera has now.
+
+        Raises:
+            CameraError: it is a video file, a name is unknown, or the camera does not take a value
+            CameraTimeoutError: the camera does not answer
+        """
+        if not self._live:
+            raise CameraError(f"{self._name}: a video file has no parameters: leave them out")
+        request = _Request(dict(parameters))
+        with self._condition:
+            self._request = request
+            self._condition.wait_for(lambda: request.told is not None, _CONFIGURE_S)
+            self._request = None
+        if request.told is None:
+            raise CameraTimeoutError(f"{self._name}: not set within {_CONFIGURE_S:g} s")
+        if isinstance(request.told, CameraError):
+            raise request.told
+        return request.told
 
     def grab(self, timeout_s: float) -> CameraFrame:
         """Wait for the first frame whose reading starts after this call.
@@ -106,6 +152,10 @@ class OpenCVCamera:
                 if self._closed:
                     return
                 caller = self._waiting  # called before the reading of this frame begins
+                request = self._request
+            if request is not None and request.told is None:
+                self._tell(request, self._set(request.parameters))
+                continue
             got, frame = self._capture.grab(), None
             if got and caller:  # most frames of a live camera show no part and need no decoding
                 got, frame = self._capture.retrieve()
@@ -123,12 +173,43 @@ class OpenCVCamera:
         self._waiting = None
         self._condition.notify_all()
 
+    def _set(self, parameters: dict[str, Parameter]) -> dict[str, float] | CameraError:
+        """Set parameters in the thread that reads, the only one that may use the capture."""
+        try:
+            found = set_parameters(self._capture, parameters)
+        except CameraError as error:
+            return CameraError(f"{self._name}: {error}")
+        got = all(self._capture.grab() for _ in range(_BUFFERED))
+        got, frame = self._capture.read() if got else (False, None)
+        if not got:
+            return CameraError(f"{self._name}: no frame after its parameters were set")
+        self._shape, self._parameters = np.asarray(frame).shape, parameters
+        return found
+
+    def _tell(self, request: _Request, told: dict[str, float] | CameraError) -> None:
+        with self._condition:
+            request.told = told
+            self._condition.notify_all()
+
+    def _open_again(self) -> bool:
+        """Open the camera with the parameters in force."""
+        if not self._capture.open(self._device):
+            return False
+        if not self._parameters:
+            return True
+        told = self._set(self._parameters)
+        if isinstance(told, CameraError):
+            log.error("camera refuses its parameters", extra={"detail": str(told)})
+        return not isinstance(told, CameraError)
+
     def _reopen(self) -> None:
         log.error("camera stopped", extra={"camera": self._name})
-        while not self._capture.open(self._device):
+        while not self._open_again():
             with self._condition:
                 if self._waiting:
                     self._answer(None)
+                if self._request is not None:
+                    self._tell(self._request, CameraError(f"{self._name}: the camera stopped"))
                 if self._condition.wait_for(lambda: self._closed, _REOPEN_S):
                     return
         log.info("camera is back", extra={"camera": self._name})

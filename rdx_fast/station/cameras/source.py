@@ -1,21 +1,21 @@
 """The protocol of frame sources, and sources that need no camera.
 
-A further source, such as GenICam, is one more class with the members of ``FrameSource``.
+A further source, such as GenICam, is one more class with the members of ``FrameSource``, and with
+that of ``Configurable`` if jobs can set its parameters.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Protocol, runtime_checkable
 
 from rdx_fast.errors import ImageError, RdxError
 from rdx_fast.images import list_images, read_image
+from rdx_fast.preprocess import Frame
+from rdx_fast.station.settings import Parameter
 
 
 class CameraError(RdxError):
@@ -35,24 +35,29 @@ class CameraFrame:
     """One frame of a camera.
 
     Attributes:
-        pixels: uint8 [H, W, 3] or [H, W], of the station's ``pixel_format``. The source must not
-            write to the array afterwards: the frame of a rejected part is stored later, so copy a
-            driver's buffer before it is queued again
+        pixels: uint8, or uint16 where the station's ``levels`` are given; [H, W, 3] or [H, W], of
+            the station's ``pixel_format``. The source must not write to the array afterwards: the
+            frame of a rejected part is stored later, so copy a driver's buffer before it is queued
+            again
         number: the camera's own frame count, one more for each frame. A gap shows that frames were
             lost between two that were fetched. A source unwraps counters that start again, such as
             the 16-bit block ids of GigE Vision
     """
 
-    pixels: NDArray[np.uint8]
+    pixels: Frame
     number: int
 
 
 class FrameSource(Protocol):
-    """The interface of a camera. Called from one thread at a time."""
+    """The interface of a camera. Called from one thread at a time.
+
+    A source may have an attribute ``repeats``. Unless it is True, a frame with the same pixels as
+    the one before is an error: a camera's noise makes every frame another.
+    """
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of every frame: ``(H, W)`` or ``(H, W, 3)``. Asked for once, before ``grab``."""
+        """Shape of every frame: ``(H, W)`` or ``(H, W, 3)``, until ``configure`` is called."""
 
     def grab(self, timeout_s: float) -> CameraFrame:
         """Take or wait for the frame of the part that is in front of the camera now.
@@ -73,6 +78,24 @@ class FrameSource(Protocol):
         """Release the camera."""
 
 
+@runtime_checkable
+class Configurable(Protocol):
+    """What a ``FrameSource`` has besides, if its parameters can be set."""
+
+    def configure(self, parameters: Mapping[str, Parameter]) -> Mapping[str, Parameter]:
+        """Set parameters and read them back. No frame that was exposed before is delivered after.
+
+        Args:
+            parameters: values by name
+
+        Returns:
+            The values that the camera has now, by the same names.
+
+        Raises:
+            CameraError: a parameter is unknown, or the camera does not take its value
+        """
+
+
 class StillImage:
     """Delivers the same image each time, for commissioning.
 
@@ -82,6 +105,8 @@ class StillImage:
     Raises:
         ImageError: the file cannot be read
     """
+
+    repeats = True
 
     def __init__(self, path: Path) -> None:
         self._pixels = read_image(path)
@@ -125,6 +150,8 @@ class FolderReplay:
         DatasetError: the folder is missing or holds no images
         ImageError: the first image cannot be read
     """
+
+    repeats = True  # a folder may hold a picture twice
 
     def __init__(
         self,

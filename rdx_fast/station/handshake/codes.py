@@ -16,6 +16,7 @@ class ResultCode(IntEnum):
         NG: anomalous part
         ERROR: the part was not inspected
         LATE: the result missed its deadline
+        REVIEW: the score is between the limits of OK and NG: a person should decide
     """
 
     NONE = 0
@@ -23,6 +24,15 @@ class ResultCode(IntEnum):
     NG = 2
     ERROR = 3
     LATE = 4
+    REVIEW = 5
+
+    def told(self, review_as: ResultCode) -> ResultCode:
+        """What a PLC is told: the code itself, and for REVIEW what the configuration says.
+
+        Args:
+            review_as: the code that stands for REVIEW: NG, REVIEW or OK
+        """
+        return review_as if self is ResultCode.REVIEW else self
 
 
 class ErrorCode(IntEnum):

@@ -1,10 +1,13 @@
-"""Times and queue size of the handshake."""
+"""Times and queue size of the handshake, and what a PLC is told of REVIEW."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
-from rdx_fast.station.handshake.codes import WORD
+from rdx_fast.station.handshake.codes import WORD, ResultCode
+
+Review = Literal["ng", "review", "ok"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +17,11 @@ class HandshakeConfig:
     Attributes:
         queue: most results that the PLC has not acknowledged, including the shown one and the
             inspection in progress
-        deadline_ms: time allowed from trigger to result if the PLC sends 0, 1 to 65535
+        deadline_ms: time allowed from trigger to result, 1 to 65535, if the PLC sends 0 and the job
+            states none
+        review: what the PLC is told of a part whose verdict is REVIEW: "ng" (code 2), "review" (its
+            own code 5) or "ok" (code 1, so that the part passes). The status bit ``review`` is set
+            and the record says REVIEW in each case
         watchdog_ms: longest time that the PLC's heartbeat may stay unchanged while ``enable`` is
             set; 0 for no watchdog
         heartbeat_ms: interval at which the station's heartbeat changes
@@ -34,6 +41,7 @@ class HandshakeConfig:
     hang_ms: int = 5000
     job_ms: int = 60_000
     record_ms: int = 1000
+    review: Review = "ng"
 
     def __post_init__(self) -> None:
         for name in ("queue", "deadline_ms", "heartbeat_ms", "hang_ms", "job_ms", "record_ms"):
@@ -43,3 +51,10 @@ class HandshakeConfig:
             raise ValueError(f"watchdog_ms is {self.watchdog_ms}, wanted 0 (no watchdog) or more")
         if self.deadline_ms > WORD:
             raise ValueError(f"deadline_ms is {self.deadline_ms}, wanted at most {WORD}")
+        if self.review not in get_args(Review):
+            raise ValueError(f"review is {self.review!r}, wanted one of {get_args(Review)}")
+
+    @property
+    def review_as(self) -> ResultCode:
+        """The code that a PLC is told for REVIEW: NG, REVIEW or OK."""
+        return ResultCode[self.review.upper()]

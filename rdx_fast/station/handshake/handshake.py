@@ -44,7 +44,8 @@ class Handshake:
     These invariants always hold:
 
     - OK and NG are never both set.
-    - A part is OK only if it was inspected in time with the requested job.
+    - A part is OK only if it was inspected in time with the requested job, and its verdict is OK,
+      or REVIEW where the configuration lets that pass.
     - Data are published before ``valid`` is set.
     - Every acknowledged trigger edge is answered exactly once, in order.
     - A result is recorded before it is shown, unless recording failed and the alarm is set.
@@ -53,11 +54,13 @@ class Handshake:
         config: times and queue size
         jobs: ids of the configured jobs
         next_id: id of the next inspection
+        deadlines_ms: time allowed from trigger to result by job, where it is not ``config``'s
     """
 
     config: HandshakeConfig
     jobs: frozenset[int]
     next_id: int = 1
+    deadlines_ms: dict[int, float] = field(default_factory=dict)
     _online: bool = False
     _controls: Controls | None = None
     _trigger_ack: bool = False
@@ -133,7 +136,7 @@ class Handshake:
 
         Args:
             part_id: the PLC's id of the part, 16 bits
-            deadline_ms: time allowed from trigger to result in ms; 0 for the configured one
+            deadline_ms: time allowed from trigger to result in ms; 0 for the job's
             job: job to inspect with; 0 for the active one
             now: time in seconds
         """
@@ -170,14 +173,17 @@ class Handshake:
         self._select(job)
         return self._commands(now)
 
-    def job_selected(self, job: int, now: float) -> list[Command]:
+    def job_selected(self, job: int, now: float, deadline_ms: float | None = None) -> list[Command]:
         """The command ``SelectJob`` succeeded.
 
         Args:
             job: id of the job, which is active now
             now: time in seconds
+            deadline_ms: time that its parts are allowed from now on, in ms; None for no change
         """
         self._selection_over(now)
+        if deadline_ms is not None:
+            self.deadlines_ms = {**self.deadlines_ms, job: deadline_ms}
         self._job.active = job
         if job == self._job.wanted:
             self._job.error, self._job.detail = ErrorCode.NONE, ""
@@ -274,12 +280,22 @@ class Handshake:
         """The status that was published last."""
         return self._published
 
+    def allowed_ms(self, deadline_ms: int, job: int) -> float:
+        """Time allowed from trigger to result in ms: the PLC's, else the job's, else the station's.
+
+        Args:
+            deadline_ms: as for ``trigger``
+            job: as for ``trigger``
+        """
+        of_job = self.deadlines_ms.get(job or self._job.wanted, self.config.deadline_ms)
+        return deadline_ms or of_job
+
     # Transitions
 
     def _trigger(self, part_id: int, deadline_ms: int, enabled: bool, now: float) -> bool:
         """Accept or refuse a trigger. Returns whether it will be answered."""
         self._alarms.count("triggers")
-        allowed = (deadline_ms or self.config.deadline_ms) / 1000
+        allowed = self.allowed_ms(deadline_ms, self._job.wanted) / 1000
         inspection = Inspection(
             inspection_id=self.next_id,
             part_id=part_id,
@@ -421,6 +437,7 @@ class Handshake:
             drift_cause=alarms.drift_cause,
             error=alarms.error,
             result=results.shown,
+            review_as=self.config.review_as,
             latency_s=results.latency_s,
             heartbeat=self._heartbeat,
             active_job=self._job.active,

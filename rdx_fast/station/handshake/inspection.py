@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from rdx_fast.station.handshake.codes import ErrorCode, ResultCode
 
-_INSPECTED = (ResultCode.OK, ResultCode.NG)
+_INSPECTED = (ResultCode.OK, ResultCode.REVIEW, ResultCode.NG)
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,14 +14,18 @@ class Outcome:
     """The outcome of an inspection.
 
     Attributes:
-        code: OK, NG, ERROR or LATE
-        error: why the part was not inspected, or not in time; ``NONE`` for OK and NG
+        code: OK, REVIEW, NG, ERROR or LATE
+        error: why the part was not inspected, or not in time; ``NONE`` for OK, REVIEW and NG
         detail: the error in words
         score: anomaly score; None where nothing was scored
         area_px: map pixels above the threshold; likewise
+        p_value: share of good parts with at least this score; None where it is not known
+        region: name of the region that decided; None without regions
+        ok_below: its OK limit; None if there is no score
+        ng_above: its NG limit, likewise
 
     Raises:
-        ValueError: OK or NG with an error, or another code without one
+        ValueError: OK, REVIEW or NG with an error, or another code without one
     """
 
     code: ResultCode
@@ -29,17 +33,21 @@ class Outcome:
     detail: str = ""
     score: float | None = None
     area_px: int | None = None
+    p_value: float | None = None
+    region: str | None = None
+    ok_below: float | None = None
+    ng_above: float | None = None
 
     def __post_init__(self) -> None:
         if self.code is ResultCode.NONE or self.inspected == (self.error is not ErrorCode.NONE):
             raise ValueError(
                 f"the outcome is {self.code.name} with error {self.error.name}, wanted "
-                f"OK or NG without an error, or ERROR or LATE with one"
+                f"OK, REVIEW or NG without an error, or ERROR or LATE with one"
             )
 
     @property
     def inspected(self) -> bool:
-        """Whether it is OK or NG."""
+        """Whether it is OK, REVIEW or NG."""
         return self.code in _INSPECTED
 
 
@@ -76,7 +84,7 @@ class Inspection:
         """Return the inspection with an outcome. A decided inspection may be decided again.
 
         Args:
-            outcome: the outcome; OK and NG become LATE after the deadline
+            outcome: the outcome; OK, REVIEW and NG become LATE after the deadline
             now: time of the outcome, in seconds of the handshake's clock
         """
         if outcome.inspected and now > self.deadline:
@@ -93,5 +101,7 @@ class Inspection:
 
 
 def _late(found: Outcome | None) -> Outcome:
-    score, area_px = (None, None) if found is None else (found.score, found.area_px)
-    return Outcome(ResultCode.LATE, ErrorCode.DEADLINE, "the deadline has passed", score, area_px)
+    late = Outcome(ResultCode.LATE, ErrorCode.DEADLINE, "the deadline has passed")
+    if found is None:
+        return late
+    return replace(found, code=late.code, error=late.error, detail=late.detail)

@@ -182,7 +182,10 @@ class ResultQueue:
         self.ready.remove(oldest)
         self.shown = self.pending.pop(oldest)
         self.latency_s = now - self.shown.triggered
-        self.alarms.count("passed" if self.shown.code is ResultCode.OK else "rejected")
+        told = self.shown.code.told(self.config.review_as)
+        self.alarms.count("passed" if told is ResultCode.OK else "rejected")
+        if self.shown.code is ResultCode.REVIEW:
+            self.alarms.count("reviews")
         return True
 
     def take(self, now: float) -> bool:

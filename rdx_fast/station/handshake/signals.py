@@ -23,7 +23,8 @@ class Controls:
         part_id: id of the part, repeated in its result
         job: job to inspect with; 0 leaves the job unchanged
         heartbeat: a counter that the PLC changes regularly
-        deadline_ms: time allowed from trigger to result in ms; 0 for the configured one
+        deadline_ms: time allowed from trigger to result in ms; 0 for the job's, or else the
+            station's
     """
 
     enable: bool = False
@@ -44,8 +45,9 @@ class Counts:
     Attributes:
         triggers: trigger edges received
         answered: results acknowledged
-        passed: shown results that were OK
-        rejected: shown results that were not OK
+        passed: results shown as OK
+        rejected: results shown as anything else
+        reviews: results that were REVIEW, which count as passed or rejected too
         missed: triggers that came too early to be inspected
     """
 
@@ -53,6 +55,7 @@ class Counts:
     answered: int = 0
     passed: int = 0
     rejected: int = 0
+    reviews: int = 0
     missed: int = 0
 
 
@@ -73,6 +76,7 @@ class Status:
         drift_cause: what has changed on the line, in words; empty for nothing, until reset
         error: the station's last error, until reset; the part's own error is in ``result``
         result: the inspection shown; None while there is none
+        review_as: the code that stands for REVIEW in ``code``
         latency_s: from its trigger until it was shown, in seconds
         heartbeat: a counter that changes while the station runs, 16 bits
         active_job: id of the active job
@@ -92,6 +96,7 @@ class Status:
     drift_cause: str = ""
     error: ErrorCode = ErrorCode.NONE
     result: Inspection | None = None
+    review_as: ResultCode = ResultCode.NG
     latency_s: float = 0.0
     heartbeat: int = 0
     active_job: int = 0
@@ -109,14 +114,25 @@ class Status:
         return None if self.result is None else self.result.outcome
 
     @property
+    def code(self) -> ResultCode:
+        """Code of the shown result as a PLC reads it; ``NONE`` while there is none."""
+        code = ResultCode.NONE if self.result is None else self.result.code
+        return code.told(self.review_as)
+
+    @property
     def ok(self) -> bool:
-        """Whether the shown result is OK."""
-        return self.result is not None and self.result.code is ResultCode.OK
+        """Whether the result is shown as OK."""
+        return self.code is ResultCode.OK
 
     @property
     def ng(self) -> bool:
-        """Whether the shown result is anything but OK: NG, ERROR or LATE."""
-        return self.result is not None and self.result.code is not ResultCode.OK
+        """Whether the result is shown as anything but OK: NG, REVIEW, ERROR or LATE."""
+        return self.result is not None and not self.ok
+
+    @property
+    def review(self) -> bool:
+        """Whether the result is REVIEW, whatever ``code`` shows."""
+        return self.result is not None and self.result.code is ResultCode.REVIEW
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,6 +69,7 @@ _STATUS: dict[str, tuple[_Type, Callable[[Status], Any]]] = {
     "Triggers": (_Type.UInt32, lambda s: s.counts.triggers & 0xFFFFFFFF),
     "Passed": (_Type.UInt32, lambda s: s.counts.passed & 0xFFFFFFFF),
     "Rejected": (_Type.UInt32, lambda s: s.counts.rejected & 0xFFFFFFFF),
+    "Reviews": (_Type.UInt32, lambda s: s.counts.reviews & 0xFFFFFFFF),
     "Missed": (_Type.UInt32, lambda s: s.counts.missed & 0xFFFFFFFF),
     "Answered": (_Type.UInt32, lambda s: s.counts.answered & 0xFFFFFFFF),
 }
@@ -85,6 +86,7 @@ _RESULT: dict[str, tuple[_Type, Callable[[InspectionRecord], Any]]] = {
     "IsPartial": (_Type.Boolean, lambda r: False),
     "ResultState": (_Type.Int32, lambda r: _ABORTED if r.error else _COMPLETED),
     "Verdict": (_Type.String, lambda r: r.result),
+    "Review": (_Type.Boolean, lambda r: r.result == ResultCode.REVIEW.name),
     "Score": (_Type.Float, lambda r: r.score or 0.0),
     "DefectArea": (_Type.UInt32, lambda r: r.area_px or 0),
     "ErrorCode": (_Type.UInt16, lambda r: int(ErrorCode[r.error]) if r.error else 0),
@@ -304,14 +306,20 @@ class OpcUaServer(ServerThread):
         if status.valid and shown is not None and shown.inspection_id == record.inspection_id:
             await self._write("Valid", True, _Type.Boolean)
         event = self._events.event
-        for name, (_, of) in _RESULT.items():
-            setattr(event, name, of(record))
-        event.Severity = 100 if record.result == ResultCode.OK.name else 500
+        values = self._values(record)
+        for name, value in values.items():
+            setattr(event, name, value)
+        event.Severity = 100 if values["Verdict"] == ResultCode.OK.name else 500
         await self._events.trigger(message=f"part {record.part_id}: {record.result}")
 
     async def _write_fields(self, record: InspectionRecord) -> None:
-        for name, (kind, of) in _RESULT.items():
-            await self._write(name, of(record), kind)
+        for name, value in self._values(record).items():
+            await self._write(name, value, _RESULT[name][0])
+
+    def _values(self, record: InspectionRecord) -> dict[str, Any]:
+        """The result as clients see it: its verdict is the one that the PLC is told."""
+        told = ResultCode[record.result].told(self._station.config.handshake.review_as)
+        return {name: of(record) for name, (_, of) in _RESULT.items()} | {"Verdict": told.name}
 
     async def _write(self, name: str, value: Any, kind: _Type, node: Node | None = None) -> None:
         if self._written.get(name) != value:

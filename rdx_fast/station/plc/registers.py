@@ -10,7 +10,7 @@ from rdx_fast.station.handshake.codes import WORD, ErrorCode, ResultCode
 from rdx_fast.station.handshake.signals import Controls, Status
 
 PLC_START, PLC_COUNT = 0, 10
-STATION_START, STATION_COUNT = 16, 16
+STATION_START, STATION_COUNT = 16, 17
 TOTAL = STATION_START + STATION_COUNT
 
 CONTROL_BITS = ("enable", "trigger", "ack", "reset", "offline")
@@ -26,6 +26,7 @@ STATUS_BITS = (
     "overrun",
     "link_lost",
     "record_alarm",
+    "review",
     "drift",
 )
 
@@ -74,13 +75,14 @@ def _named(names: Sequence[str]) -> str:
 
 
 _RESULTS = ", ".join(f"{code.value} {code.name}" for code in ResultCode)
+_REVIEW = 'REVIEW is shown as 2, unless the configuration says review = "review" or "ok"'
 
 MAP: tuple[Register, ...] = (
     Register(0, "control", "bits", _named(CONTROL_BITS)),
     Register(1, "part_id", "uint16", "id of the part to inspect, repeated in its result"),
     Register(2, "job", "uint16", "job to inspect with; 0 leaves the job unchanged"),
     Register(3, "heartbeat", "uint16", "counter; change it at shorter intervals than watchdog_ms"),
-    Register(4, "deadline", "uint16", "ms allowed from trigger to result; 0 for the default"),
+    Register(4, "deadline", "uint16", "ms allowed from trigger to result; 0 for the job's"),
     Register(16, "status", "bits", _named(STATUS_BITS), lambda s: (_bits(s),)),
     Register(
         17,
@@ -89,7 +91,7 @@ MAP: tuple[Register, ...] = (
         "id of the inspected part",
         lambda s: (s.result.part_id if s.result else 0,),
     ),
-    Register(18, "result", "uint16", _RESULTS, lambda s: (s.outcome.code if s.outcome else 0,)),
+    Register(18, "result", "uint16", f"{_RESULTS}; {_REVIEW}", lambda s: (s.code,)),
     Register(
         19,
         "score",
@@ -115,7 +117,7 @@ MAP: tuple[Register, ...] = (
         23,
         "error",
         "uint16",
-        "error code of the result; 0 for OK and NG",
+        "error code of the result; 0 for OK, REVIEW and NG",
         lambda s: (s.outcome.error if s.outcome else 0,),
     ),
     Register(24, "heartbeat", "uint16", "changes while the station runs", lambda s: (s.heartbeat,)),
@@ -125,7 +127,7 @@ MAP: tuple[Register, ...] = (
         27,
         "missed",
         "uint16",
-        "triggers that came too early; counts wrap from 65535 to 0, also in 30 and 31",
+        "triggers that came too early; counts wrap from 65535 to 0, also in 30 to 32",
         lambda s: (s.counts.missed & WORD,),
     ),
     Register(
@@ -135,9 +137,20 @@ MAP: tuple[Register, ...] = (
         "id of the inspection, key of its record; high word first",
         lambda s: _double_word(s.result.inspection_id if s.result else 0),
     ),
-    Register(30, "passed", "uint16", "results that were OK", lambda s: (s.counts.passed & WORD,)),
+    Register(30, "passed", "uint16", "results shown as OK", lambda s: (s.counts.passed & WORD,)),
     Register(
-        31, "rejected", "uint16", "results that were not OK", lambda s: (s.counts.rejected & WORD,)
+        31,
+        "rejected",
+        "uint16",
+        "results shown as anything else",
+        lambda s: (s.counts.rejected & WORD,),
+    ),
+    Register(
+        32,
+        "reviews",
+        "uint16",
+        "results that were REVIEW, which count in 30 or 31 too",
+        lambda s: (s.counts.reviews & WORD,),
     ),
 )
 ERRORS: tuple[tuple[int, str, str], ...] = tuple(
@@ -145,7 +158,7 @@ ERRORS: tuple[tuple[int, str, str], ...] = tuple(
     for code, meaning in {
         ErrorCode.ENGINE: "the engine failed, or gave a score that is not finite",
         ErrorCode.ENGINE_HUNG: "an inspection did not finish in time; the engine was reopened",
-        ErrorCode.CAMERA: "the camera failed",
+        ErrorCode.CAMERA: "the camera failed, or does not take the parameters of the job",
         ErrorCode.CAMERA_TIMEOUT: "no frame arrived in time",
         ErrorCode.FRAME_BAD: "the frame is incomplete or unreadable",
         ErrorCode.FRAME_SIZE: "the frame does not have the expected size",
@@ -194,7 +207,7 @@ def write_status(status: Status) -> list[int]:
         status: the station's status
 
     Returns:
-        Registers 16 to 31, 16 bits each; unused ones are 0.
+        Registers 16 to 32, 16 bits each; unused ones are 0.
     """
     words = [0] * STATION_COUNT
     for register in MAP:
@@ -209,7 +222,7 @@ def value(words: Sequence[int], name: str) -> int | float:
     """Decode a value that the station writes.
 
     Args:
-        words: registers 16 to 31, 16 bits each
+        words: registers 16 to 32, 16 bits each
         name: name of the value
     """
     register = next(r for r in MAP if r.name == name and r.words is not None)
@@ -225,7 +238,7 @@ def is_set(words: Sequence[int], bit: str) -> bool:
     """Decode a bit of the status.
 
     Args:
-        words: registers 16 to 31, 16 bits each
+        words: registers 16 to 32, 16 bits each
         bit: name of the bit, one of ``STATUS_BITS``
     """
     return bool(words[0] >> STATUS_BITS.index(bit) & 1)

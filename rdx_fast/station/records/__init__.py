@@ -1,1 +1,1 @@
-"""Records of inspections: rows in SQLite and pictures of rejected parts."""
+"""Records of inspections: rows in SQLite and pictures."""

@@ -1,4 +1,4 @@
-"""Pictures of rejected parts, kept within a limit of disk space."""
+"""Pictures of parts, kept within a limit of disk space."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+
+from rdx_fast.deep_images import write_png
+from rdx_fast.preprocess import Frame
 
 # 16-bit grey level of the threshold in a stored map: a quarter of the range.
 LEVELS_AT_THRESHOLD = 16384
@@ -45,7 +47,7 @@ class PictureStore:
         self,
         inspection_id: int,
         taken: datetime,
-        frame: NDArray[np.uint8],
+        frame: Frame,
         anomaly_map: NDArray[np.float32] | None,
         threshold: float,
     ) -> str:
@@ -54,7 +56,7 @@ class PictureStore:
         Args:
             inspection_id: id of the inspection, part of the file names
             taken: time of the picture, whose date names the day's folder
-            frame: uint8 [H, W, 3] RGB or [H, W]
+            frame: uint8 or uint16, [H, W, 3] RGB or [H, W], which is stored as it is
             anomaly_map: float32 [h, w]; None to write no map
             threshold: the threshold that the map is scaled by
 
@@ -73,12 +75,12 @@ class PictureStore:
             )
         return name
 
-    def _write(self, path: Path, pixels: NDArray[np.uint8] | NDArray[np.uint16]) -> None:
+    def _write(self, path: Path, pixels: Frame) -> None:
         path.parent.mkdir(exist_ok=True)
         partial = path.with_suffix(".partial")
         try:
             # Fast rather than small: no part waits for a picture, but the next picture does.
-            Image.fromarray(pixels).save(partial, format="PNG", compress_level=1)
+            write_png(partial, pixels, compression=1)
             size = partial.stat().st_size
             self._make_room(size)
             os.replace(partial, path)

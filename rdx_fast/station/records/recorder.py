@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from rdx_fast.station.config import RecordConfig
-from rdx_fast.station.handshake.codes import ResultCode
 from rdx_fast.station.handshake.inspection import Inspection
 from rdx_fast.station.handshake.signals import Taken, WriteRecord
 from rdx_fast.station.inspector import Capture
@@ -37,7 +36,7 @@ class _Note:
 
 
 class Recorder:
-    """Writes the records and the pictures of rejected parts.
+    """Writes the records and the pictures of the results that the configuration names.
 
     Args:
         config: where records and pictures are kept; None records nothing and confirms each row at
@@ -63,9 +62,10 @@ class Recorder:
     ) -> None:
         self._wall_clock, self._recorded, self._tell = wall_clock, recorded, failing
         self._writer = None if config is None else RecordWriter(config.path, config.sync)
-        self._pictures = None
+        self._pictures, self._pictures_of = None, frozenset[str]()
         if config is not None and config.pictures_mb > 0:
             self._pictures = PictureStore(config.pictures, config.pictures_mb)
+            self._pictures_of = frozenset(config.pictures_of)
         self.next_id = 1 if self._writer is None else self._writer.next_id
         self._captures: OrderedDict[int, Capture] = OrderedDict()
         self._failing: set[str] = set()  # which of "records" and "pictures" fail
@@ -143,7 +143,8 @@ class Recorder:
             error=outcome.error.name if outcome.error else None,
             detail=outcome.detail or None,
             score=outcome.score,
-            threshold=job.detector.threshold.value if job else None,
+            threshold=outcome.ok_below,
+            ng_above=outcome.ng_above,
             area_px=outcome.area_px,
             start_ms=_ms(capture.start and capture.start - inspection.triggered),
             grab_ms=_ms(capture.grab_s),
@@ -153,6 +154,8 @@ class Recorder:
             score_ms=_ms(capture.score_s),
             decided_ms=1000 * (inspection.decided - inspection.triggered),
             executed=job.detector.engine.execution.executed if job else None,
+            p_value=outcome.p_value,
+            region=outcome.region,
         )
 
     # In the thread that writes rows
@@ -177,8 +180,7 @@ class Recorder:
         self._note(inspection.inspection_id, "recorded_ms", 1000 * (now - inspection.triggered))
         capture = self._captures.get(inspection.inspection_id)
         if (
-            self._pictures is not None
-            and inspection.code is not ResultCode.OK
+            inspection.code.name in self._pictures_of
             and capture is not None
             and capture.frame is not None
             and not self._photos.put((inspection, capture))
@@ -219,8 +221,8 @@ class Recorder:
 
     # In the thread that writes pictures
 
-    def _keep(self, rejected: tuple[Inspection, Capture]) -> None:
-        inspection, capture = rejected
+    def _keep(self, pictured: tuple[Inspection, Capture]) -> None:
+        inspection, capture = pictured
         assert self._pictures is not None
         assert capture.frame is not None
         assert capture.job is not None

@@ -37,6 +37,9 @@ CREATE TABLE IF NOT EXISTS inspections (
     taken_ms REAL,
     picture TEXT,
     executed TEXT,
+    p_value REAL,
+    region TEXT,
+    ng_above REAL,
     brightness REAL,
     sharpness REAL
 ) STRICT;
@@ -61,11 +64,11 @@ class InspectionRecord:
         bundle_sha256: SHA-256 of the bundle's manifest
         triggered_at: wall time of the trigger, UTC, ISO 8601
         deadline_ms: time allowed from trigger to result, in ms
-        result: "OK", "NG", "ERROR" or "LATE"
-        error: name of the ``ErrorCode``; None for OK and NG
+        result: "OK", "REVIEW", "NG", "ERROR" or "LATE"
+        error: name of the ``ErrorCode``; None for OK, REVIEW and NG
         detail: the error in words
         score: anomaly score
-        threshold: the threshold that the score was compared with
+        threshold: the limit of OK: a part with a higher score was REVIEW or NG
         area_px: map pixels above the threshold
         start_ms: from the trigger until the engine was free, in ms
         grab_ms: duration of the camera's grab, in ms
@@ -79,6 +82,9 @@ class InspectionRecord:
         picture: path of the stored pictures in their folder, without ``_frame.png`` and
             ``_map.png``
         executed: precision of the verdict, such as "int8"
+        p_value: share of good parts with at least this score
+        region: name of the region that decided; None without regions
+        ng_above: the limit of NG: a part with a score between the two was REVIEW
         brightness: of the frame, a share of the range from black to white, see
             ``rdx_fast.frame_check.look_at``; None where drift is not watched
         sharpness: likewise, see ``rdx_fast.frame_check.sharpness_of``
@@ -108,12 +114,22 @@ class InspectionRecord:
     taken_ms: float | None = None
     picture: str | None = None
     executed: str | None = None
+    p_value: float | None = None
+    region: str | None = None
+    ng_above: float | None = None
     brightness: float | None = None
     sharpness: float | None = None
 
 
 # Columns that files of earlier versions lack, and their types.
-_ADDED = {"executed": "TEXT", "brightness": "REAL", "sharpness": "REAL"}
+_ADDED = {
+    "executed": "TEXT",
+    "p_value": "REAL",
+    "region": "TEXT",
+    "ng_above": "REAL",
+    "brightness": "REAL",
+    "sharpness": "REAL",
+}
 # Rows kept in memory while the disk cannot be written: hours of production.
 MAX_WAITING = 100_000
 COLUMNS = tuple(f.name for f in fields(InspectionRecord))
@@ -143,7 +159,7 @@ class RecordWriter:
     def __init__(self, path: Path, sync: bool = True) -> None:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._connection = _connect(path)
+            self._connection = connect(path)
             self._connection.execute("PRAGMA journal_mode = WAL")
             self._connection.execute(f"PRAGMA synchronous = {'FULL' if sync else 'NORMAL'}")
             self._connection.executescript(_SCHEMA)
@@ -293,7 +309,7 @@ def read_records(path: Path, wanted: Filter | None = None) -> Iterator[Inspectio
     values = [value for _, given in conditions for value in given]
     # Select the newest first, then restore the order.
     try:
-        connection = _connect(path)
+        connection = connect(path)
         try:
             lacking = _lacking(connection)
             columns = ", ".join(f"NULL AS {c}" if c in lacking else c for c in COLUMNS)
@@ -315,5 +331,5 @@ def _lacking(connection: sqlite3.Connection) -> list[str]:
     return [name for name in _ADDED if name not in there] if there else []
 
 
-def _connect(path: Path) -> sqlite3.Connection:
+def connect(path: Path) -> sqlite3.Connection:
     return sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=0.5)

@@ -1,0 +1,100 @@
+"""The command ``calibrate``: sets the limits of a bundle from images, at the line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rdx_fast.bundle import open_bundle
+from rdx_fast.cli import tables
+from rdx_fast.cli.common import BundlePath, Executed, SignKey, Threads, User, data, notes
+from rdx_fast.cli.progress import show_images
+from rdx_fast.errors import listed
+from rdx_fast.history import system_user
+from rdx_fast.images import list_images
+from rdx_fast.recalibrate import Wish, calibrate_bundle
+from rdx_fast.signature import sign_manifest
+
+
+def calibrate(
+    bundle: BundlePath,
+    good: Annotated[
+        Path, typer.Argument(help="Folder of images of good parts that were not trained on.")
+    ],
+    false_reject: Annotated[
+        float, typer.Option(min=1e-6, max=0.999, help="Share of good parts that may be NG.")
+    ] = 0.02,
+    review: Annotated[
+        float | None,
+        typer.Option(
+            min=1e-6,
+            max=0.999,
+            help="Share of good parts that may be REVIEW or NG. Default: nothing is REVIEW.",
+        ),
+    ] = None,
+    defective: Annotated[
+        Path | None, typer.Option(help="Folder of images of defective parts.")
+    ] = None,
+    best_f1: Annotated[
+        bool, typer.Option("--best-f1", help="One limit, with the best F1 on both folders.")
+    ] = False,
+    escape_rate: Annotated[
+        float | None,
+        typer.Option(
+            min=1e-6,
+            max=0.999,
+            help="Share of defective parts that may be OK; what lies between this limit and the "
+            "one of --false-reject is REVIEW.",
+        ),
+    ] = None,
+    weaker: Annotated[
+        bool,
+        typer.Option("--weaker", help="Accept a weaker promise where there are too few images."),
+    ] = False,
+    user: User = None,
+    sign_key: SignKey = None,
+    precision: Executed = None,
+    threads: Threads = None,
+) -> None:
+    """Calibrate the limits of a bundle on images of this line. Needs no torch.
+
+    Every precision that this CPU runs is calibrated, or that of --precision.
+    """
+    if best_f1 and escape_rate is not None:
+        raise typer.BadParameter("--best-f1 and --escape-rate are two ways: give one")
+    if (best_f1 or escape_rate is not None) and defective is None:
+        raise typer.BadParameter("--best-f1 and --escape-rate need --defective FOLDER")
+    method = "best-f1" if best_f1 else "conformal" if escape_rate is None else "escape-rate"
+    try:
+        wish = Wish(false_reject, review, method, escape_rate, weaker)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    with show_images("scoring") as on_image:
+        found = calibrate_bundle(
+            open_bundle(bundle),
+            list_images(good),
+            wish,
+            list_images(defective) if defective is not None else (),
+            user=user or system_user(),
+            precision=precision,
+            threads=threads,
+            on_image=on_image,
+        )
+    if sign_key is not None:
+        sign_manifest(bundle, sign_key)
+    data.print(tables.limits_table(found.bundle.manifest))
+    if found.suspicious:
+        notes.print(
+            f"warning: {len(found.suspicious)} good images have scores far above the others'; look "
+            f"whether they are good, and calibrate again without those that are not:"
+            f"{listed(found.suspicious)}",
+            markup=False,
+        )
+    if found.unchanged:
+        notes.print(
+            f"note: not calibrated, since this CPU does not run them or another precision was "
+            f"asked for: {', '.join(found.unchanged)}",
+            markup=False,
+        )

@@ -1,0 +1,49 @@
+"""The commands ``verify`` and ``sign``: history and signature of a bundle."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rdx_fast.bundle import open_bundle
+from rdx_fast.cli import tables
+from rdx_fast.cli.common import BundlePath, JsonFlag, data, notes
+from rdx_fast.revision import verify_bundle
+from rdx_fast.signature import is_signed, sign_manifest
+
+
+def verify(
+    bundle: BundlePath,
+    public_key: Annotated[
+        Path | None, typer.Option(help="Key that must have signed the bundle, PEM.")
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Check every file, the history and the signature of a bundle, and print the history."""
+    opened = open_bundle(bundle, public_key)
+    changes = verify_bundle(opened)
+    if as_json:
+        for change in changes:
+            print(json.dumps(asdict(change)))
+    else:
+        data.print(tables.history_table(changes))
+    if public_key is not None:
+        said = f"signed by the key of {public_key}"
+    elif is_signed(bundle):
+        said = "signed; by whom is checked with --public-key"
+    else:
+        said = "not signed"
+    notes.print(f"files and history are whole, {len(changes)} entries; {said}", markup=False)
+
+
+def sign(
+    bundle: BundlePath,
+    key: Annotated[Path, typer.Option(help="Private key, Ed25519 in PEM, without a password.")],
+) -> None:
+    """Sign a bundle as it is now. Any later change needs a new signature."""
+    verify_bundle(open_bundle(bundle))
+    notes.print(f"wrote {sign_manifest(bundle, key)}", markup=False)

@@ -1,0 +1,208 @@
+"""Whether a frame can be a picture of a part: brightness, contrast, sharpness, saturation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rdx_fast.kernels.resize_normalize import Crop, Levels, Pixels, check_crop, check_levels
+
+_GRID = (16, 64)  # rows and columns that are read of a frame: what is checked shows in few pixels
+_BLOCK = (64, 1024)  # rows, and columns of the middle, that are read for its sharpness
+# Shares of the range from black to white.
+_DARK = 0.02  # brightness of a frame that shows nothing
+_FLAT = 0.005  # contrast of a frame that shows nothing but the noise of a camera
+_FAR = 0.1  # from the brightness of all good frames, or their spread if that is more
+_MORE_SATURATED = 0.25  # share of pixels
+
+
+class FrameError(ValueError):
+    """A frame that cannot be a picture of a part: it must not be scored."""
+
+
+class FrameLook(NamedTuple):
+    """What a frame looks like; values are shares of the range from black to white.
+
+    Attributes:
+        brightness: mean of its pixels
+        contrast: their standard deviation
+        saturated: share of pixels that are white or brighter
+    """
+
+    brightness: float
+    contrast: float
+    saturated: float
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """Of one value over frames.
+
+    Attributes:
+        mean: of all frames
+        std: standard deviation; 0 for one frame
+        low: the smallest
+        high: the largest
+
+    Raises:
+        ValueError: values contradict each other
+    """
+
+    mean: float
+    std: float
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        # Written so that NaN fails; means are rounded.
+        if not (self.low - 1e-9 <= self.mean <= self.high + 1e-9 and 0 <= self.std < math.inf):
+            raise ValueError(f"the spread {self} contradicts itself")
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Spread:
+        of = np.asarray(values, np.float64)
+        return cls(float(of.mean()), float(of.std()), float(of.min()), float(of.max()))
+
+
+@dataclass(frozen=True, slots=True)
+class FrameStatistics:
+    """What frames of good parts look like.
+
+    Attributes:
+        images: number of frames
+        brightness: see ``FrameLook``
+        contrast: likewise
+        saturated: likewise
+        sharpness: see ``sharpness_of``
+    """
+
+    images: int
+    brightness: Spread
+    contrast: Spread
+    saturated: Spread
+    sharpness: Spread
+
+    @classmethod
+    def of(
+        cls,
+        frames: Iterable[Pixels],
+        crop: Crop | None = None,
+        levels: Levels | None = None,
+    ) -> FrameStatistics:
+        """Look at frames, see ``look_at``. Raises ``ValueError`` if there are none."""
+        seen = [(*look_at(f, crop, levels), sharpness_of(f, crop, levels)) for f in frames]
+        if not seen:
+            raise ValueError("no frames were given: their statistics need at least one")
+        return cls(len(seen), *map(Spread.of, zip(*seen, strict=True)))
+
+
+def look_at(frame: Pixels, crop: Crop | None = None, levels: Levels | None = None) -> FrameLook:
+    """What a frame looks like, from a grid of at most 32 x 128 of its pixels.
+
+    Args:
+        frame: uint8 or uint16 [H, W, 3] or [H, W]
+        crop: top, left, height, width in pixels; None for all
+        levels: grey levels of black and white; None for 0 and 255
+
+    Raises:
+        ValueError: the crop exceeds the frame
+    """
+    top, left, height, width = check_crop(frame.shape[:2], crop)
+    down, across = (max(1, n // most) | 1 for n, most in zip((height, width), _GRID, strict=True))
+    grid = frame[top : top + height : down, left : left + width : across]
+    values = _as_shares(grid, levels)
+    return FrameLook(float(values.mean()), float(values.std()), float((values >= 1).mean()))
+
+
+def sharpness_of(frame: Pixels, crop: Crop | None = None, levels: Levels | None = None) -> float:
+    """Mean difference of neighbours in a row, from some rows of the middle columns. Arguments: see
+    ``look_at``."""
+    top, left, height, width = check_crop(frame.shape[:2], crop)
+    down = max(1, height // _BLOCK[0]) | 1
+    columns = min(width, _BLOCK[1])
+    left += (width - columns) // 2
+    rows = _as_shares(frame[top : top + height : down, left : left + columns], levels)
+    apart = 2 if frame.ndim == 2 else 1  # in a Bayer pattern the next pixel of the same colour
+    return float(np.abs(rows[:, apart:] - rows[:, :-apart]).mean()) if columns > apart else 0.0
+
+
+def _as_shares(values: Pixels, levels: tuple[int, int] | None) -> NDArray[np.float32]:
+    """Pixel values as shares of the range from black to white."""
+    black, white = check_levels(values.dtype, levels)
+    return (values.astype(np.float32) - black) / np.float32(white - black)
+
+
+def check_frame(look: FrameLook, good: FrameStatistics | None) -> None:
+    """Raises ``FrameError`` if a frame cannot be a picture of a part.
+
+    Args:
+        look: of the frame
+        good: of good parts; None where it is not known
+    """
+    if look.brightness <= _DARK and look.contrast <= _DARK:
+        raise FrameError("the frame is black: check lamp, lens cap and exposure")
+    if look.contrast <= _FLAT:
+        raise FrameError(
+            f"the frame has no contrast, its brightness is {look.brightness:.1%} everywhere: check "
+            f"lamp, lens cap and exposure"
+        )
+    if good is None:
+        return
+    if look.saturated > good.saturated.high + _MORE_SATURATED:
+        raise FrameError(
+            f"{look.saturated:.0%} of the frame is saturated, of good parts at most "
+            f"{good.saturated.high:.0%}: check lamp and exposure"
+        )
+    low, high = good.brightness.low, good.brightness.high
+    margin = max(_FAR, high - low)
+    if not low - margin <= look.brightness <= high + margin:
+        raise FrameError(
+            f"the brightness of the frame is {look.brightness:.1%}, far from that of good parts, "
+            f"{low:.1%} to {high:.1%}: check lamp, exposure and what the camera sees"
+        )
+
+
+class FrameCheck:
+    """Refuses frames that must not be scored.
+
+    Args:
+        size: wanted height and width in pixels; None for any
+        look: whether frames that cannot be pictures of a part are refused too, see ``check_frame``
+        good: what frames of good parts look like; None where it is not known
+    """
+
+    def __init__(
+        self, size: tuple[int, int] | None, look: bool, good: FrameStatistics | None
+    ) -> None:
+        self._size, self._look, self._good = size, look, good
+
+    def __call__(self, frame: Pixels, crop: Crop | None, levels: Levels | None) -> None:
+        """Raises ``FrameError`` if a frame in host memory must not be scored."""
+        self._check_size(frame.shape[:2])
+        if self._look:
+            check_frame(look_at(frame, crop, levels), self._good)
+
+    def on_device(self, shape: Sequence[int] | None) -> None:
+        """The same for frames on a GPU, ``[B, H, W, 3]``, ``[B, H, W]``, ``[H, W, 3]`` or ``[H,
+        W]``, of which the size alone is checked; None for an array that does not tell its shape."""
+        if shape is None:
+            if self._size is not None:
+                raise FrameError(
+                    "the array on the GPU does not tell its shape, and the recipe states the "
+                    "frame's: give an array with a shape"
+                )
+            return
+        colour = len(shape) > 2 and shape[-1] == 3
+        self._check_size(tuple(shape[-3:-1] if colour else shape[-2:]))
+
+    def _check_size(self, shape: tuple[int, ...]) -> None:
+        if self._size is not None and shape != self._size:
+            raise FrameError(
+                f"the frame is {' x '.join(map(str, shape))} pixels, the recipe is for "
+                f"{' x '.join(map(str, self._size))}: change the camera's setting or the recipe"
+            )

@@ -1,0 +1,163 @@
+"""The pipeline of frames that are scored in tiles: it scores windows by another pipeline."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from itertools import islice
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rdx_fast.errors import RdxError
+from rdx_fast.kernels.epilogue import Epilogue, MapStats
+from rdx_fast.kernels.resize_normalize import check_crop
+from rdx_fast.pipelines.blending import Blender, StripEpilogue
+from rdx_fast.pipelines.pipeline import BatchScores, Pipeline, ScoreOptions, WindowPipeline
+from rdx_fast.preprocess import FrameWindow
+from rdx_fast.tiling import TileSpec, Tiling, tiling
+
+Part = Sequence[FrameWindow]
+
+
+def in_tiles(
+    pipeline: WindowPipeline, tiles: TileSpec | None, tile: tuple[int, int], epilogue: Epilogue
+) -> Pipeline:
+    """The pipeline that scores frames in ``tiles``; without tiles the pipeline itself."""
+    return pipeline if tiles is None else TiledPipeline(pipeline, tiles, tile, epilogue)
+
+
+class TiledPipeline:
+    """A ``pipeline.Pipeline`` that scores each frame in tiles and blends their maps.
+
+    Args:
+        windows: scores the tiles; its epilogue reads each tile's maximum
+        tiles: as configured
+        tile: height and width of the network's input
+        epilogue: what to read off the blended maps
+    """
+
+    def __init__(
+        self, windows: WindowPipeline, tiles: TileSpec, tile: tuple[int, int], epilogue: Epilogue
+    ) -> None:
+        self.description = (
+            f"{windows.description}; tiles of {tiles.height} x {tiles.width}, overlap "
+            f"{tiles.overlap}"
+        )
+        self._windows = windows
+        self._tiles = tiles
+        self._tile = tile
+        self._epilogue = StripEpilogue(epilogue)
+
+    def score(self, batch: Any, options: ScoreOptions) -> BatchScores:
+        return self.submit(batch, options)()
+
+    def submit(self, batch: Any, options: ScoreOptions) -> Callable[[], BatchScores]:
+        tilings = [
+            tiling(self._tiles, check_crop(shape[:2], options.crop)[2:], self._tile)
+            for shape in self._windows.shapes(batch)
+        ]
+        work = _Work(self._windows, batch, options, tilings, self._epilogue)
+        work.fill()
+        return work.finish
+
+    def close(self) -> None:
+        self._windows.close()
+
+
+class _Work:
+    """One batch: parts of its tiles are scored in order, and blended frame by frame.
+
+    Args:
+        windows: scores the tiles
+        batch: the frames
+        options: of scoring
+        tilings: of each frame
+        epilogue: what to read off the blended maps
+    """
+
+    def __init__(
+        self,
+        windows: WindowPipeline,
+        batch: Any,
+        options: ScoreOptions,
+        tilings: Sequence[Tiling],
+        epilogue: StripEpilogue,
+    ) -> None:
+        for of_frame in tilings:
+            epilogue.whole.check(*of_frame.size)
+        self._windows = windows
+        self._batch = batch
+        self._options = options
+        self._tilings = tilings
+        self._epilogue = epilogue
+        self._summary = MapStats.empty(len(tilings), epilogue.whole)  # NaN until inspected
+        self._maps = _empty_maps(tilings) if options.maps else None
+        tiles = ((i, window) for i, t in enumerate(tilings) for window in t.windows())
+        self._parts = iter(lambda: tuple(islice(tiles, windows.max_windows)), ())
+        self._flying: deque[tuple[Part, Callable[[], BatchScores]]] = deque()
+        self._blender: Blender | None = None
+        self._seconds: dict[str, float] = {}
+
+    def fill(self) -> None:
+        """Start scoring parts, as many as may be in flight."""
+        most = self._windows.parts_in_flight
+        while len(self._flying) < most and (part := next(self._parts, None)):
+            options = self._options._replace(maps=True, windows=part)
+            try:
+                result = self._windows.submit(self._batch, options)
+            except BaseException:
+                self._abandon()
+                raise
+            self._flying.append((part, result))
+
+    def finish(self) -> BatchScores:
+        """Wait for all parts and blend them."""
+        while self._flying:
+            part, result = self._flying.popleft()
+            try:
+                scored = result()
+            except BaseException:
+                self._abandon()
+                raise
+            self.fill()
+            for stage, taken in scored.seconds.items():
+                self._seconds[stage] = self._seconds.get(stage, 0.0) + taken
+            begin = perf_counter()
+            self._blend(part, scored)
+            blending = self._seconds.get("blend", 0.0)
+            self._seconds["blend"] = blending + perf_counter() - begin
+        return BatchScores(self._summary, self._maps, self._seconds)
+
+    def _blend(self, part: Part, scored: BatchScores) -> None:
+        assert scored.anomaly_maps is not None
+        scores = scored.summary.maxima
+        for (frame, _), tile, score in zip(part, scored.anomaly_maps, scores, strict=True):
+            if self._blender is None:
+                out = None if self._maps is None else self._maps[frame]
+                self._blender = Blender(self._tilings[frame], self._epilogue, out)
+            self._blender.add(tile, score)
+            if self._blender.done:
+                self._summary.put(slice(frame, frame + 1), self._blender.summary())
+                self._blender = None
+
+    def _abandon(self) -> None:
+        """Wait for what is in flight: it must not read frames that the caller may now change."""
+        while self._flying:
+            with suppress(RdxError, ValueError):
+                self._flying.popleft()[1]()
+
+
+def _empty_maps(tilings: Sequence[Tiling]) -> NDArray[np.float32]:
+    sizes = list(dict.fromkeys(of_frame.size for of_frame in tilings))
+    if len(sizes) > 1:
+        (height, width), (other_height, other_width) = sizes[:2]
+        raise ValueError(
+            f"the frames of the batch have maps of {height} x {width} and of {other_height} x "
+            f"{other_width} pixels, which make no one array: score frames of one size together, or "
+            f"leave the maps out (maps=False)"
+        )
+    return np.empty((len(tilings), *sizes[0]), np.float32)

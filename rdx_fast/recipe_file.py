@@ -1,0 +1,56 @@
+"""Recipes as people write them: a TOML file, with mask images beside it."""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from dataclasses import replace
+from pathlib import Path
+
+import dacite
+import numpy as np
+from numpy.typing import NDArray
+
+from rdx_fast.errors import ImageError, RecipeError
+from rdx_fast.images import read_grey
+from rdx_fast.reading import in_words, with_tuples
+from rdx_fast.recipe import InspectionRecipe
+from rdx_fast.regions import frame_labels
+
+
+def read_recipe(path: Path) -> tuple[InspectionRecipe, dict[str, NDArray[np.uint8]]]:
+    """Read a recipe and the masks that it names.
+
+    Args:
+        path: the TOML file; masks are relative to its folder
+
+    Returns:
+        The recipe, in which masks have the names of their files in a bundle, and the masks by these
+        names, uint8 [H, W], 255 inside and 0 outside.
+
+    Raises:
+        RecipeError: a file is missing or unreadable, or the recipe is invalid; the message says how
+    """
+    try:
+        given = with_tuples(tomllib.loads(path.read_text(encoding="utf-8")))
+        recipe = dacite.from_dict(InspectionRecipe, given, dacite.Config(strict=True))
+        masks: dict[str, NDArray[np.uint8]] = {}
+        regions = []
+        for region in recipe.regions:
+            if region.mask is None:
+                regions.append(region)
+                continue
+            mask = np.where(read_grey(path.parent / region.mask) > 127, 255, 0).astype(np.uint8)
+            name = f"region-{hashlib.sha256(mask.tobytes()).hexdigest()[:12]}.png"
+            masks[name] = mask
+            regions.append(replace(region, mask=name))
+        recipe = replace(recipe, regions=tuple(regions))
+        if recipe.regions:
+            frame_labels(recipe, masks.__getitem__)
+    except FileNotFoundError as error:
+        raise RecipeError(f"{path}: no such file: give a recipe as a TOML file") from error
+    except ImageError as error:
+        raise RecipeError(f"{path}: the mask {error}") from error
+    except (OSError, ValueError, TypeError, AttributeError, dacite.DaciteError) as error:
+        raise RecipeError(f"{path}: {in_words(error)}") from error
+    return recipe, masks

@@ -1,0 +1,144 @@
+"""Facts about a bundle and a test set, as titled tables of texts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+
+from rdx_fast.datasets import find_dataset
+from rdx_fast.detector import Detector
+from rdx_fast.doctor import describe_cpu
+from rdx_fast.evaluation import CheckedSet
+from rdx_fast.revision import bundle_history
+from rdx_fast.wording import told
+
+Row = Sequence[str]
+_MINUTE = "%Y-%m-%d %H:%M %Z"
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table of texts.
+
+    Attributes:
+        title: its heading
+        rows: the cells of each row; the first is the row's name
+        columns: heading of each column; empty for names and values without headings
+        note: a sentence below the table
+        numbers: whether the values are numbers
+    """
+
+    title: str
+    rows: Sequence[Row]
+    columns: Sequence[str] = ()
+    note: str = ""
+    numbers: bool = False
+
+
+def header(detector: Detector, checked: CheckedSet, dataset: Path) -> list[Row]:
+    """What was inspected by what, where and when."""
+    m = detector.manifest
+    good = sum(not image.is_defective for image in checked.images)
+    counts = f"{good} good, {len(checked.images) - good} defective"
+    if checked.left_out:
+        counts += f"; {len(checked.left_out)} left out"
+    return [
+        ("Bundle", f"{m.name}, exported {_time(m.created)}"),
+        ("Data set", f"{dataset} ({find_dataset(dataset).layout})"),
+        ("Images", counts),
+        ("CPU", describe_cpu()),
+        ("Date", f"{datetime.now().astimezone():{_MINUTE}}"),
+        ("Made by", f"rdx_fast {version('rdx_fast')}"),
+        ("Engine", detector.description),
+    ]
+
+
+def facts(detector: Detector, checked: CheckedSet) -> list[Table]:
+    """Recipe, limits, training and history of the bundle."""
+    m = detector.manifest
+    return [
+        Table("Recipe", _recipe(detector, checked)),
+        _limits(detector),
+        Table("Training", [(key.replace("_", " "), told(v)) for key, v in m.training.items()]),
+        _history(detector),
+    ]
+
+
+def _recipe(detector: Detector, checked: CheckedSet) -> list[Row]:
+    m, execution = detector.manifest, detector.engine.execution
+    file = m.files[m.networks[execution.stored]]
+    crop = checked.crop
+    frame = (
+        "whole frame"
+        if crop is None
+        else "crop: top {}, left {}, height {}, width {} pixels".format(*crop)
+    )
+    regions = [
+        (f"region {r.name}", f"{r.kind}, " + ("mask" if r.polygon is None else "polygon"))
+        for r in m.recipe.regions
+    ]
+    return [
+        ("frame", frame),
+        ("pixel format", checked.pixel_format or "RGB, or mono for one channel"),
+        *regions,
+        ("network input", f"{m.input.height} x {m.input.width} pixels, {m.input.resize}"),
+        ("method, backbone", f"{m.method}, {m.backbone}"),
+        ("precision", execution.label),
+        ("network", f"{file.bytes / 1e6:.1f} MB, SHA-256 {file.sha256}"),
+        (
+            "anomaly map",
+            f"{m.map.height} x {m.map.width} pixels, scales fused by {m.map.fusion}, Gaussian "
+            f"sigma {m.map.sigma:g}",
+        ),
+    ]
+
+
+def _limits(detector: Detector) -> Table:
+    in_force = detector.engine.execution
+    rows: list[Row] = []
+    for execution in detector.manifest.executions:
+        label = execution.label + (" (in force)" if execution == in_force else "")
+        for limits in execution.limits:
+            for name, t in (("OK below", limits.ok_below), ("NG above", limits.ng_above)):
+                asked, promised = t.false_reject_rate, t.expected_false_reject_rate
+                rows.append(
+                    (
+                        label,
+                        limits.region,
+                        name,
+                        f"{t.value:.4f}",
+                        f"by hand: {t.reason}" if t.method == "manual" else t.method,
+                        "-" if asked is None else f"{asked:.2%}",
+                        "-" if promised is None else f"{promised:.2%}",
+                        f"{t.good_images}",
+                    )
+                )
+    columns = (
+        *("precision", "region", "limit", "value", "by", "false rejects wanted"),
+        *("expected at most", "good images"),
+    )
+    note = (
+        "A conformal limit is a quantile of the scores of good images that the network was not "
+        "trained on: of new good parts from the same process, on average at most the expected "
+        "share exceeds it. Other limits promise nothing."
+    )
+    return Table("Limits and how they came about", rows, columns, note, numbers=True)
+
+
+def _history(detector: Detector) -> Table:
+    changes = bundle_history(detector.engine.bundle)
+    rows = [(_time(c.time), c.user, c.action, ", ".join(c.after)) for c in changes]
+    if not changes:
+        rows = [(_time(detector.manifest.created), "-", "export", "-")]
+    return Table("History", rows, ("time", "user", "action", "changed"))
+
+
+def _time(iso: str) -> str:
+    """A manifest's time for readers; as it is where it is none, since a manifest is only text."""
+    try:
+        return f"{datetime.fromisoformat(iso):{_MINUTE}}"
+    except ValueError:
+        return iso
