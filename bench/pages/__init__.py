@@ -10,7 +10,16 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from rdx_fast.bench.pages import gpu, peers, performance, plc, precision, promise, training
+from rdx_fast.bench.pages import (
+    drift,
+    gpu,
+    peers,
+    performance,
+    plc,
+    precision,
+    promise,
+    training,
+)
 from rdx_fast.bench.pages.rows import Row, read_rows
 
 RESULTS = Path("bench/results")
@@ -20,6 +29,7 @@ PAGES = (
     Path("docs/measured/precision.md"),
     Path("docs/measured/accuracy.md"),
     Path("docs/measured/plc.md"),
+    Path("docs/explanation/drift.md"),
     Path("docs/explanation/kernels.md"),
     Path("docs/explanation/promise.md"),
     Path("docs/how-to/evaluate.md"),
@@ -34,6 +44,7 @@ TABLES = {
     **plc.TABLES,
     **training.TABLES,
     **gpu.TABLES,
+    **drift.TABLES,
     **promise.TABLES,
 }
 

@@ -19,7 +19,7 @@ from rdx_fast.station.cameras.source import (
     FrameSource,
     StillImage,
 )
-from rdx_fast.station.config import ConfigError, RecordConfig, StationConfig
+from rdx_fast.station.config import ConfigError, DriftConfig, RecordConfig, StationConfig
 from rdx_fast.station.handshake.codes import ErrorCode, ResultCode
 from rdx_fast.station.handshake.config import HandshakeConfig
 from rdx_fast.station.handshake.inspection import Inspection, Outcome
@@ -37,6 +37,7 @@ __all__ = [
     "ConfigError",
     "Configurable",
     "Controls",
+    "DriftConfig",
     "ErrorCode",
     "Filter",
     "FolderReplay",

@@ -156,7 +156,33 @@ class RecordConfig:
             )
 
 
+@dataclass(frozen=True, slots=True)
+class DriftConfig:
+    """The table ``[drift]``: an alarm when brightness, sharpness or scores change.
+
+    Attributes:
+        enabled: whether parts are watched
+        false_alarm_every: number of parts for which at most one false alarm is expected, see
+            ``rdx_fast.drift``
+        path: folder for what the monitors remember
+
+    Raises:
+        ValueError: ``false_alarm_every`` is below 1
+    """
+
+    enabled: bool = True
+    false_alarm_every: int = 100_000
+    path: Path = Path("drift")
+
+    def __post_init__(self) -> None:
+        if self.false_alarm_every < 1:
+            raise ValueError(
+                f"drift: false_alarm_every is {self.false_alarm_every}, wanted at least 1"
+            )
+
+
 _FILES = {
+    "drift": {"path": "drift"},
     "records": {"path": "records.sqlite", "pictures": "pictures"},
     "opcua": {"certificate": "station-certificate.der", "private_key": "station-key.pem"},
 }
@@ -177,11 +203,12 @@ class MetricsConfig:
 
 @dataclass(frozen=True, slots=True)
 class StationConfig:
-    """Settings of a ``Station``: handshake, frames and records.
+    """Settings of a ``Station``: handshake, frames, records and drift.
 
     Attributes:
         handshake: times and queue size of the handshake
         records: where records and pictures are kept; None to keep none
+        drift: when a change is an alarm; None to watch for none
         frame_timeout_ms: longest wait for a frame, in ms
         frame_size: height and width in pixels that every frame must have; None for the source's own
             size
@@ -195,6 +222,7 @@ class StationConfig:
 
     handshake: HandshakeConfig = field(default_factory=HandshakeConfig)
     records: RecordConfig | None = field(default_factory=RecordConfig)
+    drift: DriftConfig | None = None
     frame_timeout_ms: int = 500
     frame_size: tuple[int, int] | None = None
     pixel_format: str | None = None
@@ -265,6 +293,7 @@ class StationFile:
         first_job: id of the job that is active at the start; None for the lowest
         handshake: table ``[handshake]``
         records: table ``[records]``
+        drift: table ``[drift]``
         modbus: table ``[modbus]``; None for no Modbus server
         opcua: table ``[opcua]``; None for no OPC UA server
         metrics: table ``[metrics]``; None for no metrics
@@ -282,6 +311,7 @@ class StationFile:
     first_job: int | None = None
     handshake: HandshakeConfig = field(default_factory=HandshakeConfig)
     records: RecordConfig = field(default_factory=RecordConfig)
+    drift: DriftConfig = field(default_factory=DriftConfig)
     modbus: ModbusConfig | None = None
     opcua: OpcUaConfig | None = None
     metrics: MetricsConfig | None = None
@@ -304,6 +334,7 @@ class StationFile:
         return StationConfig(
             handshake=self.handshake,
             records=self.records,
+            drift=self.drift if self.drift.enabled else None,
             frame_timeout_ms=camera.timeout_ms,
             frame_size=camera.size,
             pixel_format=camera.pixel_format,
@@ -341,7 +372,7 @@ def read_station(path: Path) -> StationFile:
         given["jobs"] = {i: j if isinstance(j, dict) else {"bundle": j} for i, j in jobs.items()}
     # Default file names are relative to the configuration's folder too.
     for table, names in _FILES.items():
-        if table in given or table == "records":
+        if table in given or table in ("drift", "records"):
             for key, name in names.items():
                 if isinstance(given.setdefault(table, {}), dict):
                     given[table].setdefault(key, name)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from types import TracebackType
 
 from rdx_fast.errors import MissingDependencyError
 from rdx_fast.station.config import MetricsConfig
+from rdx_fast.station.drift import DriftWatch
 from rdx_fast.station.handshake.signals import Status
 from rdx_fast.station.records.store import InspectionRecord
 from rdx_fast.station.station import Station, StationError
@@ -28,6 +30,7 @@ _GAUGES = {
     "active_job": "Id of the active job",
     "link_lost": "Whether the PLC's heartbeat has stopped",
     "record_alarm": "Whether records or pictures cannot be written",
+    "drift": "Whether brightness, sharpness or scores have changed",
     "error": "Error code of the active alarm, 0 for none",
 }
 _COUNTERS = {
@@ -120,3 +123,14 @@ class _StatusCollector(Collector):
         for name, meaning in _COUNTERS.items():
             value = float(getattr(status.counts, name))
             yield CounterMetricFamily(f"rdx_fast_{name}", meaning, value=value)
+        if self._station.drift is not None:
+            yield from _drift_metrics(self._station.drift)
+
+
+def _drift_metrics(drift: DriftWatch) -> Iterator[Metric]:
+    meaning = "Decimal logarithm of the evidence of a change, relative to what raises the alarm"
+    evidence = GaugeMetricFamily("rdx_fast_drift_log10", meaning, labels=["job", "signal"])
+    for (job, signal), statistic in drift.statistics.items():
+        if statistic > 0:
+            evidence.add_metric([str(job), signal], math.log10(statistic / drift.limit))
+    yield evidence

@@ -172,6 +172,9 @@ path = "records.sqlite"
 pictures = "pictures"
 pictures_mb = 1000
 
+[drift]
+false_alarm_every = 100000  # parts without a change for which one false alarm may be expected
+
 [modbus]
 address = "127.0.0.1"  # this machine only; set its network address for remote clients
 port = 1502

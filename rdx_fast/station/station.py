@@ -12,6 +12,7 @@ from rdx_fast.detector import Detector
 from rdx_fast.errors import RdxError
 from rdx_fast.station.cameras.source import FrameSource
 from rdx_fast.station.config import StationConfig
+from rdx_fast.station.drift import DriftWatch
 from rdx_fast.station.handshake.handshake import Handshake
 from rdx_fast.station.handshake.inspection import Inspection
 from rdx_fast.station.handshake.signals import (
@@ -55,12 +56,16 @@ class Station:
         detector: an opened ``Detector``, which becomes job 1 and is not closed by the station, or
             ``Jobs``, which the station closes
         source: the camera; the caller closes it
-        config: handshake, frames and records; None for the defaults
+        config: handshake, frames, records and drift; None for the defaults
         first_job: id of the job that is active at the start; None for the lowest id
         on_status: as for ``listen``
         on_result: as for ``listen``
         wall_clock: returns seconds since 1970; used for the records only, all other times are of a
             monotonic clock
+
+    Attributes:
+        config: as given
+        drift: watches the parts for drift; None where the configuration has it off
 
     Raises:
         ConfigError: the settings of jobs do not fit the camera or each other
@@ -90,6 +95,9 @@ class Station:
         self._jobs.open_all()
         settings = self._inspector.start(self._first_job)
         self._recorder = Recorder(records, wall_clock, self._recorded, self._records_failing)
+        self.drift: DriftWatch | None = None
+        if self.config.drift is not None:
+            self.drift = DriftWatch(self.config.drift, self._drifted, self._recorder.note)
         self._handshake = Handshake(
             self.config.handshake,
             self._jobs.ids,
@@ -106,6 +114,7 @@ class Station:
         self._timer_until = 0.0
         self._running = False
         self._last_shown = 0
+        self._drift_shown = False
 
     def listen(self, on_status: OnStatus | None = None, on_result: OnResult | None = None) -> None:
         """Add callbacks. Call this before the station is started.
@@ -254,6 +263,8 @@ class Station:
         self._inspections = self._new_inspections()
         self._results = Worker[InspectionRecord]("results", self._tell)
         self._recorder.start()
+        if self.drift is not None:
+            self.drift.start()
         self._running = True
         with self._lock:
             self._do(self._handshake.go_online(self._first_job, time.monotonic()))
@@ -274,6 +285,8 @@ class Station:
             self._sooner.notify_all()
         self._timer.join()
         self._inspections.stop()
+        if self.drift is not None:
+            self.drift.stop()
         self._recorder.stop()
         self._results.stop()
         self._jobs.close()
@@ -315,6 +328,12 @@ class Station:
             self._last_shown = shown.inspection_id
             self._results.put(self._recorder.record_of(shown))
             self._shown.notify_all()
+            capture = self._recorder.capture_of(shown.inspection_id)
+            if self.drift is not None and capture is not None:
+                self.drift.put(shown, capture)
+        if self.drift is not None and self._drift_shown and not status.drift:
+            self.drift.acknowledge()
+        self._drift_shown = status.drift
 
     def _tick(self) -> None:
         with self._lock:
@@ -373,6 +392,10 @@ class Station:
     def _records_failing(self, failing: bool) -> None:
         with self._lock:
             self._do(self._handshake.records_failing(failing, time.monotonic()))
+
+    def _drifted(self, cause: str) -> None:
+        with self._lock:
+            self._do(self._handshake.drifted(cause, time.monotonic()))
 
     def _tell(self, record: InspectionRecord) -> None:
         for callback in self._on_result:

@@ -77,6 +77,11 @@ class Walk(RuleBasedStateMachine):
         else:
             world.do(world.handshake.records_failing(True, world.now))
 
+    @rule()
+    def the_line_drifts(self) -> None:
+        self.world.do(self.world.handshake.drifted("lamp", self.world.now))
+        assert self.world.last.drift
+
     @precondition(lambda self: self.world.selecting)
     @rule(succeeded=st.sampled_from((True, True, False)))
     def the_job_answers(self, succeeded: bool) -> None:
@@ -96,6 +101,18 @@ class Walk(RuleBasedStateMachine):
 
 TestWalk = Walk.TestCase
 TestWalk.settings = settings(max_examples=6 * settings().max_examples, stateful_step_count=60)
+
+
+def test_drift_is_shown_until_reset() -> None:
+    world = World()
+    world.do(world.handshake.go_online(1, world.now))
+    world.do(world.handshake.drifted("lamp or exposure", world.now))
+    world.write(enable=True, ack=True)
+    assert (world.last.drift, world.last.drift_cause) == (True, "lamp or exposure")
+    assert world.last.online
+    assert not world.last.error, "the station itself is well"
+    world.write(reset=True)
+    assert (world.last.drift, world.last.drift_cause) == (False, "")
 
 
 # Every reachable state

@@ -106,7 +106,11 @@ def test_records_go_on_where_they_ended(
 def test_records_of_an_earlier_version_go_on(tmp_path: Path) -> None:
     file = tmp_path / "records.sqlite"
     with sqlite3.connect(file) as database:
-        new = ("executed TEXT", "p_value REAL", "region TEXT", "ng_above REAL")
+        new = (
+            "executed TEXT",
+            *("p_value REAL", "region TEXT", "ng_above REAL"),
+            *("brightness REAL", "sharpness REAL"),
+        )
         added = ",\n    ".join(("picture TEXT", *new)) + "\n"
         schema = _SCHEMA.replace(added, "picture TEXT\n")
         assert schema != _SCHEMA
@@ -119,7 +123,7 @@ def test_records_of_an_earlier_version_go_on(tmp_path: Path) -> None:
     assert (old.part_id, old.executed, old.p_value, old.region) == (7, None, None, None)
     with ThreadPoolExecutor(8) as pool:  # several stations of one file, at one moment
         writers = list(pool.map(RecordWriter, [file] * 8))
-    added = {"executed": "int8", "p_value": 0.125, "region": "seal"}
+    added = {"executed": "int8", "p_value": 0.125, "region": "seal", "brightness": 0.5}
     new = replace(old, inspection_id=writers[0].next_id, **added)
     writers[0].write(new)
     for writer in writers:

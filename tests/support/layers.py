@@ -45,6 +45,7 @@ LAYERS = {
     "rdx_fast.defects": 2,
     "rdx_fast.recipe_file": 3,
     "rdx_fast.recalibrate": 6,
+    "rdx_fast.drift": 2,
     "rdx_fast.precision": 3,
     "rdx_fast.cpu": 1,
     "rdx_fast.training": 2,

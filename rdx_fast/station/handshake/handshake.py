@@ -247,6 +247,16 @@ class Handshake:
         self._alarms.record_alarm = failing
         return self._commands(now)
 
+    def drifted(self, cause: str, now: float) -> list[Command]:
+        """Report a change of the line. It is shown until reset; parts are inspected as before.
+
+        Args:
+            cause: what has changed, in words
+            now: time in seconds
+        """
+        self._alarms.drift_cause = cause
+        return self._commands(now)
+
     def tick(self, now: float) -> list[Command]:
         """Let time pass. Call this at the latest at ``next_tick``.
 
@@ -424,6 +434,7 @@ class Handshake:
             overrun=alarms.overrun,
             link_lost=self._link_lost,
             record_alarm=alarms.record_alarm or bool(results.overdue),
+            drift_cause=alarms.drift_cause,
             error=alarms.error,
             result=results.shown,
             review_as=self.config.review_as,

@@ -19,6 +19,7 @@ class Alarms:
         missed_trigger: a trigger came while the previous part was being inspected; until reset
         overrun: a trigger came while the result queue was full; until reset
         record_alarm: records or pictures cannot be written; until they can
+        drift_cause: what has changed on the line, in words; until reset
         error: code of the last error; until reset
         counts: counts since the start
     """
@@ -26,6 +27,7 @@ class Alarms:
     missed_trigger: bool = False
     overrun: bool = False
     record_alarm: bool = False
+    drift_cause: str = ""
     error: ErrorCode = ErrorCode.NONE
     counts: Counts = field(default_factory=Counts)
 
@@ -40,6 +42,7 @@ class Alarms:
     def reset(self) -> None:
         """Clear the flags and the error. ``record_alarm`` stays until the disk works again."""
         self.missed_trigger = self.overrun = False
+        self.drift_cause = ""
         self.error = ErrorCode.NONE
 
 

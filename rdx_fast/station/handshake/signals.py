@@ -73,6 +73,7 @@ class Status:
         overrun: a trigger came while the result queue was full; until reset
         link_lost: the PLC's heartbeat has stopped
         record_alarm: records or pictures cannot be written
+        drift_cause: what has changed on the line, in words; empty for nothing, until reset
         error: the station's last error, until reset; the part's own error is in ``result``
         result: the inspection shown; None while there is none
         review_as: the code that stands for REVIEW in ``code``
@@ -92,6 +93,7 @@ class Status:
     overrun: bool = False
     link_lost: bool = False
     record_alarm: bool = False
+    drift_cause: str = ""
     error: ErrorCode = ErrorCode.NONE
     result: Inspection | None = None
     review_as: ResultCode = ResultCode.NG
@@ -100,6 +102,11 @@ class Status:
     active_job: int = 0
     waiting: int = 0
     counts: Counts = Counts()
+
+    @property
+    def drift(self) -> bool:
+        """Whether brightness, sharpness or scores have changed; until reset."""
+        return bool(self.drift_cause)
 
     @property
     def outcome(self) -> Outcome | None:

@@ -60,6 +60,8 @@ _STATUS: dict[str, tuple[_Type, Callable[[Status], Any]]] = {
     "Overrun": (_Type.Boolean, lambda s: s.overrun),
     "LinkLost": (_Type.Boolean, lambda s: s.link_lost),
     "RecordAlarm": (_Type.Boolean, lambda s: s.record_alarm),
+    "Drift": (_Type.Boolean, lambda s: s.drift),
+    "DriftCause": (_Type.String, lambda s: s.drift_cause),
     "Alarm": (_Type.UInt16, lambda s: int(s.error)),
     "ActiveJob": (_Type.UInt16, lambda s: s.active_job),
     "Waiting": (_Type.UInt16, lambda s: s.waiting),

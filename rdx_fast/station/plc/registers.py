@@ -27,6 +27,7 @@ STATUS_BITS = (
     "link_lost",
     "record_alarm",
     "review",
+    "drift",
 )
 
 

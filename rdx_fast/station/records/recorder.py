@@ -28,11 +28,11 @@ _AGAIN_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class _Kept:
-    """A picture was kept under this name."""
+class _Note:
+    """Values of a row that became known later, by column."""
 
     inspection_id: int
-    name: str
+    values: dict[str, float | str]
 
 
 class Recorder:
@@ -73,7 +73,7 @@ class Recorder:
 
     def start(self) -> None:
         """Start the threads."""
-        self._rows = Worker[WriteRecord | Taken | _Kept]("records", self._handle, self._idle)
+        self._rows = Worker[WriteRecord | Taken | _Note]("records", self._handle, self._idle)
         self._photos = Worker[tuple[Inspection, Capture]](
             "pictures", self._keep, max_waiting=_PICTURES_WAITING
         )
@@ -105,6 +105,19 @@ class Recorder:
         self._captures[inspection_id] = capture
         if len(self._captures) > _REMEMBERED:
             self._captures.popitem(last=False)
+
+    def capture_of(self, inspection_id: int) -> Capture | None:
+        """What was remembered of an inspection. None once its result was acknowledged."""
+        return self._captures.get(inspection_id)
+
+    def note(self, inspection_id: int, **values: float | str) -> None:
+        """Add values to the row of an inspection, which is written already.
+
+        Args:
+            inspection_id: id of the inspection
+            values: by column, see ``RecordWriter.note``
+        """
+        self._rows.put(_Note(inspection_id, values))
 
     def record_of(self, inspection: Inspection) -> InspectionRecord:
         """Return the row of a decided inspection.
@@ -147,15 +160,16 @@ class Recorder:
 
     # In the thread that writes rows
 
-    def _handle(self, command: WriteRecord | Taken | _Kept) -> None:
+    def _handle(self, command: WriteRecord | Taken | _Note) -> None:
         match command:
             case WriteRecord(inspection):
                 self._record(inspection)
             case Taken(inspection, after_s):
                 self._note(inspection.inspection_id, "taken_ms", 1000 * after_s)
                 self._captures.pop(inspection.inspection_id, None)
-            case _Kept(inspection_id, name):
-                self._note(inspection_id, "picture", name)
+            case _Note(inspection_id, values):
+                for column, value in values.items():
+                    self._note(inspection_id, column, value)
 
     def _record(self, inspection: Inspection) -> None:
         if self._writer is not None:
@@ -226,7 +240,7 @@ class Recorder:
                     self._lose(inspection)
                     return
         self._report("pictures", None)
-        self._rows.put(_Kept(inspection.inspection_id, name))
+        self.note(inspection.inspection_id, picture=name)
 
 
 def _ms(seconds: float | None) -> float | None:

@@ -39,7 +39,9 @@ CREATE TABLE IF NOT EXISTS inspections (
     executed TEXT,
     p_value REAL,
     region TEXT,
-    ng_above REAL
+    ng_above REAL,
+    brightness REAL,
+    sharpness REAL
 ) STRICT;
 CREATE INDEX IF NOT EXISTS by_part ON inspections (part_id);
 CREATE INDEX IF NOT EXISTS by_time ON inspections (triggered_at);
@@ -83,6 +85,9 @@ class InspectionRecord:
         p_value: share of good parts with at least this score
         region: name of the region that decided; None without regions
         ng_above: the limit of NG: a part with a score between the two was REVIEW
+        brightness: of the frame, a share of the range from black to white, see
+            ``rdx_fast.frame_check.look_at``; None where drift is not watched
+        sharpness: likewise, see ``rdx_fast.frame_check.sharpness_of``
     """
 
     inspection_id: int
@@ -112,10 +117,19 @@ class InspectionRecord:
     p_value: float | None = None
     region: str | None = None
     ng_above: float | None = None
+    brightness: float | None = None
+    sharpness: float | None = None
 
 
 # Columns that files of earlier versions lack, and their types.
-_ADDED = {"executed": "TEXT", "p_value": "REAL", "region": "TEXT", "ng_above": "REAL"}
+_ADDED = {
+    "executed": "TEXT",
+    "p_value": "REAL",
+    "region": "TEXT",
+    "ng_above": "REAL",
+    "brightness": "REAL",
+    "sharpness": "REAL",
+}
 # Rows kept in memory while the disk cannot be written: hours of production.
 MAX_WAITING = 100_000
 COLUMNS = tuple(f.name for f in fields(InspectionRecord))
@@ -124,7 +138,7 @@ _INSERT = (
     f"VALUES ({', '.join(':' + name for name in COLUMNS)})"
 )
 # Columns that are known after the row was written; they may wait for the next row.
-_LATER = frozenset({"recorded_ms", "taken_ms", "picture"})
+_LATER = frozenset({"recorded_ms", "taken_ms", "picture", "brightness", "sharpness"})
 
 
 class RecordWriter:
@@ -195,7 +209,7 @@ class RecordWriter:
 
         Args:
             inspection_id: id of the row
-            column: "recorded_ms", "taken_ms" or "picture"
+            column: "recorded_ms", "taken_ms", "picture", "brightness" or "sharpness"
             value: the value
         """
         assert column in _LATER
