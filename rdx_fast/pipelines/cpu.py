@@ -17,7 +17,7 @@ from rdx_fast.pipelines.pipeline import BatchScores, ScoreOptions
 from rdx_fast.postprocess import AnomalyMapper
 from rdx_fast.preprocess import Batch, as_frames, to_input
 
-WINDOWS = 32  # scored at once; their inputs are 25 MB at 256 x 256
+PART_BYTES = 2**25  # of the inputs of windows that are scored at once
 
 
 class CpuPipeline:
@@ -41,8 +41,8 @@ class CpuPipeline:
         frame_threads: int = 1,
     ) -> None:
         self.description = description
-        # One part, since another would share the CPU with it and need as much memory again.
-        self.max_windows, self.parts_in_flight = WINDOWS, 1
+        self.max_windows = max(8, PART_BYTES // (4 * 3 * spec.height * spec.width))
+        self.parts_in_flight = 1  # another would share the CPU and need as much memory again
         self._run = run
         self._spec = spec
         self._mapper = mapper
@@ -52,9 +52,14 @@ class CpuPipeline:
 
     def score(self, batch: Batch, options: ScoreOptions) -> BatchScores:
         begin = perf_counter()
-        frames, (_, pixel_format, crop, levels, windows) = as_frames(batch), options
         inputs = to_input(
-            frames, self._spec, pixel_format, crop, self._frame_threads, levels, windows
+            as_frames(batch),
+            self._spec,
+            options.pixel_format,
+            options.crop,
+            self._frame_threads,
+            options.levels,
+            options.windows,
         )
         preprocessed = perf_counter()
 

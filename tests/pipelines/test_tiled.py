@@ -339,7 +339,7 @@ from rdx_fast.kernels.epilogue import Epilogue
 from rdx_fast.manifest import InputSpec, MapSpec, ScaleSpec
 from rdx_fast.engines import Chunk
 from rdx_fast.pipelines import ScoreOptions
-from rdx_fast.pipelines.cpu import WINDOWS, CpuPipeline
+from rdx_fast.pipelines.cpu import CpuPipeline
 from rdx_fast.pipelines.tiled import TiledPipeline
 from rdx_fast.postprocess import AnomalyMapper
 from rdx_fast.tiling import TileSpec
@@ -364,7 +364,7 @@ tiled = TiledPipeline(windows, TileSpec(side, side, 32), (side, side), Epilogue(
 tiled.score(frame[:side, :side], ScoreOptions(maps=False))
 before = memory("VmRSS")
 tiled.score(frame, ScoreOptions(maps=False))
-part = WINDOWS * (3 + 1) * side * side * 4
+part = windows.max_windows * (3 + 1) * side * side * 4
 strip = min(frame.shape) * side * 4
 print(memory("VmHWM") - before, 2 * part + 4 * strip)
 """
