@@ -129,6 +129,9 @@ def p_values(scores: NDArray[np.float32], calibration: NDArray[np.float32]) -> S
         ``[B]`` float64: the smallest of the regions' p-values, times their number (Bonferroni).
     """
     count, regions = calibration.shape
+    if regions == 1:
+        below = calibration[:, 0].searchsorted(scores[:, 0])
+        return (1 + count - below) / (count + 1)
     smallest = np.ones(len(scores))
     for r in range(regions):
         at_least = count - np.searchsorted(calibration[:, r], scores[:, r], side="left")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from rdx_fast.kernels.resize_normalize import Crop, Levels, Pixels, check_crop, check_levels
 
-_GRID = (16, 64)  # rows and columns that are read of a frame: what is checked shows in few pixels
+_GRID = (16, 32)  # rows and columns that are read of a frame: what is checked shows in few pixels
 _BLOCK = (64, 1024)  # rows, and columns of the middle, that are read for its sharpness
 # Shares of the range from black to white.
 _DARK = 0.02  # brightness of a frame that shows nothing
@@ -102,7 +102,7 @@ class FrameStatistics:
 
 
 def look_at(frame: Pixels, crop: Crop | None = None, levels: Levels | None = None) -> FrameLook:
-    """What a frame looks like, from a grid of at most 32 x 128 of its pixels.
+    """What a frame looks like, from a grid of at most 32 x 64 of its pixels.
 
     Args:
         frame: uint8 or uint16 [H, W, 3] or [H, W]

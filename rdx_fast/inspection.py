@@ -117,16 +117,18 @@ class Inspection:
         """Judge scores. Raises ``EngineError`` for one that is not finite."""
         # NaN compares false with any limit: it must never pass for a good part.
         summary, anomaly_maps, seconds = scored
-        if bad := np.flatnonzero(~np.isfinite(summary.maxima).all(axis=1)).tolist():
+        if not np.isfinite(summary.maxima).all():
+            bad = np.flatnonzero(~np.isfinite(summary.maxima).all(axis=1)).tolist()
             raise EngineError(f"the engine gave scores that are not finite, for images {bad}")
         judged = self._judge(summary.maxima)
+        one = len(self.limits) == 1  # the usual case, whose results are there without computing
         return Result(
-            scores=summary.maxima[np.arange(len(summary.maxima)), judged.deciding],
+            scores=summary.maxima[:, 0] if one else judged.of_deciding(summary.maxima),
             verdicts=judged.verdicts,
             p_values=judged.p_values,
             anomaly_maps=anomaly_maps,
             top_means=summary.top_means,
-            areas=summary.areas.sum(axis=1),
+            areas=summary.areas[:, 0] if one else summary.areas.sum(axis=1),
             region_scores=summary.maxima,
             region_areas=summary.areas,
             deciding=judged.deciding,

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from rdx_fast.calibration import p_values
 from rdx_fast.engines.engine import Engine
 from rdx_fast.errors import RecipeError
-from rdx_fast.limits import VERDICTS, Limits
+from rdx_fast.limits import NG, OK, REVIEW, VERDICTS, Limits
 from rdx_fast.manifest import ExecutionSpec, Manifest
 
 
@@ -28,6 +28,10 @@ class Judgement(NamedTuple):
     verdicts: list[str]
     deciding: NDArray[np.int64]
     p_values: NDArray[np.float64] | None
+
+    def of_deciding(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Of ``[B, R]``, the scores of the deciding regions."""
+        return scores[np.arange(len(scores)), self.deciding]
 
 
 class Judge:
@@ -49,6 +53,7 @@ class Judge:
         self._per_limit = 1 / self._ok_below
         self._ng_above = np.array([limit.ng_above.value for limit in limits], np.float32)
         self._calibration = calibration
+        self._first = (float(self._ok_below[0]), float(self._ng_above[0]))
 
     @classmethod
     def of_engine(cls, engine: Engine, limits: Sequence[Limits] | None = None) -> Judge:
@@ -75,14 +80,23 @@ class Judge:
 
     def __call__(self, scores: NDArray[np.float32]) -> Judgement:
         """Judge ``scores``, float32 [B, R], all finite."""
+        calibration = self._calibration
+        p = None if calibration is None else p_values(scores, calibration)
+        if len(self.limits) == 1:  # the usual case: plain numbers take less time than arrays
+            verdicts = [self._of_one(score) for score in scores[:, 0].tolist()]
+            return Judgement(verdicts, np.zeros(len(scores), np.int64), p)
         severity = (scores > self._ok_below).astype(np.int64) + (scores > self._ng_above)
         worst = severity.max(axis=1)
         relative = np.where(severity == worst[:, None], scores * self._per_limit, -np.inf)
         return Judgement(
             verdicts=[VERDICTS[found] for found in worst],
             deciding=relative.argmax(axis=1),
-            p_values=None if self._calibration is None else p_values(scores, self._calibration),
+            p_values=p,
         )
+
+    def _of_one(self, score: float) -> str:
+        ok_below, ng_above = self._first
+        return NG if score > ng_above else REVIEW if score > ok_below else OK
 
 
 def check_limits_hold(manifest: Manifest, execution: ExecutionSpec) -> None:
