@@ -76,7 +76,7 @@ def evaluate(
             engine = open_engine(
                 bundle, backend, threads, on_progress=on_progress, precision=precision
             )
-        with Detector(engine) as detector, show_images("scoring") as on_image:
+        with Detector(engine, check_frames=False) as detector, show_images("scoring") as on_image:
             scored.append(evaluation.score_checked(detector, checked, on_image))
     results = [evaluation.evaluate_scored(s, by_type=not compare) for s in scored]
     differences = evaluation.compare(*scored) if compare else []

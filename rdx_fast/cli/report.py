@@ -57,7 +57,14 @@ def report(
     with show_images("checking") as on_image:
         checked = evaluation.check_images(images, skip_bad, on_image, pixel_format, crop)
     with show_plan() as on_progress:
-        detector = Detector(bundle, backend, threads, precision=precision, on_progress=on_progress)
+        detector = Detector(
+            bundle,
+            backend,
+            threads,
+            precision=precision,
+            on_progress=on_progress,
+            check_frames=False,
+        )
     with detector:
         detector.warmup()
         with show_images("scoring") as on_image:

@@ -309,7 +309,7 @@ def _figures(
     # None of the compared metrics depends on the threshold, so the training images suffice to set
     # it. Methods are compared, not the effect of quantisation on them.
     export_bundle(checkpoint, images, bundle, precision="fp32", name=name, overwrite=True)
-    with Detector(bundle) as detector:
+    with Detector(bundle, check_frames=False) as detector:
         return evaluate_scored(score_checked(detector, test), False).overall
 
 
