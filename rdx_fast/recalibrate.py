@@ -63,6 +63,11 @@ class Wish:
             raise ValueError(f"method is {self.method!r}, wanted conformal, best-f1 or escape-rate")
         if (self.escape_rate is None) == (self.method == "escape-rate"):
             raise ValueError("escape_rate is for the method escape-rate: give both, or neither")
+        if self.review_rate is not None and self.method != "conformal":
+            raise ValueError(
+                f"review_rate is for the method conformal, and the method is {self.method}: leave "
+                f"it out"
+            )
         for name in ("false_reject_rate", "review_rate", "escape_rate"):
             rate = getattr(self, name)
             if rate is not None and not 0 < rate < 1:
@@ -223,7 +228,11 @@ def limits_from_scores(
                 found = escape_threshold(of_good, of_defective, wish.escape_rate)
         except ValueError as error:
             raise CalibrationError(str(error)) from error
-        ok = [replace(found, value=float(np.float32(found.value * u))) for u in unit]
+        values = (found.value * unit).astype(np.float32)
+        if wish.method == "escape-rate" and len(regions) > 1:
+            # One step down, so that rounding reaches no score that must exceed it.
+            values = np.nextafter(values, np.float32(0))
+        ok = [replace(found, value=float(value)) for value in values]
         if wish.method == "best-f1":
             ng = ok
         elif any(o.value > n.value for o, n in zip(ok, ng, strict=True)):

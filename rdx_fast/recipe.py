@@ -25,7 +25,8 @@ from rdx_fast.tiling import TileSpec
 KINDS = ("include", "ignore")
 MAX_REGIONS = 16  # that are inspected; each has limits of its own
 Point = tuple[float, float]
-_SCORES_DEPEND_ON = ("frame", "regions", "tiles")
+MAX_DEADLINE_MS = 65535  # of the PLC's register
+_SCORES_DEPEND_ON = ("frame", "regions", "tiles", "camera")
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,12 +141,7 @@ class InspectionRecipe:
     camera: dict[str, int | float | str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in ("mm_per_pixel", "deadline_ms"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < math.inf:
-                raise ValueError(f"{name} is {value}, wanted a positive number")
-        if self.tiles is not None and (shown := self.frame.shown) is not None:
-            self.tiles.check(shown)
+        self._check_numbers()
         names = [region.name for region in self.regions]
         if len({*names, WHOLE}) <= len(names):
             raise ValueError(
@@ -169,6 +165,21 @@ class InspectionRecipe:
                         f"frame of {width} x {height} pixels: move it inside"
                     )
 
+    def _check_numbers(self) -> None:
+        for name in ("mm_per_pixel", "deadline_ms"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise ValueError(f"{name} is {value}, wanted a positive number")
+        if self.tiles is not None and (shown := self.frame.shown) is not None:
+            self.tiles.check(shown)
+        if (self.deadline_ms or 0) > MAX_DEADLINE_MS:
+            raise ValueError(f"deadline_ms is {self.deadline_ms}, wanted at most {MAX_DEADLINE_MS}")
+        for name, value in self.camera.items():
+            if isinstance(value, bool) or not (isinstance(value, str) or abs(value) <= 2**53):
+                raise ValueError(
+                    f"camera parameter {name} is {value}, wanted a finite number or a text"
+                )
+
     @property
     def inspected(self) -> tuple[str, ...]:
         """Names of the regions that have limits."""
@@ -176,8 +187,8 @@ class InspectionRecipe:
         return included or (WHOLE,)
 
     def inspected_sha256(self) -> str:
-        """Checksum of what scores depend on. Limits hold for one, whatever the scale, the camera
-        and the deadline."""
+        """Checksum of what scores depend on. Limits hold for one, whatever the scale and the
+        deadline."""
         facts = {name: asdict(self)[name] for name in _SCORES_DEPEND_ON}
         text = json.dumps(stated(facts), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()

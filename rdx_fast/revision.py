@@ -15,12 +15,13 @@ from PIL import Image
 
 from rdx_fast.bundle import Bundle, describe_file, open_bundle, replace_manifest
 from rdx_fast.calibration import manual_threshold, save_calibration
-from rdx_fast.durable import flush
+from rdx_fast.durable import flush, locked
 from rdx_fast.errors import BundleError, CalibrationError, RecipeError
 from rdx_fast.frame_check import FrameStatistics
 from rdx_fast.history import START, Change, read_history
 from rdx_fast.limits import Limits
 from rdx_fast.manifest import ExecutionSpec
+from rdx_fast.manifest_file import parse_manifest
 from rdx_fast.recipe import InspectionRecipe, stated
 from rdx_fast.regions import map_labels, map_size
 
@@ -67,15 +68,31 @@ def revise_bundle(
         frames: statistics of good frames
 
     Raises:
-        BundleError: the bundle changed since it was opened, or its history is broken
+        BundleError: the bundle changed since it was opened, its history is broken or ends with
+            other limits, or the new manifest could not be read
         ValueError: what is given does not fit together
     """
+    recipe = recipe or bundle.manifest.recipe
+    executions = executions or bundle.manifest.executions
+    with locked(bundle.path):
+        return _revised(bundle, action, user, recipe, masks or {}, executions, calibration, frames)
+
+
+def _revised(
+    bundle: Bundle,
+    action: str,
+    user: str,
+    recipe: InspectionRecipe,
+    masks: Mapping[str, NDArray[np.uint8]],
+    executions: tuple[ExecutionSpec, ...],
+    calibration: Mapping[str, NDArray[np.float32]] | None,
+    frames: FrameStatistics | None,
+) -> Bundle:
     old, folder = bundle.manifest, bundle.path
     if open_bundle(folder).manifest != old:
         raise BundleError(f"{folder}: the bundle was changed since it was opened: try again")
-    changes = bundle_history(bundle)
+    changes = verify_bundle(bundle)
     revision = old.revision + 1
-    recipe, executions = recipe or old.recipe, executions or old.executions
     before, after = _facts(old.recipe, old.executions), _facts(recipe, executions)
     differ = [name for name in after if before.get(name) != after[name]]
     previous = changes[-1].sha256 if changes else START
@@ -95,8 +112,9 @@ def revise_bundle(
     if calibration is not None:
         scores = f"calibration-{revision}.npz"
         save_calibration(folder / scores, calibration)
-    for name, mask in (masks or {}).items():
-        Image.fromarray(mask).save(folder / name)
+    for name, mask in masks.items():
+        if name not in old.files:  # which others may be reading
+            Image.fromarray(mask).save(folder / name)
     named = {history, scores, *(region.mask for region in recipe.regions)} - {None}
     replaced = {old.history, old.calibration, *(region.mask for region in old.recipe.regions)}
     files = {name: spec for name, spec in old.files.items() if name not in replaced}
@@ -113,6 +131,7 @@ def revise_bundle(
         history=history,
         files=files,
     )
+    parse_manifest(manifest.to_json(), str(folder))  # what cannot be read takes no place
     replace_manifest(manifest, folder)
     for pattern in _REVISED:
         for file in folder.glob(pattern):

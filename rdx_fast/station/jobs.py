@@ -184,7 +184,7 @@ class Jobs:
             detector.warmup()
             opened = Job.of(job, detector)
             self._on_opened(opened)
-        except RdxError as error:
+        except (RdxError, ValueError, OSError) as error:
             detector.close()
             raise JobError(f"job {job}: {error}") from error
         log.info("job opened", extra={"job": job, "engine": detector.description})

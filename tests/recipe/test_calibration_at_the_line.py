@@ -133,6 +133,18 @@ def calibrated_with(good: NDArray[np.float32], bad: NDArray[np.float32], rate: f
     return replace(found, escapes=escapes, defective_images=len(bad))
 
 
+def test_escapes_are_as_few_in_several_regions() -> None:
+    """With one in a hundred allowed, none of 99 defective images that calibrate may escape."""
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        good, bad = scores_of(rng, 99, 3), scores_of(rng, 99, 3)
+        wish = Wish(0.1, method="escape-rate", escape_rate=0.01)
+        limits = limits_from_scores("abc", good, bad, wish)
+        escapes = limits[0].ok_below.escapes
+        assert escapes is not None
+        assert escapes.count == 0
+
+
 def test_defective_images_move_the_limits_of_all_regions_alike() -> None:
     rng = np.random.default_rng(6)
     good, bad = scores_of(rng, 99, 2), scores_of(rng, 50, 2)
@@ -160,6 +172,10 @@ def test_defective_among_the_good_are_named() -> None:
         ({"false_reject_rate": 0.1, "review_rate": 0.05}, "review_rate is 0.05 and"),
         ({"method": "luck"}, "method is 'luck'"),
         ({"escape_rate": 0.1}, "give both, or neither"),
+        (
+            {"method": "best-f1", "review_rate": 0.1},
+            "review_rate is for the method conformal, and the method is best-f1",
+        ),
         ({"method": "escape-rate"}, "give both, or neither"),
     ],
 )

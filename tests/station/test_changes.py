@@ -48,8 +48,17 @@ def test_another_bundle_of_a_job_is_entered_once(copy: Bundle, tmp_path: Path) -
     assert (last.action, last.after["job"], last.before["job"]) == ("replace", 1, 1)
     assert last.after["sha256"] != last.before["sha256"]
     assert [entry[1:3] for entry in last.after["history"]] == [["otto", "override"]]
+    for factor in (3, 4):  # each entry states what is new
+        changed = override_limits(
+            open_bundle(copy.path), "again", ng_above=factor * value, user=f"user {factor}"
+        )
+        jobs = jobs_of(changed.path, records)
+        jobs.select(1)
+        jobs.close()
+        (entry,) = read_changes(records)[-1].after["history"]
+        assert entry[1] == f"user {factor}"
     assert "override by otto" in run("records", records, "--changes").stdout
-    assert run("records", records, "--changes", "--json").stdout.count("\n") == 3
+    assert run("records", records, "--changes", "--json").stdout.count("\n") == 5
 
 
 def test_entries_that_were_altered_are_found(copy: Bundle, tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ class ChangeLog:
                 before = next((c.after for c in reversed(changes) if c.after["job"] == job), {})
                 if before.get("sha256") == sha256:
                     return
-                known = before.get("history", [])
+                known = [e for c in changes if c.after["job"] == job for e in c.after["history"]]
                 after["history"] = [entry for entry in history if entry not in known]
                 previous = changes[-1].sha256 if changes else START
                 change = Change.now(system_user(), "replace", before, after, previous)
