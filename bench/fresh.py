@@ -65,7 +65,9 @@ def _main() -> None:
     times.append(perf_counter())
     frame = np.resize(np.arange(256, dtype=np.uint8), (int(height), int(width), 3))
     begin = perf_counter()
-    detector = Detector(bundle, backend, int(threads) or None, precision=precision)
+    detector = Detector(
+        bundle, backend, int(threads) or None, precision=precision, check_frames=False
+    )
     opened = perf_counter() - begin
     calls = []
     for _ in range(2):

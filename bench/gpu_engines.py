@@ -114,7 +114,7 @@ class Subject:
 
     @cached_property
     def wanted(self) -> Wanted:
-        with Detector(self.bundle.path, "openvino", precision="fp32") as cpu:
+        with Detector(self.bundle.path, "openvino", precision="fp32", check_frames=False) as cpu:
             scores = np.concatenate([r.scores for r in cpu.stream(self.frames, batch=8)])
             return Wanted(scores, cpu.threshold.value)
 
@@ -280,7 +280,7 @@ def opened(bundle: Bundle, backend: str, options: GpuOptions) -> tuple[Detector,
     except MissingDependencyError as error:
         raise NotApplicable(str(error)) from error
     seconds = perf_counter() - begin
-    detector = Detector(engine)
+    detector = Detector(engine, check_frames=False)
     about = network_facts(detector) | {"engine": detector.description}
     return detector, about | {"open_s": round(seconds, 2)}
 
@@ -307,7 +307,7 @@ def copying_frames() -> Iterator[None]:
 @contextmanager
 def _second(first: Detector) -> Iterator[Detector]:
     """A second Detector on the engine of one that stays open."""
-    second = Detector(first.engine)
+    second = Detector(first.engine, check_frames=False)
     try:
         yield second
     finally:

@@ -61,7 +61,7 @@ class Setting:
 
     def open(self, bundle: Bundle, threads: int | None, mode: str = "latency") -> Detector:
         engine = open_engine(bundle, self.backend, threads, mode, precision=self.precision)
-        return Detector(engine)
+        return Detector(engine, check_frames=False)
 
 
 def measure(paths: Sequence[Path], setting: Setting, on_step: OnStep) -> list[dict[str, Any]]:

@@ -92,7 +92,7 @@ def main(
     """Score at a fixed rate and compare the first tenth with the last."""
     files = [] if images is None else list_images(images)
     frames = [read_image(file) for file in files] or [drawn_frame(1024, 1024)]
-    with Detector(bundle, threads=threads) as detector:
+    with Detector(bundle, threads=threads, check_frames=False) as detector:
         kept = soak(detector, frames, rate, minutes)
         row = facts("soak", ("openvino", "numpy")) | {
             **network_facts(detector),

@@ -122,7 +122,7 @@ def look_at(frame: Pixels, crop: Crop | None = None, levels: Levels | None = Non
     return FrameLook(
         brightness=float((mean - black) / (white - black)),
         contrast=math.sqrt(variance) / (white - black),
-        saturated=np.count_nonzero(grid >= white) / grid.size,
+        saturated=float(np.count_nonzero(grid >= white) / grid.size),
     )
 
 

@@ -82,7 +82,7 @@ class Judge:
         """Judge ``scores``, float32 [B, R], all finite."""
         calibration = self._calibration
         p = None if calibration is None else p_values(scores, calibration)
-        if len(self.limits) == 1:  # the usual case: plain numbers take less time than arrays
+        if scores.shape[1] == 1:  # the usual case: plain numbers take less time than arrays
             verdicts = [self._of_one(score) for score in scores[:, 0].tolist()]
             return Judgement(verdicts, np.zeros(len(scores), np.int64), p)
         severity = (scores > self._ok_below).astype(np.int64) + (scores > self._ng_above)

@@ -94,7 +94,8 @@ def _revised(
     changes = verify_bundle(bundle)
     revision = old.revision + 1
     before, after = _facts(old.recipe, old.executions), _facts(recipe, executions)
-    differ = [name for name in after if before.get(name) != after[name]]
+    # The first entry of a bundle of an earlier format states all.
+    differ = [name for name in after if not changes or before.get(name) != after[name]]
     previous = changes[-1].sha256 if changes else START
     changes.append(
         Change.now(

@@ -23,7 +23,7 @@ import sys
 import numpy as np
 from rdx_fast import Detector
 with Detector(sys.argv[1]) as detector:
-    detector.score(np.resize(np.arange(256, dtype=np.uint8), (2, 30, 40, 3)))
+    detector.score(np.resize(np.arange(48, 176, dtype=np.uint8), (2, 30, 40, 3)))
 heavy = {"torch", "onnx", "nncf", "scipy", "sklearn", "rich", "typer"} & sys.modules.keys()
 print(sorted(heavy))
 """

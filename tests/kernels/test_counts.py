@@ -73,7 +73,7 @@ import ctypes, sys
 import numpy as np
 from rdx_fast import Detector
 allocations = ctypes.CDLL(sys.argv[2]).allocations
-frame = np.resize(np.arange(256, dtype=np.uint8), (512, 512, 3))
+frame = np.resize(np.arange(48, 176, dtype=np.uint8), (512, 512, 3))  # as bright as the parts
 with Detector(sys.argv[1], threads=1) as detector:
     for maps in (True, False):
         for _ in range(10):

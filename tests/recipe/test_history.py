@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 
-from rdx_fast.bundle import Bundle, open_bundle
+from rdx_fast.bundle import Bundle, open_bundle, replace_manifest
 from rdx_fast.detector import Detector
 from rdx_fast.errors import BundleError
 from rdx_fast.history import START, Change, read_history
@@ -126,6 +126,28 @@ def test_options_of_a_later_version_are_no_change(copy: Bundle) -> None:
         ],
     ):
         assert len(verify_bundle(changed)) == 2
+
+
+def test_a_bundle_of_an_earlier_format_gets_a_history(copy: Bundle) -> None:
+    """Its first entry states all, so that the next changes can be compared with it."""
+    bare = replace(
+        copy.manifest,
+        history=None,
+        files={
+            name: spec
+            for name, spec in copy.manifest.files.items()
+            if name != copy.manifest.history
+        },
+    )
+    replace_manifest(bare, copy.path)
+    value = copy.manifest.executions[0].threshold.value
+    copy = open_bundle(copy.path)
+    assert verify_bundle(copy) == []
+    for factor in (2, 3):
+        copy = override_limits(copy, "by hand", ng_above=factor * value, user="otto")
+        assert verify_bundle(copy)
+    first, _ = bundle_history(copy)
+    assert set(first.after) == {"recipe", "limits of fp32"}
 
 
 def test_two_who_change_at_once(copy: Bundle) -> None:
