@@ -26,7 +26,8 @@ from rdx_fast.report import make_report, render, write_page
 
 GOOD, DEFECTIVE = 40, 10  # images in the test set, the latter of each type
 _DIFFERENT = 10  # mean grey levels by which a defect differs from the same part without it
-_WIDTH, _HEIGHT = 1280, 1480
+_SIZE = (1280, 2110)  # of the window, in CSS pixels
+_SCALE = 0.75
 
 
 def draw_defect(seed: int, defect: str) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
@@ -63,12 +64,16 @@ def write_test_set(root: Path, rng: np.random.Generator) -> None:
 
 
 def screenshot(page: Path, picture: Path) -> None:
-    """Take a picture of the upper part of a page, in at most 128 colours."""
+    """Take a picture of the upper part of a page."""
     command = ["chromium", "--headless", "--no-sandbox", "--hide-scrollbars"]
-    command += [f"--window-size={_WIDTH},{_HEIGHT}", f"--screenshot={picture}", page.as_uri()]
+    command += ["--window-size={},{}".format(*_SIZE), f"--force-device-scale-factor={_SCALE}"]
+    command += [f"--screenshot={picture}", page.as_uri()]
     subprocess.run(command, check=True, capture_output=True)
-    with Image.open(picture) as shown:
-        shown.convert("RGB").quantize(128, dither=Image.Dither.NONE).save(picture, optimize=True)
+    with Image.open(picture) as taken:
+        # A palette makes the file smaller, as in the example.
+        shown = taken.convert("RGB")
+        palette = shown.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+        palette.save(picture, optimize=True)
 
 
 def main(picture: Path, epochs: int = 90, seed: int = 0) -> None:
