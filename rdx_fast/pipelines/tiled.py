@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from itertools import islice
 from time import perf_counter
 from typing import Any
@@ -61,7 +61,7 @@ class TiledPipeline:
             for shape in self._windows.shapes(batch)
         ]
         work = _Work(self._windows, batch, options, tilings, self._epilogue)
-        work.fill()
+        work.begin()
         return work.finish
 
     def close(self) -> None:
@@ -102,35 +102,30 @@ class _Work:
         self._blender: Blender | None = None
         self._seconds: dict[str, float] = {}
 
-    def fill(self) -> None:
+    def begin(self) -> None:
+        """Start scoring the first parts."""
+        with self._abandoning():
+            self._fill()
+
+    def finish(self) -> BatchScores:
+        """Wait for all parts and blend them."""
+        with self._abandoning():
+            while self._flying:
+                part, result = self._flying.popleft()
+                scored = result()
+                self._fill()
+                begin = perf_counter()
+                self._blend(part, scored)
+                for stage, taken in (*scored.seconds.items(), ("blend", perf_counter() - begin)):
+                    self._seconds[stage] = self._seconds.get(stage, 0.0) + taken
+        return BatchScores(self._summary, self._maps, self._seconds)
+
+    def _fill(self) -> None:
         """Start scoring parts, as many as may be in flight."""
         most = self._windows.parts_in_flight
         while len(self._flying) < most and (part := next(self._parts, None)):
             options = self._options._replace(maps=True, windows=part)
-            try:
-                result = self._windows.submit(self._batch, options)
-            except BaseException:
-                self._abandon()
-                raise
-            self._flying.append((part, result))
-
-    def finish(self) -> BatchScores:
-        """Wait for all parts and blend them."""
-        while self._flying:
-            part, result = self._flying.popleft()
-            try:
-                scored = result()
-            except BaseException:
-                self._abandon()
-                raise
-            self.fill()
-            for stage, taken in scored.seconds.items():
-                self._seconds[stage] = self._seconds.get(stage, 0.0) + taken
-            begin = perf_counter()
-            self._blend(part, scored)
-            blending = self._seconds.get("blend", 0.0)
-            self._seconds["blend"] = blending + perf_counter() - begin
-        return BatchScores(self._summary, self._maps, self._seconds)
+            self._flying.append((part, self._windows.submit(self._batch, options)))
 
     def _blend(self, part: Part, scored: BatchScores) -> None:
         assert scored.anomaly_maps is not None
@@ -144,11 +139,17 @@ class _Work:
                 self._summary.put(slice(frame, frame + 1), self._blender.summary())
                 self._blender = None
 
-    def _abandon(self) -> None:
-        """Wait for what is in flight: it must not read frames that the caller may now change."""
-        while self._flying:
-            with suppress(RdxError, ValueError):
-                self._flying.popleft()[1]()
+    @contextmanager
+    def _abandoning(self) -> Iterator[None]:
+        """After a failure, wait for what is in flight: it must not read frames that the caller may
+        now change."""
+        try:
+            yield
+        except BaseException:
+            while self._flying:
+                with suppress(RdxError, ValueError):
+                    self._flying.popleft()[1]()
+            raise
 
 
 def _empty_maps(tilings: Sequence[Tiling]) -> NDArray[np.float32]:

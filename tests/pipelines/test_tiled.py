@@ -282,6 +282,32 @@ def test_what_was_not_inspected_is_never_ok(bundle: Bundle, tile: int) -> None:
             under(InspectionRecipe(tiles=tiles), FaultyEngine(bundle, fault, tile)).score(frame)
 
 
+@pytest.mark.parametrize("failing", [1, 2])
+def test_a_part_that_fails(failing: int) -> None:
+    """No part is in flight afterwards."""
+    windows = on_host(mapper())
+    windows.max_windows, windows.parts_in_flight = 1, 2
+    begun, done, submit = [], [], windows.submit
+
+    def watched(batch: Any, options: ScoreOptions) -> Callable[[], BatchScores]:
+        begun.append(options.windows)
+        number, result = len(begun), submit(batch, options)
+
+        def wait() -> BatchScores:
+            scored = result()
+            done.append(number)
+            if number == failing:
+                raise EngineError("it broke")
+            return scored
+
+        return wait
+
+    windows.submit = watched  # type: ignore[method-assign]
+    with pytest.raises(EngineError, match="it broke"):
+        in_tiles(windows).score(noise(200, 52), ScoreOptions())
+    assert done == list(range(1, len(begun) + 1)) == list(range(1, failing + 2))
+
+
 def test_batches_and_streams(bundle: Bundle) -> None:
     tiles = TileSpec(80, 112, 20)
     frames = noise(3, 150, 120, 3)
