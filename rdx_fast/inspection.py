@@ -121,9 +121,7 @@ class Inspection:
             bad = np.flatnonzero(~np.isfinite(summary.maxima).all(axis=1)).tolist()
             raise EngineError(f"the engine gave scores that are not finite, for images {bad}")
         judged = self._judge(summary.maxima)
-        one = (
-            summary.maxima.shape[1] == 1
-        )  # the usual case
+        one = summary.maxima.shape[1] == 1  # the usual case
         return Result(
             scores=summary.maxima[:, 0] if one else judged.of_deciding(summary.maxima),
             verdicts=judged.verdicts,
