@@ -32,7 +32,6 @@ from rdx_fast.export.graph import output_shapes, to_onnx
 from rdx_fast.export.quantize import quantize
 from rdx_fast.frame_check import FrameStatistics
 from rdx_fast.history import system_user
-from rdx_fast.images import read_image
 from rdx_fast.limits import Limits
 from rdx_fast.manifest import (
     BORDER,
@@ -109,6 +108,7 @@ def export_bundle(
         EngineError: a network is rejected by what executes it, or its execution fails
         ImageError: an image cannot be read, or does not fit the run's pixel format, crop, levels or
             tiles
+        CalibrationError: a good image shows nothing, unlike the others
         BundleError: ``output`` exists, and is not a bundle or ``overwrite`` is false
         MissingDependencyError: a package for int8 or fp8 is not installed
         ValueError: an argument is out of range
@@ -124,6 +124,7 @@ def export_bundle(
     recipe = checkpoint.recipe.inspection
     network = checkpoint.build()
     dataset = ImageDataset(Frames(good, options), spec)
+    frames = FrameStatistics.of_files(good, options.crop, options.levels)
 
     with new_bundle(output, overwrite) as folder:
         scales = tuple(ScaleSpec(*shape) for shape in output_shapes(network, spec))
@@ -173,8 +174,9 @@ def export_bundle(
                 reason = str(error).replace(f"{folder}/", "")  # the folder is temporary
                 left_out.append(LeftOut(*which, reason))
                 continue
-            limits = (Limits.single(threshold),)
-            executions.append(ExecutionSpec(*which, limits, recipe.inspected_sha256(), check))
+            executions.append(
+                ExecutionSpec(*which, (Limits.single(threshold),), recipe.inspected_sha256(), check)
+            )
             calibration[label] = np.sort(found.scores)[:, None]
 
         kept = [s for s in stored if any(e.stored == s for e in executions)]
@@ -193,7 +195,7 @@ def export_bundle(
             scales=scales,
             map=map_spec,
             recipe=recipe,
-            frames=FrameStatistics.of(map(read_image, good), options.crop, options.levels),
+            frames=frames,
             revision=0,
             calibration="calibration-0.npz",
             history="history-0.jsonl",

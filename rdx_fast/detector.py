@@ -16,7 +16,7 @@ from rdx_fast.engines import Engine, Progress, open_engine
 from rdx_fast.inspection import Inspection
 from rdx_fast.kernels.resize_normalize import Crop, Levels
 from rdx_fast.limits import Limits, ThresholdSpec
-from rdx_fast.pipelines import BatchScores
+from rdx_fast.pipelines import BatchScores, ScoreOptions
 from rdx_fast.pipelines.streaming import ScoreStream, stream_scores
 from rdx_fast.preprocess import Batch, Frame
 from rdx_fast.result import Result
@@ -112,7 +112,9 @@ class Detector:
             maps: whether ``Result.anomaly_maps`` is wanted; without, none is written
             pixel_format: "rgb", "bgr", "mono", "bayer_rggb", "bayer_bggr", "bayer_grbg" or
                 "bayer_gbrg"; None is RGB for three channels and mono for one
-            crop: top, left, height, width in frame pixels of what is shown to the network
+            crop: top, left, height, width in frame pixels of what is shown to the network. Limits
+                and p-values are those of the recipe's crop: with one that the recipe does not
+                state, the limits promise nothing, and there are no p-values
             levels: black and white of uint16 images, (0, 4095) for 12 bits; None for uint8
 
         Raises:
@@ -123,7 +125,7 @@ class Detector:
         options = self._inspection.options(maps, pixel_format, crop, levels)
         self._inspection.check(batch, options)
         scored = self._pipeline.score(batch, options)
-        return self._result(scored, begin)
+        return self._result(scored, options, begin)
 
     def stream(
         self,
@@ -159,15 +161,16 @@ class Detector:
             raise ValueError(f"batch is {batch} and depth {depth}, wanted at least 1 of each")
         options = self._inspection.options(maps, pixel_format, crop, levels)
         checked = (self._inspection.checked(frame, options) for frame in frames)
-        return self._results(stream_scores(self._pipeline, checked, batch, depth, options))
+        stream = stream_scores(self._pipeline, checked, batch, depth, options)
+        return self._results(stream, options)
 
-    def _results(self, stream: ScoreStream) -> Generator[Result, None, None]:
+    def _results(self, stream: ScoreStream, options: ScoreOptions) -> Generator[Result, None, None]:
         with closing(stream):
             for scored, begin in stream:
-                yield self._result(scored, begin)
+                yield self._result(scored, options, begin)
 
-    def _result(self, scored: BatchScores, begin: float) -> Result:
-        result = self._inspection.result(scored, self.description)
+    def _result(self, scored: BatchScores, options: ScoreOptions, begin: float) -> Result:
+        result = self._inspection.result(scored, options, self.description)
         result.timings_ms["total"] = 1000 * (perf_counter() - begin)
         return result
 

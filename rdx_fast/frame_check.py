@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rdx_fast.errors import CalibrationError, listed
+from rdx_fast.images import read_image
 from rdx_fast.kernels.resize_normalize import Crop, Levels, Pixels, check_crop, check_levels
 
 _GRID = (16, 32)  # rows and columns that are read of a frame: what is checked shows in few pixels
@@ -18,6 +21,7 @@ _BLOCK = (64, 1024)  # rows, and columns of the middle, that are read for its sh
 _DARK = 0.02  # brightness of a frame that shows nothing
 _FLAT = 0.005  # contrast of a frame that shows nothing but the noise of a camera
 _FAR = 0.1  # from the brightness of all good frames, or their spread if that is more
+_FEW = 20  # images, of which fewer tell little of the spread
 _MORE_SATURATED = 0.25  # share of pixels
 
 
@@ -95,10 +99,35 @@ class FrameStatistics:
         levels: Levels | None = None,
     ) -> FrameStatistics:
         """Look at frames, see ``look_at``. Raises ``ValueError`` if there are none."""
-        seen = [(*look_at(f, crop, levels), sharpness_of(f, crop, levels)) for f in frames]
+        return cls._of([_seen(frame, crop, levels) for frame in frames])
+
+    @classmethod
+    def of_files(
+        cls, files: Sequence[Path], crop: Crop | None = None, levels: Levels | None = None
+    ) -> FrameStatistics:
+        """Look at the images of good parts, see ``look_at``.
+
+        Raises:
+            CalibrationError: some show nothing, unlike the others; they are listed
+            ImageError: a file cannot be read
+            ValueError: there are none, or an image does not fit crop or levels
+        """
+        seen = [_seen(read_image(file), crop, levels) for file in files]
+        usual = float(np.median([look.contrast for look, _ in seen])) if seen else 0.0
+        empty = [f for f, (look, _) in zip(files, seen, strict=True) if _is_empty(look, usual)]
+        if empty:
+            raise CalibrationError(
+                f"{len(empty)} of the good images show nothing, unlike the others: remove them, or "
+                f"look what is wrong with the camera:{listed(empty)}"
+            )
+        return cls._of(seen)
+
+    @classmethod
+    def _of(cls, seen: Sequence[tuple[FrameLook, float]]) -> FrameStatistics:
         if not seen:
             raise ValueError("no frames were given: their statistics need at least one")
-        return cls(len(seen), *map(Spread.of, zip(*seen, strict=True)))
+        values = zip(*((*look, sharpness) for look, sharpness in seen), strict=True)
+        return cls(len(seen), *map(Spread.of, values))
 
 
 def look_at(frame: Pixels, crop: Crop | None = None, levels: Levels | None = None) -> FrameLook:
@@ -126,6 +155,10 @@ def look_at(frame: Pixels, crop: Crop | None = None, levels: Levels | None = Non
     )
 
 
+def _seen(frame: Pixels, crop: Crop | None, levels: Levels | None) -> tuple[FrameLook, float]:
+    return look_at(frame, crop, levels), sharpness_of(frame, crop, levels)
+
+
 def sharpness_of(frame: Pixels, crop: Crop | None = None, levels: Levels | None = None) -> float:
     """Mean difference of neighbours in a row, from some rows of the middle columns. Arguments: see
     ``look_at``."""
@@ -151,9 +184,11 @@ def check_frame(look: FrameLook, good: FrameStatistics | None) -> None:
         look: of the frame
         good: of good parts; None where it is not known
     """
-    if look.brightness <= _DARK and look.contrast <= _DARK:
+    # Good parts in a dark field may show less than other parts' cameras without light.
+    least = math.inf if good is None else good.contrast.low / 2
+    if look.brightness <= _DARK and look.contrast <= min(_DARK, least):
         raise FrameError("the frame is black: check lamp, lens cap and exposure")
-    if look.contrast <= _FLAT:
+    if look.contrast <= min(_FLAT, least):
         raise FrameError(
             f"the frame has no contrast, its brightness is {look.brightness:.1%} everywhere: check "
             f"lamp, lens cap and exposure"
@@ -166,12 +201,21 @@ def check_frame(look: FrameLook, good: FrameStatistics | None) -> None:
             f"{good.saturated.high:.0%}: check lamp and exposure"
         )
     low, high = good.brightness.low, good.brightness.high
-    margin = max(_FAR, high - low)
+    margin = max(_FAR, high - low) * (1 if good.images >= _FEW else 2)
     if not low - margin <= look.brightness <= high + margin:
         raise FrameError(
             f"the brightness of the frame is {look.brightness:.1%}, far from that of good parts, "
             f"{low:.1%} to {high:.1%}: check lamp, exposure and what the camera sees"
         )
+
+
+def _is_empty(look: FrameLook, usual_contrast: float) -> bool:
+    """Whether a frame is empty, and the others of its kind are not."""
+    try:
+        check_frame(look, None)
+    except FrameError:
+        return look.contrast < usual_contrast / 4
+    return False
 
 
 class FrameCheck:

@@ -52,7 +52,7 @@ class Inspection:
         limits: Sequence[Limits] | None,
         check_frames: bool,
     ) -> None:
-        self._engine, self._top_k = engine, top_k
+        self._engine, self._top_k, self._own_region = engine, top_k, region is not None
         self.recipe = engine.manifest.recipe
         self._judge = Judge.of_engine(engine, limits)
         self.limits = self._judge.limits
@@ -113,7 +113,7 @@ class Inspection:
         dtype = np.uint8 if frame.levels is None else np.uint16
         return np.full((height, width, 3) if colour else (height, width), 128, dtype)
 
-    def result(self, scored: BatchScores, description: str) -> Result:
+    def result(self, scored: BatchScores, options: ScoreOptions, description: str) -> Result:
         """Judge scores. Raises ``EngineError`` for one that is not finite."""
         # NaN compares false with any limit: it must never pass for a good part.
         summary, anomaly_maps, seconds = scored
@@ -125,7 +125,7 @@ class Inspection:
         return Result(
             scores=summary.maxima[:, 0] if one else judged.of_deciding(summary.maxima),
             verdicts=judged.verdicts,
-            p_values=judged.p_values,
+            p_values=judged.p_values if self._calibrated(options) else None,
             anomaly_maps=anomaly_maps,
             top_means=summary.top_means,
             areas=summary.areas[:, 0] if one else summary.areas.sum(axis=1),
@@ -137,6 +137,10 @@ class Inspection:
             executed=self._engine.execution.executed,
             engine=description,
         )
+
+    def _calibrated(self, options: ScoreOptions) -> bool:
+        """Whether calibration scores are of what is shown and inspected."""
+        return options.crop == self.recipe.frame.crop and not self._own_region
 
     def defects(
         self, result: Result, frame_size: tuple[int, int], crop: Crop | None

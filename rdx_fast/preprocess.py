@@ -140,7 +140,8 @@ class FrameOptions(NamedTuple):
         """What a recipe states; what it does not, as given.
 
         Raises:
-            ValueError: the recipe states something else than what is given
+            ValueError: the recipe states something else than what is given, or has regions, which a
+                crop that is not the recipe's would move
         """
         frame = recipe.frame
         stated = cls(frame.pixel_format, frame.crop, frame.levels, recipe.tiles)
@@ -151,6 +152,11 @@ class FrameOptions(NamedTuple):
                     f"{name} is {wanted} and the recipe states {known}: leave it out, or change "
                     f"the recipe (rdx-fast recipe)"
                 )
+        if crop is not None and frame.crop is None and recipe.regions:
+            raise ValueError(
+                f"crop is {crop}, and the recipe has regions and states no crop: leave it out, or "
+                f"put it into the recipe and calibrate the limits again (rdx-fast recipe)"
+            )
         return cls(
             stated.pixel_format or pixel_format,
             stated.crop or crop,

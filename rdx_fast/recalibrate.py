@@ -2,82 +2,31 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rdx_fast.bundle import Bundle
-from rdx_fast.calibration import (
-    best_f1_threshold,
-    calibrate_threshold,
-    escape_threshold,
-    manual_threshold,
-    share,
-)
+from rdx_fast.calibration import manual_threshold
 from rdx_fast.detector import Detector
-from rdx_fast.engines import open_engine
+from rdx_fast.engines import Engine, Progress, open_engine, runnable
 from rdx_fast.errors import CalibrationError
 from rdx_fast.frame_check import FrameStatistics
 from rdx_fast.images import read_image
-from rdx_fast.limits import Limits, ThresholdSpec
-from rdx_fast.precision import choices
+from rdx_fast.limits import Limits
+from rdx_fast.promise import (
+    Floats,
+    Wish,
+    check_promise,
+    limits_from_scores,
+    suspicious_scores,
+)
 from rdx_fast.revision import revise_bundle
 
-Floats = NDArray[np.float32]
 OnImage = Callable[[int, int], None]
-# Good images whose score lies further above the median than this many standard deviations (of
-# logarithms) are named: of a thousand good parts of one kind, one or two do.
-_SUSPICIOUS = 3.0
-
-
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """What the limits are for.
-
-    Attributes:
-        false_reject_rate: share of good parts that may be NG
-        review_rate: share of good parts that may be REVIEW or NG, at least ``false_reject_rate``;
-            None for the same, so that nothing is REVIEW
-        method: "conformal", from good images alone; "best-f1" or "escape-rate", from defective ones
-            too
-        escape_rate: share of defective parts that may be OK, for "escape-rate"
-        weaker: whether a weaker promise is accepted where there are too few images
-
-    Raises:
-        ValueError: a rate is out of range, or rates are in the wrong order
-    """
-
-    false_reject_rate: float = 0.02
-    review_rate: float | None = None
-    method: str = "conformal"
-    escape_rate: float | None = None
-    weaker: bool = False
-
-    def __post_init__(self) -> None:
-        if self.method not in ("conformal", "best-f1", "escape-rate"):
-            raise ValueError(f"method is {self.method!r}, wanted conformal, best-f1 or escape-rate")
-        if (self.escape_rate is None) == (self.method == "escape-rate"):
-            raise ValueError("escape_rate is for the method escape-rate: give both, or neither")
-        if self.review_rate is not None and self.method != "conformal":
-            raise ValueError(
-                f"review_rate is for the method conformal, and the method is {self.method}: leave "
-                f"it out"
-            )
-        for name in ("false_reject_rate", "review_rate", "escape_rate"):
-            rate = getattr(self, name)
-            if rate is not None and not 0 < rate < 1:
-                raise ValueError(f"{name} is {rate}, wanted between 0 and 1")
-        if self.review_rate is not None and self.review_rate < self.false_reject_rate:
-            raise ValueError(
-                f"review_rate is {self.review_rate:g} and false_reject_rate "
-                f"{self.false_reject_rate:g}: what is NG counts in both, so the first must not be "
-                f"smaller"
-            )
 
 
 class Calibrated(NamedTuple):
@@ -88,7 +37,7 @@ class Calibrated(NamedTuple):
         limits: by execution
         suspicious: good images whose scores do not fit the others', the highest first: look whether
             they are good
-        unchanged: executions that this machine cannot run, with limits as before
+        unchanged: the other executions, with limits as before
     """
 
     bundle: Bundle
@@ -104,13 +53,16 @@ def calibrate_bundle(
     defective: Sequence[Path] = (),
     *,
     user: str,
+    backend: str = "auto",
     precision: str | None = None,
     threads: int | None = None,
+    on_progress: Progress = lambda *_: None,
     on_image: OnImage = lambda *_: None,
 ) -> Calibrated:
     """Calibrate the limits of a bundle under its recipe, and enter them in its history.
 
-    Every execution that this CPU runs is calibrated, or the one that is asked for.
+    Every execution that runs here by one backend is calibrated, or the one that is asked for. What
+    another backend runs, on another machine or a GPU, is calibrated there, or by its name.
 
     Args:
         bundle: as it is on disk
@@ -118,46 +70,40 @@ def calibrate_bundle(
         wish: what the limits are for
         defective: images of defective parts, for the methods that take them; else they are counted
         user: named in the history
+        backend: what executes the bundle, see ``open_engine``
         precision: the only executed precision to calibrate; None for all
         threads: CPU threads, None for all
+        on_progress: called while a TensorRT plan is built, see ``open_engine``
         on_image: called with images done and images in all
 
     Raises:
-        CalibrationError: there are too few images for what is wanted
+        CalibrationError: there are too few images for what is wanted, or a good image shows nothing
         EngineError: no network of the bundle runs here, or it fails
         ImageError: an image cannot be read
         ValueError: a frame does not fit the recipe
     """
-    manifest = bundle.manifest
+    manifest, recipe = bundle.manifest, bundle.manifest.recipe
     if not good:
         raise CalibrationError("no good images were given: limits need good images")
     if wish.method != "conformal" and not defective:
         raise CalibrationError(f"the method {wish.method} needs defective images: give some")
-    regions = manifest.recipe.inspected
-    check_promise(len(good), wish, len(regions))
-    from rdx_fast.engines.openvino.compilation import capabilities  # takes a while to import
-
-    paths, frame = [*good, *defective], manifest.recipe.frame
-    executed = [
-        c.execution.executed for c in choices(manifest, "openvino", capabilities(), precision)
-    ]
-    executed = list(dict.fromkeys(executed))
+    check_promise(len(good), wish, len(recipe.inspected))
+    backend, executed = runnable(bundle, backend, precision, threads)
+    frames = FrameStatistics.of_files(good, recipe.frame.crop, recipe.frame.levels)
+    paths = [*good, *defective]
     limits: dict[str, tuple[Limits, ...]] = {}
     scores: dict[str, Floats] = {}
     suspicious: dict[Path, float] = {}
     for number, name in enumerate(executed):
-        engine = open_engine(bundle, "openvino", threads, precision=name)
-        found = np.empty((len(paths), len(regions)), np.float32)
-        with Detector(engine, limits=no_limits(regions)) as detector:
-            for i, path in enumerate(paths):
-                found[i] = detector.score(read_image(path), maps=False).region_scores[0]
-                on_image(number * len(paths) + i + 1, len(executed) * len(paths))
-        label, of_good, of_defective = (
-            engine.execution.label,
-            found[: len(good)],
-            found[len(good) :],
-        )
-        limits[label] = limits_from_scores(regions, of_good, of_defective, wish)
+        engine = open_engine(bundle, backend, threads, on_progress=on_progress, precision=name)
+
+        def on_scored(done: int, before: int = number * len(paths)) -> None:
+            on_image(before + done, len(executed) * len(paths))
+
+        found = _scores(engine, paths, on_scored)
+        of_good, of_defective = found[: len(good)], found[len(good) :]
+        label = engine.execution.label
+        limits[label] = limits_from_scores(recipe.inspected, of_good, of_defective, wish)
         scores[label] = np.sort(of_good, axis=0)
         suspicious |= {good[i]: factor for i, factor in suspicious_scores(of_good).items()}
     revised = revise_bundle(
@@ -165,116 +111,32 @@ def calibrate_bundle(
         "calibrate",
         user,
         executions=tuple(
-            replace(e, limits=limits[e.label], inspected_sha256=manifest.recipe.inspected_sha256())
+            replace(e, limits=limits[e.label], inspected_sha256=recipe.inspected_sha256())
             if e.label in limits
             else e
             for e in manifest.executions
         ),
         calibration={**bundle.calibration(), **scores},
-        frames=FrameStatistics.of(map(read_image, good), frame.crop, frame.levels),
+        frames=frames,
     )
     unchanged = [e.label for e in manifest.executions if e.label not in limits]
     named = sorted(suspicious, key=lambda path: -suspicious[path])
     return Calibrated(revised, limits, named, unchanged)
 
 
-def check_promise(good: int, wish: Wish, regions: int) -> None:
-    """Raises ``CalibrationError`` if so many good images cannot promise what is wanted."""
-    rate = wish.false_reject_rate / regions
-    best = regions / (good + 1)
-    if wish.method == "best-f1" or wish.weaker or best <= wish.false_reject_rate * (1 + 1e-9):
-        return
-    shared = f" in {regions} regions" if regions > 1 else ""
-    raise CalibrationError(
-        f"{good} good images cannot promise at most {wish.false_reject_rate:.3%} false rejects"
-        f"{shared}; the best that they can promise is {best:.3%}: give at least "
-        f"{math.ceil(round(1 / rate, 9)) - 1} good images, ask for a higher rate, or accept the "
-        f"weaker promise (weaker=True, --weaker)"
-    )
-
-
-def limits_from_scores(
-    regions: Sequence[str], good: Floats, defective: Floats, wish: Wish
-) -> tuple[Limits, ...]:
-    """The limits of each region from scores of calibration images.
-
-    Rates are of parts. Of R regions each gets the R-th part of a rate, so that together they keep
-    it. Where defective images decide, all regions' limits of good images are raised or lowered by
-    one factor.
-
-    Args:
-        regions: names of the R regions
-        good: ``[n, R]`` of good images
-        defective: ``[m, R]`` of defective images; m may be 0
-        wish: what the limits are for
-
-    Raises:
-        CalibrationError: there are too few images for what is wanted
-    """
-    columns = range(len(regions))
-    ng = [calibrate_threshold(good[:, r], wish.false_reject_rate / len(regions)) for r in columns]
-    ok = ng
-    if wish.review_rate is not None:
-        ok = [calibrate_threshold(good[:, r], wish.review_rate / len(regions)) for r in columns]
-    if wish.method != "conformal":
-        # Of one region the scores themselves, so that nothing is rounded.
-        unit = np.array([t.value for t in ng]) if len(regions) > 1 else np.ones(1)
-        of_good, of_defective = ((scores / unit).max(axis=1) for scores in (good, defective))
-        try:
-            if wish.method == "best-f1":
-                found = best_f1_threshold(of_good, of_defective)
-            else:
-                assert wish.escape_rate is not None
-                found = escape_threshold(of_good, of_defective, wish.escape_rate)
-        except ValueError as error:
-            raise CalibrationError(str(error)) from error
-        values = (found.value * unit).astype(np.float32)
-        if wish.method == "escape-rate" and len(regions) > 1:
-            # One step down, so that rounding reaches no score that must exceed it.
-            values = np.nextafter(values, np.float32(0))
-        ok = [replace(found, value=float(value)) for value in values]
-        if wish.method == "best-f1":
-            ng = ok
-        elif any(o.value > n.value for o, n in zip(ok, ng, strict=True)):
-            # Good and defective are so far apart that one limit keeps both promises.
-            ok = ng
-    ok, ng = _counted(ok, good, defective), _counted(ng, good, defective)
-    return tuple(Limits(*of) for of in zip(regions, ok, ng, strict=True))
-
-
-def suspicious_scores(good: Floats) -> dict[int, float]:
-    """Scores of good images that do not fit the others': a defective part may be among them.
-
-    Args:
-        good: ``[n, R]``
-
-    Returns:
-        by index of the image, how many standard deviations it lies above the median, of logarithms;
-        the standard deviation is that of what lies between the median and the 84 % quantile
-    """
-    logs = np.log(np.maximum(good, np.finfo(np.float32).tiny))
-    median = np.median(logs, axis=0)
-    spread = np.maximum(np.quantile(logs, 0.84, axis=0) - median, 1e-3)
-    factor = ((logs - median) / spread).max(axis=1)
-    return {int(i): float(factor[i]) for i in np.flatnonzero(factor > _SUSPICIOUS)}
+def _scores(engine: Engine, paths: Sequence[Path], on_scored: Callable[[int], None]) -> Floats:
+    """Scores of images, ``[n, R]`` of R regions; the engine is closed."""
+    regions = engine.manifest.recipe.inspected
+    found = np.empty((len(paths), len(regions)), np.float32)
+    # Frames are not compared with those of the last calibration, whose lamp may be another.
+    with Detector(engine, limits=no_limits(regions), check_frames=False) as detector:
+        for i, path in enumerate(paths):
+            found[i] = detector.score(read_image(path), maps=False).region_scores[0]
+            on_scored(i + 1)
+    return found
 
 
 def no_limits(regions: Sequence[str]) -> tuple[Limits, ...]:
     """Limits that no score reaches, for scores alone."""
     never = manual_threshold(float(np.finfo(np.float32).max), "scores alone are wanted")
     return tuple(Limits.single(never, region) for region in regions)
-
-
-def _counted(
-    thresholds: Sequence[ThresholdSpec], good: Floats, defective: Floats
-) -> list[ThresholdSpec]:
-    """The thresholds with counts of good parts above one of them, and defective ones above none."""
-    values = np.array([t.value for t in thresholds], np.float32)
-    rejected = share(int((good > values).any(axis=1).sum()), len(good))
-    escapes = None
-    if len(defective):
-        escapes = share(int((defective <= values).all(axis=1).sum()), len(defective))
-    return [
-        replace(t, false_rejects=rejected, escapes=escapes, defective_images=len(defective))
-        for t in thresholds
-    ]

@@ -18,7 +18,8 @@ class Result:
         scores: ``[B]`` float32, of the deciding region: the maximum of the anomaly map inside it
         verdicts: "OK", "REVIEW" or "NG" of each image, the worst of its regions
         p_values: ``[B]`` float64, of parts like those that the bundle was calibrated on, at most
-            the share p has a p-value of p or less; None where the bundle holds no scores of them
+            the share p has a p-value of p or less; None where the bundle holds no scores of them,
+            or crop or region of interest are not the recipe's
         anomaly_maps: ``[B, H, W]`` float32, None if not requested; of the network's input size, or
             with tiles of the size of the whole resized frame
         top_means: ``[B]`` float32, the mean of the ``top_k`` largest values of each map in all

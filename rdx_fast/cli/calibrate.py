@@ -9,12 +9,13 @@ import typer
 
 from rdx_fast.bundle import open_bundle
 from rdx_fast.cli import tables
-from rdx_fast.cli.common import BundlePath, Executed, SignKey, Threads, User, data, notes
-from rdx_fast.cli.progress import show_images
+from rdx_fast.cli.common import Backend, BundlePath, Executed, SignKey, Threads, User, data, notes
+from rdx_fast.cli.progress import show_images, show_plan
 from rdx_fast.errors import listed
 from rdx_fast.history import system_user
 from rdx_fast.images import list_images
-from rdx_fast.recalibrate import Wish, calibrate_bundle
+from rdx_fast.promise import Wish
+from rdx_fast.recalibrate import calibrate_bundle
 from rdx_fast.signature import sign_manifest
 
 
@@ -55,12 +56,13 @@ def calibrate(
     ] = False,
     user: User = None,
     sign_key: SignKey = None,
+    backend: Backend = "auto",
     precision: Executed = None,
     threads: Threads = None,
 ) -> None:
     """Calibrate the limits of a bundle on images of this line. Needs no torch.
 
-    Every precision that this CPU runs is calibrated, or that of --precision.
+    Every precision that the backend runs here is calibrated, or that of --precision.
     """
     if best_f1 and escape_rate is not None:
         raise typer.BadParameter("--best-f1 and --escape-rate are two ways: give one")
@@ -71,15 +73,17 @@ def calibrate(
         wish = Wish(false_reject, review, method, escape_rate, weaker)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
-    with show_images("scoring") as on_image:
+    with show_plan() as on_progress, show_images("scoring") as on_image:
         found = calibrate_bundle(
             open_bundle(bundle),
             list_images(good),
             wish,
             list_images(defective) if defective is not None else (),
             user=user or system_user(),
+            backend=backend,
             precision=precision,
             threads=threads,
+            on_progress=on_progress,
             on_image=on_image,
         )
     if sign_key is not None:
@@ -94,7 +98,7 @@ def calibrate(
         )
     if found.unchanged:
         notes.print(
-            f"note: not calibrated, since this CPU does not run them or another precision was "
-            f"asked for: {', '.join(found.unchanged)}",
+            f"note: not calibrated, since they were not asked for or run elsewhere (see "
+            f"--backend): {', '.join(found.unchanged)}",
             markup=False,
         )

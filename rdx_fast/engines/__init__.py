@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Collection
 from importlib.util import find_spec
 
 from rdx_fast.bundle import Bundle
@@ -15,7 +16,7 @@ from rdx_fast.engines.engine import (
     Progress,
 )
 from rdx_fast.errors import DeviceLostError, EngineError, MissingDependencyError, NoDriverError
-from rdx_fast.precision import choose, gpu_capabilities
+from rdx_fast.precision import choices, choose, gpu_capabilities
 
 __all__ = [
     "BACKENDS",
@@ -26,6 +27,7 @@ __all__ = [
     "HostEngine",
     "Progress",
     "open_engine",
+    "runnable",
 ]
 
 BACKENDS = ("auto", "openvino", "tensorrt", "torch")
@@ -79,8 +81,7 @@ def open_engine(
             f"backend 'openvino'"
         )
     if backend == "auto":
-        ready = not on_cpu and _gpu_is_ready(bundle, gpu or GpuOptions(), precision)
-        backend = "tensorrt" if ready else "openvino"
+        backend = _automatic(bundle, gpu, precision, on_cpu)
     # Imported here, since each takes longer to import than everything else together.
     if backend == "tensorrt":
         from rdx_fast.engines.tensorrt.engine import TensorRTEngine
@@ -91,6 +92,43 @@ def open_engine(
     from rdx_fast.engines.openvino.engine import OpenVINOEngine
 
     return OpenVINOEngine(bundle, threads, mode, precision)
+
+
+def runnable(
+    bundle: Bundle,
+    backend: str = "auto",
+    precision: str | None = None,
+    threads: int | None = None,
+) -> tuple[str, list[str]]:
+    """What a bundle can execute here. Arguments and errors are those of ``open_engine``.
+
+    Returns:
+        the backend, "auto" resolved, and the executed precisions, fastest first
+    """
+    if backend not in BACKENDS:
+        raise ValueError(f"backend is {backend!r}, wanted one of {', '.join(BACKENDS)}")
+    if backend == "auto":
+        backend = _automatic(bundle, None, precision, threads is not None)
+    able: Collection[str]
+    if backend == "openvino":
+        from rdx_fast.engines.openvino.compilation import capabilities
+
+        able = capabilities()
+    elif backend == "torch":
+        able = ()  # its executions need nothing special
+    else:
+        from rdx_fast.kernels.gpu.driver import Gpu
+
+        with Gpu(GpuOptions().device) as gpu:
+            able = gpu_capabilities(gpu.architecture)
+    found = choices(bundle.manifest, backend, able, precision)
+    return backend, list(dict.fromkeys(choice.execution.executed for choice in found))
+
+
+def _automatic(bundle: Bundle, gpu: GpuOptions | None, precision: str | None, on_cpu: bool) -> str:
+    """The backend that "auto" stands for."""
+    ready = not on_cpu and _gpu_is_ready(bundle, gpu or GpuOptions(), precision)
+    return "tensorrt" if ready else "openvino"
 
 
 def _open_torch(bundle: Bundle, gpu: GpuOptions, precision: str | None) -> Engine:
@@ -121,6 +159,6 @@ def _gpu_is_ready(bundle: Bundle, gpu: GpuOptions, precision: str | None) -> boo
     except DeviceLostError:
         raise
     except EngineError as error:
-        warnings.warn(f"the CPU is used although there is a GPU: {error}", stacklevel=4)
+        warnings.warn(f"the CPU is used although there is a GPU: {error}", stacklevel=5)
         return False
     return True

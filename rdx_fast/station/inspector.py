@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from copy import copy
 from dataclasses import dataclass, field, replace
@@ -17,6 +18,8 @@ from rdx_fast.station.handshake.codes import ErrorCode, ResultCode
 from rdx_fast.station.handshake.inspection import Inspection, Outcome
 from rdx_fast.station.jobs import Job, JobError, JobSource
 from rdx_fast.station.settings import JobSettings
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -111,6 +114,11 @@ class Inspector:
         except JobError as error:
             self._failed[job] = error
             raise
+        if settings.crop != opened.settings.crop:
+            log.warning(
+                "limits were calibrated for another crop: put this one into the bundle's recipe",
+                extra={"job": job, "crop": settings.crop, "calibrated": opened.settings.crop},
+            )
         self._failed.pop(job, None)
         self._active = replace(opened, settings=settings)
         return settings

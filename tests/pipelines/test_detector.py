@@ -19,7 +19,7 @@ from rdx_fast.errors import EngineError
 from rdx_fast.images import list_images, read_image
 from rdx_fast.kernels.epilogue import Epilogue, summarize
 from rdx_fast.kernels.native import IMPLEMENTATION
-from rdx_fast.pipelines import BatchScores
+from rdx_fast.pipelines import BatchScores, ScoreOptions
 from support.exported import as_bundle, recorded
 from support.trained import draw_part
 
@@ -127,7 +127,7 @@ def test_several_regions(detector: Detector) -> None:
     limit = whole.threshold
     maps = whole.anomaly_maps
     summary = summarize(maps, Epilogue(labels, (limit, limit)))
-    found = detector._result(BatchScores(summary, maps, {}), begin=0)
+    found = detector._result(BatchScores(summary, maps, {}), ScoreOptions(), begin=0)
     halves = np.split(maps[0], 2, axis=1)
     np.testing.assert_array_equal(found.region_scores, [[half.max() for half in halves]])
     above = [(half > np.float32(limit)).sum() for half in halves]
@@ -137,7 +137,7 @@ def test_several_regions(detector: Detector) -> None:
     assert found.is_anomalous[0]
     summary.maxima[0, 1] = -np.inf
     with pytest.raises(EngineError, match=r"not finite, for images \[0\]"):
-        detector._result(BatchScores(summary, maps, {}), begin=0)
+        detector._result(BatchScores(summary, maps, {}), ScoreOptions(), begin=0)
 
 
 def test_pixel_formats_and_crop(detector: Detector, frames: NDArray[np.uint8]) -> None:
@@ -147,6 +147,9 @@ def test_pixel_formats_and_crop(detector: Detector, frames: NDArray[np.uint8]) -
     larger = np.pad(frames[1], ((5, 9), (3, 4), (0, 0)))
     cut = detector.score(larger, crop=(5, 3, *frames.shape[1:3]))
     np.testing.assert_allclose(cut.scores, expected.scores, rtol=1e-5)
+    # Calibrated were whole frames.
+    assert expected.p_values is not None
+    assert cut.p_values is None
     mono = frames[1, ..., 1]
     assert detector.score(mono, pixel_format="bayer_rggb").scores != detector.score(mono).scores
     with pytest.raises(ValueError, match="is not bgr"):

@@ -25,7 +25,8 @@ from rdx_fast.limits import Limits
 from rdx_fast.manifest import InputSpec, MapSpec, ScaleSpec
 from rdx_fast.pipelines import ScoreOptions
 from rdx_fast.pipelines.tiled import TiledPipeline
-from rdx_fast.recalibrate import Wish, calibrate_bundle
+from rdx_fast.promise import Wish
+from rdx_fast.recalibrate import calibrate_bundle
 from rdx_fast.recipe import FrameSpec, InspectionRecipe, RegionSpec
 from rdx_fast.revision import replace_recipe
 from rdx_fast.tiling import TileSpec, tiling

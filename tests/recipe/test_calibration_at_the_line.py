@@ -5,11 +5,14 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
+from rdx_fast import recalibrate
 from rdx_fast.bundle import Bundle, open_bundle
 from rdx_fast.calibration import (
     best_f1_threshold,
@@ -20,11 +23,17 @@ from rdx_fast.calibration import (
     share,
 )
 from rdx_fast.detector import Detector
-from rdx_fast.errors import CalibrationError, RecipeError
+from rdx_fast.engines import Engine, open_engine
+from rdx_fast.errors import (
+    CalibrationError,
+    RecipeError,
+)
+from rdx_fast.frame_check import FrameError
 from rdx_fast.images import list_images, read_image
 from rdx_fast.judge import Judge
 from rdx_fast.limits import Limits
-from rdx_fast.recalibrate import Wish, calibrate_bundle, limits_from_scores, suspicious_scores
+from rdx_fast.promise import Wish, limits_from_scores, suspicious_scores
+from rdx_fast.recalibrate import calibrate_bundle
 from rdx_fast.recipe import FrameSpec, InspectionRecipe, RegionSpec
 from rdx_fast.revision import bundle_history, override_limits, replace_recipe, verify_bundle
 
@@ -228,6 +237,39 @@ def test_a_bundle_is_calibrated_at_the_line(copy: Bundle, parts: Path) -> None:
     assert (last.action, last.user, list(last.after)) == ("calibrate", "anna", ["limits of fp32"])
 
 
+def test_another_lamp_needs_another_calibration(copy: Bundle, parts: Path, tmp_path: Path) -> None:
+    """Frames that the bundle refuses so far are what it is calibrated on."""
+    (tmp_path / "new").mkdir()
+    for file in list_images(parts / "test" / "good"):
+        brighter = 255 - read_image(file) // 4
+        Image.fromarray(brighter).save(tmp_path / "new" / file.name)
+    good = list_images(tmp_path / "new")
+    with Detector(copy.path) as detector, pytest.raises(FrameError, match="far from that of good"):
+        detector.score(read_image(good[0]))
+    calibrate_bundle(copy, good, Wish(0.5, weaker=True), user="anna")
+    with Detector(copy.path) as detector:
+        assert np.isfinite(detector.score(read_image(good[0])).scores).all()
+
+
+def test_calibration_by_another_backend(
+    copy: Bundle, parts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = list_images(parts / "test" / "good")
+    wish = Wish(0.5, weaker=True)
+    with pytest.raises(ValueError, match="backend is 'gpu', wanted one of auto"):
+        calibrate_bundle(copy, good, wish, user="anna", backend="gpu")
+    opened = []
+
+    def on_a_gpu(bundle: Bundle, backend: str, threads: None, **options: Any) -> Engine:
+        opened.append((backend, options["precision"]))
+        return open_engine(bundle, "openvino", threads, **options)
+
+    monkeypatch.setattr(recalibrate, "open_engine", on_a_gpu)
+    found = calibrate_bundle(copy, good, wish, user="anna", backend="torch")
+    assert opened == [("torch", "fp32")]
+    assert list(found.limits) == ["fp32"]
+
+
 def test_too_few_images_for_the_promise(copy: Bundle, parts: Path) -> None:
     good = list_images(parts / "test" / "good")
     with pytest.raises(CalibrationError, match=r"promise at most 0\.500% false .* least 199"):
@@ -257,6 +299,8 @@ def test_another_recipe_needs_another_calibration(copy: Bundle, parts: Path) -> 
         result = detector.score(read_image(good[0]))
         with pytest.raises(ValueError, match="the recipe is for"):
             detector.score(np.zeros((8, 8, 3), np.uint8))
+        with pytest.raises(ValueError, match="the recipe has regions and states no crop"):
+            detector.score(read_image(good[0]), crop=(0, 0, 32, 32))
         with pytest.raises(ValueError, match="region is given and the recipe has regions"):
             Detector(copy.path, region=np.ones((64, 96), bool))
     assert [limit.region for limit in result.limits] == ["left", "right"]

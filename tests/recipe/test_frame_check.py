@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 from rdx_fast.bundle import Bundle
 from rdx_fast.detector import Detector
+from rdx_fast.errors import CalibrationError
 from rdx_fast.frame_check import (
     FrameCheck,
     FrameError,
@@ -25,7 +29,7 @@ def part(seed: int, bright: float = 0.5, shape: tuple[int, ...] = (300, 400)) ->
     return (255 * np.clip(values, 0, 1)).astype(np.uint8)
 
 
-GOOD = FrameStatistics.of([part(seed, 0.5 + 0.01 * seed) for seed in range(5)])
+GOOD = FrameStatistics.of([part(seed, 0.5 + 0.002 * seed) for seed in range(20)])
 
 
 @pytest.mark.parametrize(
@@ -55,6 +59,14 @@ def test_frames_of_parts_pass() -> None:
     dark = np.zeros((300, 400), np.uint8)
     dark[100:200, 100:200] = 90  # a small part in the dark
     check_frame(look_at(dark), None)
+
+
+def test_few_good_frames_tell_little_of_the_brightness() -> None:
+    few = FrameStatistics.of([part(seed) for seed in range(5)])
+    check_frame(look_at(part(9, 0.65)), few)
+    for good, bright in ((few, 0.72), (GOOD, 0.65)):
+        with pytest.raises(FrameError, match="far from that of good parts"):
+            check_frame(look_at(part(9, bright)), good)
 
 
 def test_what_is_outside_the_crop_does_not_matter() -> None:
@@ -107,3 +119,33 @@ def test_the_detector_refuses_them(bundle: Bundle) -> None:
         next(detector.stream([np.zeros((64, 96, 3), np.uint8)]))
     trusting = Detector(detector.engine, check_frames=False)
     assert np.isfinite(trusting.score(np.zeros((64, 96, 3), np.uint8)).scores[0])
+
+
+def dark_part(seed: int) -> NDArray[np.uint8]:
+    """A few grey levels of texture, as of a dull part in a dark field."""
+    return np.random.default_rng(seed).integers(0, 6, (300, 400)).astype(np.uint8)
+
+
+def test_parts_in_a_dark_field_are_compared_with_their_own() -> None:
+    good = FrameStatistics.of([dark_part(seed) for seed in range(5)])
+    with pytest.raises(FrameError, match="the frame is black"):
+        check_frame(look_at(dark_part(9)), None)
+    check_frame(look_at(dark_part(9)), good)
+    for frame in (np.zeros((300, 400), np.uint8), dark_part(9) // 3):
+        with pytest.raises(FrameError, match="the frame is black"):
+            check_frame(look_at(frame), good)
+
+
+def test_empty_frames_among_the_good_are_listed(tmp_path: Path) -> None:
+    frames = {f"{seed}.png": part(seed) for seed in range(5)}
+    frames |= {"lid.png": np.zeros((300, 400), np.uint8), "over.png": part(1, 9)}
+    for name, frame in frames.items():
+        Image.fromarray(frame).save(tmp_path / name)
+    files = sorted(tmp_path.iterdir())
+    with pytest.raises(CalibrationError) as raised:
+        FrameStatistics.of_files(files)
+    listed = str(raised.value).splitlines()
+    assert "2 of the good images show nothing" in listed[0]
+    assert [Path(line.strip()).name for line in listed[1:]] == ["lid.png", "over.png"]
+    kept = [file for file in files if file.name not in ("lid.png", "over.png")]
+    assert FrameStatistics.of_files(kept) == FrameStatistics.of([part(s) for s in range(5)])

@@ -67,7 +67,11 @@ def settable(camera: ScriptedCamera) -> ScriptedConfigurable:
 
 
 def test_a_jobs_own_settings_go_before_its_bundles_and_the_stations(
-    detector: Detector, jobs: Stating, camera: ScriptedCamera, config: StationConfig
+    detector: Detector,
+    jobs: Stating,
+    camera: ScriptedCamera,
+    config: StationConfig,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     crops = {1: (0, 0, 60, 80), 2: (8, 8, 64, 64), 3: (10, 30, 50, 70)}
     jobs.stated = {
@@ -83,6 +87,9 @@ def test_a_jobs_own_settings_go_before_its_bundles_and_the_stations(
         wanted = detector.score(camera.frame, pixel_format=formats[job], crop=crops[job])
         assert record.score == wanted.scores[0]
     assert len({record.score for record in records}) == 3
+    # Limits hold for the crop that a bundle states, and only job 2's does.
+    warned = [r for r in caplog.records if "calibrated for another crop" in r.message]
+    assert {r.__dict__["job"] for r in warned} == {1, 3}
 
 
 def test_a_job_cannot_contradict_its_bundles_limits(

@@ -44,6 +44,7 @@ LAYERS = {
     "rdx_fast.inspection": 5,
     "rdx_fast.defects": 2,
     "rdx_fast.recipe_file": 3,
+    "rdx_fast.promise": 3,
     "rdx_fast.recalibrate": 6,
     "rdx_fast.drift": 2,
     "rdx_fast.precision": 3,
