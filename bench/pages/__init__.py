@@ -18,6 +18,7 @@ from rdx_fast.bench.pages import (
     plc,
     precision,
     promise,
+    recipe,
     training,
 )
 from rdx_fast.bench.pages.rows import Row, read_rows
@@ -46,6 +47,7 @@ TABLES = {
     **gpu.TABLES,
     **drift.TABLES,
     **promise.TABLES,
+    **recipe.TABLES,
 }
 
 __all__ = ["PAGES", "RESULTS", "TABLES", "read_rows", "rewritten"]

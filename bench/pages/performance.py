@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 
 from rdx_fast.bench.pages.rows import (
     Row,
@@ -138,39 +137,10 @@ def _soak(rows: Sequence[Row]) -> str:
     return markdown(header, lines) + measured(found[0], "python -m rdx_fast.bench.soak BUNDLE")
 
 
-def _tiles(rows: Sequence[Row], bench: str, options: str = "") -> str:
-    found = newest_run(rows, bench)
-    on_cpu = bench == "tiles"
-    lines = [
-        (
-            " x ".join(map(str, row["frame"])),
-            row["overlap"],
-            row["tiles"],
-            f"{row['frame_p50_ms']:.0f}",
-            spread_text(row["throughput"]),
-            f"{row['blend_share'][1]:.1%}",
-            *((spread_text(row["throughput_cpu"]), f"{row['peak_mb']:.0f}") if on_cpu else ()),
-        )
-        for row in found
-    ]
-    header = [*("frame", "overlap", "tiles", "ms a frame", "throughput", "share of blending")]
-    if on_cpu:
-        header += ["throughput by CPU time", "MB"]
-    first = found[0]
-    how = f"{first['threads']} threads" if on_cpu else first["gpu"]
-    title = f"\n{first['backbone']} {first['precision']}, {how}.\n"
-    command = f"python -m rdx_fast.bench.tiles{options}"
-    return markdown(header, lines) + title + measured(first, command)
-
-
 TABLES: dict[str, Callable[[Sequence[Row]], str]] = {
     "latency": _latency,
     "kernels": _kernels,
     "overhead": _overhead,
-    "tiles": partial(_tiles, bench="tiles"),
-    "tiles-gpu": partial(
-        _tiles, bench="tiles-gpu", options=" --backend torch --backbone wide_resnet50_2"
-    ),
     "growth": _growth,
     "soak": _soak,
 }

@@ -45,13 +45,13 @@ def _over_batches(rows: Sequence[Row], bench: str = ON_CPU) -> str:
             continue
         cells = []
         for figure in FIGURES.values():
-            cells.append(_mean([row["figures"][figure] for row in runs.values()]))
+            cells.append(mean_text([row["figures"][figure] for row in runs.values()]))
         lines.append((dataset, name, step, len(runs), *cells))
     header = ("data set", "recipe", "batches", "seeds", *FIGURES)
-    return markdown(header, lines) + _measured(_rows(settings), COMMAND)
+    return markdown(header, lines) + measured_all(_rows(settings), COMMAND)
 
 
-def _mean(values: ArrayLike) -> str:
+def mean_text(values: ArrayLike) -> str:
     """Mean and standard deviation of shares, in percent."""
     percent = 100 * np.asarray(values)
     spread = f" ± {percent.std(ddof=1):.2f}" if len(percent) > 1 else ""
@@ -95,7 +95,7 @@ def _in_pairs(rows: Sequence[Row], bench: str = ON_CPU) -> str:
     if not lines:
         raise ValueError("no recipe of RD with Expert has rows of two seeds beside RD4AD's")
     header = ("data set", "RD with Expert", "batches", "RD4AD's batches", "seeds", *FIGURES)
-    return markdown(header, lines) + _measured(_rows(settings), COMMAND)
+    return markdown(header, lines) + measured_all(_rows(settings), COMMAND)
 
 
 def _options(rows: Sequence[Row]) -> str:
@@ -136,7 +136,7 @@ def _against_others(rows: Sequence[Row], other: Callable[[str, str], str | None]
     if not lines:
         raise ValueError("no recipe has rows beside those of the recipe it is held against")
     header = ("data set", "recipe", "batches", "seeds", *FIGURES)
-    return markdown(header, lines) + _measured(_rows(settings), COMMAND)
+    return markdown(header, lines) + measured_all(_rows(settings), COMMAND)
 
 
 def _differences(ours: Mapping[int, Row], theirs: Mapping[int, Row]) -> list[str]:
@@ -168,7 +168,7 @@ def _cells(rows: Sequence[Row]) -> str:
             (
                 name,
                 len(found),
-                _mean(auroc),
+                mean_text(auroc),
                 f"{rejects.mean():.1f}",
                 f"{escapes.mean():.1f}",
                 f"{seconds.mean():.0f}",
@@ -177,7 +177,7 @@ def _cells(rows: Sequence[Row]) -> str:
     header = ("recipe", "seeds", "image AUROC", "false rejects", "escapes", "training, CPU s")
     command = "python -m rdx_fast.bench.cells RUNS --output ROWS --name NAME --recipe RECIPE"
     every = sorted((row for by_seed in runs.values() for row in by_seed.values()), key=_time)
-    return markdown(header, lines) + _measured(every, command)
+    return markdown(header, lines) + measured_all(every, command)
 
 
 def _step_times(rows: Sequence[Row]) -> str:
@@ -200,7 +200,7 @@ def _step_times(rows: Sequence[Row]) -> str:
         "of a matrix product",
     )
     command = "python -m rdx_fast.bench.training DATASET --method METHOD --backbone BACKBONE"
-    return markdown(header, lines) + _measured(found, command)
+    return markdown(header, lines) + measured_all(found, command)
 
 
 def _timed_step(row: Row) -> tuple[str, ...]:
@@ -229,7 +229,7 @@ def _rows(settings: Mapping[Key, Mapping[int, Row]]) -> list[Row]:
     return sorted((row for runs in settings.values() for row in runs.values()), key=_time)
 
 
-def _measured(rows: Sequence[Row], command: str) -> str:
+def measured_all(rows: Sequence[Row], command: str) -> str:
     """The caption of rows of several runs: every CPU and commit, in the order of their time."""
     cpus = [
         f"trained on {r['trained_on']}, {r['cpu']}" if "trained_on" in r else r["cpu"] for r in rows
