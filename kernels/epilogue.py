@@ -15,6 +15,9 @@ from rdx_fast.kernels.native import ISAS, check_threads, native
 if TYPE_CHECKING:
     from rdx_fast import _C
 
+Place = tuple[int, int]
+"""Row and column of a map."""
+
 MAX_REGIONS = 255  # labels are uint8, and 0 is taken
 
 
@@ -49,13 +52,13 @@ class MapStats(NamedTuple):
                 mine[where] = its
 
     def joined(self, other: MapStats) -> MapStats:
-        """The summary of maps from those of two strips of them, see :func:`summarize`.
+        """The summary of maps from those of two parts of them, see :func:`summarize`.
 
         Raises:
-            ValueError: one has a top mean, which follows from no top means of strips
+            ValueError: one has a top mean, which follows from no top means of parts
         """
         if self.top_means is not None or other.top_means is not None:
-            raise ValueError("the top mean of a map does not follow from those of its strips")
+            raise ValueError("the top mean of a map does not follow from those of its parts")
         return MapStats(np.maximum(self.maxima, other.maxima), None, self.areas + other.areas)
 
 
@@ -139,39 +142,42 @@ def region_labels(region: NDArray[np.bool_] | None) -> NDArray[np.uint8] | None:
 
 
 def summarize(
-    maps: NDArray[np.float32], epilogue: Epilogue, first_row: int = 0, threads: int = 1
+    maps: NDArray[np.float32], epilogue: Epilogue, first: Place = (0, 0), threads: int = 1
 ) -> MapStats:
     """Read maps that already exist, with the results of the kernels that read while they make them.
 
-    The maps may come in strips of rows: what is read off all strips, ``joined``, is what would be
-    read off the whole. In one strip a region that has no pixels there has minus infinity for its
-    maximum.
+    The maps may come in parts: what is read off all parts, ``joined``, is what would be read off
+    the whole. In one part a region that has no pixels there has minus infinity for its maximum.
 
     Args:
-        maps: float32 [B, H, W], or a strip of them, [B, h, W]
+        maps: float32 [B, H, W], or a part of them, [B, h, w]
         epilogue: what to read
-        first_row: row of the map that the strip begins with
+        first: row and column of the map that the part begins with
         threads: CPU threads, for the call alone
 
     Raises:
-        ValueError: maps that do not fit the epilogue; with ``top_k``, a strip alone
+        ValueError: maps that do not fit the epilogue; with ``top_k``, a part alone
     """
     check_threads(threads)
-    _check_strip(maps, epilogue, first_row)
+    _check_part(maps, epilogue, first)
     if native is None:
-        return summarize_numpy(maps, epilogue, first_row)
+        return summarize_numpy(maps, epilogue, first)
+    if epilogue.top_k or maps.strides[2] != maps.itemsize:
+        maps = np.ascontiguousarray(maps)
     summary = MapStats.empty(len(maps), epilogue)
-    rows = slice(first_row, first_row + maps.shape[1])
-    target = native_epilogue(epilogue, None, summary, rows)
-    native.summarize(np.ascontiguousarray(maps), target, threads, ISAS[0])
+    rows = slice(first[0], first[0] + maps.shape[1])
+    target = native_epilogue(epilogue, None, summary, rows, first[1])
+    native.summarize(maps, target, threads, ISAS[0])
     return summary
 
 
-def summarize_numpy(maps: NDArray[np.float32], epilogue: Epilogue, first_row: int = 0) -> MapStats:
+def summarize_numpy(
+    maps: NDArray[np.float32], epilogue: Epilogue, first: Place = (0, 0)
+) -> MapStats:
     """Plain reference of :func:`summarize`."""
     flat = maps.reshape(len(maps), -1)
-    rows = slice(first_row, first_row + maps.shape[1])
-    labels = None if epilogue.labels is None else epilogue.labels[rows].ravel()
+    rows, columns = (slice(f, f + n) for f, n in zip(first, maps.shape[1:], strict=True))
+    labels = None if epilogue.labels is None else epilogue.labels[rows, columns].ravel()
     summary = MapStats.empty(len(maps), epilogue)
     for r, threshold in enumerate(epilogue.thresholds):
         inside = flat if labels is None else flat[:, labels == r + 1]
@@ -192,12 +198,15 @@ def native_epilogue(
     out: NDArray[np.float32] | None,
     summary: MapStats,
     rows: slice = slice(None),
+    first_column: int = 0,
 ) -> _C.Epilogue:
-    """What the compiled kernels read off these rows of the maps, and where they put it."""
+    """What the compiled kernels read off these rows of the maps, from a column on, and where they
+    put it."""
     return native.Epilogue(
         out,
         None if epilogue.labels is None else epilogue.labels[rows],
         None if epilogue.extents is None else epilogue.extents[rows],
+        first_column,
         np.array(epilogue.thresholds, np.float32),
         epilogue.top_k,
         summary.maxima,
@@ -206,18 +215,18 @@ def native_epilogue(
     )
 
 
-def _check_strip(maps: NDArray[np.float32], epilogue: Epilogue, first_row: int) -> None:
+def _check_part(maps: NDArray[np.float32], epilogue: Epilogue, first: Place) -> None:
     if maps.dtype != np.float32 or maps.ndim != 3 or maps.size == 0:
         raise ValueError(f"the maps are {maps.dtype} {list(maps.shape)}, wanted float32 [B, H, W]")
     if epilogue.top_k or epilogue.labels is None:
         epilogue.check(*maps.shape[1:])
     if epilogue.labels is None:
         return
-    end = first_row + maps.shape[1]
-    height, width = epilogue.labels.shape
-    if first_row < 0 or end > height or maps.shape[2] != width:
+    (top, left), (height, width) = first, epilogue.labels.shape
+    bottom, right = top + maps.shape[1], left + maps.shape[2]
+    if min(first) < 0 or bottom > height or right > width:
         raise ValueError(
-            f"the maps are rows {first_row} to {end} of {maps.shape[2]} pixels, the regions are "
+            f"the maps are rows {top} to {bottom} and columns {left} to {right}, the regions are "
             f"marked in [{height}, {width}]"
         )
 

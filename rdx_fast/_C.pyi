@@ -14,6 +14,7 @@ class Epilogue:
         maps: NDArray[np.float32] | None,
         labels: NDArray[np.uint8] | None,
         extents: NDArray[np.int32] | None,
+        first_column: int,
         thresholds: NDArray[np.float32],
         top_k: int,
         maxima: NDArray[np.float32],
@@ -48,6 +49,15 @@ def fuse_mul(
     isa: str,
 ) -> None: ...
 def summarize(maps: NDArray[np.float32], epilogue: Epilogue, threads: int, isa: str) -> None: ...
+def blend(
+    maps: NDArray[np.float32],
+    rows: NDArray[np.float32],
+    columns: NDArray[np.float32],
+    places: NDArray[np.int64],
+    canvas: NDArray[np.float32],
+    threads: int,
+    isa: str,
+) -> None: ...
 def resize_normalize(
     frame: NDArray[np.uint8 | np.uint16],
     out: NDArray[np.float32] | NDArray[np.float16],
