@@ -38,19 +38,17 @@ MapReader::MapReader(const Isa& isa, const Epilogue& epilogue, std::size_t batch
 void MapReader::read(std::size_t thread, std::size_t image, std::size_t y, const float* row) {
     const Epilogue& e = epilogue_;
     const std::uint8_t* labels =
-        e.labels == nullptr ? nullptr : e.labels + y * e.label_width + e.first_column;
+        e.labels == nullptr ? nullptr : e.labels + static_cast<std::ptrdiff_t>(y) * e.label_stride;
     Summary* found = seen_[thread].data() + image * e.regions;
     // Once over the whole row: NaN counts also outside all regions.
     isa_.summarize(row, labels, 1, width_, e.thresholds[0], found[0]);
     for (std::size_t r = 1; r < e.regions; ++r) {
         const std::int32_t* extent = e.extents + (y * e.regions + r) * 2;
-        const std::size_t begin = std::max(static_cast<std::size_t>(extent[0]), e.first_column);
-        const std::size_t end =
-            std::min(static_cast<std::size_t>(extent[1]), e.first_column + width_);
-        if (begin >= end) continue;
-        const std::size_t first = begin - e.first_column;
-        isa_.summarize(row + first, labels + first, static_cast<std::uint8_t>(r + 1), end - begin,
-                       e.thresholds[r], found[r]);
+        const auto first = static_cast<std::size_t>(extent[0]);
+        const auto count = static_cast<std::size_t>(extent[1]) - first;
+        if (count > 0)
+            isa_.summarize(row + first, labels + first, static_cast<std::uint8_t>(r + 1), count,
+                           e.thresholds[r], found[r]);
     }
 }
 

@@ -11,15 +11,15 @@ namespace rdx {
 
 // What to read off maps [batch, height, width], and where to put it: maxima and areas
 // [batch, regions], and top_means [batch] if top_k > 0. A map that holds NaN anywhere has NaN for
-// maxima and top mean. labels [height, label_width]: 0 is not inspected, r + 1 is region r, whose
-// pixels in row y lie in the columns [extents[y, r, 0], extents[y, r, 1]); without labels, null
-// both, everything is the only region. The maps may be columns of these alone, from first_column on.
+// maxima and top mean. labels [height, width], rows label_stride apart: 0 is not inspected, r + 1 is
+// region r, whose pixels in row y lie in the columns [extents[y, r, 0], extents[y, r, 1]); without
+// labels, null both, everything is the only region. With top_k > 0 labels are contiguous.
 struct Epilogue {
     std::size_t regions;
     const float* thresholds;
     const std::uint8_t* labels;
     const std::int32_t* extents;
-    std::size_t label_width, first_column;
+    std::ptrdiff_t label_stride;
     std::size_t top_k;
     float *maxima, *top_means;
     std::int64_t* areas;

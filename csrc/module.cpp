@@ -27,8 +27,8 @@ namespace {
 using Floats = py::array_t<float, py::array::c_style>;
 using Counts = py::array_t<std::int64_t, py::array::c_style>;
 using Indices = py::array_t<std::int32_t, py::array::c_style>;
-using Labels = py::array_t<std::uint8_t, py::array::c_style>;
-using Strided = py::array_t<float, 0>;
+template <class Value>
+using Strided = py::array_t<Value, 0>;
 template <class Pixel>
 using Dense = py::array_t<Pixel, py::array::c_style | py::array::forcecast>;
 using BandArrays = std::tuple<Floats, Indices, Indices>;
@@ -45,6 +45,13 @@ std::ptrdiff_t element_stride(const py::array& array, py::ssize_t axis) {
     demand(array.strides(axis) % array.itemsize() == 0, "strides must be whole elements");
     return array.strides(axis) / array.itemsize();
 }
+
+bool dense_rows(const py::array& array) {
+    const py::ssize_t last = array.ndim() - 1;
+    return array.shape(last) == 1 || array.strides(last) == array.itemsize();
+}
+
+bool contiguous(const py::array& array) { return (array.flags() & py::array::c_style) != 0; }
 
 rdx::Element element_named(const std::string& name, const py::array& array) {
     const auto element = name == "float32"    ? rdx::Element::f32
@@ -120,9 +127,8 @@ std::vector<rdx::SmoothScale> smooth_scales(const std::vector<Floats>& distances
 // Arrays that an epilogue reads and writes.
 struct EpilogueArrays {
     std::optional<Floats> maps;
-    std::optional<Labels> labels;
+    std::optional<Strided<std::uint8_t>> labels;
     std::optional<Indices> extents;
-    std::size_t first_column;
     Floats thresholds;
     std::size_t top_k;
     Floats maxima;
@@ -148,8 +154,7 @@ struct EpilogueArrays {
                 thresholds.data(),
                 labels ? labels->data() : nullptr,
                 extents ? extents->data() : nullptr,
-                labels ? length(*labels, 1) : width,
-                labels ? first_column : 0,
+                labels ? element_stride(*labels, 0) : 0,
                 top_k,
                 maxima.mutable_data(),
                 top_k > 0 ? top_means->mutable_data() : nullptr,
@@ -165,16 +170,14 @@ struct EpilogueArrays {
     }
 
     void check_labels(std::size_t height, std::size_t width, std::size_t regions) const {
-        demand(labels->ndim() == 2 && length(*labels, 0) == height &&
-                   first_column <= length(*labels, 1) &&
-                   width <= length(*labels, 1) - first_column &&
-                   (top_k == 0 || width == length(*labels, 1)) &&
+        demand(labels->ndim() == 2 && length(*labels, 0) == height && length(*labels, 1) == width &&
                    extents->ndim() == 3 && length(*extents, 0) == height &&
                    length(*extents, 1) == regions && length(*extents, 2) == 2,
                "labels do not fit");
+        demand(dense_rows(*labels) && (top_k == 0 || contiguous(*labels)),
+               "pixels of a row of labels lie side by side, with top_k all pixels");
         for (const std::int32_t *x = extents->data(), *end = x + extents->size(); x != end; x += 2)
-            demand(x[0] >= 0 && x[0] <= x[1] &&
-                       static_cast<std::size_t>(x[1]) <= length(*labels, 1),
+            demand(x[0] >= 0 && x[0] <= x[1] && static_cast<std::size_t>(x[1]) <= width,
                    "a region lies outside of the map");
     }
 };
@@ -207,14 +210,14 @@ void fuse_mul(const std::vector<Floats>& distances, const std::vector<BandArrays
     rdx::fuse_mul(isa, scales, down, across, batch, maps, epilogue, threads);
 }
 
-void summarize(const Strided& maps, EpilogueArrays wanted, std::size_t threads,
+void summarize(const Strided<float>& maps, EpilogueArrays wanted, std::size_t threads,
                const std::string& isa_name) {
     const rdx::Isa& isa = rdx::isa_named(isa_name);
     demand(maps.ndim() == 3, "wanted [B, H, W]");
-    demand(maps.shape(2) == 1 || element_stride(maps, 2) == 1, "pixels of a row lie side by side");
+    demand(dense_rows(maps) && (wanted.top_k == 0 || contiguous(maps)),
+           "pixels of a row lie side by side, with top_k all pixels");
     const std::size_t batch = length(maps, 0), height = length(maps, 1), width = length(maps, 2);
     const auto epilogue = wanted.checked(batch, height, width);
-    demand(epilogue.top_k == 0 || maps.flags() & py::array::c_style, "top_k needs contiguous maps");
     const std::array<std::ptrdiff_t, 2> strides{element_stride(maps, 0), element_stride(maps, 1)};
     py::gil_scoped_release unlocked;
     rdx::summarize(isa, maps.data(), strides, batch, height, width, epilogue, threads);
@@ -307,11 +310,11 @@ PYBIND11_MODULE(_C, m) {
     m.doc() = "Compiled CPU kernels of rdx_fast; use them through rdx_fast.kernels.";
     m.def("isas", &rdx::isas);
     py::class_<EpilogueArrays>(m, "Epilogue")
-        .def(py::init<std::optional<Floats>, std::optional<Labels>, std::optional<Indices>,
-                      std::size_t, Floats, std::size_t, Floats, std::optional<Floats>, Counts>(),
-             py::arg("maps"), py::arg("labels"), py::arg("extents"), py::arg("first_column"),
-             py::arg("thresholds"), py::arg("top_k"), py::arg("maxima"), py::arg("top_means"),
-             py::arg("areas"));
+        .def(py::init<std::optional<Floats>, std::optional<Strided<std::uint8_t>>,
+                      std::optional<Indices>, Floats, std::size_t, Floats, std::optional<Floats>,
+                      Counts>(),
+             py::arg("maps"), py::arg("labels"), py::arg("extents"), py::arg("thresholds"),
+             py::arg("top_k"), py::arg("maxima"), py::arg("top_means"), py::arg("areas"));
     m.def("cosine_maps", &cosine_maps, py::arg("teacher"), py::arg("student"), py::arg("out"),
           py::arg("element"), py::arg("threads"), py::arg("isa"));
     m.def("smooth_map", &smooth_map, py::arg("distances"), py::arg("rows"), py::arg("columns"),

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 Place = tuple[int, int]
 """Row and column of a map."""
+Part = tuple[slice, slice]
+"""Rows and columns of a map."""
 
 MAX_REGIONS = 255  # labels are uint8, and 0 is taken
 
@@ -165,8 +167,7 @@ def summarize(
     if epilogue.top_k or maps.strides[2] != maps.itemsize:
         maps = np.ascontiguousarray(maps)
     summary = MapStats.empty(len(maps), epilogue)
-    rows = slice(first[0], first[0] + maps.shape[1])
-    target = native_epilogue(epilogue, None, summary, rows, first[1])
+    target = native_epilogue(epilogue, None, summary, part_at(first, maps.shape[1:]))
     native.summarize(maps, target, threads, ISAS[0])
     return summary
 
@@ -176,8 +177,9 @@ def summarize_numpy(
 ) -> MapStats:
     """Plain reference of :func:`summarize`."""
     flat = maps.reshape(len(maps), -1)
-    rows, columns = (slice(f, f + n) for f, n in zip(first, maps.shape[1:], strict=True))
-    labels = None if epilogue.labels is None else epilogue.labels[rows, columns].ravel()
+    labels = None
+    if epilogue.labels is not None:
+        labels = epilogue.labels[part_at(first, maps.shape[1:])].ravel()
     summary = MapStats.empty(len(maps), epilogue)
     for r, threshold in enumerate(epilogue.thresholds):
         inside = flat if labels is None else flat[:, labels == r + 1]
@@ -193,20 +195,28 @@ def summarize_numpy(
     return summary
 
 
+def part_at(first: Place, size: tuple[int, ...]) -> Part:
+    """The part of a map that begins at a place."""
+    (top, left), (height, width) = first, size
+    return slice(top, top + height), slice(left, left + width)
+
+
 def native_epilogue(
     epilogue: Epilogue,
     out: NDArray[np.float32] | None,
     summary: MapStats,
-    rows: slice = slice(None),
-    first_column: int = 0,
+    part: Part | None = None,
 ) -> _C.Epilogue:
-    """What the compiled kernels read off these rows of the maps, from a column on, and where they
-    put it."""
+    """What the compiled kernels read off a part of the maps, and where they put it."""
+    labels, extents = epilogue.labels, epilogue.extents
+    if part is not None and labels is not None and extents is not None:
+        labels, extents = labels[part], extents[part[0]]
+        if labels.shape[1] < epilogue.labels.shape[1]:
+            extents = np.clip(extents - np.int32(part[1].start), 0, labels.shape[1])
     return native.Epilogue(
         out,
-        None if epilogue.labels is None else epilogue.labels[rows],
-        None if epilogue.extents is None else epilogue.extents[rows],
-        first_column,
+        labels,
+        extents,
         np.array(epilogue.thresholds, np.float32),
         epilogue.top_k,
         summary.maxima,

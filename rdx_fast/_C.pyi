@@ -14,7 +14,6 @@ class Epilogue:
         maps: NDArray[np.float32] | None,
         labels: NDArray[np.uint8] | None,
         extents: NDArray[np.int32] | None,
-        first_column: int,
         thresholds: NDArray[np.float32],
         top_k: int,
         maxima: NDArray[np.float32],

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rdx_fast.kernels.blend import blend
-from rdx_fast.kernels.epilogue import Epilogue, MapStats, Place, summarize
+from rdx_fast.kernels.epilogue import Epilogue, MapStats, Place, part_at, summarize
 from rdx_fast.tiling import Tiling
 
 
@@ -138,9 +138,10 @@ class _Reading:
 
     def _gather(self, part: NDArray[np.float32], first: Place) -> None:
         """Keep the largest values so far."""
-        rows, columns = (slice(f, f + n) for f, n in zip(first, part.shape, strict=True))
         labels = self._epilogue.labels
-        wanted = np.ones(part.shape, bool) if labels is None else labels[rows, columns] != 0
+        wanted = np.ones(part.shape, bool)
+        if labels is not None:
+            wanted = labels[part_at(first, part.shape)] != 0
         most = self._top_k
         if len(self._largest) == most:  # after the first lines few values are larger
             wanted &= part > self._largest.min()
