@@ -38,9 +38,9 @@ def blend(
     _check(tiles, rows, columns, places, canvas)
     if native is None:
         blend_numpy(tiles, rows, columns, places, canvas)
-    else:
-        given = (np.ascontiguousarray(array) for array in (tiles, rows, columns, places))
-        native.blend(*given, canvas, threads, ISAS[0])
+        return
+    tiles, rows, columns = (np.ascontiguousarray(array) for array in (tiles, rows, columns))
+    native.blend(tiles, rows, columns, np.ascontiguousarray(places), canvas, threads, ISAS[0])
 
 
 def blend_numpy(

@@ -210,9 +210,8 @@ def native_epilogue(
     """What the compiled kernels read off a part of the maps, and where they put it."""
     labels, extents = epilogue.labels, epilogue.extents
     if part is not None and labels is not None and extents is not None:
-        labels, extents = labels[part], extents[part[0]]
-        if labels.shape[1] < epilogue.labels.shape[1]:
-            extents = np.clip(extents - np.int32(part[1].start), 0, labels.shape[1])
+        labels = labels[part]
+        extents = np.clip(extents[part[0]] - np.int32(part[1].start), 0, labels.shape[1])
     return native.Epilogue(
         out,
         labels,

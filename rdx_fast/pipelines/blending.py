@@ -76,13 +76,13 @@ class Blender:
         return self._reading.summary()
 
     def _add_to_line(self, tiles: NDArray[np.float32], line: int, across: slice) -> None:
-        along = np.broadcast_to(self._along.weights[line], (len(tiles), self._step))
-        weights = [along, self._across.weights[across]]
+        rows = np.broadcast_to(self._along.weights[line], (len(tiles), self._step))
+        columns = self._across.weights[across]
         start = self._along.starts[line] - self._begin
-        places = [(start, place) for place in self._across.starts[across]]
+        places = np.array([(start, place) for place in self._across.starts[across]], np.int64)
         if self._walk == 1:
-            weights, places = weights[::-1], [place[::-1] for place in places]
-        blend(tiles, *weights, np.array(places, np.int64), self._canvas, self._threads)
+            rows, columns, places = columns, rows, places[:, ::-1]
+        blend(tiles, rows, columns, places, self._canvas, self._threads)
 
     def _finish_line(self, line: int) -> None:
         """Read what no later tile adds to; a strip moves on."""

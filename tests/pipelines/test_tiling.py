@@ -69,7 +69,12 @@ def test_weights_of_an_axis(given_axis: tuple[int, int, int, int]) -> None:
 
 @pytest.mark.parametrize(
     ("frame", "walk", "tiles"),
-    [((300, 200), 0, (6, 5)), ((200, 300), 0, (4, 7)), ((200, 340), 1, (4, 8)), ((60, 50), 0, (1, 1))],
+    [
+        ((300, 200), 0, (6, 5)),
+        ((200, 300), 0, (4, 7)),
+        ((200, 340), 1, (4, 8)),
+        ((60, 50), 0, (1, 1)),
+    ],
 )
 def test_tiles_of_a_frame(frame: tuple[int, int], walk: int, tiles: tuple[int, int]) -> None:
     found = tiling(TileSpec(60, 50, 4), frame, (32, 64))
