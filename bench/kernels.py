@@ -29,6 +29,7 @@ from rdx_fast.bench.features import (
     published_upsampled,
 )
 from rdx_fast.bench.result_rows import append, facts, spread, spread_text
+from rdx_fast.kernels.blend import blend, blend_numpy
 from rdx_fast.kernels.cosine_map import cosine_maps
 from rdx_fast.kernels.native import IMPLEMENTATION
 from rdx_fast.kernels.resize_normalize import resize_normalize
@@ -124,6 +125,16 @@ def pairs(threads: int) -> Iterator[Pair]:
     )
     maps = add.maps(t, s)
     limit = float(np.percentile(maps, 99))
+    line, canvas = np.repeat(maps, 16, axis=0), np.zeros((SIZE, 16 * SIZE), np.float32)
+    weights = np.ones((16, SIZE), np.float32)
+    places = np.array([(0, i * SIZE) for i in range(16)])
+    tiles = (line, weights, weights, places, canvas)
+    yield Pair(
+        "blend 16 tiles",
+        "NumPy",
+        lambda: blend(*tiles, threads),
+        lambda: blend_numpy(*tiles),
+    )
     yield Pair(
         "threshold_regions",
         "the map's maximum",

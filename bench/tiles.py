@@ -63,7 +63,8 @@ def measure(
     Returns:
         A row for each case. ``throughput`` is that of a tile relative to that of an image of the
         batch, as percentiles over the rounds (see ``spread``), ``throughput_cpu`` the same by the
-        CPU time of the process; ``peak_mb`` the memory that scoring takes beside the frame.
+        CPU time of the process; ``blend_ms_per_tile`` the median of blending alone; ``peak_mb`` the
+        memory that scoring takes beside the frame.
     """
     with Detector(path, backend, threads) as plain:
         spec = plain.manifest.input
@@ -76,7 +77,7 @@ def measure(
             frame = drawn_frame(case.height, case.width)
             runs.append((case.count(size), _scoring(detector, frame)))
         times = np.empty((rounds, len(runs), 2))
-        blend = np.empty((rounds, len(runs)))
+        blend = np.empty((rounds, len(runs), 2))  # milliseconds, and share of the whole
         for number in range(-1, rounds):
             for i, (count, run) in enumerate(runs):
                 wall, cpu = perf_counter(), process_time()
@@ -85,7 +86,8 @@ def measure(
                 if number >= 0:
                     times[number, i] = 1e3 * taken / count
                     timings = result.timings_ms
-                    blend[number, i] = timings.get("blend", 0.0) / timings["total"]
+                    blending = timings.get("blend", 0.0)
+                    blend[number, i] = blending, blending / timings["total"]
     ratios = times[:, :1] / times
     packages = ("torch", "triton", "numpy") if backend == "torch" else ("openvino", "numpy")
     common = facts("tiles" if backend == "openvino" else "tiles-gpu", packages) | about
@@ -100,7 +102,8 @@ def measure(
             "frame_p50_ms": round(count * float(np.median(times[:, i, 0])), 1),
             "throughput": spread(ratios[:, i, 0], 3),
             "throughput_cpu": spread(ratios[:, i, 1], 3),
-            "blend_share": spread(blend[:, i], 4),
+            "blend_share": spread(blend[:, i, 1], 4),
+            "blend_ms_per_tile": round(float(np.median(blend[:, i, 0])) / count, 4),
             "peak_mb": round(_peak(path, case, threads), 1) if backend == "openvino" else None,
         }
         for i, (case, (count, _)) in enumerate(zip(cases, runs[1:], strict=True), 1)
@@ -149,7 +152,17 @@ def main(
         path = bundle or generated_bundle(backbone, stored, Path(folder)).path
         rows = measure(path, cases, backend, threads if on_cpu else None, rounds)
     table = Table(title=f"{rows[0]['cpu']}; {rows[0]['engine']}")
-    columns = ("frame", "overlap", "tiles", "ms", "throughput", "by CPU time", "blending", "MB")
+    columns = (
+        "frame",
+        "overlap",
+        "tiles",
+        "ms",
+        "throughput",
+        "by CPU time",
+        "blending",
+        "ms a tile",
+        "MB",
+    )
     for column in columns:
         table.add_column(column)
     for row in rows:
@@ -160,6 +173,7 @@ def main(
             f"{row['frame_p50_ms']:.0f}",
             *("{1} ({0} to {2})".format(*row[k]) for k in ("throughput", "throughput_cpu")),
             f"{row['blend_share'][1]:.1%}",
+            f"{row['blend_ms_per_tile']:.3f}",
             "-" if row["peak_mb"] is None else f"{row['peak_mb']:.0f}",
         )
     Console(width=120).print(table)

@@ -37,7 +37,8 @@ MapReader::MapReader(const Isa& isa, const Epilogue& epilogue, std::size_t batch
 
 void MapReader::read(std::size_t thread, std::size_t image, std::size_t y, const float* row) {
     const Epilogue& e = epilogue_;
-    const std::uint8_t* labels = e.labels == nullptr ? nullptr : e.labels + y * width_;
+    const std::uint8_t* labels =
+        e.labels == nullptr ? nullptr : e.labels + static_cast<std::ptrdiff_t>(y) * e.label_stride;
     Summary* found = seen_[thread].data() + image * e.regions;
     // Once over the whole row: NaN counts also outside all regions.
     isa_.summarize(row, labels, 1, width_, e.thresholds[0], found[0]);
@@ -75,14 +76,19 @@ void MapReader::finish(const float* maps) const {
     }
 }
 
-void summarize(const Isa& isa, const float* maps, std::size_t batch, std::size_t height,
-               std::size_t width, const Epilogue& epilogue, std::size_t threads) {
+void summarize(const Isa& isa, const float* maps, std::array<std::ptrdiff_t, 2> strides,
+               std::size_t batch, std::size_t height, std::size_t width, const Epilogue& epilogue,
+               std::size_t threads) {
     const std::size_t rows = batch * height;
     threads = std::max<std::size_t>(1, std::min(threads, rows));
     MapReader reader(isa, epilogue, batch, height, width, threads);
     parallel_for(rows, threads, [&](std::size_t t, std::size_t begin, std::size_t end) {
-        for (std::size_t row = begin; row < end; ++row)
-            reader.read(t, row / height, row % height, maps + row * width);
+        for (std::size_t row = begin; row < end; ++row) {
+            const std::size_t i = row / height, y = row % height;
+            reader.read(t, i, y,
+                        maps + static_cast<std::ptrdiff_t>(i) * strides[0] +
+                            static_cast<std::ptrdiff_t>(y) * strides[1]);
+        }
     });
     reader.finish(maps);
 }

@@ -11,7 +11,7 @@ void fuse_mul(const Isa& isa, const std::vector<SmoothScale>& scales, const Band
     std::vector<float> product(size), factor(scales.size() > 1 ? size : 0), maxima(batch);
     std::vector<std::int64_t> areas(batch);
     const float never = std::numeric_limits<float>::infinity();
-    const Epilogue upsampled{1, &never, nullptr, nullptr, 0, maxima.data(), nullptr, areas.data()};
+    const Epilogue upsampled{1, &never, nullptr, nullptr, 0, 0, maxima.data(), nullptr, areas.data()};
     for (std::size_t s = 0; s < scales.size(); ++s) {
         smooth_map(isa, {scales[s]}, batch, s == 0 ? product.data() : factor.data(), upsampled,
                    threads);

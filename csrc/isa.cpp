@@ -6,9 +6,10 @@ namespace rdx {
 namespace {
 
 #define RDX_ISA_ENTRY(isa, runs_here)                                                    \
-    {#isa,           runs_here,       isa::column_tile, isa::cosine_positions,           \
-     isa::band_product, isa::multiply, isa::summarize,   isa::sum_rows,                  \
-     isa::sum_rows_rgb, isa::sum_columns, isa::store_row,  isa::store_row}
+    {#isa,              runs_here,     isa::column_tile,  isa::cosine_positions,         \
+     isa::band_product, isa::multiply, isa::add_weighted, isa::summarize,                \
+     isa::sum_rows,     isa::sum_rows_rgb, isa::sum_columns, isa::store_row,             \
+     isa::store_row}
 
 const Isa table[] = {
 #ifdef RDX_X86

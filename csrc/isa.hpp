@@ -33,6 +33,8 @@ struct Summary {
                       std::size_t right_stride, std::size_t begin, std::size_t end, float* out,    \
                       std::size_t out_stride, std::size_t rows, std::size_t columns, bool add);    \
     void multiply(float* product, const float* factor, std::size_t count);                         \
+    void add_weighted(const float* row, float weight, const float* weights, std::size_t count,     \
+                      float* sum);                                                                 \
     void summarize(const float* row, const std::uint8_t* labels, std::uint8_t label,               \
                    std::size_t count, float threshold, Summary& summary);                          \
     void sum_rows(const std::byte* const* rows, Levels levels, const float* weights,               \
@@ -61,6 +63,7 @@ struct Isa {
     decltype(&portable::cosine_positions) cosine_positions;
     decltype(&portable::band_product) band_product;
     decltype(&portable::multiply) multiply;
+    decltype(&portable::add_weighted) add_weighted;
     decltype(&portable::summarize) summarize;
     decltype(&portable::sum_rows) sum_rows;
     decltype(&portable::sum_rows_rgb) sum_rows_rgb;

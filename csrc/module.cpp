@@ -6,12 +6,14 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
+#include <array>
 #include <optional>
 #include <stdexcept>
 #include <string>
 #include <tuple>
 #include <vector>
 
+#include "blend.hpp"
 #include "cosine_map.hpp"
 #include "fuse_mul.hpp"
 #include "isa.hpp"
@@ -25,7 +27,8 @@ namespace {
 using Floats = py::array_t<float, py::array::c_style>;
 using Counts = py::array_t<std::int64_t, py::array::c_style>;
 using Indices = py::array_t<std::int32_t, py::array::c_style>;
-using Labels = py::array_t<std::uint8_t, py::array::c_style>;
+template <class Value>
+using Strided = py::array_t<Value, 0>;
 template <class Pixel>
 using Dense = py::array_t<Pixel, py::array::c_style | py::array::forcecast>;
 using BandArrays = std::tuple<Floats, Indices, Indices>;
@@ -42,6 +45,13 @@ std::ptrdiff_t element_stride(const py::array& array, py::ssize_t axis) {
     demand(array.strides(axis) % array.itemsize() == 0, "strides must be whole elements");
     return array.strides(axis) / array.itemsize();
 }
+
+bool dense_rows(const py::array& array) {
+    const py::ssize_t last = array.ndim() - 1;
+    return array.shape(last) == 1 || array.strides(last) == array.itemsize();
+}
+
+bool contiguous(const py::array& array) { return (array.flags() & py::array::c_style) != 0; }
 
 rdx::Element element_named(const std::string& name, const py::array& array) {
     const auto element = name == "float32"    ? rdx::Element::f32
@@ -117,7 +127,7 @@ std::vector<rdx::SmoothScale> smooth_scales(const std::vector<Floats>& distances
 // Arrays that an epilogue reads and writes.
 struct EpilogueArrays {
     std::optional<Floats> maps;
-    std::optional<Labels> labels;
+    std::optional<Strided<std::uint8_t>> labels;
     std::optional<Indices> extents;
     Floats thresholds;
     std::size_t top_k;
@@ -133,7 +143,7 @@ struct EpilogueArrays {
                "maps do not fit");
         demand(labels ? extents.has_value() : !extents && regions == 1,
                "several regions need labels and extents");
-        if (labels) check_extents(height, width, regions);
+        if (labels) check_labels(height, width, regions);
         demand(maxima.ndim() == 2 && length(maxima, 0) == batch && length(maxima, 1) == regions &&
                    areas.ndim() == 2 && length(areas, 0) == batch && length(areas, 1) == regions,
                "results do not fit");
@@ -144,6 +154,7 @@ struct EpilogueArrays {
                 thresholds.data(),
                 labels ? labels->data() : nullptr,
                 extents ? extents->data() : nullptr,
+                labels ? element_stride(*labels, 0) : 0,
                 top_k,
                 maxima.mutable_data(),
                 top_k > 0 ? top_means->mutable_data() : nullptr,
@@ -158,11 +169,13 @@ struct EpilogueArrays {
         return size - static_cast<std::size_t>(std::count(labels->data(), labels->data() + size, 0));
     }
 
-    void check_extents(std::size_t height, std::size_t width, std::size_t regions) const {
+    void check_labels(std::size_t height, std::size_t width, std::size_t regions) const {
         demand(labels->ndim() == 2 && length(*labels, 0) == height && length(*labels, 1) == width &&
                    extents->ndim() == 3 && length(*extents, 0) == height &&
                    length(*extents, 1) == regions && length(*extents, 2) == 2,
                "labels do not fit");
+        demand(dense_rows(*labels) && (top_k == 0 || contiguous(*labels)),
+               "pixels of a row of labels lie side by side, with top_k all pixels");
         for (const std::int32_t *x = extents->data(), *end = x + extents->size(); x != end; x += 2)
             demand(x[0] >= 0 && x[0] <= x[1] && static_cast<std::size_t>(x[1]) <= width,
                    "a region lies outside of the map");
@@ -197,14 +210,37 @@ void fuse_mul(const std::vector<Floats>& distances, const std::vector<BandArrays
     rdx::fuse_mul(isa, scales, down, across, batch, maps, epilogue, threads);
 }
 
-void summarize(const Floats& maps, EpilogueArrays wanted, std::size_t threads,
+void summarize(const Strided<float>& maps, EpilogueArrays wanted, std::size_t threads,
                const std::string& isa_name) {
     const rdx::Isa& isa = rdx::isa_named(isa_name);
     demand(maps.ndim() == 3, "wanted [B, H, W]");
+    demand(dense_rows(maps) && (wanted.top_k == 0 || contiguous(maps)),
+           "pixels of a row lie side by side, with top_k all pixels");
     const std::size_t batch = length(maps, 0), height = length(maps, 1), width = length(maps, 2);
     const auto epilogue = wanted.checked(batch, height, width);
+    const std::array<std::ptrdiff_t, 2> strides{element_stride(maps, 0), element_stride(maps, 1)};
     py::gil_scoped_release unlocked;
-    rdx::summarize(isa, maps.data(), batch, height, width, epilogue, threads);
+    rdx::summarize(isa, maps.data(), strides, batch, height, width, epilogue, threads);
+}
+
+void blend(const Floats& maps, const Floats& rows, const Floats& columns, const Counts& places,
+           Floats canvas, std::size_t threads, const std::string& isa_name) {
+    const rdx::Isa& isa = rdx::isa_named(isa_name);
+    demand(maps.ndim() == 3 && maps.size() > 0 && canvas.ndim() == 2, "wanted [N, h, w], [H, W]");
+    const rdx::Tiles tiles{length(maps, 0), length(maps, 1), length(maps, 2), maps.data(),
+                           rows.data(),     columns.data(),  places.data()};
+    demand(rows.ndim() == 2 && length(rows, 0) == tiles.count &&
+               length(rows, 1) == tiles.height && columns.ndim() == 2 &&
+               length(columns, 0) == tiles.count && length(columns, 1) == tiles.width &&
+               places.ndim() == 2 && length(places, 0) == tiles.count && places.shape(1) == 2,
+           "maps, weights and places do not fit");
+    for (std::size_t i = 0; i < 2 * tiles.count; ++i)
+        demand(tiles.places[i] >= 0 && tiles.places[i] <= canvas.shape(i % 2) - maps.shape(1 + i % 2),
+               "a tile lies outside of the canvas");
+    float* sums = canvas.mutable_data();
+    const std::size_t width = length(canvas, 1);
+    py::gil_scoped_release unlocked;
+    rdx::blend(isa, tiles, sums, width, threads);
 }
 
 rdx::Taps taps(const Indices& first, const Floats& weights, std::size_t tables, std::size_t size) {
@@ -274,8 +310,9 @@ PYBIND11_MODULE(_C, m) {
     m.doc() = "Compiled CPU kernels of rdx_fast; use them through rdx_fast.kernels.";
     m.def("isas", &rdx::isas);
     py::class_<EpilogueArrays>(m, "Epilogue")
-        .def(py::init<std::optional<Floats>, std::optional<Labels>, std::optional<Indices>, Floats,
-                      std::size_t, Floats, std::optional<Floats>, Counts>(),
+        .def(py::init<std::optional<Floats>, std::optional<Strided<std::uint8_t>>,
+                      std::optional<Indices>, Floats, std::size_t, Floats, std::optional<Floats>,
+                      Counts>(),
              py::arg("maps"), py::arg("labels"), py::arg("extents"), py::arg("thresholds"),
              py::arg("top_k"), py::arg("maxima"), py::arg("top_means"), py::arg("areas"));
     m.def("cosine_maps", &cosine_maps, py::arg("teacher"), py::arg("student"), py::arg("out"),
@@ -287,6 +324,8 @@ PYBIND11_MODULE(_C, m) {
           py::arg("isa"));
     m.def("summarize", &summarize, py::arg("maps"), py::arg("epilogue"), py::arg("threads"),
           py::arg("isa"));
+    m.def("blend", &blend, py::arg("maps"), py::arg("rows"), py::arg("columns"),
+          py::arg("places"), py::arg("canvas").noconvert(), py::arg("threads"), py::arg("isa"));
     m.def("resize_normalize", &resize_normalize, py::arg("frame"), py::arg("out"),
           py::arg("format"), py::arg("red_row"), py::arg("red_column"), py::arg("black"),
           py::arg("span"), py::arg("rows"), py::arg("columns"), py::arg("gain"), py::arg("offset"),

@@ -15,6 +15,11 @@ from rdx_fast.kernels.native import ISAS, check_threads, native
 if TYPE_CHECKING:
     from rdx_fast import _C
 
+Place = tuple[int, int]
+"""Row and column of a map."""
+Part = tuple[slice, slice]
+"""Rows and columns of a map."""
+
 MAX_REGIONS = 255  # labels are uint8, and 0 is taken
 
 
@@ -49,13 +54,13 @@ class MapStats(NamedTuple):
                 mine[where] = its
 
     def joined(self, other: MapStats) -> MapStats:
-        """The summary of maps from those of two strips of them, see :func:`summarize`.
+        """The summary of maps from those of two parts of them, see :func:`summarize`.
 
         Raises:
-            ValueError: one has a top mean, which follows from no top means of strips
+            ValueError: one has a top mean, which follows from no top means of parts
         """
         if self.top_means is not None or other.top_means is not None:
-            raise ValueError("the top mean of a map does not follow from those of its strips")
+            raise ValueError("the top mean of a map does not follow from those of its parts")
         return MapStats(np.maximum(self.maxima, other.maxima), None, self.areas + other.areas)
 
 
@@ -139,39 +144,42 @@ def region_labels(region: NDArray[np.bool_] | None) -> NDArray[np.uint8] | None:
 
 
 def summarize(
-    maps: NDArray[np.float32], epilogue: Epilogue, first_row: int = 0, threads: int = 1
+    maps: NDArray[np.float32], epilogue: Epilogue, first: Place = (0, 0), threads: int = 1
 ) -> MapStats:
     """Read maps that already exist, with the results of the kernels that read while they make them.
 
-    The maps may come in strips of rows: what is read off all strips, ``joined``, is what would be
-    read off the whole. In one strip a region that has no pixels there has minus infinity for its
-    maximum.
+    The maps may come in parts: what is read off all parts, ``joined``, is what would be read off
+    the whole. In one part a region that has no pixels there has minus infinity for its maximum.
 
     Args:
-        maps: float32 [B, H, W], or a strip of them, [B, h, W]
+        maps: float32 [B, H, W], or a part of them, [B, h, w]
         epilogue: what to read
-        first_row: row of the map that the strip begins with
+        first: row and column of the map that the part begins with
         threads: CPU threads, for the call alone
 
     Raises:
-        ValueError: maps that do not fit the epilogue; with ``top_k``, a strip alone
+        ValueError: maps that do not fit the epilogue; with ``top_k``, a part alone
     """
     check_threads(threads)
-    _check_strip(maps, epilogue, first_row)
+    _check_part(maps, epilogue, first)
     if native is None:
-        return summarize_numpy(maps, epilogue, first_row)
+        return summarize_numpy(maps, epilogue, first)
+    if epilogue.top_k or maps.strides[2] != maps.itemsize:
+        maps = np.ascontiguousarray(maps)
     summary = MapStats.empty(len(maps), epilogue)
-    rows = slice(first_row, first_row + maps.shape[1])
-    target = native_epilogue(epilogue, None, summary, rows)
-    native.summarize(np.ascontiguousarray(maps), target, threads, ISAS[0])
+    target = native_epilogue(epilogue, None, summary, part_at(first, maps.shape[1:]))
+    native.summarize(maps, target, threads, ISAS[0])
     return summary
 
 
-def summarize_numpy(maps: NDArray[np.float32], epilogue: Epilogue, first_row: int = 0) -> MapStats:
+def summarize_numpy(
+    maps: NDArray[np.float32], epilogue: Epilogue, first: Place = (0, 0)
+) -> MapStats:
     """Plain reference of :func:`summarize`."""
     flat = maps.reshape(len(maps), -1)
-    rows = slice(first_row, first_row + maps.shape[1])
-    labels = None if epilogue.labels is None else epilogue.labels[rows].ravel()
+    labels = None
+    if epilogue.labels is not None:
+        labels = epilogue.labels[part_at(first, maps.shape[1:])].ravel()
     summary = MapStats.empty(len(maps), epilogue)
     for r, threshold in enumerate(epilogue.thresholds):
         inside = flat if labels is None else flat[:, labels == r + 1]
@@ -187,17 +195,27 @@ def summarize_numpy(maps: NDArray[np.float32], epilogue: Epilogue, first_row: in
     return summary
 
 
+def part_at(first: Place, size: tuple[int, ...]) -> Part:
+    """The part of a map that begins at a place."""
+    (top, left), (height, width) = first, size
+    return slice(top, top + height), slice(left, left + width)
+
+
 def native_epilogue(
     epilogue: Epilogue,
     out: NDArray[np.float32] | None,
     summary: MapStats,
-    rows: slice = slice(None),
+    part: Part | None = None,
 ) -> _C.Epilogue:
-    """What the compiled kernels read off these rows of the maps, and where they put it."""
+    """What the compiled kernels read off a part of the maps, and where they put it."""
+    labels, extents = epilogue.labels, epilogue.extents
+    if part is not None and labels is not None and extents is not None:
+        labels = labels[part]
+        extents = np.clip(extents[part[0]] - np.int32(part[1].start), 0, labels.shape[1])
     return native.Epilogue(
         out,
-        None if epilogue.labels is None else epilogue.labels[rows],
-        None if epilogue.extents is None else epilogue.extents[rows],
+        labels,
+        extents,
         np.array(epilogue.thresholds, np.float32),
         epilogue.top_k,
         summary.maxima,
@@ -206,18 +224,18 @@ def native_epilogue(
     )
 
 
-def _check_strip(maps: NDArray[np.float32], epilogue: Epilogue, first_row: int) -> None:
+def _check_part(maps: NDArray[np.float32], epilogue: Epilogue, first: Place) -> None:
     if maps.dtype != np.float32 or maps.ndim != 3 or maps.size == 0:
         raise ValueError(f"the maps are {maps.dtype} {list(maps.shape)}, wanted float32 [B, H, W]")
     if epilogue.top_k or epilogue.labels is None:
         epilogue.check(*maps.shape[1:])
     if epilogue.labels is None:
         return
-    end = first_row + maps.shape[1]
-    height, width = epilogue.labels.shape
-    if first_row < 0 or end > height or maps.shape[2] != width:
+    (top, left), (height, width) = first, epilogue.labels.shape
+    bottom, right = top + maps.shape[1], left + maps.shape[2]
+    if min(first) < 0 or bottom > height or right > width:
         raise ValueError(
-            f"the maps are rows {first_row} to {end} of {maps.shape[2]} pixels, the regions are "
+            f"the maps are rows {top} to {bottom} and columns {left} to {right}, the regions are "
             f"marked in [{height}, {width}]"
         )
 

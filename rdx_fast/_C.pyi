@@ -48,6 +48,15 @@ def fuse_mul(
     isa: str,
 ) -> None: ...
 def summarize(maps: NDArray[np.float32], epilogue: Epilogue, threads: int, isa: str) -> None: ...
+def blend(
+    maps: NDArray[np.float32],
+    rows: NDArray[np.float32],
+    columns: NDArray[np.float32],
+    places: NDArray[np.int64],
+    canvas: NDArray[np.float32],
+    threads: int,
+    isa: str,
+) -> None: ...
 def resize_normalize(
     frame: NDArray[np.uint8 | np.uint16],
     out: NDArray[np.float32] | NDArray[np.float16],

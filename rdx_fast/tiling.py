@@ -136,9 +136,9 @@ class Tiling:
 
     @property
     def walk(self) -> int:
-        """The axis with more tiles, along which they are scored line by line: 0 down, 1 to the
-        right."""
-        return int(self.columns.size * self.tile[0] > self.rows.size * self.tile[1])
+        """The axis along which tiles are scored line by line: 0 down, as pixels lie in memory, or 1
+        to the right, if there are more than twice as many tiles as down."""
+        return int(self.columns.size * self.tile[0] > 2 * self.rows.size * self.tile[1])
 
     def windows(self) -> list[Window]:
         """The tiles in the order in which they are scored."""

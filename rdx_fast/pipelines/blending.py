@@ -1,148 +1,149 @@
-"""Blends the maps of a frame's tiles to one map, strip by strip, and reads the scores off it."""
+"""Blends the maps of a frame's tiles to one map, line by line, and reads the scores off it."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rdx_fast.kernels.epilogue import Epilogue, MapStats, summarize
+from rdx_fast.kernels.blend import blend
+from rdx_fast.kernels.epilogue import Epilogue, MapStats, Place, part_at, summarize
 from rdx_fast.tiling import Tiling
 
 
 class Blender:
     """Takes the maps of one frame's tiles in the order of ``Tiling.windows``.
 
-    Only the lines of the map that later tiles add to are kept, a strip as wide as a tile across
-    ``Tiling.walk``. The others are summarised, written to ``out`` if it is given, and dropped.
+    Lines of the map (along ``Tiling.walk``) that no later tile adds to are read. Without ``out``
+    only the others are kept, a strip as wide as a tile.
 
     Args:
         tiling: of the frame
-        epilogue: what to read off the blended map, which it must fit
-        out: ``[H, W]`` float32 of the working image's size, to be written; None if not wanted
+        epilogue: what to read off the blended map, which it must fit, without a top mean
+        top_k: number of the map's largest values in the top mean; 0 for no top mean
+        out: ``[H, W]`` float32 of the working image's size, C-contiguous, in which the map is made;
+            it must hold zeros. None if it is not wanted
+        threads: CPU threads of a call
     """
 
     def __init__(
-        self, tiling: Tiling, epilogue: StripEpilogue, out: NDArray[np.float32] | None = None
+        self,
+        tiling: Tiling,
+        epilogue: Epilogue,
+        top_k: int = 0,
+        out: NDArray[np.float32] | None = None,
+        threads: int = 1,
     ) -> None:
         self._walk = tiling.walk
         axes = (tiling.rows, tiling.columns)
         self._along, self._across = axes[self._walk], axes[1 - self._walk]
         self._step = tiling.tile[self._walk]
-        shape = list(tiling.size)
-        shape[self._walk] = self._step
-        self._strip = np.zeros(shape, np.float32)
-        self._out = out
-        self._reading = _Reading(epilogue, self._walk)
+        self._whole = out is not None
+        if out is None:
+            strip = list(tiling.size)
+            strip[self._walk] = self._step
+            out = np.zeros(strip, np.float32)
+        self._canvas = out
+        self._begin = 0  # line of the map that the canvas begins with
         self._added = 0
+        self._reading = _Reading(epilogue, top_k, threads)
+        self._threads = threads
 
     @property
     def done(self) -> bool:
         """Whether all tiles were added."""
         return self._added == len(self._along.starts) * len(self._across.starts)
 
-    def add(self, tile: NDArray[np.float32], score: np.float32) -> None:
-        """Add the next tile.
+    def add(self, tiles: NDArray[np.float32], scores: NDArray[np.float32]) -> None:
+        """Add the next tiles.
 
         Args:
-            tile: its map ``[h, w]`` float32, which is overwritten
-            score: its maximum, NaN if it was not inspected
+            tiles: their maps ``[N, h, w]`` float32
+            scores: their maxima ``[N, 1]``, NaN for a tile that was not inspected
         """
-        line, place = divmod(self._added, len(self._across.starts))
-        self._added += 1
-        if np.isnan(score).any():
-            self._reading.broken = True
-        if len(self._along.starts) > 1:
-            tile *= self._spread(self._along.weights[line], self._walk)
-        if len(self._across.starts) > 1:
-            tile *= self._spread(self._across.weights[place], 1 - self._walk)
-        start = self._across.starts[place]
-        self._strip[self._lines(start, start + tile.shape[1 - self._walk], 1 - self._walk)] += tile
-        if place == len(self._across.starts) - 1:
-            self._finish_line(line)
+        self._reading.broken |= bool(np.isnan(scores).any())
+        in_line = len(self._across.starts)
+        while len(tiles):
+            line, first = divmod(self._added, in_line)
+            same = tiles[: in_line - first]
+            self._add_to_line(same, line, slice(first, first + len(same)))
+            self._added += len(same)
+            tiles = tiles[len(same) :]
+            if first + len(same) == in_line:
+                self._finish_line(line)
 
     def summary(self) -> MapStats:
         """Of the blended map, for a batch of one."""
         return self._reading.summary()
 
+    def _add_to_line(self, tiles: NDArray[np.float32], line: int, across: slice) -> None:
+        rows = np.broadcast_to(self._along.weights[line], (len(tiles), self._step))
+        columns = self._across.weights[across]
+        start = self._along.starts[line] - self._begin
+        places = np.array([(start, place) for place in self._across.starts[across]], np.int64)
+        if self._walk == 1:
+            rows, columns, places = columns, rows, places[:, ::-1]
+        blend(tiles, rows, columns, places, self._canvas, self._threads)
+
     def _finish_line(self, line: int) -> None:
-        """Read and drop what no later tile adds to."""
-        starts = (*self._along.starts, self._along.size)
-        start, end = starts[line : line + 2]
-        final = self._strip[self._lines(0, end - start)]
-        self._reading.read(final, start)
-        if self._out is not None:
-            self._out[self._lines(start, end)] = final
-        kept = self._step - (end - start)
-        self._strip[self._lines(0, kept)] = self._strip[self._lines(end - start, self._step)]
-        self._strip[self._lines(kept, self._step)] = 0
+        """Read what no later tile adds to; a strip moves on."""
+        start, end = (*self._along.starts, self._along.size)[line : line + 2]
+        final = self._canvas[self._lines(start - self._begin, end - self._begin)]
+        self._reading.read(final, (0, start) if self._walk else (start, 0))
+        if self._whole:
+            return
+        passed = end - start
+        kept = self._step - passed
+        self._canvas[self._lines(0, kept)] = self._canvas[self._lines(passed, self._step)]
+        self._canvas[self._lines(kept, self._step)] = 0
+        self._begin = end
 
-    def _lines(self, start: int, end: int, axis: int | None = None) -> tuple[slice, ...]:
-        """Lines of the axis that is walked along, or of another, as an index of a map."""
-        axis = self._walk if axis is None else axis
-        return (slice(None),) * axis + (slice(start, end),)
-
-    @staticmethod
-    def _spread(weights: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
-        return weights[:, None] if axis == 0 else weights[None]
-
-
-class StripEpilogue:
-    """An epilogue for maps that come in strips, which are rows or columns of the map.
-
-    Args:
-        epilogue: what to read off a map
-
-    Attributes:
-        whole: likewise
-        of_lines: what to read off its strips, for strips of rows and, transposed, of columns
-    """
-
-    def __init__(self, epilogue: Epilogue) -> None:
-        self.whole = epilogue
-        labels = epilogue.labels
-        self.of_lines = [
-            Epilogue(part, epilogue.thresholds)
-            for part in (labels, None if labels is None else np.ascontiguousarray(labels.T))
-        ]
+    def _lines(self, start: int, end: int) -> tuple[slice, ...]:
+        """Index of lines of the canvas."""
+        return (slice(None),) * self._walk + (slice(start, end),)
 
 
 class _Reading:
-    """What an epilogue reads off a map, gathered from its strips.
+    """What is read off a map, gathered from its parts.
 
     Attributes:
         broken: whether a tile of the map was not inspected
     """
 
-    def __init__(self, epilogue: StripEpilogue, walk: int) -> None:
+    def __init__(self, epilogue: Epilogue, top_k: int, threads: int) -> None:
         self.broken = False
-        self._walk = walk
-        self._top_k = epilogue.whole.top_k
-        self._of_lines = epilogue.of_lines[walk]
-        self._found = MapStats.empty(1, self._of_lines)
+        self._epilogue = epilogue
+        self._top_k = top_k
+        self._threads = threads
+        self._found = MapStats.empty(1, epilogue)
         self._found.maxima[:] = -np.inf
         self._largest = np.empty(0, np.float32)
 
-    def read(self, strip: NDArray[np.float32], start: int) -> None:
-        """Read lines ``[n, W]``, or columns ``[H, n]``, of the map from ``start`` on."""
-        lines = np.ascontiguousarray(strip if self._walk == 0 else strip.T)
-        found = summarize(lines[None], self._of_lines, start)
+    def read(self, part: NDArray[np.float32], first: Place) -> None:
+        """Read ``[h, w]`` of the map, which begins at ``first``."""
+        found = summarize(part[None], self._epilogue, first, self._threads)
         self._found = self._found.joined(found)
         if self._top_k:
-            labels = self._of_lines.labels
-            inside = lines.ravel()
-            if labels is not None:
-                inside = lines[labels[start : start + len(lines)] != 0]
-            inside = np.concatenate([self._largest, inside])
-            most = self._top_k
-            self._largest = np.partition(inside, -most)[-most:] if len(inside) > most else inside
+            self._gather(part, first)
 
     def summary(self) -> MapStats:
         top_means = None
         if self._top_k:
             top_means = self._largest.mean(dtype=np.float64, keepdims=True).astype(np.float32)
         found = self._found._replace(top_means=top_means)
-        if self.broken:
+        if self.broken or np.isnan(found.maxima).any():
             found.maxima[:] = np.nan
             if top_means is not None:
                 top_means[:] = np.nan
         return found
+
+    def _gather(self, part: NDArray[np.float32], first: Place) -> None:
+        """Keep the largest values so far."""
+        labels = self._epilogue.labels
+        wanted = np.ones(part.shape, bool)
+        if labels is not None:
+            wanted = labels[part_at(first, part.shape)] != 0
+        most = self._top_k
+        if len(self._largest) == most:  # after the first lines few values are larger
+            wanted &= part > self._largest.min()
+        inside = np.concatenate([self._largest, part[wanted]])
+        self._largest = np.partition(inside, -most)[-most:] if len(inside) > most else inside

@@ -13,7 +13,7 @@ from rdx_fast.engines.engine import Chunk
 from rdx_fast.errors import EngineError
 from rdx_fast.kernels.epilogue import MapStats
 from rdx_fast.manifest import InputSpec
-from rdx_fast.pipelines.pipeline import BatchScores, ScoreOptions
+from rdx_fast.pipelines.pipeline import BatchScores, ScoreOptions, maps_of
 from rdx_fast.postprocess import AnomalyMapper
 from rdx_fast.preprocess import Batch, as_frames, to_input
 
@@ -43,6 +43,7 @@ class CpuPipeline:
         self.description = description
         self.max_windows = max(8, PART_BYTES // (4 * 3 * spec.height * spec.width))
         self.parts_in_flight = 1  # another would share the CPU and need as much memory again
+        self.blend_threads = 1  # the others are the network's
         self._run = run
         self._spec = spec
         self._mapper = mapper
@@ -64,7 +65,7 @@ class CpuPipeline:
         preprocessed = perf_counter()
 
         summary = MapStats.empty(len(inputs), self._mapper.epilogue)  # NaN until inspected
-        maps = np.empty((len(inputs), *self._mapper.size), np.float32) if options.maps else None
+        maps = maps_of(options, len(inputs), self._mapper.size)
         postprocess = 0.0
         for chunk in self._run(inputs):
             arrived = perf_counter()

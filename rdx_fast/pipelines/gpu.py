@@ -12,13 +12,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from rdx_fast.cpu import usable_cores
 from rdx_fast.devices.device import EXCLUSIVE, BoundNetwork, Device
 from rdx_fast.errors import DeviceLostError, EngineError
 from rdx_fast.kernels.epilogue import MapStats
 from rdx_fast.kernels.gpu.launch import Array, dtype_name
 from rdx_fast.manifest import InputSpec
 from rdx_fast.pipelines.cuda_graph import CudaGraph
-from rdx_fast.pipelines.pipeline import BatchScores, ScoreOptions
+from rdx_fast.pipelines.pipeline import BatchScores, ScoreOptions, maps_of
 from rdx_fast.pipelines.staging import FrameStaging
 from rdx_fast.pipelines.window_staging import WindowStaging
 from rdx_fast.postprocess import AnomalyMapper
@@ -26,6 +27,7 @@ from rdx_fast.preprocess import Frame, as_frames
 
 MAX_GRAPHS = 8  # kept by each slot; the least recently used one is dropped
 MAX_SLOTS = 2  # of one batch that is scored in parts: one part is staged while another is scored
+MAX_BLEND_THREADS = 4  # of one batch; more would wait for memory
 
 
 class ExecutionSlot:
@@ -126,6 +128,7 @@ class GpuPipeline:
         self._spec = spec
         self._max_batch = max_batch
         self.max_windows, self.parts_in_flight = max_batch, MAX_SLOTS
+        self.blend_threads = min(MAX_BLEND_THREADS, usable_cores())
         self._engine_closed = engine_closed
         self._idle: list[ExecutionSlot] = []
         self._lock = threading.Lock()
@@ -253,8 +256,7 @@ class _Work:
         frames = _frames_for(slot, batch)
         images = _count(frames, self._options)
         self.summary = MapStats.empty(images, self._mapper.epilogue)
-        if self._options.maps:
-            self.maps = np.empty((images, *self._mapper.size), np.float32)
+        self.maps = maps_of(self._options, images, self._mapper.size)
         for start in range(0, images, self._max_batch):
             if start:
                 slot = self._next_slot()

@@ -21,6 +21,7 @@ class ScoreOptions(NamedTuple):
         pixel_format: see ``Detector.score``
         crop: see ``Detector.score``
         levels: see ``Detector.score``
+        out: ``[B, H, W]`` float32, C-contiguous, that the maps are written to; None for a new array
         windows: windows of the resized frames, each after its frame's index in the batch; they are
             scored instead of the frames, and results are of windows. None for the frames
     """
@@ -29,6 +30,7 @@ class ScoreOptions(NamedTuple):
     pixel_format: str | None = None
     crop: Crop | None = None
     levels: Levels | None = None
+    out: NDArray[np.float32] | None = None
     windows: Sequence[FrameWindow] | None = None
 
 
@@ -44,6 +46,15 @@ class BatchScores(NamedTuple):
     summary: MapStats
     anomaly_maps: NDArray[np.float32] | None
     seconds: dict[str, float]
+
+
+def maps_of(
+    options: ScoreOptions, images: int, size: tuple[int, int]
+) -> NDArray[np.float32] | None:
+    """Where the maps of a batch are written to; None if they are not wanted."""
+    if not options.maps:
+        return None
+    return np.empty((images, *size), np.float32) if options.out is None else options.out
 
 
 class Pipeline(Protocol):
@@ -81,10 +92,12 @@ class WindowPipeline(Pipeline, Protocol):
     Attributes:
         max_windows: the most windows that are worth giving at once
         parts_in_flight: so many of these may be started before the first is done
+        blend_threads: CPU threads that are free for their maps meanwhile
     """
 
     max_windows: int
     parts_in_flight: int
+    blend_threads: int
 
     def shapes(self, batch: Any) -> list[tuple[int, ...]]:
         """Shapes of a batch's frames, ``[H, W, 3]`` or ``[H, W]``.

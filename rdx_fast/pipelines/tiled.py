@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from itertools import islice
+from dataclasses import replace
+from itertools import groupby, islice
+from operator import itemgetter
 from time import perf_counter
 from typing import Any
 
@@ -15,7 +17,7 @@ from numpy.typing import NDArray
 from rdx_fast.errors import RdxError
 from rdx_fast.kernels.epilogue import Epilogue, MapStats
 from rdx_fast.kernels.resize_normalize import check_crop
-from rdx_fast.pipelines.blending import Blender, StripEpilogue
+from rdx_fast.pipelines.blending import Blender
 from rdx_fast.pipelines.pipeline import BatchScores, Pipeline, ScoreOptions, WindowPipeline
 from rdx_fast.preprocess import FrameWindow
 from rdx_fast.tiling import TileSpec, Tiling, tiling
@@ -50,7 +52,9 @@ class TiledPipeline:
         self._windows = windows
         self._tiles = tiles
         self._tile = tile
-        self._epilogue = StripEpilogue(epilogue)
+        self._epilogue = epilogue
+        self._of_lines = replace(epilogue, top_k=0)
+        self._spare: deque[NDArray[np.float32]] = deque()
 
     def score(self, batch: Any, options: ScoreOptions) -> BatchScores:
         return self.submit(batch, options)()
@@ -60,7 +64,8 @@ class TiledPipeline:
             tiling(self._tiles, check_crop(shape[:2], options.crop)[2:], self._tile)
             for shape in self._windows.shapes(batch)
         ]
-        work = _Work(self._windows, batch, options, tilings, self._epilogue)
+        given = (batch, options, tilings, self._epilogue, self._of_lines, self._spare)
+        work = _Work(self._windows, *given)
         work.begin()
         return work.finish
 
@@ -77,6 +82,8 @@ class _Work:
         options: of scoring
         tilings: of each frame
         epilogue: what to read off the blended maps
+        of_lines: what to read off their lines: the same without a top mean
+        spare: memory for the maps of a part ``[max_windows, h, w]``, which is used again
     """
 
     def __init__(
@@ -85,20 +92,24 @@ class _Work:
         batch: Any,
         options: ScoreOptions,
         tilings: Sequence[Tiling],
-        epilogue: StripEpilogue,
+        epilogue: Epilogue,
+        of_lines: Epilogue,
+        spare: deque[NDArray[np.float32]],
     ) -> None:
         for of_frame in tilings:
-            epilogue.whole.check(*of_frame.size)
+            epilogue.check(*of_frame.size)
         self._windows = windows
         self._batch = batch
         self._options = options
         self._tilings = tilings
-        self._epilogue = epilogue
-        self._summary = MapStats.empty(len(tilings), epilogue.whole)  # NaN until inspected
-        self._maps = _empty_maps(tilings) if options.maps else None
+        self._top_k = epilogue.top_k
+        self._of_lines = of_lines
+        self._spare = spare
+        self._summary = MapStats.empty(len(tilings), epilogue)  # NaN until inspected
+        self._maps = _zero_maps(tilings) if options.maps else None
         tiles = ((i, window) for i, t in enumerate(tilings) for window in t.windows())
         self._parts = iter(lambda: tuple(islice(tiles, windows.max_windows)), ())
-        self._flying: deque[tuple[Part, Callable[[], BatchScores]]] = deque()
+        self._flying: deque[tuple[Part, NDArray[np.float32], Callable[[], BatchScores]]] = deque()
         self._blender: Blender | None = None
         self._seconds: dict[str, float] = {}
 
@@ -111,11 +122,12 @@ class _Work:
         """Wait for all parts and blend them."""
         with self._abandoning():
             while self._flying:
-                part, result = self._flying.popleft()
+                part, memory, result = self._flying.popleft()
                 scored = result()
-                self._fill()
+                self._fill()  # so that these are scored while this one is blended
                 begin = perf_counter()
                 self._blend(part, scored)
+                self._spare.append(memory)
                 for stage, taken in (*scored.seconds.items(), ("blend", perf_counter() - begin)):
                     self._seconds[stage] = self._seconds.get(stage, 0.0) + taken
         return BatchScores(self._summary, self._maps, self._seconds)
@@ -124,17 +136,32 @@ class _Work:
         """Start scoring parts, as many as may be in flight."""
         most = self._windows.parts_in_flight
         while len(self._flying) < most and (part := next(self._parts, None)):
-            options = self._options._replace(maps=True, windows=part)
-            self._flying.append((part, self._windows.submit(self._batch, options)))
+            memory = self._memory()
+            options = self._options._replace(maps=True, windows=part, out=memory[: len(part)])
+            self._flying.append((part, memory, self._windows.submit(self._batch, options)))
+
+    def _memory(self) -> NDArray[np.float32]:
+        """For the maps of a part."""
+        try:
+            return self._spare.pop()
+        except IndexError:
+            return np.empty((self._windows.max_windows, *self._tilings[0].tile), np.float32)
 
     def _blend(self, part: Part, scored: BatchScores) -> None:
-        assert scored.anomaly_maps is not None
-        scores = scored.summary.maxima
-        for (frame, _), tile, score in zip(part, scored.anomaly_maps, scores, strict=True):
+        maps, scores = scored.anomaly_maps, scored.summary.maxima
+        assert maps is not None
+        for frame, own in groupby(part, key=itemgetter(0)):
             if self._blender is None:
-                out = None if self._maps is None else self._maps[frame]
-                self._blender = Blender(self._tilings[frame], self._epilogue, out)
-            self._blender.add(tile, score)
+                self._blender = Blender(
+                    self._tilings[frame],
+                    self._of_lines,
+                    self._top_k,
+                    None if self._maps is None else self._maps[frame],
+                    self._windows.blend_threads,
+                )
+            tiles = len(list(own))
+            self._blender.add(maps[:tiles], scores[:tiles])
+            maps, scores = maps[tiles:], scores[tiles:]
             if self._blender.done:
                 self._summary.put(slice(frame, frame + 1), self._blender.summary())
                 self._blender = None
@@ -148,11 +175,11 @@ class _Work:
         except BaseException:
             while self._flying:
                 with suppress(RdxError, ValueError):
-                    self._flying.popleft()[1]()
+                    self._flying.popleft()[-1]()
             raise
 
 
-def _empty_maps(tilings: Sequence[Tiling]) -> NDArray[np.float32]:
+def _zero_maps(tilings: Sequence[Tiling]) -> NDArray[np.float32]:
     sizes = list(dict.fromkeys(of_frame.size for of_frame in tilings))
     if len(sizes) > 1:
         (height, width), (other_height, other_width) = sizes[:2]
@@ -161,4 +188,4 @@ def _empty_maps(tilings: Sequence[Tiling]) -> NDArray[np.float32]:
             f"{other_width} pixels, which make no one array: score frames of one size together, or "
             f"leave the maps out (maps=False)"
         )
-    return np.empty((len(tilings), *sizes[0]), np.float32)
+    return np.zeros((len(tilings), *sizes[0]), np.float32)

@@ -109,7 +109,7 @@ class WindowStaging:
                 kinds[i] = frames[i].shape, frames[i].dtype
             else:
                 kinds[i] = tuple(frames.shape[1:]), np.dtype(dtype_name(frames))
-        kind = (tuple(kinds.items()), options._replace(windows=tuple(windows)))
+        kind = (tuple(kinds.items()), options._replace(windows=tuple(windows), out=None))
         if kind not in self._parts:
             with EXCLUSIVE:
                 if len(self._parts) == MAX_PARTS:

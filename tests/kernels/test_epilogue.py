@@ -201,7 +201,7 @@ def test_against_the_reference(implementation: str, data: st.DataObject) -> None
 @pytest.mark.parametrize("implementation", ON_CPU)
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_maps_that_exist_are_read_alike(implementation: str, layout: str) -> None:
-    """Whole, by several threads, as views, and in strips of rows."""
+    """Whole, by several threads, as views, and in strips of rows or columns."""
     epilogue = epilogue_of(layout, top_k=1)
     maps, wanted = smooth_map(implementation, *GIVEN, epilogue)
     assert maps is not None
@@ -213,14 +213,22 @@ def test_maps_that_exist_are_read_alike(implementation: str, layout: str) -> Non
         for a, b in zip(found, wanted, strict=True):
             np.testing.assert_array_equal(a, b)
     scores = Epilogue(epilogue.labels, epilogue.thresholds)
-    first, second, third = (
-        summarize(implementation, maps[:, begin:end], scores, begin)
-        for begin, end in ((0, 5), (5, 33), (33, SIZE[0]))
-    )
-    joined = first.joined(second).joined(third)
-    np.testing.assert_array_equal(joined.maxima, wanted.maxima)
-    np.testing.assert_array_equal(joined.areas, wanted.areas)
-    assert joined.top_means is None
+    for size, place in ((SIZE[0], lambda y: (y, 0)), (SIZE[1], lambda x: (0, x))):
+        first, second, third = (
+            summarize(implementation, cut(maps, place(begin), place(end)), scores, place(begin))
+            for begin, end in ((0, 5), (5, 33), (33, size))
+        )
+        joined = first.joined(second).joined(third)
+        np.testing.assert_array_equal(joined.maxima, wanted.maxima)
+        np.testing.assert_array_equal(joined.areas, wanted.areas)
+        assert joined.top_means is None
+
+
+def cut(
+    maps: NDArray[np.float32], begin: tuple[int, int], end: tuple[int, int]
+) -> NDArray[np.float32]:
+    """The part between two places; 0 is the whole of an axis."""
+    return maps[:, begin[0] : end[0] or None, begin[1] : end[1] or None]
 
 
 @pytest.mark.parametrize("implementation", ON_CPU)
@@ -230,7 +238,7 @@ def test_strips_without_a_region_and_with_nan(implementation: str) -> None:
     labels = np.zeros((6, 9), np.uint8)
     labels[:3, 1:], labels[3:, :8] = 1, 2
     epilogue = Epilogue(labels, (0.5, 0.25))
-    upper, lower = (summarize(implementation, maps[:, y : y + 3], epilogue, y) for y in (0, 3))
+    upper, lower = (summarize(implementation, maps[:, y : y + 3], epilogue, (y, 0)) for y in (0, 3))
     np.testing.assert_array_equal(upper.maxima[:, 1], -np.inf)
     np.testing.assert_array_equal(lower.maxima, [[-np.inf, maps[0, 3:, :8].max()], [np.nan] * 2])
     whole = summarize(implementation, maps, epilogue)
@@ -247,19 +255,20 @@ def test_maps_that_do_not_fit() -> None:
         ((maps[0], halves), r"maps are float32 \[4, 5\], wanted"),
         ((maps[:, :0], halves), r"maps are float32 \[1, 0, 5\], wanted"),
         (
-            (maps, halves, 5),
-            r"rows 5 to 9 of 5 pixels, the regions are marked in \[8, 5\]",
+            (maps, halves, (5, 0)),
+            r"rows 5 to 9 and columns 0 to 5, the regions are marked in \[8, 5\]",
         ),
-        ((maps, halves, -1), "maps are rows -1 to 3"),
-        ((maps[..., :4], halves), "maps are rows 0 to 4 of 4 pixels"),
+        ((maps, halves, (-1, 0)), "maps are rows -1 to 3"),
+        ((maps, halves, (0, -1)), "columns -1 to 4"),
+        ((maps[..., :4], halves, (0, 2)), "maps are rows 0 to 4 and columns 2 to 6"),
         ((maps, top), r"marked in \[8, 5\] pixels, the map is \[4, 5\]"),
         ((maps, Epilogue(top_k=21)), "top_k is 21, the regions have 20 pixels"),
-        ((maps, halves, 0, 0), "threads is 0"),
+        ((maps, halves, (0, 0), 0), "threads is 0"),
     ):
         with pytest.raises(ValueError, match=message):
             summarize(IMPLEMENTATIONS[0], *arguments)
     whole = summarize("numpy", np.zeros((1, 8, 5), np.float32), top)
-    with pytest.raises(ValueError, match="does not follow from those of its strips"):
+    with pytest.raises(ValueError, match="does not follow from those of its parts"):
         whole.joined(whole)
 
 

@@ -19,11 +19,12 @@ from rdx_fast.bundle import Bundle
 from rdx_fast.devices.torch_device import TorchDevice
 from rdx_fast.engines import Chunk
 from rdx_fast.errors import EngineError
-from rdx_fast.kernels.epilogue import Epilogue
+from rdx_fast.kernels.epilogue import Epilogue, MapStats
 from rdx_fast.kernels.resize_normalize import PIXEL_FORMATS, Crop
 from rdx_fast.kernels.threshold_regions import threshold_regions
 from rdx_fast.manifest import InputSpec, MapSpec, ScaleSpec
 from rdx_fast.pipelines import BatchScores, ScoreOptions, WindowPipeline, window_staging
+from rdx_fast.pipelines.blending import Blender
 from rdx_fast.pipelines.cpu import CpuPipeline
 from rdx_fast.pipelines.tiled import TiledPipeline
 from rdx_fast.postprocess import AnomalyMapper
@@ -306,6 +307,66 @@ def test_a_part_that_fails(failing: int) -> None:
     with pytest.raises(EngineError, match="it broke"):
         in_tiles(windows).score(noise(200, 52), ScoreOptions())
     assert done == list(range(1, len(begun) + 1)) == list(range(1, failing + 2))
+
+
+class PromptWindows:
+    """Maps are written when windows are submitted, as early as may be: pixels are the sum of the
+    frame's first one and the window's first row.
+
+    Attributes:
+        running: parts that were submitted and not waited for
+        memory: addresses that maps were written to
+    """
+
+    description = "prompt"
+    max_windows, parts_in_flight, blend_threads = 2, 2, 1
+
+    def __init__(self) -> None:
+        self.running = 0
+        self.memory: set[int] = set()
+
+    def shapes(self, batch: list[Frame]) -> list[tuple[int, ...]]:
+        return [frame.shape for frame in batch]
+
+    def submit(self, batch: list[Frame], options: ScoreOptions) -> Callable[[], BatchScores]:
+        assert options.windows is not None
+        assert options.out is not None
+        maps = options.out
+        maps[:] = [[[batch[i][0, 0] + float(window.top)]] for i, window in options.windows]
+        self.memory.add(maps.ctypes.data)
+        self.running += 1
+        stats = MapStats(maps.max(axis=(1, 2))[:, None], None, np.zeros((len(maps), 1), np.int64))
+
+        def result() -> BatchScores:
+            self.running -= 1
+            return BatchScores(stats, maps, {})
+
+        return result
+
+
+def test_parts_are_scored_while_one_is_blended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the memory of their maps is used again only after they were blended."""
+    windows = PromptWindows()
+    tiled = in_tiles(windows, replace(TILES, overlap=0))  # type: ignore[arg-type]
+    running: list[int] = []
+    add = Blender.add
+
+    def watched(blender: Blender, *args: Any) -> None:
+        running.append(windows.running)
+        add(blender, *args)
+
+    monkeypatch.setattr(Blender, "add", watched)
+    frames = [np.full((7 * TILES.height, TILES.width), grey, np.uint8) for grey in (50, 90)]
+    for _ in range(2):
+        results = [tiled.submit([frame], ScoreOptions()) for frame in frames]
+        for of_others, frame, result in zip((2, 0), frames, results, strict=True):
+            maps = result().anomaly_maps
+            assert maps is not None
+            wanted = frame[0, 0] + np.repeat(np.arange(7) * float(SIZE[0]), SIZE[0])
+            np.testing.assert_array_equal(maps[0], np.tile(wanted[:, None], SIZE[1]))
+            assert [found - of_others for found in running] == [2, 2, 1, 0]
+            running.clear()
+    assert len(windows.memory) == 5  # two of each frame in flight, and the one that is blended
 
 
 def test_batches_and_streams(bundle: Bundle) -> None:

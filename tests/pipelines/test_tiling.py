@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from rdx_fast.kernels.epilogue import Epilogue, MapStats, summarize_numpy
-from rdx_fast.pipelines.blending import Blender, StripEpilogue
+from rdx_fast.pipelines.blending import Blender
 from rdx_fast.tiling import Axis, TileSpec, Tiling, tiling
 
 Maps = NDArray[np.float32]
@@ -69,7 +69,12 @@ def test_weights_of_an_axis(given_axis: tuple[int, int, int, int]) -> None:
 
 @pytest.mark.parametrize(
     ("frame", "walk", "tiles"),
-    [((300, 200), 0, (6, 5)), ((200, 300), 1, (4, 7)), ((60, 50), 0, (1, 1))],
+    [
+        ((300, 200), 0, (6, 5)),
+        ((200, 300), 0, (4, 7)),
+        ((200, 340), 1, (4, 8)),
+        ((60, 50), 0, (1, 1)),
+    ],
 )
 def test_tiles_of_a_frame(frame: tuple[int, int], walk: int, tiles: tuple[int, int]) -> None:
     found = tiling(TileSpec(60, 50, 4), frame, (32, 64))
@@ -111,13 +116,21 @@ def tile_maps(tiled: Tiling, seed: int = 0) -> Maps:
 
 
 def blended(tiled: Tiling, maps: Maps, epilogue: Epilogue) -> tuple[MapStats, Maps]:
-    out = np.full(tiled.size, np.nan, np.float32)
-    blender = Blender(tiled, StripEpilogue(epilogue), out)
-    for tile in maps:
-        assert not blender.done
-        blender.add(tile.copy(), tile.max())
-    assert blender.done
-    return blender.summary(), out
+    """Also without the map, and of more than one tile at once: the summary must be the same."""
+    of_lines, most = replace(epilogue, top_k=0), epilogue.top_k
+    out = np.zeros(tiled.size, np.float32)
+    scores = maps.max(axis=(1, 2))[:, None]
+    found = []
+    for step, target, threads in ((1, out, 1), (5, None, 2)):
+        blender = Blender(tiled, of_lines, most, target, threads)
+        for i in range(0, len(maps), step):
+            assert not blender.done
+            blender.add(maps[i : i + step], scores[i : i + step])
+        assert blender.done
+        found.append(blender.summary())
+    for wanted, again in zip(*found, strict=True):
+        np.testing.assert_array_equal(again, wanted)
+    return found[0], out
 
 
 def expected_map(tiled: Tiling, maps: Maps) -> NDArray[np.float64]:
@@ -180,11 +193,13 @@ def test_a_tile_that_was_not_inspected(frame: tuple[int, int], broken: str) -> N
     labels[:3, :3] = 1
     for which in range(len(tiled.windows())):
         maps = tile_maps(tiled)
-        blender = Blender(tiled, StripEpilogue(Epilogue(labels, (0.5,), 2)))
-        for i, tile in enumerate(maps):
-            if i == which and broken == "map":
-                tile[-1, -1] = np.nan
-            blender.add(tile, np.float32(np.nan) if i == which else tile.max())
+        blender = Blender(tiled, Epilogue(labels, (0.5,)), 2)
+        scores = maps.max(axis=(1, 2))[:, None]
+        if broken == "map":
+            maps[which, -1, -1] = np.nan
+        else:
+            scores[which] = np.nan
+        blender.add(maps, scores)
         summary = blender.summary()
         assert np.isnan(summary.maxima).all()
         assert summary.top_means is not None
@@ -198,12 +213,11 @@ def test_memory_of_blending(turned: bool) -> None:
     def peak(length: int) -> int:
         frame = (128, length) if turned else (length, 128)
         tiled = tiling(TileSpec(64, 64, 16), frame, (64, 64))
-        tile = np.ones(tiled.tile, np.float32)
+        tiles = np.ones((1, *tiled.tile), np.float32)
         tracemalloc.start()
-        blender = Blender(tiled, StripEpilogue(Epilogue(None, (0.5,), 10)))
+        blender = Blender(tiled, Epilogue(None, (0.5,)), 10)
         while not blender.done:
-            tile[...] = 1
-            blender.add(tile, np.float32(1))
+            blender.add(tiles, np.ones((1, 1), np.float32))
         found = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return found

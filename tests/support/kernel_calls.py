@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from rdx_fast.kernels.blend import blend
 from rdx_fast.kernels.epilogue import Epilogue, summarize
 from rdx_fast.kernels.native import ISAS
 from rdx_fast.kernels.resize_normalize import resize_normalize
@@ -26,7 +27,10 @@ def main() -> None:
         spec = MapSpec(256, 256, fusion, sigma=4.0, truncate=4.0, border="reflect")
         AnomalyMapper(spec, SCALES)(teacher, student)
     labels = np.kron(np.arange(1, 17).reshape(4, 4), np.ones((64, 64))).astype(np.uint8)
-    summarize(rng.random((1, 256, 256), np.float32), Epilogue(labels, (0.5,) * 16))
+    maps = rng.random((1, 256, 256), np.float32)
+    summarize(maps, Epilogue(labels, (0.5,) * 16))
+    weights = np.ones((1, 256), np.float32)
+    blend(maps, weights, weights, np.zeros((1, 2), np.int64), np.zeros((256, 256), np.float32))
     frame, out = np.zeros((1024, 1024, 3), np.uint8), np.empty((3, 256, 256), np.float32)
     resize_normalize(frame, out, (0, 0, 0), (1, 1, 1))
     resize_normalize(frame[..., 0], out, (0, 0, 0), (1, 1, 1), "bayer_rggb")

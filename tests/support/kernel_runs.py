@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from rdx_fast.bench import triton_operations
+from rdx_fast.kernels import blend as blend_module
 from rdx_fast.kernels import cosine_map as cosine_module
 from rdx_fast.kernels import epilogue as epilogue_module
 from rdx_fast.kernels import fuse_mul as fuse_module
@@ -28,7 +29,14 @@ from rdx_fast.kernels.resize_taps import Window
 COMPILED = tuple(ISAS)
 IMPLEMENTATIONS = ("numpy", *COMPILED, "triton")
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-_MODULES = (cosine_module, smooth_module, fuse_module, epilogue_module, resize_module)
+_MODULES = (
+    cosine_module,
+    smooth_module,
+    fuse_module,
+    epilogue_module,
+    blend_module,
+    resize_module,
+)
 
 
 @contextmanager
@@ -132,12 +140,26 @@ def summarize(
     implementation: str,
     maps: NDArray[np.float32],
     epilogue: Epilogue,
-    first_row: int = 0,
+    first: tuple[int, int] = (0, 0),
     threads: int = 1,
 ) -> MapStats:
     """By the CPU's implementations alone."""
     with running(implementation):
-        return epilogue_module.summarize(maps, epilogue, first_row, threads)
+        return epilogue_module.summarize(maps, epilogue, first, threads)
+
+
+def blend(
+    implementation: str,
+    tiles: NDArray[np.float32],
+    rows: NDArray[np.float32],
+    columns: NDArray[np.float32],
+    places: NDArray[np.int64],
+    canvas: NDArray[np.float32],
+    threads: int = 1,
+) -> None:
+    """By the CPU's implementations alone."""
+    with running(implementation):
+        blend_module.blend(tiles, rows, columns, places, canvas, threads)
 
 
 def _on_triton(
