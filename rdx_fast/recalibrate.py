@@ -27,6 +27,7 @@ from rdx_fast.images import read_image
 from rdx_fast.limits import Limits, ThresholdSpec
 from rdx_fast.precision import choices
 from rdx_fast.revision import revise_bundle
+from rdx_fast.signature import SigningKey
 
 Floats = NDArray[np.float32]
 OnImage = Callable[[int, int], None]
@@ -104,6 +105,7 @@ def calibrate_bundle(
     defective: Sequence[Path] = (),
     *,
     user: str,
+    sign_key: Path | None = None,
     precision: str | None = None,
     threads: int | None = None,
     on_image: OnImage = lambda *_: None,
@@ -118,6 +120,7 @@ def calibrate_bundle(
         wish: what the limits are for
         defective: images of defective parts, for the methods that take them; else they are counted
         user: named in the history
+        sign_key: file of the private key that signs the bundle, see ``revise_bundle``
         precision: the only executed precision to calibrate; None for all
         threads: CPU threads, None for all
         on_image: called with images done and images in all
@@ -131,6 +134,8 @@ def calibrate_bundle(
     manifest = bundle.manifest
     if not good:
         raise CalibrationError("no good images were given: limits need good images")
+    if sign_key is not None:
+        SigningKey.read(sign_key)  # one that cannot be read is found before the images are scored
     if wish.method != "conformal" and not defective:
         raise CalibrationError(f"the method {wish.method} needs defective images: give some")
     regions = manifest.recipe.inspected
@@ -172,6 +177,7 @@ def calibrate_bundle(
         ),
         calibration={**bundle.calibration(), **scores},
         frames=FrameStatistics.of(map(read_image, good), frame.crop, frame.levels),
+        sign_key=sign_key,
     )
     unchanged = [e.label for e in manifest.executions if e.label not in limits]
     named = sorted(suspicious, key=lambda path: -suspicious[path])

@@ -19,6 +19,8 @@ from onnx import helper, numpy_helper
 
 from rdx_fast import Detector, open_engine
 from rdx_fast.bundle import Bundle
+from rdx_fast.bundle_history import bundle_history
+from rdx_fast.changes import override_limits, replace_recipe
 from rdx_fast.errors import ExportError, RecipeError
 from rdx_fast.export.standalone import VERDICTS, FrameFormat, write_standalone
 from rdx_fast.export.standalone.check import check_standalone
@@ -32,7 +34,6 @@ from rdx_fast.kernels.resize_normalize import PIXEL_FORMATS, Crop, resize_normal
 from rdx_fast.limits import Limits
 from rdx_fast.manifest import digest
 from rdx_fast.recipe import FrameSpec, InspectionRecipe, RegionSpec
-from rdx_fast.revision import bundle_history, override_limits, replace_recipe
 from support.exported import NETWORKS, as_bundle
 from support.exported import SIZE as NETWORK_SIZE
 from support.small_bundle import THRESHOLDS, limits_of, write_bundle

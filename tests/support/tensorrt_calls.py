@@ -380,7 +380,7 @@ def main(which: str, path: str, bindings: str, *libraries: str) -> None:
     }
     with (
         patch.multiple(
-            engine, Gpu=FakeGpu, KernelLibrary=FakeKernels, find_kernels=lambda _: Path()
+            engine, Gpu=FakeGpu, KernelLibrary=FakeKernels, find_kernels=lambda *_: Path()
         ),
         patch.object(build, "Gpu", FakeGpu),
         patch.object(cuda, "Stream", FakeStream),
