@@ -100,7 +100,7 @@ def named_by_pixels(
     regions = []
     for region in recipe.regions:
         name = region.mask
-        if name in masks:
+        if name is not None and name in masks:
             mask = masks[name]
             pixels = hashlib.sha256(f"{mask.shape}".encode() + mask.tobytes()).hexdigest()
             name = f"region-{pixels[:12]}.png"

@@ -18,16 +18,19 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
     PrivateFormat,
-    PublicFormat,
 )
 
 from rdx_fast.bundle import Bundle, describe_file, open_bundle, replace_manifest
-from rdx_fast.bundle_history import bundle_history, verify_bundle, what_changed
+from rdx_fast.bundle_history import (
+    bundle_history,
+    exported_history,
+    verify_bundle,
+    what_changed,
+)
 from rdx_fast.calibration import save_calibration
 from rdx_fast.changes import override_limits, replace_recipe
 from rdx_fast.detector import Detector
@@ -38,6 +41,7 @@ from rdx_fast.recipe import FrameSpec, InspectionRecipe, RegionSpec
 from rdx_fast.regions import named_by_pixels
 from rdx_fast.signature import is_signed, sign_bundle
 from support.manifests import as_format2, edit, sign
+from support.signing import keys
 
 
 @pytest.fixture
@@ -279,6 +283,24 @@ def test_masks_are_named_after_their_pixels(copy: Bundle) -> None:
     assert names[0] != names[1]
 
 
+def test_an_export_over_a_bundle_goes_on_with_its_history(copy: Bundle, tmp_path: Path) -> None:
+    """What earlier exports stated is no part of the new bundle."""
+    new = open_bundle(shutil.copytree(copy.path, tmp_path / "new.rdx"))
+    manifest, execution = new.manifest, new.manifest.executions[0]
+    bf16 = replace(execution, executed="bf16")
+    history = new.path / str(manifest.history)
+    for executions in ((execution, bf16), (execution,)):
+        manifest = replace(manifest, executions=executions)
+        history.write_text(exported_history(new.path, "otto", manifest))
+        files = manifest.files | {history.name: describe_file(history)}
+        replace_manifest(replace(manifest, files=files), new.path)
+        changes = verify_bundle(open_bundle(new.path))
+    assert [c.action for c in changes] == ["export", "replace", "replace"]
+    assert "limits of bf16 of network fp32" in changes[1].after
+    assert changes[-1].before["name"] == manifest.name
+    assert what_changed(changes[-1]) == "all"
+
+
 def test_two_who_change_at_once(copy: Bundle) -> None:
     value = copy.manifest.executions[0].threshold.value
     override_limits(copy, "first", ng_above=2 * value, user="anna")
@@ -315,16 +337,6 @@ def test_killed_while_it_writes(copy: Bundle, tmp_path: Path) -> None:
         Detector(copy.path, public_key=public).close()
     assert len(bundle_history(open_bundle(copy.path))) > 12
     assert len(list(copy.path.iterdir())) < 12  # nothing piles up
-
-
-def keys(folder: Path, name: str) -> tuple[Path, Path]:
-    private = Ed25519PrivateKey.generate()
-    files = folder / f"{name}.pem", folder / f"{name}.pub.pem"
-    files[0].write_bytes(private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-    files[1].write_bytes(
-        private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-    )
-    return files
 
 
 def test_signed_bundles(copy: Bundle, tmp_path: Path) -> None:
