@@ -34,6 +34,14 @@ def part(bundle: Bundle, tmp_path: Path) -> Path:
     return Path(shutil.copytree(bundle.path, tmp_path / "part.rdx"))
 
 
+def keys(folder: Path) -> tuple[Path, Path]:
+    """Files of a private key and of its public key, as the documentation makes them."""
+    key, public = folder / "key.pem", folder / "key.pub.pem"
+    subprocess.run(["openssl", "genpkey", "-algorithm", "ed25519", "-out", key], check=True)
+    subprocess.run(["openssl", "pkey", "-in", key, "-pubout", "-out", public], check=True)
+    return key, public
+
+
 def test_from_a_recipe_to_a_signed_bundle(part: Path, parts: Path, tmp_path: Path) -> None:
     good = parts / "test" / "good"
     height, width = read_image(list_images(good)[0]).shape[:2]
@@ -43,9 +51,7 @@ def test_from_a_recipe_to_a_signed_bundle(part: Path, parts: Path, tmp_path: Pat
     recipe = tmp_path / "part.toml"
     recipe.write_text(RECIPE.format(height=height, width=width, half=width // 2))
 
-    key, public = tmp_path / "key.pem", tmp_path / "key.pub.pem"
-    subprocess.run(["openssl", "genpkey", "-algorithm", "ed25519", "-out", key], check=True)
-    subprocess.run(["openssl", "pkey", "-in", key, "-pubout", "-out", public], check=True)
+    key, public = keys(tmp_path)
 
     assert "any size" in run("recipe", part).stdout
     done = run("recipe", part, "--set", recipe, "--user", "anna", "--sign-key", key)

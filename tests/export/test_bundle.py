@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from rdx_fast.bundle import Bundle, new_bundle, open_bundle
 from rdx_fast.detector import Detector
 from rdx_fast.errors import BundleError
 from rdx_fast.images import list_images, read_image
-from rdx_fast.manifest import Manifest
+from rdx_fast.manifest import FileSpec, Manifest
 from rdx_fast.manifest_file import parse_manifest
 from support.manifests import as_format1, as_format2, edit, ok_below, sign
 
@@ -336,7 +336,10 @@ def test_random_edits(bundle: Bundle, kind: str) -> None:
 
 
 def check_types(manifest: Manifest) -> None:
-    """A manifest that is accepted can be written, and read again as the same."""
+    """A manifest that is accepted can be written, with a history, and read again as the same."""
+    if manifest.history is None:
+        files = {**manifest.files, "history-1.jsonl": FileSpec("ab" * 32, 9)}
+        manifest = replace(manifest, history="history-1.jsonl", files=files)
     again = parse_manifest(manifest.to_json(), "here")
     assert json.dumps(asdict(again)) == json.dumps(asdict(manifest))
     assert {manifest.networks[e.stored] for e in manifest.executions} <= manifest.files.keys()

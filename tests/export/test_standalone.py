@@ -352,7 +352,8 @@ def test_file(small: Bundle, tmp_path: Path) -> None:
     ]
     assert json.loads(told["verdicts"]) == ["OK", "REVIEW", "NG", "ERROR"]
     assert told["revision"] == "0"
-    assert told.keys().isdisjoint({"history_sha256", "mm_per_pixel"})
+    assert told["history_sha256"] == bundle_history(small)[-1].sha256
+    assert "mm_per_pixel" not in told
 
 
 def test_what_a_changed_bundle_tells(tmp_path: Path) -> None:
