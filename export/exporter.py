@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -15,6 +15,7 @@ import onnx
 from numpy.typing import NDArray
 
 from rdx_fast.bundle import Bundle, describe_file, new_bundle, open_bundle, write_manifest
+from rdx_fast.bundle_history import exported_history
 from rdx_fast.calibration import calibrate_threshold, save_calibration
 from rdx_fast.errors import EngineError, ExportError
 from rdx_fast.export.check import (
@@ -48,7 +49,7 @@ from rdx_fast.models import ReverseDistillation
 from rdx_fast.pipelines.cpu import CpuPipeline
 from rdx_fast.pipelines.tiled import in_tiles
 from rdx_fast.postprocess import AnomalyMapper
-from rdx_fast.revision import exported_history
+from rdx_fast.signature import SigningKey
 from rdx_fast.training.checkpoint import Checkpoint
 from rdx_fast.training.data import ImageDataset, input_spec
 from rdx_fast.training.frames import Frames
@@ -78,6 +79,7 @@ def export_bundle(
     name: str | None = None,
     overwrite: bool = False,
     user: str | None = None,
+    sign_key: Path | None = None,
     on_stage: Callable[[str], None] = lambda stage: None,
 ) -> Bundle:
     """Write an engine bundle from a checkpoint and return it opened.
@@ -101,6 +103,7 @@ def export_bundle(
         name: of the bundle, None for the name of ``output`` without suffix
         overwrite: replace ``output`` if it is a bundle; its history is continued
         user: named in the history; None for the system's name of the user
+        sign_key: file of the private key that signs the bundle; None leaves it unsigned
         on_stage: called with the name of each stage as it starts
 
     Raises:
@@ -109,7 +112,8 @@ def export_bundle(
         ImageError: an image cannot be read, or does not fit the run's pixel format, crop, levels or
             tiles
         CalibrationError: a good image shows nothing, unlike the others
-        BundleError: ``output`` exists, and is not a bundle or ``overwrite`` is false
+        BundleError: ``output`` exists, and is not a bundle or ``overwrite`` is false; or the key
+            cannot be read
         MissingDependencyError: a package for int8 or fp8 is not installed
         ValueError: an argument is out of range
     """
@@ -120,6 +124,7 @@ def export_bundle(
             "no good images were given: the threshold and the check need at least one (good=..., "
             "--good FOLDER)"
         )
+    key = None if sign_key is None else SigningKey.read(sign_key)
     spec, options = input_spec(checkpoint.recipe), checkpoint.recipe.frame_options
     recipe = checkpoint.recipe.inspection
     network = checkpoint.build()
@@ -183,8 +188,6 @@ def export_bundle(
         for unused in set(stored) - set(kept):
             (folder / network_file(unused)).unlink()
         save_calibration(folder / "calibration-0.npz", calibration)
-        history = exported_history(output, user or system_user(), recipe, tuple(executions))
-        (folder / "history-0.jsonl").write_text(history, encoding="utf-8")
         manifest = Manifest(
             format=FORMAT,
             name=name or output.stem,
@@ -198,7 +201,7 @@ def export_bundle(
             frames=frames,
             revision=0,
             calibration="calibration-0.npz",
-            history="history-0.jsonl",
+            history=None,
             networks={s: network_file(s) for s in kept},
             executions=tuple(executions),
             left_out=tuple(left_out),
@@ -206,8 +209,20 @@ def export_bundle(
             training=_training_facts(checkpoint),
             versions=_versions(not {"int8", *FOR_GPUS}.isdisjoint(kept)),
         )
-        write_manifest(manifest, folder)
+        history = exported_history(output, user or system_user(), manifest)
+        _write_manifest(manifest, history, folder, key)
     return open_bundle(output)
+
+
+def _write_manifest(manifest: Manifest, history: str, folder: Path, key: SigningKey | None) -> None:
+    """Write the history, and the manifest with it, signed if there is a key."""
+    file = folder / "history-0.jsonl"
+    file.write_text(history, encoding="utf-8")
+    files = manifest.files | {file.name: describe_file(file)}
+    manifest = replace(manifest, history=file.name, files=files)
+    write_manifest(manifest, folder)
+    if key is not None:
+        key.sign_manifest(folder, manifest.to_json().encode())
 
 
 def _write_networks(

@@ -20,7 +20,7 @@ from rdx_fast.errors import BundleError, ImageError
 from rdx_fast.images import read_grey
 from rdx_fast.manifest import FileSpec, Manifest
 from rdx_fast.manifest_file import parse_manifest
-from rdx_fast.signature import MANIFEST, check_signature
+from rdx_fast.signature import MANIFEST, PublicKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +30,12 @@ class Bundle:
     Attributes:
         path: folder of the bundle
         manifest: contents of its ``manifest.json``
+        public_key: that must have signed its plans and kernels too; None where none is demanded
     """
 
     path: Path
     manifest: Manifest
+    public_key: PublicKey | None = None
 
     def network(self, stored: str) -> Path:
         """The file of the network stored in a precision (see ``manifest.STORED``)."""
@@ -59,7 +61,8 @@ def open_bundle(path: str | Path, public_key: Path | None = None) -> Bundle:
 
     Args:
         path: folder of the bundle
-        public_key: file of a key that must have signed it; None opens unsigned bundles too
+        public_key: file of a key that must have signed it, and the plans and kernels in it that an
+            engine loads; None opens unsigned bundles too
 
     Raises:
         BundleError: there is no such folder, the manifest is missing or invalid, has a newer format
@@ -81,8 +84,9 @@ def open_bundle(path: str | Path, public_key: Path | None = None) -> Bundle:
     except UnicodeDecodeError as error:
         raise BundleError(f"{folder}: {MANIFEST} is not UTF-8 text: {error}") from error
     manifest = parse_manifest(text, str(folder))
-    if public_key is not None:
-        check_signature(folder, content, public_key)
+    key = None if public_key is None else PublicKey.read(public_key)
+    if key is not None:
+        key.check_manifest(folder, content)
     for name, spec in manifest.files.items():
         try:
             file = _inside(folder, name)
@@ -99,7 +103,7 @@ def open_bundle(path: str | Path, public_key: Path | None = None) -> Bundle:
                 f"SHA-256 {found.sha256[:12]}..., the manifest says {spec.bytes} bytes and "
                 f"{spec.sha256[:12]}...: export or copy the bundle again"
             )
-    return Bundle(folder, manifest)
+    return Bundle(folder, manifest, key)
 
 
 def describe_file(file: Path) -> FileSpec:
@@ -146,8 +150,8 @@ def new_bundle(path: Path, overwrite: bool = False) -> Iterator[Path]:
 def write_manifest(manifest: Manifest, folder: Path) -> None:
     """Write ``manifest.json``, as the last file; it is flushed to disk before the bundle gets its
     name."""
-    with (folder / MANIFEST).open("w", encoding="utf-8") as stream:
-        stream.write(manifest.to_json())
+    with (folder / MANIFEST).open("wb") as stream:
+        stream.write(manifest.to_json().encode())
         stream.flush()
         os.fsync(stream.fileno())
 

@@ -41,7 +41,8 @@ class Detector:
         limits: other limits than the bundle's, for each region of the recipe
         check_frames: whether frames in host memory that cannot be pictures of a part are refused,
             see ``rdx_fast.frame_check``
-        public_key: file of a key that must have signed the bundle; None opens unsigned ones too
+        public_key: file of a key that must have signed the bundle, and the TensorRT plans and
+            kernels in it; None opens unsigned ones too
 
     Attributes:
         manifest: of the bundle

@@ -50,6 +50,8 @@ def parse_manifest(text: str, where: str) -> Manifest:
             manifest = _from_json(ManifestFormat2, data).upgraded()
         else:
             manifest = _from_json(Manifest, data)
+            if manifest.history is None:
+                raise ValueError("history is null, and every bundle of this format has one")
         if checksum != digest(data):
             raise ValueError(
                 "is not the one exported: its contents do not match the checksum in it"

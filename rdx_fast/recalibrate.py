@@ -25,6 +25,7 @@ from rdx_fast.promise import (
     suspicious_scores,
 )
 from rdx_fast.revision import revise_bundle
+from rdx_fast.signature import SigningKey
 
 OnImage = Callable[[int, int], None]
 
@@ -54,6 +55,7 @@ def calibrate_bundle(
     *,
     user: str,
     backend: str = "auto",
+    sign_key: Path | None = None,
     precision: str | None = None,
     threads: int | None = None,
     on_progress: Progress = lambda *_: None,
@@ -71,6 +73,7 @@ def calibrate_bundle(
         defective: images of defective parts, for the methods that take them; else they are counted
         user: named in the history
         backend: what executes the bundle, see ``open_engine``
+        sign_key: file of the private key that signs the bundle, see ``revise_bundle``
         precision: the only executed precision to calibrate; None for all
         threads: CPU threads, None for all
         on_progress: called while a TensorRT plan is built, see ``open_engine``
@@ -85,6 +88,8 @@ def calibrate_bundle(
     manifest, recipe = bundle.manifest, bundle.manifest.recipe
     if not good:
         raise CalibrationError("no good images were given: limits need good images")
+    if sign_key is not None:
+        SigningKey.read(sign_key)  # one that cannot be read is found before the images are scored
     if wish.method != "conformal" and not defective:
         raise CalibrationError(f"the method {wish.method} needs defective images: give some")
     check_promise(len(good), wish, len(recipe.inspected))
@@ -118,6 +123,8 @@ def calibrate_bundle(
         ),
         calibration={**bundle.calibration(), **scores},
         frames=frames,
+        frames=FrameStatistics.of(map(read_image, good), frame.crop, frame.levels),
+        sign_key=sign_key,
     )
     unchanged = [e.label for e in manifest.executions if e.label not in limits]
     named = sorted(suspicious, key=lambda path: -suspicious[path])

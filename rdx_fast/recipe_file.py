@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import tomllib
-from dataclasses import replace
 from pathlib import Path
 
 import dacite
@@ -25,8 +23,7 @@ def read_recipe(path: Path) -> tuple[InspectionRecipe, dict[str, NDArray[np.uint
         path: the TOML file; masks are relative to its folder
 
     Returns:
-        The recipe, in which masks have the names of their files in a bundle, and the masks by these
-        names, uint8 [H, W], 255 inside and 0 outside.
+        The recipe, and the masks by the names that it uses, uint8 [H, W], 255 inside and 0 outside.
 
     Raises:
         RecipeError: a file is missing or unreadable, or the recipe is invalid; the message says how
@@ -34,17 +31,11 @@ def read_recipe(path: Path) -> tuple[InspectionRecipe, dict[str, NDArray[np.uint
     try:
         given = with_tuples(tomllib.loads(path.read_text(encoding="utf-8")))
         recipe = dacite.from_dict(InspectionRecipe, given, dacite.Config(strict=True))
-        masks: dict[str, NDArray[np.uint8]] = {}
-        regions = []
-        for region in recipe.regions:
-            if region.mask is None:
-                regions.append(region)
-                continue
-            mask = np.where(read_grey(path.parent / region.mask) > 127, 255, 0).astype(np.uint8)
-            name = f"region-{hashlib.sha256(mask.tobytes()).hexdigest()[:12]}.png"
-            masks[name] = mask
-            regions.append(replace(region, mask=name))
-        recipe = replace(recipe, regions=tuple(regions))
+        masks = {
+            name: np.where(read_grey(path.parent / name) > 127, 255, 0).astype(np.uint8)
+            for region in recipe.regions
+            if (name := region.mask) is not None
+        }
         if recipe.regions:
             frame_labels(recipe, masks.__getitem__)
     except FileNotFoundError as error:

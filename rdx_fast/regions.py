@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,6 +82,31 @@ def frame_labels(recipe: InspectionRecipe, read_mask: ReadMask) -> Labels:
             raise ValueError(f"region {region.name!r} holds the centre of no pixel of the frame")
         labels[inside] = included.index(region) + 1 if region in included else 0
     return labels
+
+
+def named_by_pixels(
+    recipe: InspectionRecipe, masks: Mapping[str, NDArray[np.uint8]]
+) -> tuple[InspectionRecipe, dict[str, NDArray[np.uint8]]]:
+    """Rename masks to their files in a bundle, so that different masks have different names.
+
+    Args:
+        recipe: which may name masks that are not given; they keep their names
+        masks: uint8 [H, W], by the names that ``recipe`` uses
+
+    Returns:
+        the recipe with the new names, and its masks by these
+    """
+    files: dict[str, NDArray[np.uint8]] = {}
+    regions = []
+    for region in recipe.regions:
+        name = region.mask
+        if name is not None and name in masks:
+            mask = masks[name]
+            pixels = hashlib.sha256(f"{mask.shape}".encode() + mask.tobytes()).hexdigest()
+            name = f"region-{pixels[:12]}.png"
+            files[name] = mask
+        regions.append(replace(region, mask=name))
+    return replace(recipe, regions=tuple(regions)), files
 
 
 def polygon_mask(corners: tuple[Point, ...], size: tuple[int, int]) -> NDArray[np.bool_]:

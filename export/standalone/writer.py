@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from onnx import GraphProto, ModelProto, TensorProto, ValueInfoProto, helper
 
 from rdx_fast.bundle import Bundle
+from rdx_fast.bundle_history import bundle_history
 from rdx_fast.errors import ExportError
 from rdx_fast.export.standalone.check import check_standalone
 from rdx_fast.export.standalone.frame import FrameFormat, add_frame
@@ -26,7 +27,6 @@ from rdx_fast.kernels.resize_normalize import Crop, Levels
 from rdx_fast.limits import Limits
 from rdx_fast.manifest import ExecutionSpec, Manifest, digest
 from rdx_fast.regions import map_labels
-from rdx_fast.revision import bundle_history
 
 # ONNX Runtime reads these from 1.17 on.
 _OPSET, _IR_VERSION = 20, 9

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from math import prod
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -21,6 +21,9 @@ from rdx_fast.errors import EngineError
 from rdx_fast.kernels.gpu.driver import bindings, call, check_version
 from rdx_fast.kernels.gpu.launch import ALIGNMENT, BASELINE, ELEMENTS, Launch, dtype_name
 from rdx_fast.kernels.gpu.operations import source_hash
+
+if TYPE_CHECKING:
+    from rdx_fast.signature import PublicKey
 
 _TYPES = {"i32": ctypes.c_int32, "i64": ctypes.c_int64, "fp32": ctypes.c_float}
 _LARGE_SHARED = 48 * 1024  # more than this is asked of the driver first
@@ -185,10 +188,16 @@ class KernelLibrary:
         return module, function
 
 
-def find_kernels(bundle: Path) -> Path:
+def find_kernels(bundle: Path, public_key: PublicKey | None = None) -> Path:
     """The folder of built kernels: the bundle's own, else the installation's.
 
-    Raises ``EngineError`` if neither holds the kernels of this version of rdx_fast.
+    Args:
+        bundle: folder of the bundle
+        public_key: that must have signed the bundle's own; None takes unsigned ones too
+
+    Raises:
+        EngineError: neither holds the kernels of this version of rdx_fast
+        BundleError: the bundle's own are not signed by the key
     """
     refused = []
     for folder in (bundle / KERNELS, BUILT):
@@ -197,8 +206,10 @@ def find_kernels(bundle: Path) -> Path:
                 _read_manifest(folder)
             except EngineError as error:
                 refused.append(str(error))
-            else:
-                return folder
+                continue
+            if public_key is not None and folder != BUILT:
+                public_key.check_made(folder / MANIFEST, (folder / MANIFEST).read_bytes())
+            return folder
     why = "; ".join(refused) or (
         f"{bundle} has no folder '{KERNELS}' and this installation holds no built kernels"
     )

@@ -16,7 +16,6 @@ from rdx_fast.history import system_user
 from rdx_fast.images import list_images
 from rdx_fast.promise import Wish
 from rdx_fast.recalibrate import calibrate_bundle
-from rdx_fast.signature import sign_manifest
 
 
 def calibrate(
@@ -81,13 +80,12 @@ def calibrate(
             list_images(defective) if defective is not None else (),
             user=user or system_user(),
             backend=backend,
+            sign_key=sign_key,
             precision=precision,
             threads=threads,
             on_progress=on_progress,
             on_image=on_image,
         )
-    if sign_key is not None:
-        sign_manifest(bundle, sign_key)
     data.print(tables.limits_table(found.bundle.manifest))
     if found.suspicious:
         notes.print(

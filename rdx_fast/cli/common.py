@@ -57,7 +57,7 @@ User = Annotated[
     typer.Option(help="Who does it, for the bundle's history. Default: the system's user."),
 ]
 SignKey = Annotated[
-    Path | None, typer.Option(help="Sign the changed bundle with this private key, Ed25519 in PEM.")
+    Path | None, typer.Option(help="Sign the bundle with this private key, Ed25519 in PEM.")
 ]
 
 

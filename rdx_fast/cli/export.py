@@ -9,7 +9,7 @@ import typer
 
 from rdx_fast.bundle import open_bundle
 from rdx_fast.cli import standalone, tables
-from rdx_fast.cli.common import data, need_torch, notes
+from rdx_fast.cli.common import SignKey, data, need_torch, notes
 from rdx_fast.cli.plan import Capability, plan_bundle
 from rdx_fast.cli.progress import show_stages
 from rdx_fast.errors import DatasetError
@@ -84,6 +84,7 @@ def export(
         ),
     ] = False,
     compute_capability: Capability = None,
+    sign_key: SignKey = None,
     standalone_file: standalone.StandaloneFile = None,
     frame_size: standalone.FrameSize = None,
     pixel_format: standalone.FramePixelFormat = None,
@@ -136,6 +137,7 @@ def export(
             check_images=check_images,
             name=name,
             overwrite=overwrite,
+            sign_key=sign_key,
             on_stage=on_stage,
         )
     data.print(tables.manifest_table(written.manifest))
@@ -162,7 +164,7 @@ def export(
             f"{round(1 / rate) - 1} good images"
         )
     if tensorrt:
-        plan_bundle(written, compute_capability)
+        plan_bundle(written, compute_capability, sign_key=sign_key)
     if alone is not None:
         standalone.write(written, alone, overwrite)
 

@@ -7,11 +7,10 @@ from typing import Annotated
 import typer
 
 from rdx_fast.bundle import open_bundle
+from rdx_fast.changes import override_limits
 from rdx_fast.cli import tables
 from rdx_fast.cli.common import BundlePath, Executed, SignKey, User, data
 from rdx_fast.history import system_user
-from rdx_fast.revision import override_limits
-from rdx_fast.signature import sign_manifest
 
 
 def override(
@@ -43,7 +42,6 @@ def override(
         region=region,
         executed=precision,
         user=user or system_user(),
+        sign_key=sign_key,
     )
-    if sign_key is not None:
-        sign_manifest(bundle, sign_key)
     data.print(tables.limits_table(opened.manifest))

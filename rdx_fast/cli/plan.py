@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,6 +12,8 @@ from rdx_fast.bundle import Bundle, open_bundle
 from rdx_fast.cli.common import BundlePath, Executed, notes
 from rdx_fast.cli.progress import show_plan, show_stages
 from rdx_fast.engines import GpuOptions
+from rdx_fast.kernels.gpu.library import MANIFEST
+from rdx_fast.signature import SigningKey
 
 Capability = Annotated[
     str | None,
@@ -41,6 +45,13 @@ def plan(
         int | None, typer.Option(min=0, help="Number of this machine's GPU. Default: 0.")
     ] = None,
     precision: Executed = None,
+    sign_key: Annotated[
+        Path | None,
+        typer.Option(
+            help="Sign plan and kernels with this private key, Ed25519 in PEM. What lies in the "
+            "bundle unsigned is an error then."
+        ),
+    ] = None,
 ) -> None:
     """Build the TensorRT plan and the GPU kernels of a bundle before its first use."""
     if device is not None and compute_capability is not None:
@@ -51,7 +62,7 @@ def plan(
     options = GpuOptions(
         device or 0, max_batch, workspace_mb, optimization_level=optimization_level
     )
-    plan_bundle(open_bundle(bundle), compute_capability, options, precision)
+    plan_bundle(open_bundle(bundle), compute_capability, options, precision, sign_key)
 
 
 def plan_bundle(
@@ -59,6 +70,7 @@ def plan_bundle(
     compute_capability: str | None,
     options: GpuOptions | None = None,
     precision: str | None = None,
+    sign_key: Path | None = None,
 ) -> None:
     """Build the plan and the kernels that are missing, and show the progress.
 
@@ -67,8 +79,10 @@ def plan_bundle(
         compute_capability: build for every GPU of it, such as "8.6"; None for this machine's GPU
         options: GPU, batch sizes and memory; None for the defaults
         precision: what is executed; None for the fastest
+        sign_key: file of the private key that signs them; None leaves them unsigned
 
     Raises:
+        BundleError: the key cannot be read, or plan or kernels are there and it did not sign them
         EngineError: the plan or the kernels cannot be built
         typer.BadParameter: the compute capability is invalid
     """
@@ -76,12 +90,20 @@ def plan_bundle(
     from rdx_fast.engines.tensorrt.plan import describe_plan
 
     capability = parse_capability(compute_capability)
+    signing = None if sign_key is None else SigningKey.read(sign_key)
+    if signing is not None:  # and not what somebody else may have put there
+        bundle = replace(bundle, public_key=signing.public)
     with show_plan() as on_progress:
         file, key, built = prepare_plan(bundle, options, capability, on_progress, precision)
+    if signing is not None:
+        signing.sign_made(file)
     told = describe_plan(key, bundle.path, bundle.manifest)
     notes.print(f"plan {'built' if built else 'already there'}: {told}: {file}", markup=False)
     with show_stages("plan", "kernels"):
-        notes.print(f"kernels: {prepare_kernels(bundle)}")
+        kernels = prepare_kernels(bundle)
+    if signing is not None and kernels.parent == bundle.path:
+        signing.sign_made(kernels / MANIFEST)
+    notes.print(f"kernels: {kernels}")
 
 
 def parse_capability(text: str | None) -> int | None:

@@ -10,12 +10,11 @@ from typing import Annotated
 import typer
 
 from rdx_fast.bundle import open_bundle
+from rdx_fast.changes import replace_recipe
 from rdx_fast.cli import tables
 from rdx_fast.cli.common import BundlePath, JsonFlag, SignKey, User, data, notes
 from rdx_fast.history import system_user
 from rdx_fast.recipe_file import read_recipe
-from rdx_fast.revision import replace_recipe
-from rdx_fast.signature import sign_manifest
 
 
 def recipe(
@@ -34,9 +33,7 @@ def recipe(
     """
     opened = open_bundle(bundle)
     if new is not None:
-        opened = replace_recipe(opened, *read_recipe(new), user or system_user())
-        if sign_key is not None:
-            sign_manifest(bundle, sign_key)
+        opened = replace_recipe(opened, *read_recipe(new), user or system_user(), sign_key)
     if as_json:
         print(json.dumps(asdict(opened.manifest.recipe), indent=2))
     else:

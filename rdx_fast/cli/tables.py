@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 from rich.table import Table
 
+from rdx_fast.bundle_history import what_changed
 from rdx_fast.station.plc.registers import MAP
 from rdx_fast.wording import told
 
@@ -139,9 +140,8 @@ def history_table(changes: Iterable[Change]) -> Table:
     for column in ("time, UTC", "user", "action", "changed", "hash"):
         table.add_column(column)
     for c in changes:
-        changed = ", ".join(c.after) if c.before else "all"
         time = c.time[:19].replace("T", " ")
-        table.add_row(time, escape(c.user), c.action, escape(changed), c.sha256[:12])
+        table.add_row(time, escape(c.user), c.action, escape(what_changed(c)), c.sha256[:12])
     return table
 
 

@@ -10,22 +10,26 @@ from typing import Annotated
 import typer
 
 from rdx_fast.bundle import open_bundle
+from rdx_fast.bundle_history import verify_bundle
 from rdx_fast.cli import tables
 from rdx_fast.cli.common import BundlePath, JsonFlag, data, notes
-from rdx_fast.revision import verify_bundle
-from rdx_fast.signature import is_signed, sign_manifest
+from rdx_fast.signature import is_signed, made_files, sign_bundle
 
 
 def verify(
     bundle: BundlePath,
     public_key: Annotated[
-        Path | None, typer.Option(help="Key that must have signed the bundle, PEM.")
+        Path | None,
+        typer.Option(help="Key that must have signed the bundle, and its plans and kernels, PEM."),
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Check every file, the history and the signature of a bundle, and print the history."""
     opened = open_bundle(bundle, public_key)
     changes = verify_bundle(opened)
+    if opened.public_key is not None:
+        for file in made_files(bundle):
+            opened.public_key.check_made(file, file.read_bytes())
     if as_json:
         for change in changes:
             print(json.dumps(asdict(change)))
@@ -44,6 +48,10 @@ def sign(
     bundle: BundlePath,
     key: Annotated[Path, typer.Option(help="Private key, Ed25519 in PEM, without a password.")],
 ) -> None:
-    """Sign a bundle as it is now. Any later change needs a new signature."""
+    """Sign a bundle as it is now, with the TensorRT plans and GPU kernels in it.
+
+    Any later change needs a new signature.
+    """
     verify_bundle(open_bundle(bundle))
-    notes.print(f"wrote {sign_manifest(bundle, key)}", markup=False)
+    for signature in sign_bundle(bundle, key):
+        notes.print(f"wrote {signature}", markup=False)

@@ -61,6 +61,7 @@ def open_engine(
         TypeError: the bundle is not an opened one
         ValueError: unknown backend, mode or precision, or an option of another kind of hardware
         EngineError: the engine cannot be opened
+        BundleError: plan or kernels are not signed by the key that the bundle was opened with
         MissingDependencyError: packages of the backend are not installed
     """
     if not isinstance(bundle, Bundle):
@@ -152,7 +153,8 @@ def _gpu_is_ready(bundle: Bundle, gpu: GpuOptions, precision: str | None) -> boo
     try:
         with Gpu(gpu.device) as found:
             choose(bundle.manifest, "tensorrt", gpu_capabilities(found.architecture), precision)
-            KernelLibrary(find_kernels(bundle.path), found.architecture, cuda=found.cuda)
+            kernels = find_kernels(bundle.path, bundle.public_key)
+            KernelLibrary(kernels, found.architecture, cuda=found.cuda)
             load_api().check(found.architecture)
     except (NoDriverError, MissingDependencyError):
         return False

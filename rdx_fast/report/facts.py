@@ -8,11 +8,11 @@ from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 
+from rdx_fast.bundle_history import bundle_history, what_changed
 from rdx_fast.datasets import find_dataset
 from rdx_fast.detector import Detector
 from rdx_fast.doctor import describe_cpu
 from rdx_fast.evaluation import CheckedSet
-from rdx_fast.revision import bundle_history
 from rdx_fast.wording import told
 
 Row = Sequence[str]
@@ -130,7 +130,7 @@ def _limits(detector: Detector) -> Table:
 
 def _history(detector: Detector) -> Table:
     changes = bundle_history(detector.engine.bundle)
-    rows = [(_time(c.time), c.user, c.action, ", ".join(c.after)) for c in changes]
+    rows = [(_time(c.time), c.user, c.action, what_changed(c)) for c in changes]
     if not changes:
         rows = [(_time(detector.manifest.created), "-", "export", "-")]
     return Table("History", rows, ("time", "user", "action", "changed"))

@@ -288,8 +288,8 @@ class StationFile:
         threads: CPU threads of the engine; None for its own choice
         precision: what is executed; None for the fastest that a job's bundle holds and this
             machine supports
-        public_key: file of an Ed25519 key in PEM that must have signed every job's bundle; None
-            opens unsigned bundles too
+        public_key: file of an Ed25519 key in PEM that must have signed every job's bundle, and the
+            plans and kernels in it; None opens unsigned bundles too
         first_job: id of the job that is active at the start; None for the lowest
         handshake: table ``[handshake]``
         records: table ``[records]``

@@ -18,6 +18,7 @@ import pytest
 from PIL import Image
 
 from rdx_fast.bundle import Bundle, open_bundle
+from rdx_fast.bundle_history import verify_bundle
 from rdx_fast.cli import app
 from rdx_fast.cli.common import BackboneName
 from rdx_fast.deep_images import write_png
@@ -28,9 +29,11 @@ from rdx_fast.kernels.gpu.operations import source_hash
 from rdx_fast.kernels.native import ISAS
 from rdx_fast.models import BACKBONES
 from rdx_fast.scoring import score_files
+from rdx_fast.signature import SigningKey
 from support.checkout import GPU, needs_no_gpu
 from support.commands import run, start, unboxed
 from support.scripted import ScriptedDetector
+from support.signing import keys
 
 TINY_NETWORK = ["--backbone", "efficientnet_lite0", "--image-size", "64", "64"]
 
@@ -184,8 +187,11 @@ def test_train_by_expert(parts: Path, tmp_path: Path) -> None:
     assert "trained 4 batches" in done.stderr
     assert "loss: teacher" in done.stderr
     assert "waiting for data" in done.stderr
-    exported = run("export", tmp_path / "run", tmp_path / "part.rdx", "--precision", "fp32")
+    private, public = keys(tmp_path, "quality")
+    signed = ("--precision", "fp32", "--sign-key", private)
+    exported = run("export", tmp_path / "run", tmp_path / "part.rdx", *signed)
     assert "rd-expert" in exported.stdout
+    assert verify_bundle(open_bundle(tmp_path / "part.rdx", public))
     run("preview", parts, tmp_path / "look.png", "--image-size", "64", "64", "--count", 3)
     assert np.asarray(Image.open(tmp_path / "look.png")).shape == (192, 192, 3)
 
@@ -354,6 +360,9 @@ def test_what_a_bundle_holds_for_gpus(bundle: Bundle, tmp_path: Path) -> None:
     content = {"format": 3, "source_sha256": source_hash(), "kernels": [{"builds": builds}] * 2}
     (path / "kernels" / "kernels.json").write_text(json.dumps(content))
     options = ("--compute-capability", 8.6, "--max-batch", 8)
+    private, public = keys(tmp_path, "quality")
+    SigningKey.read(private).sign_made(path / "kernels" / "kernels.json")
+    options += ("--sign-key", private)
     first, again = (unboxed(run("plan", path, *options).stderr) for _ in range(2))
     (plan,) = (path / "plans").glob("*.plan")
     told = (
@@ -373,6 +382,15 @@ def test_what_a_bundle_holds_for_gpus(bundle: Bundle, tmp_path: Path) -> None:
     )
     assert kernels["present"]
     assert kernels["found"] == f"built, in {path / 'kernels'}"
+
+    Path(f"{plan}.sig").unlink()
+    assert "is not signed" in run("plan", path, *options, code=2).stderr
+    wrote = run("sign", path, "--key", private).stderr
+    assert f"{plan}.sig" in wrote.replace("\n", "")
+    assert "signed by the key of" in run("verify", path, "--public-key", public).stderr
+    plan.write_bytes(plan.read_bytes() + b"x")
+    done = run("verify", path, "--public-key", public, code=2)
+    assert "was changed after it was signed" in unboxed(done.stderr)
 
 
 def test_what_plan_refuses(tmp_path: Path) -> None:

@@ -34,6 +34,14 @@ def part(bundle: Bundle, tmp_path: Path) -> Path:
     return Path(shutil.copytree(bundle.path, tmp_path / "part.rdx"))
 
 
+def keys(folder: Path) -> tuple[Path, Path]:
+    """Files of a private key and of its public key, as the documentation makes them."""
+    key, public = folder / "key.pem", folder / "key.pub.pem"
+    subprocess.run(["openssl", "genpkey", "-algorithm", "ed25519", "-out", key], check=True)
+    subprocess.run(["openssl", "pkey", "-in", key, "-pubout", "-out", public], check=True)
+    return key, public
+
+
 def test_from_a_recipe_to_a_signed_bundle(part: Path, parts: Path, tmp_path: Path) -> None:
     good = parts / "test" / "good"
     height, width = read_image(list_images(good)[0]).shape[:2]
@@ -43,19 +51,24 @@ def test_from_a_recipe_to_a_signed_bundle(part: Path, parts: Path, tmp_path: Pat
     recipe = tmp_path / "part.toml"
     recipe.write_text(RECIPE.format(height=height, width=width, half=width // 2))
 
+    key, public = keys(tmp_path)
+
     assert "any size" in run("recipe", part).stdout
-    done = run("recipe", part, "--set", recipe, "--user", "anna")
+    done = run("recipe", part, "--set", recipe, "--user", "anna", "--sign-key", key)
     assert "region right" in done.stdout
     assert f"rdx-fast calibrate {part} GOOD" in done.stderr
+    assert open_bundle(part, public).manifest.revision == 1
     assert "calibrate them again" in run("score", part, good, code=2).stderr
 
-    few = run("calibrate", part, good, "--false-reject", 0.02, code=2)
-    assert "least 99 good images" in few.stderr
-    assert "--weaker" in few.stderr
+    few = run("calibrate", part, good, "--false-reject", 0.02, code=2).stderr
+    assert "least 99 good images" in few
+    assert "--weaker" in few
     bad = parts / "test" / "notch"
     options = ("--review", 0.5, "--defective", bad, "--weaker", "--user", "anna")
+    options += ("--sign-key", key)
     done = run("calibrate", part, good, "--false-reject", 0.02, *options)
     assert "conformal" in done.stdout
+    assert open_bundle(part, public).manifest.revision == 2
     done = run("score", part, good, bad, "--json")
     verdicts = {Path(r["path"]).parent.name: r["verdict"] for r in map(json.loads, lines(done))}
     assert verdicts["notch"] == "NG"
@@ -64,8 +77,7 @@ def test_from_a_recipe_to_a_signed_bundle(part: Path, parts: Path, tmp_path: Pat
     found = json.loads(lines(done)[0])["defects"]
     assert {d["region"] for d in found} <= {"left", "right"}
     assert found[0]["box_mm"] == [pytest.approx(0.5 * v) for v in found[0]["box_px"]]
-    refused = run("score", part, bad, "--defects", code=2)
-    assert "--defects is for rows in JSON" in unboxed(refused.stderr)
+    assert "is for rows in JSON" in unboxed(run("score", part, bad, "--defects", code=2).stderr)
 
     run("override", part, "--region", "left", "--ng-above", 9, "--reason", "new lamp")
     assert "hand: new lamp" in run("info", part).stdout
@@ -74,9 +86,6 @@ def test_from_a_recipe_to_a_signed_bundle(part: Path, parts: Path, tmp_path: Pat
         in run("override", part, "--region", "lid", "--ng-above", 9, "--reason", "x", code=2).stderr
     )
 
-    key, public = tmp_path / "key.pem", tmp_path / "key.pub.pem"
-    subprocess.run(["openssl", "genpkey", "-algorithm", "ed25519", "-out", key], check=True)
-    subprocess.run(["openssl", "pkey", "-in", key, "-pubout", "-out", public], check=True)
     assert "not signed" in run("verify", part).stderr
     assert "not signed as it is now" in run("verify", part, "--public-key", public, code=2).stderr
     run("sign", part, "--key", key)
@@ -85,6 +94,11 @@ def test_from_a_recipe_to_a_signed_bundle(part: Path, parts: Path, tmp_path: Pat
     entries = [json.loads(line) for line in lines(done)]
     assert [e["action"] for e in entries] == ["export", "recipe", "calibrate", "override"]
     assert [e["user"] for e in entries][1:3] == ["anna", "anna"]
+
+    limit = ("--region", "left", "--ng-above", 10, "--reason", "newer lamp")
+    run("override", part, *limit, "--sign-key", key)
+    done = run("verify", part, "--public-key", public)
+    assert "limits of fp32, frames, recipes of limits, calibration-2.npz" in unboxed(done.stdout)
 
     history = part / str(open_bundle(part).manifest.history)
     history.write_text(history.read_text().replace("anna", "eve"))

@@ -35,6 +35,7 @@ from rdx_fast.engines.tensorrt.build import (
 from rdx_fast.engines.tensorrt.engine import io_shapes
 from rdx_fast.engines.tensorrt.plan import PlanKey, Target, load_plan, save_plan, stored_keys
 from rdx_fast.errors import (
+    BundleError,
     DeviceMemoryError,
     EngineError,
     MissingDependencyError,
@@ -43,8 +44,10 @@ from rdx_fast.errors import (
 )
 from rdx_fast.kernels.gpu.library import FORMAT, KernelLibrary
 from rdx_fast.kernels.gpu.operations import source_hash
+from rdx_fast.signature import SigningKey
 from support import exported
 from support.checkout import needs_no_gpu
+from support.signing import keys
 
 AMPERE, ADA, BLACKWELL = 86, 89, 120
 
@@ -232,6 +235,30 @@ def test_which_stored_plan_is_taken(bundle_copy: Bundle, api: Api) -> None:
     assert chosen(GpuOptions()) == default
     store(default, age=3)
     assert chosen() == default
+
+
+def test_which_plans_must_be_signed(bundle_copy: Bundle, api: Api, tmp_path: Path) -> None:
+    """Those that would be loaded, and no others that lie there."""
+    network, target = bundle_copy.network("fp32"), Target.of_capability(AMPERE)
+    signing = SigningKey.read(keys(tmp_path, "quality")[0])
+    wanting = replace(bundle_copy, public_key=signing.public)
+    key, _ = find_plan(network, wanting, target, api, None)
+    (bundle_copy.path / "plans").mkdir()
+    other = replace(key, network="of another")
+    save_plan(other.file(bundle_copy.path), other, b"plan")
+    assert find_plan(network, wanting, target, api, None) == (key, None)
+    small, _ = find_plan(network, wanting, target, api, GpuOptions(max_batch=8))
+    file = small.file(bundle_copy.path)
+    save_plan(file, small, b"plan")
+    with pytest.raises(BundleError, match=f"{file.name} is not signed"):
+        find_plan(network, wanting, target, api, None)
+    signing.sign_made(file)
+    assert find_plan(network, wanting, target, api, None) == (small, b"plan")
+    # A signature holds for one name.
+    save_plan(key.file(bundle_copy.path), key, b"plan")
+    shutil.copy(f"{file}.sig", f"{key.file(bundle_copy.path)}.sig")
+    with pytest.raises(BundleError, match="was changed after it was signed"):
+        find_plan(network, wanting, target, api, None)
 
 
 def test_measurements_are_kept_for_one_gpu_and_driver(tmp_path: Path) -> None:
@@ -430,6 +457,12 @@ def test_kernels_are_compiled_in_a_process_of_its_own(
     assert command[-3:] == ["-m", "rdx_fast.kernels.aot", str(folder)]
     assert "TRITON_INTERPRET" not in environment
     assert environment["PATH"] == os.environ["PATH"]
+    signing = SigningKey.read(keys(tmp_path, "quality")[0])
+    wanting = replace(bundle_copy, public_key=signing.public)
+    with pytest.raises(BundleError, match=r"kernels\.json is not signed"):
+        prepare_kernels(wanting)
+    signing.sign_made(folder / "kernels.json")
+    assert prepare_kernels(wanting) == folder
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -129,6 +130,26 @@ def test_without_options_the_stored_plan_is_taken(told: Told) -> None:
     for _, batch, level, description in told["openings"]:
         ending = "" if told["rtx"] else f", optimization level {level}"
         assert description.endswith(f", batches to {batch}{ending}")
+
+
+def test_plans_that_must_be_signed(told: Told) -> None:
+    rtx = told["rtx"]
+    begins = {
+        "without a plan": "PlanError: .* holds no signed plan that .* runs on a GPU, .*--sign-key",
+        "unsigned": r"BundleError: .*\.plan is not signed, .* sign it .* delete it and build it",
+        "signed": "no error; compiled code: 0 loaded, 0 stored",
+        "signed and rejected": "PlanError: .* holds no signed plan",
+        "by anybody": f"no error; compiled code: 0 loaded, {int(rtx)} stored",
+        "with unsigned code": f"no error; compiled code: 0 loaded, {int(rtx)} stored",
+        "swapped": r"BundleError: .*\.plan was changed after it was signed, .* delete it and build",
+    }
+    if rtx:
+        begins["with signed code"] = "no error; compiled code: 1 loaded"
+        begins["signed code by anybody"] = "no error; compiled code: 1 loaded"
+        begins["with swapped code"] = r"BundleError: .*\.jit was changed after it was signed"
+    assert told["demanded"].keys() == begins.keys()
+    for case, pattern in begins.items():
+        assert re.match(pattern, told["demanded"][case]), (case, told["demanded"][case])
 
 
 def test_graphs_take_the_profile_of_their_batch(told: Told) -> None:

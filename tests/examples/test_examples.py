@@ -26,11 +26,11 @@ from PIL import Image
 
 from rdx_fast import Detector, Result, threshold_regions
 from rdx_fast.bundle import Bundle, open_bundle
+from rdx_fast.changes import override_limits
 from rdx_fast.errors import EngineError
 from rdx_fast.evaluation import evaluate
 from rdx_fast.export.standalone import write_standalone
 from rdx_fast.images import list_images, read_image
-from rdx_fast.revision import override_limits
 from rdx_fast.station import read_records
 from support.checkout import ROOT
 

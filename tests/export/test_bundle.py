@@ -1,11 +1,9 @@
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,65 +16,14 @@ from rdx_fast.bundle import Bundle, new_bundle, open_bundle
 from rdx_fast.detector import Detector
 from rdx_fast.errors import BundleError
 from rdx_fast.images import list_images, read_image
-from rdx_fast.manifest import Manifest
+from rdx_fast.manifest import FileSpec, Manifest
 from rdx_fast.manifest_file import parse_manifest
+from support.manifests import as_format1, as_format2, edit, ok_below, sign
 
 
 @pytest.fixture
 def copy(bundle: Bundle, tmp_path: Path) -> Path:
     return Path(shutil.copytree(bundle.path, tmp_path / "copy.rdx"))
-
-
-def edit(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    file = folder / "manifest.json"
-    data = json.loads(file.read_text())
-    change(data)
-    file.write_text(json.dumps(data))
-
-
-def sign(data: dict[str, Any]) -> None:
-    """The checksum of a manifest as it is now: what is refused then is refused for its contents."""
-    data.pop("sha256", None)
-    canonical = json.dumps(data, sort_keys=True, separators=(",", ":"))
-    data["sha256"] = hashlib.sha256(canonical.encode()).hexdigest()
-
-
-def ok_below(data: dict[str, Any]) -> dict[str, Any]:
-    return data["executions"][0]["limits"][0]["ok_below"]
-
-
-def as_format2(data: dict[str, Any]) -> None:
-    """What the release before would have written."""
-    for key in ("recipe", "frames", "revision", "calibration", "history", "sha256"):
-        data.pop(key)
-    for name in ("calibration-0.npz", "history-0.jsonl"):
-        data["files"].pop(name)
-    for execution in data["executions"]:
-        (limits,) = execution.pop("limits")
-        execution.pop("inspected_sha256")
-        names = ("value", "false_reject_rate", "expected_false_reject_rate", "good_images")
-        execution["threshold"] = {name: limits["ok_below"][name] for name in names}
-    data["format"] = 2
-    sign(data)
-
-
-def as_format1(data: dict[str, Any]) -> None:
-    """What the first release would have written of a float32 bundle."""
-    as_format2(data)
-    (execution,) = data.pop("executions")
-    check = execution["check"]
-    for key in ("networks", "left_out", "sha256"):
-        data.pop(key)
-    data["files"] = {"network.onnx": data["files"]["network_fp32.onnx"]}
-    data |= {"format": 1, "precision": "fp32", "network": "network.onnx"}
-    data["threshold"] = execution["threshold"]
-    data["check"] = {
-        "images": check["map_images"],
-        "score_difference": check["score_difference"],
-        "map_difference": check["map_difference"],
-        "tolerance": 1e-3,
-        "executed_precision": "fp32",
-    }
 
 
 def test_whole_bundle_opens(copy: Path, bundle: Bundle) -> None:
@@ -389,7 +336,10 @@ def test_random_edits(bundle: Bundle, kind: str) -> None:
 
 
 def check_types(manifest: Manifest) -> None:
-    """A manifest that is accepted can be written, and read again as the same."""
+    """A manifest that is accepted can be written, with a history, and read again as the same."""
+    if manifest.history is None:
+        files = {**manifest.files, "history-1.jsonl": FileSpec("ab" * 32, 9)}
+        manifest = replace(manifest, history="history-1.jsonl", files=files)
     again = parse_manifest(manifest.to_json(), "here")
     assert json.dumps(asdict(again)) == json.dumps(asdict(manifest))
     assert {manifest.networks[e.stored] for e in manifest.executions} <= manifest.files.keys()

@@ -10,6 +10,7 @@ import ctypes
 import json
 import math
 import re
+import shutil
 import subprocess
 import sys
 from hashlib import sha256
@@ -19,7 +20,7 @@ from typing import Any
 import pytest
 import torch
 
-from rdx_fast.errors import DriverTooOldError, EngineError
+from rdx_fast.errors import BundleError, DriverTooOldError, EngineError
 from rdx_fast.kernels import triton_kernels
 from rdx_fast.kernels.aot import assembler_version, refuse_spills
 from rdx_fast.kernels.gpu import cosine_map, fuse_mul, resize_normalize, smooth_map
@@ -27,6 +28,8 @@ from rdx_fast.kernels.gpu.driver import OLDEST, Gpu
 from rdx_fast.kernels.gpu.launch import ARCHITECTURES, Launch, Variant, configuration, dtype_name
 from rdx_fast.kernels.gpu.library import DeviceArray, KernelLibrary, Packed, find_kernels
 from rdx_fast.kernels.gpu.operations import source_hash, variants
+from rdx_fast.signature import SigningKey
+from support.signing import keys
 
 MAX_REGISTERS = 255  # of a thread, on every architecture
 NEWEST = 99000  # CUDA version of a driver that takes whatever was built
@@ -327,6 +330,26 @@ def test_kernels_of_other_sources_are_refused(
     assert find_kernels(tmp_path) == built
     own = write("kernels", source_hash())
     assert find_kernels(tmp_path) == own
+
+
+def test_which_kernels_must_be_signed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bundle's own, if they would be loaded; the installation's need not be."""
+    signing = SigningKey.read(keys(tmp_path, "quality")[0])
+    built, own = tmp_path / "built", tmp_path / "part.rdx" / "kernels"
+    monkeypatch.setattr("rdx_fast.kernels.gpu.library.BUILT", built)
+    for folder, source in ((built, source_hash()), (own, "0" * 64)):
+        folder.mkdir(parents=True)
+        content = {"format": 3, "source_sha256": source, "kernels": []}
+        (folder / "kernels.json").write_text(json.dumps(content))
+    assert find_kernels(own.parent, signing.public) == built
+    shutil.copy(built / "kernels.json", own)
+    with pytest.raises(BundleError, match=r"kernels\.json is not signed, .*\(rdx-fast sign\)"):
+        find_kernels(own.parent, signing.public)
+    signing.sign_made(own / "kernels.json")
+    assert find_kernels(own.parent, signing.public) == own
+    (own / "kernels.json").write_text((built / "kernels.json").read_text() + " ")
+    with pytest.raises(BundleError, match=r"kernels\.json was changed after it was signed"):
+        find_kernels(own.parent, signing.public)
 
 
 @pytest.mark.slow

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from rdx_fast import Detector
 from rdx_fast.bundle import Bundle, open_bundle
 from rdx_fast.calibration import manual_threshold
+from rdx_fast.changes import replace_recipe
 from rdx_fast.defects import frame_map
 from rdx_fast.engines import Chunk
 from rdx_fast.errors import RecipeError
@@ -28,7 +29,6 @@ from rdx_fast.pipelines.tiled import TiledPipeline
 from rdx_fast.promise import Wish
 from rdx_fast.recalibrate import calibrate_bundle
 from rdx_fast.recipe import FrameSpec, InspectionRecipe, RegionSpec
-from rdx_fast.revision import replace_recipe
 from rdx_fast.tiling import TileSpec, tiling
 from support.small_network import SIZE, mapper
 from support.toy_network import DEVICE, on_device, on_host

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -11,26 +10,38 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
+import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
     PrivateFormat,
-    PublicFormat,
 )
 
-from rdx_fast.bundle import Bundle, open_bundle, replace_manifest
+from rdx_fast.bundle import Bundle, describe_file, open_bundle, replace_manifest
+from rdx_fast.bundle_history import (
+    bundle_history,
+    exported_history,
+    verify_bundle,
+    what_changed,
+)
+from rdx_fast.calibration import save_calibration
+from rdx_fast.changes import override_limits, replace_recipe
 from rdx_fast.detector import Detector
-from rdx_fast.errors import BundleError
+from rdx_fast.errors import BundleError, RecipeError
 from rdx_fast.history import START, Change, read_history
-from rdx_fast.revision import bundle_history, override_limits, verify_bundle
-from rdx_fast.signature import is_signed, sign_manifest
+from rdx_fast.recalibrate import Wish, calibrate_bundle
+from rdx_fast.recipe import FrameSpec, InspectionRecipe, RegionSpec
+from rdx_fast.regions import named_by_pixels
+from rdx_fast.signature import is_signed, sign_bundle
+from support.manifests import as_format2, edit, sign
+from support.signing import keys
 
 
 @pytest.fixture
@@ -101,12 +112,8 @@ def test_a_change_without_an_entry_is_found(copy: Bundle, bundle: Bundle) -> Non
     """Someone puts the limits back, and leaves the history as it is."""
     value = copy.manifest.executions[0].threshold.value
     changed = override_limits(copy, "by hand", ng_above=2 * value, user="otto")
-    manifest = json.loads((changed.path / "manifest.json").read_text())
-    manifest["executions"] = json.loads((bundle.path / "manifest.json").read_text())["executions"]
-    del manifest["sha256"]
-    canonical = json.dumps(manifest, sort_keys=True, separators=(",", ":"))
-    manifest["sha256"] = hashlib.sha256(canonical.encode()).hexdigest()
-    (changed.path / "manifest.json").write_text(json.dumps(manifest))
+    earlier = json.loads((bundle.path / "manifest.json").read_text())["executions"]
+    edit(changed.path, lambda data: (data.update(executions=earlier), sign(data)))
     with pytest.raises(BundleError, match="limits of fp32 in the manifest are not what"):
         verify_bundle(open_bundle(changed.path))
 
@@ -119,7 +126,7 @@ def test_options_of_a_later_version_are_no_change(copy: Bundle) -> None:
     assert None in change.after["recipe"].values()
     lacking = {k: v for k, v in change.after["recipe"].items() if v is not None}
     with patch(
-        "rdx_fast.revision.bundle_history",
+        "rdx_fast.bundle_history.bundle_history",
         lambda bundle: [
             replace(change, after={**change.after, "recipe": lacking}),
             *bundle_history(changed)[1:],
@@ -128,26 +135,170 @@ def test_options_of_a_later_version_are_no_change(copy: Bundle) -> None:
         assert len(verify_bundle(changed)) == 2
 
 
+# What a manifest may be changed to without an entry.
+OTHER: dict[str, Callable[[dict[str, Any]], object]] = {
+    "recipe": lambda data: data["recipe"].update(mm_per_pixel=0.1),
+    "frames": lambda data: data["frames"]["brightness"].update(high=1.0),
+    "recipes of limits": lambda data: data["executions"][0].update(inspected_sha256="0" * 64),
+    "map": lambda data: data["map"].update(sigma=2.0),
+    "limits of bf16 of network fp32": lambda data: data["executions"].append(
+        {**data["executions"][0], "executed": "bf16"}
+    ),
+}
+
+
+@pytest.mark.parametrize("fact", OTHER)
+def test_every_fact_without_an_entry_is_found(copy: Bundle, fact: str) -> None:
+    verify_bundle(copy)
+    edit(copy.path, lambda data: (OTHER[fact](data), sign(data)))
+    with pytest.raises(BundleError, match=f": {fact} in the manifest are not what the history"):
+        verify_bundle(open_bundle(copy.path))
+
+
+def test_files_without_an_entry_are_found(copy: Bundle) -> None:
+    """Other calibration scores, with the checksum that fits."""
+    scores = {label: of + 1 for label, of in copy.calibration().items()}
+    name = str(copy.manifest.calibration)
+    save_calibration(copy.path / name, scores)
+    spec = asdict(describe_file(copy.path / name))
+    edit(copy.path, lambda data: (data["files"].update({name: spec}), sign(data)))
+    with pytest.raises(BundleError, match="files in the manifest are not what the history ends"):
+        verify_bundle(open_bundle(copy.path))
+
+
+def as_first_written(copy: Bundle) -> Bundle:
+    """With a history that states recipe and limits alone, as the first version wrote it."""
+    (change,) = bundle_history(copy)
+    facts = {k: v for k, v in change.after.items() if k == "recipe" or k.startswith("limits")}
+    name = str(copy.manifest.history)
+    (copy.path / name).write_text(Change.now("anna", "export", {}, facts, START).line())
+    spec = asdict(describe_file(copy.path / name))
+    edit(copy.path, lambda data: (data["files"].update({name: spec}), sign(data)))
+    return open_bundle(copy.path)
+
+
+def test_a_history_of_fewer_facts(copy: Bundle) -> None:
+    """It is whole, and the next entry states what it lacks."""
+    copy = as_first_written(copy)
+    assert len(verify_bundle(copy)) == 1
+    value = copy.manifest.executions[0].threshold.value
+    changed = override_limits(copy, "by hand", ng_above=2 * value, user="otto")
+    last = verify_bundle(changed)[-1]
+    assert {"limits of fp32", "frames", "files"} < set(last.after)
+    assert "recipe" not in last.after
+    assert what_changed(last) == "limits of fp32"
+    edit(copy.path, lambda data: (OTHER["frames"](data), sign(data)))
+    with pytest.raises(BundleError, match="frames in the manifest are not what the history ends"):
+        verify_bundle(open_bundle(copy.path))
+
+
+@pytest.mark.parametrize("fact", ["recipe", "limits of bf16 of network fp32"])
+def test_what_a_history_of_fewer_facts_states_is_compared(copy: Bundle, fact: str) -> None:
+    copy = as_first_written(copy)
+    edit(copy.path, lambda data: (OTHER[fact](data), sign(data)))
+    with pytest.raises(BundleError, match=f": {fact} in the manifest are not what the history"):
+        verify_bundle(open_bundle(copy.path))
+
+
+def test_a_removed_history_is_found(copy: Bundle) -> None:
+    def without(data: dict[str, Any]) -> None:
+        data["files"].pop(data["history"])
+        data.update(history=None)
+        sign(data)
+
+    edit(copy.path, without)
+    with pytest.raises(BundleError, match="history is null, and every bundle of this format has"):
+        open_bundle(copy.path)
+
+
+@pytest.mark.parametrize("kept", [0, 1])
+def test_removed_entries_are_found(copy: Bundle, kept: int) -> None:
+    """At the end of a history, where no chain breaks; they changed nothing."""
+    value = copy.manifest.executions[0].threshold.value
+    copy = override_limits(copy, "by hand", ng_above=value, user="otto")
+    copy = override_limits(copy, "by hand", ng_above=value, user="otto")
+    history = copy.path / str(copy.manifest.history)
+    history.write_text("".join(history.read_text().splitlines(keepends=True)[:kept]))
+    spec = asdict(describe_file(history))
+    edit(copy.path, lambda data: (data["files"].update({history.name: spec}), sign(data)))
+    with pytest.raises(BundleError, match=r"states 2 changes since .* history has 0: entries were"):
+        verify_bundle(open_bundle(copy.path))
+
+
 def test_a_bundle_of_an_earlier_format_gets_a_history(copy: Bundle) -> None:
     """Its first entry states all, so that the next changes can be compared with it."""
-    bare = replace(
-        copy.manifest,
-        history=None,
-        files={
-            name: spec
-            for name, spec in copy.manifest.files.items()
-            if name != copy.manifest.history
-        },
-    )
-    replace_manifest(bare, copy.path)
-    value = copy.manifest.executions[0].threshold.value
+    everything = set(bundle_history(copy)[0].after)
+    edit(copy.path, as_format2)
     copy = open_bundle(copy.path)
     assert verify_bundle(copy) == []
+    value = copy.manifest.executions[0].threshold.value
     for factor in (2, 3):
         copy = override_limits(copy, "by hand", ng_above=factor * value, user="otto")
         assert verify_bundle(copy)
     first, _ = bundle_history(copy)
-    assert set(first.after) == {"recipe", "limits of fp32"}
+    assert set(first.after) == everything
+
+
+def test_what_changed_on_one_line(copy: Bundle) -> None:
+    (first,) = bundle_history(copy)
+    assert what_changed(first) == "all"
+    frames = {**first.after["frames"], "images": 7}
+    files = {"network_fp32.onnx": "ab" * 32, "calibration-1.npz": "cd" * 32}
+    before = {"limits of fp32": 1, "limits of int8": 1, "files": {**files}, "frames": frames}
+    after = {
+        "frames": first.after["frames"],
+        "files": {**files, "calibration-1.npz": "0123456789" + "f" * 54},
+        "limits of fp32": 2,
+        "limits of int8": 2,
+    }
+    told = what_changed(Change.now("anna", "calibrate", before, after, START))
+    assert told == "limits of fp32 and int8, frames, calibration-1.npz (01234567)"
+
+
+def test_masks_are_named_after_their_pixels(copy: Bundle) -> None:
+    """Whatever names they are given under: two masks under one name, a mask under two."""
+    size = (copy.manifest.map.height, copy.manifest.map.width)
+    halves = [np.zeros(size, np.uint8), np.zeros(size, np.uint8)]
+    halves[0][:, : size[1] // 2] = 255
+    halves[1][:, size[1] // 2 :] = 255
+    names = []
+    for half in (*halves, halves[0]):
+        recipe = InspectionRecipe(FrameSpec(*size), (RegionSpec("part", mask="part.png"),))
+        copy = replace_recipe(copy, recipe, {"part.png": half}, "anna")
+        (region,) = copy.manifest.recipe.regions
+        np.testing.assert_array_equal(copy.mask(str(region.mask)), half)
+        names.append(region.mask)
+    assert names[0] == names[2] != names[1]
+    # Those that the bundle has need not be given again.
+    copy = replace_recipe(copy, replace(copy.manifest.recipe, deadline_ms=50.0), {}, "anna")
+    np.testing.assert_array_equal(copy.mask(str(names[0])), halves[0])
+    verify_bundle(copy)
+    with pytest.raises(RecipeError, match=r"the mask part\.png was not given, and the bundle has"):
+        replace_recipe(copy, recipe, {}, "anna")
+    # The same bytes in another shape are another mask.
+    names = [
+        named_by_pixels(recipe, {"part.png": half})[0].regions[0].mask
+        for half in (halves[0], halves[0].reshape(size[0] // 2, -1))
+    ]
+    assert names[0] != names[1]
+
+
+def test_an_export_over_a_bundle_goes_on_with_its_history(copy: Bundle, tmp_path: Path) -> None:
+    """What earlier exports stated is no part of the new bundle."""
+    new = open_bundle(shutil.copytree(copy.path, tmp_path / "new.rdx"))
+    manifest, execution = new.manifest, new.manifest.executions[0]
+    bf16 = replace(execution, executed="bf16")
+    history = new.path / str(manifest.history)
+    for executions in ((execution, bf16), (execution,)):
+        manifest = replace(manifest, executions=executions)
+        history.write_text(exported_history(new.path, "otto", manifest))
+        files = manifest.files | {history.name: describe_file(history)}
+        replace_manifest(replace(manifest, files=files), new.path)
+        changes = verify_bundle(open_bundle(new.path))
+    assert [c.action for c in changes] == ["export", "replace", "replace"]
+    assert "limits of bf16 of network fp32" in changes[1].after
+    assert changes[-1].before["name"] == manifest.name
+    assert what_changed(changes[-1]) == "all"
 
 
 def test_two_who_change_at_once(copy: Bundle) -> None:
@@ -159,42 +310,33 @@ def test_two_who_change_at_once(copy: Bundle) -> None:
 
 KILLED = """
 import sys
+from pathlib import Path
 from rdx_fast.bundle import open_bundle
-from rdx_fast.revision import override_limits
-bundle = open_bundle(sys.argv[1])
-value = bundle.manifest.executions[0].threshold.value
+from rdx_fast.changes import override_limits
+bundle, key = open_bundle(sys.argv[1]), Path(sys.argv[2])
 while True:
     ng_above = bundle.manifest.executions[0].limits[0].ng_above.value * 1.01
-    bundle = override_limits(bundle, "again", ng_above=ng_above, user="anna")
+    bundle = override_limits(bundle, "again", ng_above=ng_above, user="anna", sign_key=key)
     print("changed", flush=True)
 """
 
 
 @pytest.mark.slow
-def test_killed_while_it_writes(copy: Bundle) -> None:
-    """Whenever the process is killed, the old or the new bundle is there, whole."""
+def test_killed_while_it_writes(copy: Bundle, tmp_path: Path) -> None:
+    """Whenever the process is killed, the old or the new bundle is there, whole and signed."""
+    private, public = keys(tmp_path, "quality")
     for kill in range(6):
-        command = [sys.executable, "-c", KILLED, str(copy.path)]
+        command = [sys.executable, "-c", KILLED, str(copy.path), str(private)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None
             for _ in range(2):
                 assert process.stdout.readline() == "changed\n"
             time.sleep(0.011 * kill)
             os.kill(process.pid, signal.SIGKILL)
-        assert verify_bundle(open_bundle(copy.path))
-        Detector(copy.path).close()
+        assert verify_bundle(open_bundle(copy.path, public))
+        Detector(copy.path, public_key=public).close()
     assert len(bundle_history(open_bundle(copy.path))) > 12
-    assert len(list(copy.path.iterdir())) < 9  # nothing piles up
-
-
-def keys(folder: Path, name: str) -> tuple[Path, Path]:
-    private = Ed25519PrivateKey.generate()
-    files = folder / f"{name}.pem", folder / f"{name}.pub.pem"
-    files[0].write_bytes(private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-    files[1].write_bytes(
-        private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-    )
-    return files
+    assert len(list(copy.path.iterdir())) < 12  # nothing piles up
 
 
 def test_signed_bundles(copy: Bundle, tmp_path: Path) -> None:
@@ -202,7 +344,7 @@ def test_signed_bundles(copy: Bundle, tmp_path: Path) -> None:
     _, of_another = keys(tmp_path, "another")
     with pytest.raises(BundleError, match="not signed as it is now"):
         open_bundle(copy.path, public)
-    sign_manifest(copy.path, private)
+    sign_bundle(copy.path, private)
     assert open_bundle(copy.path, public).manifest == copy.manifest
     with pytest.raises(BundleError, match=r"not by the key of .*another\.pub\.pem"):
         open_bundle(copy.path, of_another)
@@ -211,7 +353,7 @@ def test_signed_bundles(copy: Bundle, tmp_path: Path) -> None:
     assert not is_signed(changed.path)
     with pytest.raises(BundleError, match="not signed as it is now"):
         open_bundle(copy.path, public)
-    file = sign_manifest(copy.path, private)
+    (file,) = sign_bundle(copy.path, private)
     assert [f.name for f in copy.path.glob("*.sig")] == [file.name]
     assert open_bundle(copy.path, public).manifest == changed.manifest
     file.write_text("nonsense")
@@ -221,7 +363,7 @@ def test_signed_bundles(copy: Bundle, tmp_path: Path) -> None:
 
 def test_keys_that_are_none(copy: Bundle, tmp_path: Path) -> None:
     private, public = keys(tmp_path, "quality")
-    sign_manifest(copy.path, private)
+    sign_bundle(copy.path, private)
     other = tmp_path / "ec.pem"
     other.write_bytes(
         generate_private_key(SECP256R1()).private_bytes(
@@ -229,10 +371,58 @@ def test_keys_that_are_none(copy: Bundle, tmp_path: Path) -> None:
         )
     )
     with pytest.raises(BundleError, match="another kind of key, wanted Ed25519"):
-        sign_manifest(copy.path, other)
+        sign_bundle(copy.path, other)
     with pytest.raises(BundleError, match="private key cannot be read"):
-        sign_manifest(copy.path, public)
+        sign_bundle(copy.path, public)
     with pytest.raises(BundleError, match="public key cannot be read"):
         open_bundle(copy.path, private)
     with pytest.raises(BundleError, match="public key cannot be read"):
         open_bundle(copy.path, tmp_path / "none.pem")
+
+
+def test_a_change_is_signed_before_it_takes_its_place(copy: Bundle, tmp_path: Path) -> None:
+    private, public = keys(tmp_path, "quality")
+    sign_bundle(copy.path, private)
+    value = copy.manifest.executions[0].threshold.value
+
+    def changed(factor: float) -> Bundle:
+        opened = open_bundle(copy.path, public)
+        return override_limits(opened, "x", ng_above=factor * value, user="o", sign_key=private)
+
+    def power_failure(*_: object) -> None:
+        raise OSError("power failure")
+
+    for place in (power_failure, lambda *of: (replace_manifest(*of), power_failure())):
+        with (
+            patch("rdx_fast.revision.replace_manifest", place),
+            pytest.raises(OSError, match="power failure"),
+        ):
+            changed(2)
+        opened = open_bundle(copy.path, public)
+        assert opened.manifest.revision == (place is not power_failure)
+    for factor in (3, 4, 5):
+        found = changed(factor)
+    assert found.public_key is not None
+    assert open_bundle(copy.path, public).manifest == found.manifest
+    # That of the revision before stays for those who have just read its manifest.
+    assert len(list(copy.path.glob("manifest-*.sig"))) == 2
+
+
+def test_a_key_that_cannot_sign_changes_nothing(copy: Bundle, tmp_path: Path) -> None:
+    private, public = keys(tmp_path, "quality")
+    another, _ = keys(tmp_path, "another")
+    sign_bundle(copy.path, private)
+    opened, there = open_bundle(copy.path, public), sorted(copy.path.iterdir())
+    for key, message in (
+        (tmp_path / "none.pem", "private key cannot be read"),
+        (public, "private key cannot be read"),
+        (None, "opened as one that must be signed: a change needs the private key"),
+    ):
+        with pytest.raises(BundleError, match=message):
+            override_limits(opened, "x", ng_above=9, user="otto", sign_key=key)
+        assert sorted(copy.path.iterdir()) == there
+    with pytest.raises(BundleError, match=r"not by the key of .*quality\.pub\.pem"):
+        override_limits(opened, "x", ng_above=9, user="otto", sign_key=another)
+    assert open_bundle(copy.path, public).manifest == copy.manifest
+    with pytest.raises(BundleError, match="private key cannot be read"):
+        calibrate_bundle(copy, [tmp_path / "x.png"], Wish(weaker=True), user="o", sign_key=public)

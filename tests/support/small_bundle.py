@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from onnx import helper, numpy_helper
 from PIL import Image
 
 from rdx_fast.bundle import Bundle, describe_file, open_bundle, write_manifest
+from rdx_fast.bundle_history import exported_history
 from rdx_fast.calibration import manual_threshold
 from rdx_fast.limits import WHOLE, Limits
 from rdx_fast.manifest import FORMAT, ExecutionSpec, ExportCheck, Manifest, MapSpec
@@ -67,7 +69,10 @@ def write_bundle(
         training={},
         versions={},
     )
-    write_manifest(manifest, folder)
+    history = folder / "history-0.jsonl"
+    history.write_text(exported_history(folder / "none", "a test", manifest))
+    files = manifest.files | {history.name: describe_file(history)}
+    write_manifest(replace(manifest, history=history.name, files=files), folder)
     return open_bundle(folder)
 
 

@@ -25,8 +25,11 @@ from rdx_fast.devices import cuda
 from rdx_fast.engines import GpuOptions
 from rdx_fast.engines.tensorrt import build, engine
 from rdx_fast.engines.tensorrt.engine import TensorRTEngine, io_shapes
-from rdx_fast.errors import EngineError
+from rdx_fast.engines.tensorrt.plan import save_plan
+from rdx_fast.errors import BundleError, EngineError
 from rdx_fast.kernels.gpu.cosine_map import common_layout
+from rdx_fast.signature import SigningKey
+from support.signing import keys
 from support.stub_tensorrt import StubTensorRT, Thing, shape, text
 
 OPTIONS = GpuOptions(max_batch=20)
@@ -296,11 +299,47 @@ def refused(act: Callable[[], object]) -> str:
     """The error that an act ends with."""
     try:
         act()
-    except EngineError as error:
+    except (EngineError, BundleError) as error:
         return f"{type(error).__name__}: {error}"
     except Exception as error:
-        return f"not an EngineError: {error!r}"
+        return f"not an error of ours: {error!r}"
     return "no error"
+
+
+def demanded(model: Model, bundle: Bundle, options: GpuOptions) -> Iterator[tuple[str, Any]]:
+    """What comes of a bundle whose plans must be signed."""
+    plans = bundle.path / "plans"
+    shutil.rmtree(plans)
+    signing = SigningKey.read(keys(bundle.path.parent, "quality")[0])
+    wanting = replace(bundle, public_key=signing.public)
+
+    def opened(of: Bundle) -> str:
+        loads = model.stub.calls.count("IRuntimeCache.deserialize")
+        said = refused(lambda: TensorRTEngine(of, options).close())
+        loads = model.stub.calls.count("IRuntimeCache.deserialize") - loads
+        jits = sum(file.suffix == ".jit" for file in plans.glob("*"))
+        return f"{said}; compiled code: {loads} loaded, {jits} stored"
+
+    yield "without a plan", opened(wanting)
+    plan = build.prepare_plan(bundle, options).file
+    yield "unsigned", opened(wanting)
+    signing.sign_made(plan)
+    yield "signed", opened(wanting)
+    model.refused = 1
+    yield "signed and rejected", opened(wanting)
+    yield "by anybody", opened(bundle)
+    yield "with unsigned code", opened(wanting)
+    for jit in plans.glob("*.jit"):
+        signing.sign_made(jit)
+        before = jit.read_bytes()
+        yield "with signed code", opened(wanting)
+        yield "signed code by anybody", opened(bundle)
+        assert jit.read_bytes() == before
+        jit.write_bytes(b"swapped")
+        yield "with swapped code", opened(wanting)
+        jit.unlink()
+    save_plan(plan, build.prepare_plan(bundle, options).key, b"swapped")
+    yield "swapped", opened(wanting)
 
 
 def tell(model: Model, bundle: Bundle, options: GpuOptions) -> Iterator[tuple[str, Any]]:
@@ -339,6 +378,7 @@ def tell(model: Model, bundle: Bundle, options: GpuOptions) -> Iterator[tuple[st
         openings.append([*found, opened.description])
         opened.close()
     yield "openings", openings
+    yield "demanded", dict(demanded(model, bundle, options))
 
     for name, halves in (("floats", set()), ("float maps", {"image"})):
         shutil.rmtree(plans)
@@ -380,7 +420,7 @@ def main(which: str, path: str, bindings: str, *libraries: str) -> None:
     }
     with (
         patch.multiple(
-            engine, Gpu=FakeGpu, KernelLibrary=FakeKernels, find_kernels=lambda _: Path()
+            engine, Gpu=FakeGpu, KernelLibrary=FakeKernels, find_kernels=lambda *_: Path()
         ),
         patch.object(build, "Gpu", FakeGpu),
         patch.object(cuda, "Stream", FakeStream),

@@ -18,7 +18,7 @@ from rdx_fast.engines.tensorrt.plan import (
     Target,
     load_plan,
     save_plan,
-    stored_plans,
+    stated_keys,
     write_whole,
 )
 from rdx_fast.errors import EngineError, NoDriverError, PlanError
@@ -79,13 +79,15 @@ def find_plan(
 
     Raises:
         PlanError: as ``plan_key`` does
+        BundleError: the plan is not signed by the key that the bundle was opened with
     """
     key = plan_key(network, bundle, target, api, options or GpuOptions())
-    plan = load_plan(key.file(bundle.path), key)
+    plan = load_plan(key.file(bundle.path), key, bundle.public_key)
     if plan is None and options is None:
-        for stored, intact in stored_plans(bundle.path):
-            if key.differs_in_options(stored):
-                return stored, intact
+        for stored in filter(key.differs_in_options, stated_keys(bundle.path)):
+            found = load_plan(stored.file(bundle.path), stored, bundle.public_key)
+            if found is not None:
+                return stored, found
     return key, plan
 
 
@@ -143,11 +145,12 @@ def prepare_kernels(bundle: Bundle) -> Path:
     Raises:
         EngineError: there are no compiled kernels, and Triton is not installed or cannot compile
             them
+        BundleError: those in the bundle are not signed by the key that it was opened with
     """
     from rdx_fast.kernels.gpu.library import KERNELS, find_kernels
 
     try:
-        return find_kernels(bundle.path)
+        return find_kernels(bundle.path, bundle.public_key)
     except EngineError:
         if find_spec("triton") is None:
             raise
@@ -196,6 +199,7 @@ def prepare_plan(
 
     Raises:
         EngineError: and its subclasses, as ``TensorRTEngine`` does
+        BundleError: as ``find_plan`` does
         NoDriverError: there is no compute capability, driver or GPU to build for
         MissingDependencyError: TensorRT is not installed, or not that for RTX, which a compute
             capability needs

@@ -16,12 +16,13 @@ from rdx_fast.devices.device import EXCLUSIVE, BoundNetwork, Device
 from rdx_fast.engines.engine import GpuOptions, Progress
 from rdx_fast.engines.tensorrt.api import Api, Log, load_api
 from rdx_fast.engines.tensorrt.build import GROUP, build_plan, find_plan, tensor_format
-from rdx_fast.engines.tensorrt.plan import Target, write_whole
+from rdx_fast.engines.tensorrt.plan import PlanKey, Target, write_whole
 from rdx_fast.errors import EngineError, PlanError
 from rdx_fast.kernels.gpu.driver import Gpu
 from rdx_fast.kernels.gpu.library import DeviceArray, KernelLibrary, find_kernels
 from rdx_fast.manifest import Manifest
 from rdx_fast.precision import choose, gpu_capabilities
+from rdx_fast.signature import made_signature
 
 
 class TensorRTEngine:
@@ -30,7 +31,8 @@ class TensorRTEngine:
     Its plan is read from the bundle's folder ``plans`` if there is one for exactly this network,
     GPU, driver, TensorRT and ``options``. Otherwise it is built, which takes seconds to minutes,
     and stored there. Without ``options`` a stored plan is used whatever its options: that of the
-    defaults if there is one, else the one built last.
+    defaults if there is one, else the one built last. For a bundle that was opened with a public
+    key none is built: plan and kernels must lie in it, signed.
 
     Args:
         bundle: an opened bundle
@@ -44,6 +46,7 @@ class TensorRTEngine:
         DriverTooOldError: the driver is too old
         DeviceMemoryError: the GPU's memory is full
         PlanError: the plan cannot be built or loaded
+        BundleError: plan or kernels are not signed by the bundle's public key
         MissingDependencyError: TensorRT is not installed
         EngineError: the kernels are not compiled, or the bundle holds nothing that TensorRT runs
             in the precision
@@ -116,7 +119,7 @@ class TensorRTEngine:
             self._gpu.close()
 
     def _open(self, bundle: Bundle, options: GpuOptions | None, on_progress: Progress) -> None:
-        kernels = find_kernels(bundle.path)
+        kernels = find_kernels(bundle.path, bundle.public_key)
         self._kernels = KernelLibrary(kernels, self._gpu.architecture, cuda=self._gpu.cuda)
         self._kernels.load()
         self._api: Api = load_api()
@@ -135,16 +138,25 @@ class TensorRTEngine:
         )
         kept = plan is not None
         if plan is None:
-            plan = build_plan(network, key, self._api, on_progress)
+            plan = self._built(network, key, on_progress)
         self._engine = self._runtime.deserialize_cuda_engine(plan)
         if self._engine is None and kept:  # intact, but TensorRT rejects it
-            plan = build_plan(network, key, self._api, on_progress)
+            plan = self._built(network, key, on_progress)
             self._engine = self._runtime.deserialize_cuda_engine(plan)
         if self._engine is None:
             raise self._log.error(f"TensorRT cannot load {key.file(bundle.path)}")
         self._check()
         self._jit_file: Path = key.file(bundle.path, "jit")
         self._config = self._context_config(trt)
+
+    def _built(self, network: Path, key: PlanKey, on_progress: Progress) -> Any:
+        if self.bundle.public_key is not None:
+            raise PlanError(
+                f"{self.bundle.path} holds no signed plan that {self._api.name} runs on "
+                f"{self._gpu.name}, and only what is signed is loaded here: build and sign one "
+                f"(rdx-fast plan --sign-key)"
+            )
+        return build_plan(network, key, self._api, on_progress)
 
     def _check(self) -> None:
         """Raises ``PlanError`` unless inputs and outputs match the manifest, and lie in memory as
@@ -184,14 +196,29 @@ class TensorRTEngine:
         eager = trt.DynamicShapesKernelSpecializationStrategy.EAGER
         config.dynamic_shapes_kernel_specialization_strategy = eager
         cache = self._log.given("a runtime cache", config.create_runtime_cache())
-        with suppress(OSError):
-            cache.deserialize(self._jit_file.read_bytes())
+        if (compiled := self._jit_cache()) is not None:
+            cache.deserialize(compiled)
         config.set_runtime_cache(cache)
         return config
 
+    def _jit_cache(self) -> bytes | None:
+        """What TensorRT for RTX compiled at an earlier start, if it may be loaded."""
+        public_key = self.bundle.public_key
+        if public_key is not None and not made_signature(self._jit_file).is_file():
+            return None  # it is compiled anew, which takes longer
+        try:
+            compiled = self._jit_file.read_bytes()
+        except OSError:
+            return None
+        if public_key is not None:
+            public_key.check_made(self._jit_file, compiled)
+        return compiled
+
     def _keep_jit_cache(self) -> None:
-        """Store what TensorRT for RTX compiled, so that the next start need not compile it."""
-        if self._api.rtx:
+        """Store what TensorRT for RTX compiled, so that the next start need not compile it; not in
+        the place of what was signed, nor where that alone would be loaded."""
+        signed = self.bundle.public_key is not None or made_signature(self._jit_file).is_file()
+        if self._api.rtx and not signed:
             with suppress(OSError):
                 write_whole(self._jit_file, self._config.get_runtime_cache().serialize())
 

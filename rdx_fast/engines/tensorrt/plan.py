@@ -15,6 +15,7 @@ from rdx_fast.engines.tensorrt.api import Api
 from rdx_fast.kernels.gpu.driver import Gpu
 from rdx_fast.manifest import Manifest, execution_label
 from rdx_fast.precision import FASTEST_FIRST
+from rdx_fast.signature import PublicKey
 
 FOLDER = "plans"  # inside the bundle
 _MAGIC = b"rdx_fast plan 1\n"
@@ -121,15 +122,23 @@ def write_whole(path: Path, *parts: Any) -> None:
             raise
 
 
-def load_plan(path: Path, key: PlanKey) -> bytes | None:
-    """The plan, or None if the file is missing, damaged or has another key."""
+def load_plan(path: Path, key: PlanKey, public_key: PublicKey | None = None) -> bytes | None:
+    """The plan, or None if the file is missing, damaged or has another key.
+
+    Raises ``BundleError`` if the file is there and not signed by ``public_key``.
+    """
     try:
-        with path.open("rb") as stream:
-            if stream.readline() != _MAGIC:
-                return None
-            header = json.loads(stream.readline())
-            body = stream.read()
-    except (OSError, ValueError):
+        content = path.read_bytes()
+    except OSError:
+        return None
+    if public_key is not None:
+        public_key.check_made(path, content)
+    try:
+        magic, stated, body = content.split(b"\n", 2)
+        header = json.loads(stated)
+    except ValueError:
+        return None
+    if magic + b"\n" != _MAGIC:
         return None
     wanted = {
         "key": json.loads(json.dumps(asdict(key))),
@@ -169,21 +178,18 @@ def stored_keys(bundle: Path) -> list[PlanKey]:
     Args:
         bundle: folder of the bundle
     """
-    return [key for key, _ in stored_plans(bundle)]
+    return [key for key in stated_keys(bundle) if load_plan(key.file(bundle), key) is not None]
 
 
-def stored_plans(bundle: Path) -> Iterator[tuple[PlanKey, bytes]]:
-    """The same with the plans, each read when it is asked for."""
+def stated_keys(bundle: Path) -> Iterator[PlanKey]:
+    """The same of all plans, whether they are intact or not."""
     files = sorted(
         (bundle / FOLDER).glob("*.plan"), key=lambda file: file.stat().st_mtime_ns, reverse=True
     )
     for file in files:
         key = _stated_key(file)
-        if key is None or key.file(bundle) != file:
-            continue
-        plan = load_plan(file, key)
-        if plan is not None:
-            yield key, plan
+        if key is not None and key.file(bundle) == file:
+            yield key
 
 
 def _stated_key(file: Path) -> PlanKey | None:

@@ -7,9 +7,9 @@ from contextlib import closing
 from pathlib import Path
 
 from rdx_fast.bundle import Bundle
+from rdx_fast.bundle_history import bundle_history
 from rdx_fast.errors import BundleError
 from rdx_fast.history import START, Change, read_history, system_user
-from rdx_fast.revision import bundle_history
 from rdx_fast.station.records.store import RecordError, connect
 
 _SCHEMA = (

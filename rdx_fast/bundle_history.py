@@ -1,0 +1,133 @@
+"""What the history of a bundle states of it, and whether the bundle is what it states."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rdx_fast.bundle import Bundle, open_bundle
+from rdx_fast.errors import BundleError
+from rdx_fast.history import START, Change, read_history
+from rdx_fast.manifest import Manifest
+from rdx_fast.recipe import stated
+
+_WHOLE = ("export", "replace")  # entries that state all of a bundle
+_LIMITS = "limits of "
+_NUMBERS = ("input", "scales", "map", "networks", "recipe", "frames")  # parts of the manifest
+
+
+def bundle_history(bundle: Bundle) -> list[Change]:
+    """The history of a bundle, the oldest change first; empty in a bundle of an earlier format.
+
+    Raises:
+        BundleError: its chain is broken
+    """
+    if bundle.manifest.history is None:
+        return []
+    text = (bundle.path / bundle.manifest.history).read_text(encoding="utf-8")
+    return read_history(text, str(bundle.path))
+
+
+def verify_bundle(bundle: Bundle) -> list[Change]:
+    """Check that the history's chain is whole, and that it ends with what the bundle is.
+
+    Returns:
+        the history, the oldest change first; empty in a bundle of an earlier format
+
+    Raises:
+        BundleError: the chain is broken or lacks entries, or something that results depend on is
+            not what it ends with
+    """
+    changes, manifest = bundle_history(bundle), bundle.manifest
+    if manifest.history is None:
+        return []
+    whole = [number for number, change in enumerate(changes, 1) if change.action in _WHOLE]
+    since = len(changes) - (whole[-1] if whole else 0)
+    if not changes or since != manifest.revision:
+        raise BundleError(
+            f"{bundle.path}: the manifest states {manifest.revision} changes since the export and "
+            f"the history has {since}: entries were removed or added"
+        )
+    ends_with, present = ending(changes), bundle_facts(manifest)
+    if "files" not in ends_with:
+        # Entries of the first version of histories state these alone, and the next change states
+        # the rest. Nobody gets here by removing facts: that breaks the chain of the entries.
+        present = {k: v for k, v in present.items() if k == "recipe" or k.startswith(_LIMITS)}
+    for name in present | ends_with:
+        if stated(ends_with.get(name)) != stated(present.get(name)):
+            raise BundleError(
+                f"{bundle.path}: {name} in the manifest are not what the history ends with: they "
+                f"were changed without an entry"
+            )
+    return changes
+
+
+def bundle_facts(manifest: Manifest) -> dict[str, Any]:
+    """What the history states of a bundle, by name, as JSON has it: all that results depend on."""
+    everything = asdict(manifest)
+    facts: dict[str, Any] = {name: everything[name] for name in _NUMBERS}
+    facts |= {f"{_LIMITS}{e.label}": [asdict(of) for of in e.limits] for e in manifest.executions}
+    facts["recipes of limits"] = {e.label: e.inspected_sha256 for e in manifest.executions}
+    files = {name: spec.sha256 for name, spec in manifest.files.items()}
+    facts["files"] = {name: files[name] for name in files if name != manifest.history}
+    return dict(json.loads(json.dumps(facts)))
+
+
+def ending(changes: Iterable[Change]) -> dict[str, Any]:
+    """What a history ends with, by name."""
+    facts: dict[str, Any] = {}
+    for change in changes:
+        facts = change.after if change.action in _WHOLE else facts | change.after
+    return facts
+
+
+def next_change(
+    changes: list[Change], action: str, user: str, before: dict[str, Any], after: dict[str, Any]
+) -> Change:
+    """The entry of a change after ``changes``: what differs, and what no entry has stated yet."""
+    known = ending(changes)
+    names = [name for name in after if name not in known or before.get(name) != after[name]]
+    return Change.now(
+        user,
+        action,
+        {name: before[name] for name in names if name in before},
+        {name: after[name] for name in names},
+        changes[-1].sha256 if changes else START,
+    )
+
+
+def exported_history(path: Path, user: str, manifest: Manifest) -> str:
+    """The history of a bundle that is exported to ``path``, as the text of its file.
+
+    If a bundle is there, its history goes on. Raises ``BundleError`` if that one is damaged.
+    """
+    changes: list[Change] = []
+    before: dict[str, Any] = {}
+    if path.exists():
+        replaced = open_bundle(path)
+        changes = bundle_history(replaced)
+        before = {"created": replaced.manifest.created, "name": replaced.manifest.name}
+        before |= bundle_facts(replaced.manifest)
+    action = "replace" if before else "export"
+    previous = changes[-1].sha256 if changes else START
+    changes.append(Change.now(user, action, before, bundle_facts(manifest), previous))
+    return "".join(change.line() for change in changes)
+
+
+def what_changed(change: Change) -> str:
+    """What an entry changed, on one line: of files their checksums' first digits."""
+    if change.action in _WHOLE:
+        return "all"
+    names = [name for name, fact in change.after.items() if change.before.get(name) != fact]
+    told = [name for name in names if not name.startswith(_LIMITS) and name != "files"]
+    if limits := [name.removeprefix(_LIMITS) for name in names if name.startswith(_LIMITS)]:
+        told.insert(0, f"{_LIMITS}{' and '.join(limits)}")
+    if "files" in names:
+        old, new = change.before.get("files", {}), change.after["files"]
+        told += [
+            f"{name} ({sha256[:8]})" for name, sha256 in new.items() if old.get(name) != sha256
+        ]
+    return ", ".join(told)
