@@ -10,10 +10,10 @@ from time import perf_counter
 import numpy as np
 from numpy.typing import NDArray
 
+from rdx_fast.applied_recipe import AppliedRecipe
 from rdx_fast.bundle import open_bundle
 from rdx_fast.defects import Defect
 from rdx_fast.engines import Engine, Progress, open_engine
-from rdx_fast.applied_recipe import AppliedRecipe
 from rdx_fast.kernels.resize_normalize import Crop, Levels
 from rdx_fast.limits import Limits, ThresholdSpec
 from rdx_fast.pipelines import BatchScores

@@ -121,7 +121,7 @@ class PartRates(NamedTuple):
 
 
 def rates_of_parts(thresholds: Sequence[ThresholdSpec]) -> PartRates:
-    """What the limits of one kind of all regions mean together: of ``ok_below``, or of ``ng_above``.
+    """What limits of one kind mean together, ``ok_below`` or ``ng_above`` of all regions.
 
     Rates of regions add up at most. A rate is None if one region's limit does not state it, and a
     count if the regions' differ, since one was set later than another.

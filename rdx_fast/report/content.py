@@ -194,7 +194,9 @@ def _score_name(scored: ScoredSet) -> str:
 
 def _score_of(scored: ScoredSet, i: int, digits: int) -> str:
     score = rounded(float(scored.scores[i]), digits)
-    return score if scored.region_of is None else f"{score} in {scored.regions[scored.region_of[i]]}"
+    return (
+        score if scored.region_of is None else f"{score} in {scored.regions[scored.region_of[i]]}"
+    )
 
 
 def _charts(

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rdx_fast.preprocess import Frame
-from rdx_fast.station.cameras.checked import CheckedCamera, CaptureError
+from rdx_fast.station.cameras.checked import CaptureError, CheckedCamera
 from rdx_fast.station.cameras.source import FrameSource
 from rdx_fast.station.config import ConfigError, StationConfig
 from rdx_fast.station.handshake.codes import ErrorCode, ResultCode

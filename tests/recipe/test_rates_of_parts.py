@@ -1,4 +1,4 @@
-"""A rate of one of several regions is not that of the parts: which is which, wherever it is told."""
+"""A rate of one of several regions is not that of the parts: tables tell which is which."""
 
 from __future__ import annotations
 
@@ -52,9 +52,7 @@ def test_shares_of_regions_add_up_and_counts_are_of_parts(
     assert mixed == (None, None, None, None)
 
 
-def test_tables(
-    bundle: Bundle, parts: Path, tmp_path: Path, limits: tuple[Limits, ...]
-) -> None:
+def test_tables(bundle: Bundle, parts: Path, tmp_path: Path, limits: tuple[Limits, ...]) -> None:
     copy = open_bundle(shutil.copytree(bundle.path, tmp_path / "copy.rdx"))
     halves = [((56 * k, 0), (56 * k + 56, 0), (56 * k + 56, 80), (56 * k, 80)) for k in (0, 1)]
     regions = tuple(RegionSpec(n, polygon=of) for n, of in zip(REGIONS, halves, strict=True))

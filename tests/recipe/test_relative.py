@@ -71,9 +71,7 @@ def test_one_scale_has_the_verdicts_of_all_regions(scores: Any, of: list[list[fl
         near = [np.nextafter(np.float32(v), np.float32(way)) for v in both for way in (0, 1e9)]
         scores[: len(near), k], scores[4:6, k] = near, both
     ng = common_ng(limits)
-    scaled = np.stack(
-        [to_common_scale(scores[:, k], limits[k], ng) for k in range(3)], axis=1
-    )
+    scaled = np.stack([to_common_scale(scores[:, k], limits[k], ng) for k in range(3)], axis=1)
     largest = scaled.max(axis=1)
     verdicts = (largest > 1).astype(int) + (largest > np.float32(ng))
     assert [VERDICTS[v] for v in verdicts] == Judge(limits)(scores).verdicts

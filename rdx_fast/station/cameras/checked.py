@@ -168,7 +168,7 @@ class CheckedCamera:
 
     @contextmanager
     def _in_turn(self) -> Iterator[None]:
-        """Hold the camera, which one thread at a time may use; every error is a ``CaptureError``."""
+        """Hold the camera, for one thread at a time; every error is a ``CaptureError``."""
         if not self._lock.acquire(timeout=self._timeout_s):
             # Of an inspection that was given up.
             raise CaptureError(ErrorCode.CAMERA_TIMEOUT, "an earlier call of the camera hangs")
