@@ -137,7 +137,7 @@ def columns(
     for i, (name, frame) in enumerate(frames.items()):
         verdict = result.verdicts[i]
         share = result.scores[i] / result.threshold
-        heat = overlay(frame, result.anomaly_maps[i], result.threshold)
+        heat = overlay(frame, result.anomaly_maps[i] / np.float32(result.threshold))
         yield name, f"{verdict}  {share:.2f} x threshold", frame, heat
 
 

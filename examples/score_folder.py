@@ -17,12 +17,13 @@ def score_folder(bundle: Path, photos: Path, heatmaps: Path) -> dict[str, int]:
     """Print a line for each photograph; returns how many there are of each verdict."""
     counts = {"OK": 0, "REVIEW": 0, "NG": 0, "ERROR": 0}
     with Detector(bundle) as detector:
+        shown = detector.recipe.frame
         detector.warmup()  # or the first photograph waits for buffers and caches
         for path in list_images(photos):
             name = path.relative_to(photos)
             try:
                 frame = read_image(path)
-                result = detector.score(frame)  # a file of 16 bits needs levels=(black, white)
+                result = detector.score(frame)  # 16 bits need levels=(black, white)
             except (ImageError, ValueError) as error:
                 # A bad file is not a good part, and not the end either.
                 counts["ERROR"] += 1
@@ -33,7 +34,8 @@ def score_folder(bundle: Path, photos: Path, heatmaps: Path) -> dict[str, int]:
             print(f"{name}: {verdict} {result.scores[0]:.4f}")
             if verdict != "OK" and result.anomaly_maps is not None:
                 target = heatmaps / f"{name}.png"  # so that a.jpg and a.png do not meet
-                save_overlay(target, frame, result.anomaly_maps[0], result.threshold)
+                heat = detector.relative_map(result.anomaly_maps[0])
+                save_overlay(target, frame, heat, detector.labels, shown.crop, shown.levels)
     return counts
 
 

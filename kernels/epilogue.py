@@ -20,7 +20,7 @@ Place = tuple[int, int]
 Part = tuple[slice, slice]
 """Rows and columns of a map."""
 
-MAX_REGIONS = 255  # labels are uint8, and 0 is taken
+MAX_LABEL = 255  # labels are uint8, and 0 is taken
 
 
 class MapStats(NamedTuple):
@@ -77,7 +77,7 @@ class Epilogue:
             no pixels, [0, 0) where it has none at all; None without labels
 
     Raises:
-        ValueError: labels that are not uint8 [H, W]; no or more than ``MAX_REGIONS`` thresholds, or
+        ValueError: labels that are not uint8 [H, W]; no or more than ``MAX_LABEL`` thresholds, or
             one that is NaN; a region without pixels, or labels without a threshold; a ``top_k``
             that is negative
     """
@@ -88,10 +88,10 @@ class Epilogue:
     extents: NDArray[np.int32] | None = field(init=False, repr=False, default=None)
 
     def __post_init__(self) -> None:
-        if not 1 <= self.regions <= MAX_REGIONS:
+        if not 1 <= self.regions <= MAX_LABEL:
             raise ValueError(
                 f"there are {self.regions} thresholds, wanted one for each region and at most "
-                f"{MAX_REGIONS}"
+                f"{MAX_LABEL}"
             )
         for region, threshold in enumerate(self.thresholds, start=1):
             if math.isnan(threshold):

@@ -19,7 +19,8 @@ class Region:
         area_px: area in frame pixels
         peak: largest map value
         box_px: top, left, height, width of the frame pixels that it touches
-        centroid_px: y, x in frame pixels; the centre of the first pixel is at 0
+        centroid_px: y, x in frame pixels from its upper left corner, as corners of polygons:
+            the middle of the first pixel is at 0.5, 0.5
     """
 
     area_px: float
@@ -78,8 +79,8 @@ def threshold_regions(
                 peak=float(anomaly_map[box][here].max()),
                 box_px=(*first, end[0] - first[0], end[1] - first[1]),
                 centroid_px=(
-                    float(top + (rows.start + y + 0.5) * scale_y - 0.5),
-                    float(left + (columns.start + x + 0.5) * scale_x - 0.5),
+                    float(top + (rows.start + y + 0.5) * scale_y),
+                    float(left + (columns.start + x + 0.5) * scale_x),
                 ),
             )
         )

@@ -23,10 +23,11 @@ class Defect:
         peak: largest map value
         area_px: in frame pixels
         box_px: top, left, height, width of the frame pixels that it touches
-        centroid_px: y, x in frame pixels; the centre of the first pixel is at 0
+        centroid_px: y, x in frame pixels from its upper left corner, as corners of polygons:
+            the middle of the first pixel is at 0.5, 0.5
         area_mm2: in square millimetres
         box_mm: top, left, height, width in millimetres from the frame's upper left corner
-        centroid_mm: y, x in millimetres from there
+        centroid_mm: y, x likewise
     """
 
     region: str
@@ -81,7 +82,7 @@ def find_defects(
                 box_mm=None
                 if scale is None
                 else (top * scale, left * scale, height * scale, width * scale),
-                centroid_mm=None if scale is None else ((y + 0.5) * scale, (x + 0.5) * scale),
+                centroid_mm=None if scale is None else (y * scale, x * scale),
             )
             found.append((area.peak / threshold, defect))
     return [defect for _, defect in sorted(found, key=lambda pair: -pair[0])]

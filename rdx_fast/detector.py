@@ -10,15 +10,16 @@ from time import perf_counter
 import numpy as np
 from numpy.typing import NDArray
 
+from rdx_fast.applied_recipe import AppliedRecipe
 from rdx_fast.bundle import open_bundle
 from rdx_fast.defects import Defect
 from rdx_fast.engines import Engine, Progress, open_engine
-from rdx_fast.inspection import Inspection
 from rdx_fast.kernels.resize_normalize import Crop, Levels
 from rdx_fast.limits import Limits, ThresholdSpec
 from rdx_fast.pipelines import BatchScores, ScoreOptions
 from rdx_fast.pipelines.streaming import ScoreStream, stream_scores
 from rdx_fast.preprocess import Batch, Frame
+from rdx_fast.relative import relative_map
 from rdx_fast.result import Result
 
 
@@ -86,9 +87,9 @@ class Detector:
             self.engine = engine
         self.manifest = self.engine.manifest
         self.recipe = self.manifest.recipe
-        self._inspection = Inspection(self.engine, region, top_k, limits, check_frames)
-        self.limits, self.labels = self._inspection.limits, self._inspection.labels
-        self._pipeline = self._inspection.open_pipeline()
+        self._applied = AppliedRecipe(self.engine, region, top_k, limits, check_frames)
+        self.limits, self.labels = self._applied.limits, self._applied.labels
+        self._pipeline = self._applied.open_pipeline()
         self.description = self._pipeline.description
 
     @property
@@ -123,8 +124,8 @@ class Detector:
             EngineError: the engine fails, or gives a score that is not finite
         """
         begin = perf_counter()
-        options = self._inspection.options(maps, pixel_format, crop, levels)
-        self._inspection.check(batch, options)
+        options = self._applied.options(maps, pixel_format, crop, levels)
+        self._applied.check(batch, options)
         scored = self._pipeline.score(batch, options)
         return self._result(scored, options, begin)
 
@@ -160,8 +161,8 @@ class Detector:
         """
         if batch < 1 or depth < 1:
             raise ValueError(f"batch is {batch} and depth {depth}, wanted at least 1 of each")
-        options = self._inspection.options(maps, pixel_format, crop, levels)
-        checked = (self._inspection.checked(frame, options) for frame in frames)
+        options = self._applied.options(maps, pixel_format, crop, levels)
+        checked = (self._applied.checked(frame, options) for frame in frames)
         stream = stream_scores(self._pipeline, checked, batch, depth, options)
         return self._results(stream, options)
 
@@ -171,7 +172,7 @@ class Detector:
                 yield self._result(scored, options, begin)
 
     def _result(self, scored: BatchScores, options: ScoreOptions, begin: float) -> Result:
-        result = self._inspection.result(scored, options, self.description)
+        result = self._applied.result(scored, options, self.description)
         result.timings_ms["total"] = 1000 * (perf_counter() - begin)
         return result
 
@@ -188,7 +189,12 @@ class Detector:
         Raises:
             ValueError: the result has no maps, or the crop exceeds the frame
         """
-        return self._inspection.defects(result, frame_size, crop)
+        return self._applied.defects(result, frame_size, crop)
+
+    def relative_map(self, anomaly_map: NDArray[np.float32]) -> NDArray[np.float32]:
+        """An anomaly map of a result, float32 [H, W], as multiples of the OK limit of each pixel's
+        region; 0 where nothing is inspected."""
+        return relative_map(anomaly_map, self.limits, self.labels)
 
     def warmup(self, runs: int = 3, batch: int = 1, depth: int = 1) -> None:
         """Score grey frames, so that the first real ones find buffers, caches and graphs ready.
@@ -198,9 +204,9 @@ class Detector:
             batch: frames scored at a time; an engine on a GPU prepares each size by itself
             depth: batches in flight, as ``stream`` will have
         """
-        grey = self._inspection.grey_frame()
+        grey = self._applied.grey_frame()
         for maps in (True, False):
-            options = self._inspection.options(maps)
+            options = self._applied.options(maps)
             for _ in range(runs):
                 # In this thread, which has buffers of its own.
                 self._pipeline.score([grey] * batch, options)

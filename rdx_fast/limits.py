@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 OK, REVIEW, NG = VERDICTS = ("OK", "REVIEW", "NG")  # from good to bad
 METHODS = ("conformal", "best-f1", "escape-rate", "manual")
@@ -49,14 +51,18 @@ class ThresholdSpec:
         value: scores above it exceed the limit
         method: "conformal" (from good images alone), "best-f1" or "escape-rate" (from defective
             ones too) or "manual"
-        false_reject_rate: share of good parts that may exceed it, as requested; None unless
+        false_reject_rate: share of good parts that may exceed this limit, as requested: of R
+            regions that is the R-th part of the rate that was requested for parts. None unless
             ``method`` is "conformal"
-        expected_false_reject_rate: share of good parts that exceeds it on average, at most, as
-            ``good_images`` images can guarantee; None likewise
+        expected_false_reject_rate: share of good parts that exceeds this limit on average, at most,
+            as ``good_images`` images can guarantee; None likewise. For parts that exceed the limit
+            of any region see ``rates_of_parts``
         good_images: number of good images that it was calibrated on; 0 for "manual"
         defective_images: number of defective ones
-        false_rejects: good images that exceed it, counted; None where none were
-        escapes: defective images that do not exceed it, counted; None where none were
+        false_rejects: good images that exceed this limit of any region, counted when all regions
+            were calibrated; None where none were
+        escapes: defective images that exceed this limit of no region, counted likewise; None where
+            none were
         reason: why it was set by hand; empty unless ``method`` is "manual"
 
     Raises:
@@ -96,6 +102,45 @@ class ThresholdSpec:
             )
         if manual and not self.reason:
             raise ValueError("a threshold that was set by hand states no reason")
+
+
+class PartRates(NamedTuple):
+    """Rates of parts, which have several regions.
+
+    Attributes:
+        false_reject_rate: share of good parts that may exceed the limit of any region, as requested
+        expected_false_reject_rate: share that does on average, at most
+        false_rejects: good images that do, counted
+        escapes: defective images that exceed no limit, counted
+    """
+
+    false_reject_rate: float | None
+    expected_false_reject_rate: float | None
+    false_rejects: RateSpec | None
+    escapes: RateSpec | None
+
+
+def rates_of_parts(thresholds: Sequence[ThresholdSpec]) -> PartRates:
+    """What limits of one kind mean together, ``ok_below`` or ``ng_above`` of all regions.
+
+    Rates of regions add up at most. A rate is None if one region's limit does not state it, and a
+    count if the regions' differ, since one was set later than another.
+    """
+
+    def total(name: str) -> float | None:
+        rates = [getattr(t, name) for t in thresholds]
+        return None if None in rates else min(1.0, sum(rates))
+
+    def counted(name: str) -> RateSpec | None:
+        counts = {getattr(t, name) for t in thresholds}
+        return counts.pop() if len(counts) == 1 else None
+
+    return PartRates(
+        false_reject_rate=total("false_reject_rate"),
+        expected_false_reject_rate=total("expected_false_reject_rate"),
+        false_rejects=counted("false_rejects"),
+        escapes=counted("escapes"),
+    )
 
 
 @dataclass(frozen=True, slots=True)

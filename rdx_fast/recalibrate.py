@@ -123,7 +123,6 @@ def calibrate_bundle(
         ),
         calibration={**bundle.calibration(), **scores},
         frames=frames,
-        frames=FrameStatistics.of(map(read_image, good), frame.crop, frame.levels),
         sign_key=sign_key,
     )
     unchanged = [e.label for e in manifest.executions if e.label not in limits]

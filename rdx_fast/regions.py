@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rdx_fast.kernels.resize_normalize import check_crop
+from rdx_fast.limits import WHOLE
 from rdx_fast.recipe import InspectionRecipe, Point
 from rdx_fast.tiling import tiling
 
@@ -107,6 +108,26 @@ def named_by_pixels(
             files[name] = mask
         regions.append(replace(region, mask=name))
     return replace(recipe, regions=tuple(regions)), files
+
+
+def shares_outside_crop(recipe: InspectionRecipe, read_mask: ReadMask) -> dict[str, float]:
+    """By region, the share of its pixels that lies outside the crop and is not inspected.
+
+    Regions that the crop holds as a whole are left out. Raises ``ValueError`` as ``map_labels``
+    does.
+    """
+    if recipe.frame.crop is None or not recipe.regions:
+        return {}
+    labels = frame_labels(recipe, read_mask)
+    top, left, height, width = recipe.frame.crop
+    whole = np.bincount(labels.ravel(), minlength=len(recipe.inspected) + 1)
+    shown = labels[top : top + height, left : left + width]
+    inside = np.bincount(shown.ravel(), minlength=len(whole))
+    return {
+        name: float((whole[number] - inside[number]) / whole[number])
+        for number, name in enumerate(recipe.inspected, start=1)
+        if inside[number] < whole[number] and name != WHOLE
+    }
 
 
 def polygon_mask(corners: tuple[Point, ...], size: tuple[int, int]) -> NDArray[np.bool_]:

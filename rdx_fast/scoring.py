@@ -27,21 +27,24 @@ class Row:
     Attributes:
         path: the file
         verdict: "OK", "REVIEW", "NG" or "ERROR"; a file that was not inspected is never OK
-        score: anomaly score; None for ERROR
-        threshold: the limit of OK of the region that decided: a higher score is REVIEW or NG
+        score: anomaly score of the region that decided; None for ERROR
+        threshold: the limit of OK of that region: a higher score is REVIEW or NG. For ERROR that of
+            the only region; None with several
         latency_ms: time of ``Detector.score`` in ms; None for ERROR
         executed: the precision, such as "int8"
         error: why the file was not inspected; None for OK, REVIEW and NG
-        p_value: share of good parts with at least this score; None where it is not known
-        region: name of the region that decided; None without regions
-        ng_above: the limit of NG: a score between the two is REVIEW; None for ERROR
-        defects: areas of the map above the limit of OK, the worst first; None unless requested
+        p_value: of good parts, at most the share p has a p-value of p or less; None for ERROR and
+            where the bundle holds no scores of good parts
+        region: name of the region that decided; None without regions and for ERROR
+        ng_above: the limit of NG of that region: a score between the two is REVIEW; None for ERROR
+        defects: areas of the map above the limit of OK of their region, the worst first; None
+            unless requested
     """
 
     path: str
     verdict: str
     score: float | None
-    threshold: float
+    threshold: float | None
     latency_ms: float | None
     executed: str
     error: str | None
@@ -106,7 +109,7 @@ def score_files(
         EngineError: the engine fails, or gives a score that is not finite
     """
     root = Path(os.path.commonpath([p.absolute().parent for p in files])) if files else Path()
-    threshold = detector.threshold.value
+    only = detector.threshold.value if len(detector.limits) == 1 else None
     executed = detector.engine.execution.executed
     with_maps = overlays is not None or defects
     for path in files:
@@ -116,15 +119,14 @@ def score_files(
             result = detector.score(frame, with_maps, pixel_format, crop, levels)
         except (ImageError, ValueError) as error:
             why = error.reason if isinstance(error, ImageError) else str(error)
-            yield Row(str(path), "ERROR", None, threshold, None, executed, why)
+            yield Row(str(path), "ERROR", None, only, None, executed, why)
             continue
         if overlays is not None and result.anomaly_maps is not None:
             inside = path.absolute().relative_to(root)
             name = inside.name if inside.suffix == ".png" else f"{inside.name}.png"
             target = overlays / inside.with_name(name)
-            save_overlay(
-                target, frame, result.anomaly_maps[0], threshold, options.crop, options.levels
-            )
+            heat = detector.relative_map(result.anomaly_maps[0])
+            save_overlay(target, frame, heat, detector.labels, options.crop, options.levels)
         yield Row(
             path=str(path),
             verdict=result.verdicts[0],

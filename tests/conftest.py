@@ -220,7 +220,7 @@ def own_pipeline(monkeypatch: pytest.MonkeyPatch) -> None:
         own = getattr(engine, "pipeline", None)
         return open_pipeline(engine, mapper) if own is None else own(mapper)
 
-    monkeypatch.setattr("rdx_fast.inspection.open_pipeline", opened)
+    monkeypatch.setattr("rdx_fast.applied_recipe.open_pipeline", opened)
 
 
 @pytest.fixture

@@ -49,7 +49,10 @@ def _caption(mask_threshold: float) -> str:
 
 def evaluation_table(result: Evaluation) -> Table:
     """An evaluation with one column per defect type, so that a typical set fits a terminal."""
-    title = f"{result.bundle}: {result.engine}; threshold {result.threshold:.4f}"
+    limit = f"threshold {result.threshold:.4f}"
+    if len(result.regions) > 1:
+        limit = f"scores relative to the limits of {len(result.regions)} regions"
+    title = f"{result.bundle}: {result.engine}; {limit}"
     table = Table(title=title, title_justify="left", caption=_caption(result.mask_threshold))
     table.add_column("against good parts")
     for name in [*(n.replace("_", " ") for n in result.by_type), "all"]:

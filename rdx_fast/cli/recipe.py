@@ -15,6 +15,7 @@ from rdx_fast.cli import tables
 from rdx_fast.cli.common import BundlePath, JsonFlag, SignKey, User, data, notes
 from rdx_fast.history import system_user
 from rdx_fast.recipe_file import read_recipe
+from rdx_fast.regions import shares_outside_crop
 
 
 def recipe(
@@ -38,6 +39,12 @@ def recipe(
         print(json.dumps(asdict(opened.manifest.recipe), indent=2))
     else:
         data.print(tables.recipe_table(opened.manifest))
+    if new is not None:
+        for name, share in shares_outside_crop(opened.manifest.recipe, opened.mask).items():
+            notes.print(
+                f"note: {share:.1%} of region {name!r} lies outside the crop and is not inspected",
+                markup=False,
+            )
     stale = opened.manifest.stale_executions()
     if stale:
         notes.print(

@@ -7,11 +7,13 @@ from typing import Annotated
 
 import typer
 
+from rdx_fast.bundle import open_bundle
 from rdx_fast.cli.common import (
     Backend,
     BundlePath,
     Crop,
     Executed,
+    Levels,
     PixelFormat,
     SkipBad,
     Threads,
@@ -20,6 +22,7 @@ from rdx_fast.cli.common import (
 from rdx_fast.cli.progress import show_images, show_plan
 from rdx_fast.datasets import find_dataset
 from rdx_fast.detector import Detector
+from rdx_fast.preprocess import FrameOptions
 
 
 def report(
@@ -42,6 +45,7 @@ def report(
     skip_bad: SkipBad = False,
     crop: Crop = None,
     pixel_format: PixelFormat = None,
+    levels: Levels = None,
 ) -> None:
     """Score a test set and write a report: one HTML file that needs no network.
 
@@ -54,8 +58,13 @@ def report(
     if output.is_dir():
         raise typer.BadParameter(f"--output is {output}, a folder: give the name of a file")
     images = find_dataset(dataset, need_defects=False).test()
+    recipe = open_bundle(bundle).manifest.recipe
+    try:
+        options = FrameOptions.of_recipe(recipe, pixel_format, crop, levels)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
     with show_images("checking") as on_image:
-        checked = evaluation.check_images(images, skip_bad, on_image, pixel_format, crop)
+        checked = evaluation.check_images(images, skip_bad, on_image, **options._asdict())
     with show_plan() as on_progress:
         detector = Detector(
             bundle,

@@ -9,13 +9,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from rdx_fast.bundle_history import what_changed
+from rdx_fast.limits import rates_of_parts
 from rdx_fast.station.plc.registers import MAP
 from rdx_fast.wording import told
 
 if TYPE_CHECKING:
     from rdx_fast.doctor import Finding
     from rdx_fast.history import Change
-    from rdx_fast.limits import RateSpec, ThresholdSpec
+    from rdx_fast.limits import PartRates, RateSpec, ThresholdSpec
     from rdx_fast.manifest import Manifest
     from rdx_fast.station.records.store import InspectionRecord
 
@@ -27,7 +28,7 @@ def executions_table(manifest: Manifest) -> Table:
         "brackets), score in percent of the spread of good scores, changed verdicts of good images"
     )
     table = Table(title="Precisions", title_justify="left", caption=caption)
-    for column in ("executed", "stored", "threshold", "score", "map", "of spread", "verdicts"):
+    for column in ("executed", "stored", "score", "map", "of spread", "verdicts"):
         table.add_column(column)
     table.add_column("checked by")
     for e in manifest.executions:
@@ -36,7 +37,6 @@ def executions_table(manifest: Manifest) -> Table:
         table.add_row(
             e.executed,
             e.stored,
-            f"{e.threshold.value:.6f}",
             f"{c.score_difference:.2%} ({c.score_tolerance:.1%})",
             f"{c.map_difference:.2%} ({c.map_tolerance:.1%})",
             "-" if of_spread is None else f"{of_spread:.1%}",
@@ -44,7 +44,7 @@ def executions_table(manifest: Manifest) -> Table:
             c.checked_by,
         )
     for left in manifest.left_out:
-        table.add_row(left.executed, left.stored, "left out", *[""] * 4, left.reason)
+        table.add_row(left.executed, left.stored, "left out", *[""] * 3, left.reason)
     return table
 
 
@@ -81,27 +81,46 @@ def manifest_table(manifest: Manifest) -> Table:
 
 
 def limits_table(manifest: Manifest) -> Table:
-    """The limits of every execution and region, and what they promise."""
+    """The limits of every execution and region, and what they promise.
+
+    Counts and the promise for parts, which exceed the limit of any region, are in rows of their own
+    where there are several.
+    """
     table = Table(title="Limits", title_justify="left")
     for column in ("executed", "region", "limit", "value", "by", "good parts", "defective parts"):
         table.add_column(column)
     stale = manifest.stale_executions()
     for e in manifest.executions:
         label = f"{e.label} (of an earlier recipe)" if e.label in stale else e.label
+        several = len(e.limits) > 1
         for limits in e.limits:
-            table.add_row(label, escape(limits.region), "OK below", *_limit(limits.ok_below))
-            table.add_row("", "", "NG above", *_limit(limits.ng_above))
+            region = escape(limits.region)
+            for name, t in (("OK below", limits.ok_below), ("NG above", limits.ng_above)):
+                by = f"hand: {escape(t.reason)}" if t.method == "manual" else t.method
+                rates = _rates(t, t.good_images, of_parts=not several)
+                table.add_row(label, region, name, f"{t.value:.6f}", by, *rates)
+                label = region = ""
+        if several:
+            region = "parts, by all regions"
+            for name, which in (("OK below", "ok_below"), ("NG above", "ng_above")):
+                thresholds = [getattr(limits, which) for limits in e.limits]
+                images = min(t.good_images for t in thresholds)
+                rates = _rates(rates_of_parts(thresholds), images, of_parts=True)
+                table.add_row("", region, name, "", "", *rates)
+                region = ""
     return table
 
 
-def _limit(threshold: ThresholdSpec) -> tuple[str, str, str, str]:
-    t = threshold
-    good = "-" if t.false_rejects is None else f"{_rate(t.false_rejects)} above"
-    if t.expected_false_reject_rate is not None:
-        good = f"at most {t.expected_false_reject_rate:.2%} above, from {t.good_images}"
-    escapes = "-" if t.escapes is None else f"{_rate(t.escapes)} below"
-    by = f"hand: {escape(t.reason)}" if t.method == "manual" else t.method
-    return f"{t.value:.6f}", by, good, escapes
+def _rates(of: ThresholdSpec | PartRates, images: int, of_parts: bool) -> tuple[str, str]:
+    """What good and defective parts do; what was counted is of parts."""
+    good = escapes = "-"
+    if of.expected_false_reject_rate is not None:
+        good = f"at most {of.expected_false_reject_rate:.2%} above, from {images}"
+    elif of_parts and of.false_rejects is not None:
+        good = f"{_rate(of.false_rejects)} above"
+    if of_parts and of.escapes is not None:
+        escapes = f"{_rate(of.escapes)} below"
+    return good, escapes
 
 
 def _rate(rate: RateSpec) -> str:

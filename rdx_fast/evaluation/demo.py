@@ -104,8 +104,9 @@ def run_demo(
         for i in chosen:
             maps = results[i].anomaly_maps
             assert maps is not None
+            heat = detector.relative_map(maps[0])
             target = overlays / f"{kind}_{images[i].stem}.png"
-            save_overlay(target, read_image(images[i]), maps[0], results[i].threshold)
+            save_overlay(target, read_image(images[i]), heat)
     return DemoResult(
         bundle=bundle.path,
         overlays=overlays,

@@ -16,6 +16,7 @@ from rdx_fast.evaluation.curves import FPR_LIMIT
 from rdx_fast.evaluation.metrics import auroc, average_precision_and_best_f1
 from rdx_fast.evaluation.pixels import PixelFigures
 from rdx_fast.evaluation.scored import MASK_THRESHOLD, ScoredSet, score_set
+from rdx_fast.limits import WHOLE
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +66,15 @@ class Evaluation:
     Attributes:
         bundle: name of the bundle
         engine: description of the engine
-        threshold: the bundle's limit of OK
+        threshold: the bundle's limit of OK; 1 with several regions, whose scores are relative to
+            their own
         mask_threshold: share of a map pixel that the mask must cover to count as defective
         aupro_fpr_limit: false-positive rate up to which AUPRO is integrated
         overall: metrics of all defect types together
         by_type: metrics of each defect type; empty if they were not computed
         left_out: test images that could not be used, and why
         types_left_out: defect types without an image that could be used
+        regions: names of the regions that have limits of their own
     """
 
     bundle: str
@@ -83,6 +86,7 @@ class Evaluation:
     by_type: dict[str, Figures]
     left_out: Sequence[BadImage] = ()
     types_left_out: Sequence[str] = ()
+    regions: Sequence[str] = (WHOLE,)
 
     def to_dict(self) -> dict[str, Any]:
         """The evaluation as JSON data."""
@@ -131,6 +135,7 @@ def evaluate_scored(scored: ScoredSet, by_type: bool = True) -> Evaluation:
         by_type={t: _figures(scored, [t], of_type[t]) for t in sorted(of_type)} if by_type else {},
         left_out=scored.left_out,
         types_left_out=scored.types_left_out,
+        regions=scored.regions,
     )
 
 

@@ -17,7 +17,9 @@ from rdx_fast.evaluation.checked import BadImage, CheckedSet, check_images
 from rdx_fast.evaluation.pixels import PixelFigures, pixel_figures
 from rdx_fast.images import read_grey, read_image, resize_mask
 from rdx_fast.kernels.resize_normalize import Crop, Levels, check_crop
+from rdx_fast.limits import WHOLE
 from rdx_fast.preprocess import FrameOptions
+from rdx_fast.relative import common_ng, map_on_common_scale, to_common_scale
 
 # Share of a map pixel that the resized mask must cover for the pixel to count as defective.
 MASK_THRESHOLD = 0.5
@@ -31,17 +33,20 @@ class ScoredSet:
         name: name of the bundle
         engine: description of the engine
         threshold: the bundle's limit of OK; 1 with several regions
-        ng_above: the bundle's limit of NG; with several regions, the least multiple of a region's
-            OK limit that is its NG limit
+        ng_above: the bundle's limit of NG; with several regions, see ``relative.common_ng``
         images: the n images
-        scores: float32 [n]; with several regions, the largest multiple of a region's OK limit
+        scores: float32 [n]; with several regions, the largest of theirs on one scale, see
+            ``relative.to_common_scale``
         verdicts: "OK", "REVIEW" or "NG" for each image
-        maps: float32 [H, W] for each image; empty where the set has no masks
+        maps: float32 [H, W] for each image, with several regions on that scale; 0 where nothing is
+            inspected. Empty where the set has no masks
         masks: bool [H, W] for each image; empty where the set has no masks
         left_out: test images that could not be used
         types_left_out: defect types without an image that could be used
         timings_ms: by stage, float64 [n], wall time of scoring each image in ms, as in
             ``Result.timings_ms``; empty if it was not measured
+        regions: names of the regions that have limits of their own
+        region_of: index of the region that each score is of, int64 [n]; None with one region
     """
 
     name: str
@@ -56,6 +61,8 @@ class ScoredSet:
     types_left_out: Sequence[str] = ()
     timings_ms: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     ng_above: float | None = None
+    regions: Sequence[str] = (WHOLE,)
+    region_of: NDArray[np.int64] | None = None
 
     @property
     def labels(self) -> NDArray[np.bool_]:
@@ -128,21 +135,26 @@ def score_checked(
     given = (checked.pixel_format, checked.crop, checked.levels)
     crop = FrameOptions.of_recipe(detector.recipe, *given).crop
     scores = np.empty(len(images), np.float32)
-    ok_below, ng_above = (
-        np.array([getattr(limits, name).value for limits in detector.limits], np.float32)
-        for name in ("ok_below", "ng_above")
-    )
+    limits, several = detector.limits, len(detector.limits) > 1
+    threshold, ng_above = limits[0].ok_below.value, limits[0].ng_above.value
+    if several:
+        threshold, ng_above = 1.0, common_ng(limits)
+    region_of = np.zeros(len(images), np.int64)
     verdicts, maps, masks, timings = [], [], [], []
     for i, image in enumerate(images):
         frame = read_image(image.path)
         result = detector.score(frame, masked, *given)
-        several = len(ok_below) > 1
-        scores[i] = (result.region_scores / ok_below).max() if several else result.scores[0]
+        found = result.region_scores[0]
+        if several:
+            pairs = zip(found, limits, strict=True)
+            found = np.array([to_common_scale(score, of, ng_above) for score, of in pairs])
+        region_of[i] = found.argmax()
+        scores[i] = found[region_of[i]]
         verdicts += result.verdicts
         timings.append(result.timings_ms)
         if result.anomaly_maps is not None:
             (shown,) = result.anomaly_maps
-            maps.append(shown)
+            maps.append(map_on_common_scale(shown, limits, detector.labels))
             mask = image.mask if image.is_defective else None
             height, width = shown.shape
             masks.append(read_mask(mask, height, width, image.mask_above, crop))
@@ -150,8 +162,8 @@ def score_checked(
     return ScoredSet(
         name=detector.manifest.name,
         engine=detector.description,
-        threshold=detector.threshold.value if len(ok_below) == 1 else 1.0,
-        ng_above=float(ng_above[0] if len(ok_below) == 1 else (ng_above / ok_below).min()),
+        threshold=threshold,
+        ng_above=ng_above,
         images=images,
         scores=scores,
         verdicts=verdicts,
@@ -160,6 +172,8 @@ def score_checked(
         left_out=checked.left_out,
         types_left_out=checked.types_left_out,
         timings_ms={name: np.array([t[name] for t in timings]) for name in timings[0]},
+        regions=[of.region for of in limits],
+        region_of=region_of if several else None,
     )
 
 

@@ -20,6 +20,7 @@ def histogram(
     labels: NDArray[np.bool_],
     limits: Limits,
     span: tuple[float, float],
+    name: str,
 ) -> str:
     """How many good and how many defective images have each score, with the limits.
 
@@ -28,6 +29,7 @@ def histogram(
         labels: bool [n], True for defective
         limits: the limits to draw
         span: least and greatest score that is shown
+        name: what a score is
 
     Returns:
         The ``<svg>`` element; its parts ``limit-ok`` and ``limit-ng`` move.
@@ -45,11 +47,11 @@ def histogram(
             between = f"score {edges[i]:.4g} to {edges[i + 1]:.4g}"
             titles[f"{kind}-{i}"] = f"{between}: {counts[i]} {kind}"
     moved = {}
-    for name, limit in limits.by_name.items():
-        line = axes.axvline(limit, color=COLOURS[name], linestyle="--" if name == "ok" else "-")
-        line.set(gid=f"limit-{name}", clip_on=False)
-        moved[f"limit-{name}"] = Moved(limit, 0)
-    axes.set(xlim=span, xlabel="score", ylabel="images")
+    for kind, limit in limits.by_name.items():
+        line = axes.axvline(limit, color=COLOURS[kind], linestyle="--" if kind == "ok" else "-")
+        line.set(gid=f"limit-{kind}", clip_on=False)
+        moved[f"limit-{kind}"] = Moved(limit, 0)
+    axes.set(xlim=span, xlabel=name, ylabel="images")
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     label = "Histogram of the scores of good and defective images, with the limits"
     return to_svg(figure, axes, "histogram", label, moved, titles)

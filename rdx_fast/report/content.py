@@ -72,12 +72,13 @@ def content(
         "types": [] if evaluation is None else _types(scores, evaluation),
         "figure_names": list(_FIGURES),
         "fpr_limit": FPR_LIMIT,
-        **_charts(scores, limits, (slider["low"], slider["high"])),
+        "regions": _regions(scored, scores),
+        **_charts(scores, limits, (slider["low"], slider["high"]), _score_name(scored)),
         "galleries": galleries if pictured else {},
         "gallery": gallery,
         "arranged": places,
         "verdict_of": lambda i: VERDICTS[limits.verdicts(scored.scores[i])],
-        "score_of": lambda i: rounded(float(scored.scores[i]), scores.digits),
+        "score_of": lambda i: _score_of(scored, i, scores.digits),
         "latency": _latency(scored),
         "data": _data(scores, limits, gallery),
     }
@@ -179,7 +180,28 @@ def _types(scores: Scores, evaluation: Evaluation) -> list[dict[str, Any]]:
     ]
 
 
-def _charts(scores: Scores, limits: Limits, span: tuple[float, float]) -> dict[str, str | None]:
+def _regions(scored: ScoredSet, scores: Scores) -> dict[str, str] | None:
+    """Names of several regions, and where their limits of NG are; None with one region."""
+    if scored.region_of is None:
+        return None
+    ng = rounded(scored.ng_above or scored.threshold, scores.digits)
+    return {"names": ", ".join(scored.regions), "ng": ng}
+
+
+def _score_name(scored: ScoredSet) -> str:
+    return "score" if scored.region_of is None else "score, relative to its region's limit"
+
+
+def _score_of(scored: ScoredSet, i: int, digits: int) -> str:
+    score = rounded(float(scored.scores[i]), digits)
+    return (
+        score if scored.region_of is None else f"{score} in {scored.regions[scored.region_of[i]]}"
+    )
+
+
+def _charts(
+    scores: Scores, limits: Limits, span: tuple[float, float], name: str
+) -> dict[str, str | None]:
     at = limits.by_name
     roc = pro = None
     if scores.labels.any():
@@ -194,7 +216,7 @@ def _charts(scores: Scores, limits: Limits, span: tuple[float, float]) -> dict[s
         points = {name: (min(fpr, FPR_LIMIT), overlap) for name, (fpr, overlap) in points.items()}
         pro = charts.pro(scores.pro, points, FPR_LIMIT)
     return {
-        "histogram": charts.histogram(scores.scores, scores.labels, limits, span),
+        "histogram": charts.histogram(scores.scores, scores.labels, limits, span, name),
         "roc": roc,
         "pro": pro,
     }

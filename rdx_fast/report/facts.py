@@ -13,6 +13,8 @@ from rdx_fast.datasets import find_dataset
 from rdx_fast.detector import Detector
 from rdx_fast.doctor import describe_cpu
 from rdx_fast.evaluation import CheckedSet
+from rdx_fast.limits import rates_of_parts
+from rdx_fast.preprocess import FrameOptions
 from rdx_fast.wording import told
 
 Row = Sequence[str]
@@ -70,19 +72,18 @@ def facts(detector: Detector, checked: CheckedSet) -> list[Table]:
 def _recipe(detector: Detector, checked: CheckedSet) -> list[Row]:
     m, execution = detector.manifest, detector.engine.execution
     file = m.files[m.networks[execution.stored]]
-    crop = checked.crop
-    frame = (
-        "whole frame"
-        if crop is None
-        else "crop: top {}, left {}, height {}, width {} pixels".format(*crop)
-    )
+    given = (checked.pixel_format, checked.crop, checked.levels)
+    options = FrameOptions.of_recipe(m.recipe, *given)
+    frame = "whole frame"
+    if options.crop is not None:
+        frame = "crop: top {}, left {}, height {}, width {} pixels".format(*options.crop)
     regions = [
         (f"region {r.name}", f"{r.kind}, " + ("mask" if r.polygon is None else "polygon"))
         for r in m.recipe.regions
     ]
     return [
         ("frame", frame),
-        ("pixel format", checked.pixel_format or "RGB, or mono for one channel"),
+        ("pixel format", options.pixel_format or "RGB, or mono for one channel"),
         *regions,
         ("network input", f"{m.input.height} x {m.input.width} pixels, {m.input.resize}"),
         ("method, backbone", f"{m.method}, {m.backbone}"),
@@ -98,24 +99,21 @@ def _recipe(detector: Detector, checked: CheckedSet) -> list[Row]:
 
 def _limits(detector: Detector) -> Table:
     in_force = detector.engine.execution
+    several = len(in_force.limits) > 1
     rows: list[Row] = []
     for execution in detector.manifest.executions:
         label = execution.label + (" (in force)" if execution == in_force else "")
-        for limits in execution.limits:
-            for name, t in (("OK below", limits.ok_below), ("NG above", limits.ng_above)):
-                asked, promised = t.false_reject_rate, t.expected_false_reject_rate
-                rows.append(
-                    (
-                        label,
-                        limits.region,
-                        name,
-                        f"{t.value:.4f}",
-                        f"by hand: {t.reason}" if t.method == "manual" else t.method,
-                        "-" if asked is None else f"{asked:.2%}",
-                        "-" if promised is None else f"{promised:.2%}",
-                        f"{t.good_images}",
-                    )
-                )
+        for name, which in (("OK below", "ok_below"), ("NG above", "ng_above")):
+            thresholds = [getattr(limits, which) for limits in execution.limits]
+            for limits, t in zip(execution.limits, thresholds, strict=True):
+                by = f"by hand: {t.reason}" if t.method == "manual" else t.method
+                rates = _shares(t.false_reject_rate, t.expected_false_reject_rate)
+                value, images = f"{t.value:.4f}", f"{t.good_images}"
+                rows.append((label, limits.region, name, value, by, *rates, images))
+            if several:
+                together = rates_of_parts(thresholds)
+                rates = _shares(together.false_reject_rate, together.expected_false_reject_rate)
+                rows.append((label, "parts, by all regions", name, "-", "-", *rates, "-"))
     columns = (
         *("precision", "region", "limit", "value", "by", "false rejects wanted"),
         *("expected at most", "good images"),
@@ -125,7 +123,16 @@ def _limits(detector: Detector) -> Table:
         "trained on: of new good parts from the same process, on average at most the expected "
         "share exceeds it. Other limits promise nothing."
     )
+    if several:
+        note += (
+            " The share of a region is of the parts that exceed that region's limit; at most the "
+            "sum of the shares exceeds the limit of any region."
+        )
     return Table("Limits and how they came about", rows, columns, note, numbers=True)
+
+
+def _shares(*rates: float | None) -> tuple[str, ...]:
+    return tuple("-" if rate is None else f"{rate:.2%}" for rate in rates)
 
 
 def _history(detector: Detector) -> Table:

@@ -18,6 +18,7 @@ from rdx_fast.evaluation import CheckedSet, ScoredSet
 from rdx_fast.images import read_grey, read_image, resize_mask, to_8bit
 from rdx_fast.kernels.resize_normalize import Crop
 from rdx_fast.overlay import outlined, overlay
+from rdx_fast.preprocess import Frame, FrameOptions
 from rdx_fast.report.limits import VERDICTS, Limits
 
 # Title of each gallery.
@@ -106,7 +107,7 @@ def cards(
     checked: CheckedSet,
     indices: Sequence[int],
     dataset: Path,
-    heat_limit: float,
+    limit: float,
     size: int,
 ) -> Iterator[Card]:
     """Read and score images again, and make their pictures.
@@ -116,7 +117,7 @@ def cards(
         checked: the test set
         indices: of the images in it
         dataset: folder that names are relative to
-        heat_limit: limit that heat maps are scaled by
+        limit: OK limit that heat maps are scaled by, on the scale of ``ScoredSet.scores``
         size: longer side of each picture in pixels, at most
 
     Yields:
@@ -125,16 +126,20 @@ def cards(
     Raises:
         ImageError: an image or mask cannot be read any more
     """
+    given = (checked.pixel_format, checked.crop, checked.levels)
+    options = FrameOptions.of_recipe(detector.recipe, *given)
+    several = len(detector.limits) > 1
 
-    def heat(frame: Pixels) -> NDArray[np.float32]:
-        maps = detector.score(frame, True, checked.pixel_format, checked.crop).anomaly_maps
+    def heat(frame: Frame) -> NDArray[np.float32]:
+        maps = detector.score(frame, True, *given).anomaly_maps
         assert maps is not None
-        return maps[0]
+        relative = detector.relative_map(maps[0]) if several else maps[0]
+        return relative / np.float32(limit)
 
     for i in indices:
         image = checked.images[i]
         name = _name(image.path, dataset)
-        pictures = _pictures(image, heat, checked, heat_limit, size)
+        pictures = _pictures(image, heat, detector.labels, options, size)
         yield Card(i, name, [(caption, _url(pixels)) for caption, pixels in pictures])
 
 
@@ -144,21 +149,21 @@ def _name(path: Path, dataset: Path) -> str:
 
 def _pictures(
     image: LabelledImage,
-    heat: Callable[[Pixels], NDArray[np.float32]],
-    checked: CheckedSet,
-    heat_limit: float,
+    heat: Callable[[Frame], NDArray[np.float32]],
+    labels: Pixels | None,
+    options: FrameOptions,
     size: int,
 ) -> Iterator[tuple[str, Pixels]]:
-    frame = to_8bit(read_image(image.path), checked.levels)
-    anomaly_map = heat(frame)
+    source = read_image(image.path)
+    relative, frame = heat(source), to_8bit(source, options.levels)
     height, width = frame.shape[:2]
     scale = min(1.0, size / max(height, width))
     small = max(1, round(scale * height)), max(1, round(scale * width))
-    if checked.pixel_format == "bgr":
+    if options.pixel_format == "bgr":
         frame = frame[..., ::-1]
     shown = np.asarray(Image.fromarray(frame).resize(small[::-1], Image.Resampling.BOX))
     yield "frame", shown
-    yield "heat map", overlay(shown, anomaly_map, heat_limit, _scaled(checked.crop, scale, small))
+    yield "heat map", overlay(shown, relative, labels, _scaled(options.crop, scale, small))
     if image.is_defective and image.mask is not None:
         white = np.where(read_grey(image.mask) > image.mask_above, 255, 0).astype(np.uint8)
         # However small a defect is, some of it shows.

@@ -33,7 +33,7 @@ def make_report(
         checked: the test set
         scored: its scores
         dataset: the category folder
-        limits: limits in force; None for the bundle's threshold
+        limits: limits in force, on the scale of ``ScoredSet.scores``; None for the bundle's
         gallery: images in each gallery at most; 0 for no pictures
         picture: longer side of each picture in pixels, at most
         on_image: called with the number of images whose pictures are made, and in all

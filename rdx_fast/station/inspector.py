@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rdx_fast.preprocess import Frame
-from rdx_fast.station.cameras.checked import CheckedCamera, FrameError
+from rdx_fast.station.cameras.checked import CaptureError, CheckedCamera
 from rdx_fast.station.cameras.source import FrameSource
 from rdx_fast.station.config import ConfigError, StationConfig
 from rdx_fast.station.handshake.codes import ErrorCode, ResultCode
@@ -109,7 +109,7 @@ class Inspector:
                 self._camera.set_up(settings)
             except ConfigError as error:
                 raise JobError(str(error)) from error
-            except FrameError as error:
+            except CaptureError as error:
                 raise JobError(f"job {job}: {error}", error.code) from error
         except JobError as error:
             self._failed[job] = error
@@ -143,7 +143,7 @@ class Inspector:
         capture = Capture(start=time.monotonic())
         try:
             return self._inspect(inspection.job, capture), capture
-        except FrameError as error:
+        except CaptureError as error:
             return Outcome(ResultCode.ERROR, error.code, str(error)), capture
         except Exception as error:  # any error of the engine: the part was not inspected
             detail = f"{type(error).__name__}: {error}"
@@ -172,7 +172,7 @@ class Inspector:
                 levels=settings.levels,
             )
         except ValueError as error:
-            raise FrameError(ErrorCode.FRAME_BAD, f"unsuitable frame: {error}") from error
+            raise CaptureError(ErrorCode.FRAME_BAD, f"unsuitable frame: {error}") from error
         finally:
             capture.score_s = time.monotonic() - begin
         if len(result) != 1 or not np.isfinite(result.scores).all():

@@ -165,3 +165,14 @@ def test_images_are_read_as_the_recipe_says(
     Image.fromarray(np.zeros((64, 90, 3), np.uint8)).save(tmp_path / "small.png")
     done = run("score", part, tmp_path / "small.png", code=1)
     assert "reaches beyond the frame of 64 x 90" in done.stdout
+
+
+def test_what_lies_outside_the_crop_is_told(part: Path, tmp_path: Path) -> None:
+    file = tmp_path / "part.toml"
+    file.write_text(
+        "[frame]\nheight = 80\nwidth = 112\ncrop = [0, 20, 80, 92]\n"
+        '[[regions]]\nname = "lid"\npolygon = [[0, 0], [80, 0], [80, 80], [0, 80]]\n'
+    )
+    done = run("recipe", part, "--set", file)
+    assert "25.0% of region 'lid' lies outside the crop" in unboxed(done.stderr)
+    assert "outside the crop" not in run("recipe", part).stderr

@@ -18,9 +18,11 @@ def drawn() -> np.ndarray:
 def test_regions_of_the_map_itself() -> None:
     high, large = threshold_regions(drawn(), 1.0)
     assert (high.peak, high.area_px, high.box_px) == (5, 1, (8, 15, 1, 1))
-    assert high.centroid_px == (8, 15)
+    assert high.centroid_px == (8.5, 15.5)
     assert (large.peak, large.area_px, large.box_px) == (3, 7, (2, 3, 3, 4))
-    assert large.centroid_px == pytest.approx(((3 * 2 + 3 * 3 + 4) / 7, (2 * (3 + 4 + 5) + 6) / 7))
+    assert large.centroid_px == pytest.approx(
+        (0.5 + (3 * 2 + 3 * 3 + 4) / 7, 0.5 + (2 * (3 + 4 + 5) + 6) / 7)
+    )
 
 
 def test_frame_pixels() -> None:
@@ -28,14 +30,14 @@ def test_frame_pixels() -> None:
     assert high.box_px == (80, 75, 10, 5)
     assert high.area_px == 50
     # The middle of map pixel 8 is 8.5 tenths of the frame's edges.
-    assert high.centroid_px == pytest.approx((84.5, 77.0))
+    assert high.centroid_px == pytest.approx((85, 77.5))
     assert large.box_px == (20, 15, 30, 20)
 
 
 def test_crop_of_the_frame() -> None:
     (high, _) = threshold_regions(drawn(), 1.0, (300, 400), (100, 200, 100, 100))
     assert high.box_px == (180, 275, 10, 5)
-    assert high.centroid_px == pytest.approx((184.5, 277.0))
+    assert high.centroid_px == pytest.approx((185, 277.5))
 
 
 def test_boxes_hold_every_pixel_they_touch() -> None:

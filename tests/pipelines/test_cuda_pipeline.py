@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -30,6 +31,7 @@ from rdx_fast.kernels.gpu.library import KernelLibrary
 from rdx_fast.pipelines import ScoreOptions, gpu, staging
 from rdx_fast.pipelines.gpu import MAX_GRAPHS, GpuPipeline
 from rdx_fast.pipelines.tiled import TiledPipeline
+from rdx_fast.recipe import FrameSpec, InspectionRecipe
 from rdx_fast.tiling import TileSpec
 from support.recording_driver import LEGACY, RecordingDriver, recording, values, write_kernels
 from support.small_network import SCALES, SIZE, SPEC, mapper
@@ -209,7 +211,7 @@ def test_warmup_records_what_the_line_will_need(
         execution=bundle.manifest.executions[0],
         close=lambda: None,
     )
-    with patch("rdx_fast.inspection.open_pipeline", lambda engine, mapper: chain.pipeline):
+    with patch("rdx_fast.applied_recipe.open_pipeline", lambda engine, mapper: chain.pipeline):
         detector = Detector(engine, check_frames=False)
     detector.warmup(1, batch=2, depth=3)
     recorded = driver.calls["cuStreamBeginCapture"]
@@ -219,6 +221,30 @@ def test_warmup_records_what_the_line_will_need(
             assert len(result) == 2
     detector.score(frames_of(1, 2))
     assert driver.calls["cuStreamBeginCapture"] == recorded
+
+
+def test_warmup_has_frames_of_16_bits(
+    chain: Chain, driver: RecordingDriver, bundle: Bundle
+) -> None:
+    manifest = replace(
+        bundle.manifest, recipe=InspectionRecipe(FrameSpec(pixel_format="mono", levels=(96, 4000)))
+    )
+    (execution,) = manifest.executions
+    engine: Any = SimpleNamespace(
+        bundle=bundle, manifest=manifest, execution=execution, close=lambda: None
+    )
+    with patch("rdx_fast.applied_recipe.open_pipeline", lambda engine, mapper: chain.pipeline):
+        detector = Detector(engine, limits=execution.limits)
+    staged = []
+    with patch.object(chain.pipeline, "score", lambda frames, _: staged.extend(frames)):
+        detector.warmup(1, batch=2)
+    assert len(staged) == 4
+    assert {(frame.dtype.name, frame.ndim, *np.unique(frame)) for frame in staged} == {
+        ("uint16", 2, 2048)
+    }
+    recorded = driver.calls["cuStreamBeginCapture"]
+    detector.warmup(1, batch=2, depth=2)
+    assert driver.calls["cuStreamBeginCapture"] > recorded
 
 
 def test_kinds_of_frames_share_a_graph(chain: Chain, driver: RecordingDriver) -> None:

@@ -224,7 +224,7 @@ def test_where_a_defect_is(
     assert found.anomaly_maps is not None
     half = found.summary.maxima[0, 0] / 2
     (place,) = threshold_regions(found.anomaly_maps[0], half, shape, crop=crop)
-    assert np.abs(np.subtract(place.centroid_px, (row, column))).max() < 1
+    assert np.abs(np.subtract(place.centroid_px, (row + 0.5, column + 0.5))).max() < 1
 
 
 @pytest.mark.parametrize("overlap", [0, 24])

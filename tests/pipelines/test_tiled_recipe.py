@@ -102,7 +102,7 @@ def test_planted_defects(
     assert len(defects) == len(wanted)
     whole = frame_map(result.anomaly_maps[0], size, crop)
     for defect, place in zip(sorted(defects, key=lambda d: d.centroid_px), wanted, strict=True):
-        assert defect.centroid_px == pytest.approx(place, abs=1)
+        assert defect.centroid_px == pytest.approx(np.add(place, 0.5), abs=1)
         assert defect.area_px == pytest.approx((frame > 0).sum() / len(wanted), rel=0.25)
         assert whole[place] > 0.9
 
@@ -154,9 +154,22 @@ def box(left: float, top: float, right: float, bottom: float) -> tuple[tuple[flo
         FrameSpec(150, 300, "bayer_rggb"),
     ],
 )
-def test_warmup_has_frames_of_the_recipe(bundle: Bundle, frame: FrameSpec) -> None:
-    with bright(bundle, InspectionRecipe(frame, tiles=TileSpec(128, 192, 30))) as detector:
+@pytest.mark.parametrize("tiles", [None, TileSpec(128, 192, 30)])
+def test_warmup_has_frames_of_the_recipe(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, frame: FrameSpec, tiles: TileSpec | None
+) -> None:
+    """Of its size and format, and halfway between black and white."""
+    seen: list[NDArray[np.float32]] = []
+    run = BrightnessEngine.run
+
+    def watched(engine: BrightnessEngine, inputs: NDArray[np.float32]) -> Iterator[Chunk]:
+        seen.append(inputs.copy())
+        return run(engine, inputs)
+
+    monkeypatch.setattr(BrightnessEngine, "run", watched)
+    with bright(bundle, InspectionRecipe(frame, tiles=tiles)) as detector:
         detector.warmup(1, depth=2)
+    np.testing.assert_allclose(np.concatenate(seen), 0.5, atol=2e-3)
 
 
 def test_limits_are_calibrated_in_tiles(bundle: Bundle, parts: Path, tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ def test_millimetres_of_the_frame() -> None:
     shown[2, 3] = 2
     (defect,) = find_defects(shown, [LOW], None, (60, 70), (20, 30, 40, 20), mm_per_pixel=0.5)
     assert defect.box_px == (28, 36, 4, 2)
-    assert defect.centroid_px == (29.5, 36.5)
+    assert defect.centroid_px == (30, 37)
     assert (defect.area_px, defect.area_mm2) == (8, 2)
     assert defect.box_mm == (14, 18, 2, 1)
     assert defect.centroid_mm == (15, 18.5)
@@ -52,7 +52,7 @@ def test_a_planted_defect_is_where_it_is_at_any_frame_size(size: tuple[int, int]
     whole = frame_map(shown, size, crop)
     assert whole.shape == size
     assert not whole[: crop[0]].any()
-    wanted = (crop[0] + 21 * crop[2] / 64 - 0.5, crop[1] + 31 * crop[3] / 48 - 0.5)
+    wanted = (crop[0] + 21 * crop[2] / 64, crop[1] + 31 * crop[3] / 48)
     assert defect.centroid_px == pytest.approx(wanted, abs=1e-6)
     rows, columns = np.nonzero(whole > 0.3)
-    assert (rows.mean(), columns.mean()) == pytest.approx(wanted, abs=1)
+    assert (rows.mean() + 0.5, columns.mean() + 0.5) == pytest.approx(wanted, abs=1)

@@ -14,7 +14,7 @@ from PIL import Image
 from rdx_fast.errors import RecipeError
 from rdx_fast.recipe import FrameSpec, InspectionRecipe, RegionSpec
 from rdx_fast.recipe_file import read_recipe
-from rdx_fast.regions import frame_labels, map_labels, polygon_mask
+from rdx_fast.regions import frame_labels, map_labels, polygon_mask, shares_outside_crop
 from rdx_fast.tiling import TileSpec
 
 SQUARE = ((2.0, 1.0), (6.0, 1.0), (6.0, 4.0), (2.0, 4.0))
@@ -110,6 +110,20 @@ def test_an_edge_of_one_pixel_is_kept(factor: int, larger: str) -> None:
     else:
         labels = map_labels(recipe_of(RegionSpec("l", mask="m"), size=small), size, lambda n: mask)
         assert np.flatnonzero(labels[:, 0]).tolist() == list(range(3 * factor, 4 * factor))
+
+
+def test_what_the_crop_leaves_out() -> None:
+    whole = ((0.0, 0.0), (12.0, 0.0), (12.0, 10.0), (0.0, 10.0))
+    frame = FrameSpec(10, 12, crop=(2, 0, 8, 12))
+    regions = (RegionSpec("frame", polygon=whole), RegionSpec("window", polygon=SQUARE))
+    # Of the frame's 108 pixels that the window does not cover, 20 lie above the crop.
+    found = shares_outside_crop(InspectionRecipe(frame, regions), no_mask)
+    assert found == {"frame": 20 / 108, "window": 4 / 12}
+    inside = InspectionRecipe(FrameSpec(10, 12, crop=(1, 2, 6, 8)), regions[1:])
+    assert shares_outside_crop(inside, no_mask) == {}
+    assert shares_outside_crop(InspectionRecipe(FrameSpec(10, 12), regions), no_mask) == {}
+    ignored = (RegionSpec("label", "ignore", polygon=SQUARE),)
+    assert shares_outside_crop(InspectionRecipe(frame, ignored), no_mask) == {}
 
 
 def test_labels_follow_the_crop() -> None:

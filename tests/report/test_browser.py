@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,13 +16,17 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 
 from rdx_fast import Detector
-from rdx_fast.bundle import Bundle
+from rdx_fast.bundle import Bundle, open_bundle
+from rdx_fast.calibration import manual_threshold
 from rdx_fast.datasets import find_dataset
 from rdx_fast.evaluation import check_images, score_checked
 from rdx_fast.evaluation.pro import overlaps_by_image
+from rdx_fast.limits import Limits as Region
+from rdx_fast.recipe import FrameSpec, InspectionRecipe, RegionSpec
 from rdx_fast.report import Limits, Report, make_report, render, write_page
 from rdx_fast.report.gallery import GALLERIES, arranged
 from rdx_fast.report.shown import Scores
+from rdx_fast.revision import replace_recipe
 from support.browser import DESKTOP, PHONE, complaints, emulate, opened, requests
 
 pytestmark = pytest.mark.slow
@@ -36,21 +40,23 @@ class Written:
     page: Path
 
 
-def write(bundle: Bundle, dataset: Path, page: Path, between: float) -> Written:
-    """``between``: how far the limits are apart, as a share of the bundle's."""
-    with Detector(bundle.path) as detector:
+def write(
+    bundle: Path, dataset: Path, page: Path, between: float, of_regions: Sequence[Region] = ()
+) -> Written:
+    """``between``: how far the limits are apart, as a share of the bundle's; ``of_regions``: other
+    limits than the bundle's."""
+    with Detector(bundle, limits=of_regions or None, check_frames=False) as detector:
         checked = check_images(find_dataset(dataset).test())
         scored = score_checked(detector, checked)
-        ends = ((1 + side * between) * scored.threshold for side in (-1, 1))
-        report = make_report(detector, checked, scored, dataset, limits=Limits(*ends), gallery=3)
+        ends = Limits(*((1 + side * between) * scored.threshold for side in (-1, 1)))
+        limits = None if of_regions else ends
+        report = make_report(detector, checked, scored, dataset, limits=limits, gallery=3)
     write_page(render(report), page)
     return Written(report, page)
 
 
-@pytest.fixture(scope="module")
-def drawn(bundle: Bundle, parts: Path, tmp_path_factory: pytest.TempPathFactory) -> Written:
-    """Two limits; the middle of defective parts is marked."""
-    folder = tmp_path_factory.mktemp("drawn")
+def marked(parts: Path, folder: Path) -> Path:
+    """The drawn parts; the middle of defective ones is marked."""
     category = Path(shutil.copytree(parts, folder / "category"))
     truth = category / "ground_truth" / "notch"
     truth.mkdir(parents=True)
@@ -58,7 +64,34 @@ def drawn(bundle: Bundle, parts: Path, tmp_path_factory: pytest.TempPathFactory)
     mask[30:50, 45:67] = 255
     for path in (category / "test" / "notch").iterdir():
         Image.fromarray(mask).save(truth / path.name)
-    return write(bundle, category, folder / "report.html", between=0.2)
+    return category
+
+
+@pytest.fixture(scope="module")
+def drawn(bundle: Bundle, parts: Path, tmp_path_factory: pytest.TempPathFactory) -> Written:
+    """Two limits."""
+    folder = tmp_path_factory.mktemp("drawn")
+    return write(bundle.path, marked(parts, folder), folder / "report.html", between=0.2)
+
+
+@pytest.fixture(scope="module")
+def in_regions(bundle: Bundle, parts: Path, tmp_path_factory: pytest.TempPathFactory) -> Written:
+    """Two regions, whose limits are far apart; a part of the frame is not inspected."""
+    folder = tmp_path_factory.mktemp("regions")
+    copy = open_bundle(shutil.copytree(bundle.path, folder / "copy.rdx"))
+    sides = {"left": (10, 56), "right": (56, 100)}
+    regions = tuple(
+        RegionSpec(name, polygon=((x, 5), (end, 5), (end, 75), (x, 75)))
+        for name, (x, end) in sides.items()
+    )
+    part = replace_recipe(copy, InspectionRecipe(FrameSpec(80, 112), regions), {}, "anna").path
+    values = {"left": (0.3, 0.4), "right": (0.4, 4.0)}
+    of_regions = [
+        Region(name, *(manual_threshold(value, "test") for value in pair))
+        for name, pair in values.items()
+    ]
+    category = marked(parts, folder)
+    return write(part, category, folder / "report.html", 0, of_regions)
 
 
 @pytest.fixture(scope="module")
@@ -69,11 +102,11 @@ def photographed(
 ) -> Written:
     """One limit."""
     page = tmp_path_factory.mktemp("photographed") / "report.html"
-    return write(transistor_bundles[1], transistor, page, between=0)
+    return write(transistor_bundles[1].path, transistor, page, between=0)
 
 
 BOTH = pytest.mark.parametrize(
-    "which", ["drawn", pytest.param("photographed", marks=pytest.mark.real)]
+    "which", ["drawn", "in_regions", pytest.param("photographed", marks=pytest.mark.real)]
 )
 
 

@@ -335,3 +335,17 @@ def test_a_page_replaces_another_when_it_is_whole(
         write_page("newer", path)
     assert path.read_text(encoding="utf-8").startswith("name")
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_regions_are_named_as_they_are() -> None:
+    """Names of regions come from whoever wrote the recipe."""
+    scored = scored_set()
+    of = np.arange(len(scored.scores)) % 2
+    text = made(replace(scored, regions=[f"{EVIL}0", f"{EVIL}1"], region_of=of, ng_above=0.55))
+    assert "<script>alert" not in text
+    page = Page(text)
+    assert sum(" in " + EVIL in shown for shown in page.texts) == len(
+        page.all("li", **{"class": "card"})
+    )
+    assert any("have limits of their own" in shown for shown in page.texts)
+    assert not any("have limits of their own" in shown for shown in Page(made(scored)).texts)

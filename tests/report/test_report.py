@@ -7,6 +7,7 @@ import io
 import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +15,17 @@ import pytest
 from PIL import Image
 
 from rdx_fast import Detector
-from rdx_fast.bundle import Bundle
+from rdx_fast.bundle import Bundle, open_bundle
+from rdx_fast.calibration import manual_threshold
 from rdx_fast.datasets import find_dataset
 from rdx_fast.evaluation import CheckedSet, check_images, evaluate_scored, score_checked
-from rdx_fast.images import read_image
+from rdx_fast.images import list_images, read_image
+from rdx_fast.limits import VERDICTS, Limits
 from rdx_fast.overlay import overlay
-from rdx_fast.report import make_report
+from rdx_fast.recipe import FrameSpec, InspectionRecipe, RegionSpec
+from rdx_fast.report import make_report, render
 from rdx_fast.report.gallery import cards
+from rdx_fast.revision import replace_recipe
 from support.commands import run, unboxed
 
 CROP = (10, 20, 64, 80)  # top, left, height, width in the 80 x 112 pixels of a part
@@ -116,12 +121,74 @@ def test_pictures(detector: Detector, category: Path) -> None:
         found = detector.score(source, crop=crop).anomaly_maps
         assert found is not None
         scaled = None if crop is None else (5, 10, 32, 40)
-        assert abs(heat - overlay(small, found[0], 0.2, scaled)).mean() < 6
+        assert abs(heat - overlay(small, found[0] / np.float32(0.2), None, scaled)).mean() < 6
         changed = np.argwhere(abs(marked - small).max(axis=2) > 90)
         assert changed.min(axis=0) == pytest.approx((15 - 4, 22 - 4), abs=2)
         assert changed.max(axis=0) == pytest.approx((25 + 3, 33 + 3), abs=2)
         assert (first.name, first.index) == (str(images[bad].path.relative_to(category)), bad)
         assert [caption for caption, _ in second.pictures] == ["frame", "heat map"]
+
+
+def under(bundle: Bundle, recipe: InspectionRecipe, folder: Path) -> Path:
+    copy = open_bundle(shutil.copytree(bundle.path, folder / "copy.rdx"))
+    return replace_recipe(copy, recipe, {}, "anna").path
+
+
+def limits_of(name: str, ok_below: float, ng_above: float) -> Limits:
+    return Limits(name, *(manual_threshold(value, "test") for value in (ok_below, ng_above)))
+
+
+def test_two_regions(bundle: Bundle, category: Path, tmp_path: Path) -> None:
+    """Verdicts, counts, maps and pictures are by each region's own limits."""
+    sides = [((20, 10), (56, 10), (56, 74), (20, 74)), ((56, 10), (90, 10), (90, 74), (56, 74))]
+    regions = [RegionSpec(n, polygon=of) for n, of in zip(("left", "right"), sides, strict=True)]
+    part = under(bundle, InspectionRecipe(FrameSpec(80, 112, crop=CROP), tuple(regions)), tmp_path)
+    checked = check_images(find_dataset(category).test(), crop=CROP)
+    never = [limits_of(region.name, 1e3, 1e3) for region in regions]
+    with Detector(part, limits=never, check_frames=False) as detector:
+        found = [detector.score(read_image(m.path)).region_scores[0] for m in checked.images]
+    # All verdicts occur, from either region, with limits that are a hundred times apart.
+    low, high = np.quantile(found, (0.4, 0.7), axis=0)
+    limits = [limits_of("left", low[0], high[0]), limits_of("right", low[1], 100 * low[1])]
+    with Detector(part, limits=limits, check_frames=False) as detector:
+        scored = score_checked(detector, replace(checked, crop=None))
+        made = make_report(detector, checked, scored, category, gallery=8, picture=112)
+        assert len(set(scored.verdicts)) == 3
+        assert scored.region_of is not None
+        assert set(scored.region_of) == {0, 1}
+        assert [VERDICTS[v] for v in made.limits.verdicts(scored.scores)] == scored.verdicts
+        for of, mask in zip(scored.maps, scored.masks, strict=True):
+            assert detector.labels is not None
+            assert not of[detector.labels == 0].any()
+            assert of.shape == mask.shape
+        for shown, score in zip(scored.maps, scored.scores, strict=True):
+            assert shown.max() == score
+        card = made.cards[0]
+        source = read_image(checked.images[card.index].path)
+        maps = detector.score(source).anomaly_maps
+        assert maps is not None
+        wanted = overlay(source, detector.relative_map(maps[0]), detector.labels, CROP)
+        assert abs(pixels(card.pictures[1][1]).astype(int) - wanted).mean() < 8  # WebP
+    text = render(made)
+    assert "The regions left, right have limits of their own" in text
+    assert "score, relative to its region" in text
+    region = scored.regions[scored.region_of[card.index]]
+    assert f"{scored.scores[card.index]:.4f} in {region}<" in text
+
+
+def test_16_bits(bundle: Bundle, parts: Path, tmp_path: Path) -> None:
+    """Pictures are scored in 16 bits and shown in 8."""
+    good = tmp_path / "set" / "test" / "good"
+    good.mkdir(parents=True)
+    grey = np.asarray(Image.open(list_images(parts / "test" / "good")[0]).convert("L"))
+    Image.fromarray(grey.astype(np.uint16) * 16).save(good / "0.png")
+    part = under(bundle, InspectionRecipe(FrameSpec(levels=(0, 4095))), tmp_path)
+    with Detector(part, limits=[limits_of("all", 1e-3, 1e-3)]) as detector:
+        checked = check_images(find_dataset(tmp_path / "set", False).test(), levels=(0, 4095))
+        (card,) = cards(detector, checked, [0], tmp_path, 1e-3, 112)
+    frame, heat = (pixels(url).astype(int) for _, url in card.pictures)
+    assert abs(frame - grey[..., None]).mean() < 6
+    assert abs(heat - frame).mean() > 20
 
 
 def test_facts_and_times(bundle: Bundle, detector: Detector, category: Path) -> None:

@@ -152,14 +152,14 @@ def test_pictures_keep_within_their_budget(tmp_path: Path) -> None:
     store = PictureStore(tmp_path, budget_mb=0.055)
     days = [datetime(2026, 1, day, tzinfo=UTC) for day in (1, 1, 2, 2, 3, 3, 3)]
     for i, day in enumerate(days):
-        store.keep(i, day, frame, None, 1.0)
+        store.keep(i, day, frame, None)
     kept = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.png"))
     assert kept[-1] == "2026-01-03/0000000006_frame.png"
     assert kept[0] == "2026-01-02/0000000002_frame.png", "the oldest went first"
     assert not (tmp_path / "2026-01-01").exists()
     assert sum(path.stat().st_size for path in tmp_path.rglob("*.png")) <= 55_000
     # A new store counts what it finds.
-    PictureStore(tmp_path, budget_mb=0.025).keep(7, days[-1], frame, None, 1.0)
+    PictureStore(tmp_path, budget_mb=0.025).keep(7, days[-1], frame, None)
     assert len(list(tmp_path.rglob("*.png"))) == 2
     with pytest.raises(ValueError, match="budget"):
         PictureStore(tmp_path, 0)

@@ -34,7 +34,7 @@ from rdx_fast.station import (
     StationError,
     Status,
 )
-from rdx_fast.station.records.pictures import LEVELS_AT_THRESHOLD
+from rdx_fast.station.records.pictures import LEVEL_OF_LIMIT
 from support.scripted import ScriptedCamera, ScriptedDetector, rows, wait_until
 
 
@@ -104,7 +104,7 @@ def check_pictures(
         maps = detector.score(frame).anomaly_maps
         assert maps is not None
         assert row.threshold is not None
-        wanted = maps[0] / row.threshold * LEVELS_AT_THRESHOLD
+        wanted = maps[0] / row.threshold * LEVEL_OF_LIMIT
         np.testing.assert_allclose(levels, wanted.clip(0, 65535), atol=0.51)
 
 

@@ -95,7 +95,7 @@ class FaultyDetector:
 
     def __init__(self, detector: Detector, faults: Faults) -> None:
         self._detector, self._faults = detector, faults
-        self.manifest, self.threshold = detector.manifest, detector.threshold
+        self.manifest, self.relative_map = detector.manifest, detector.relative_map
         self.engine, self.description = detector.engine, detector.description
 
     def score(self, *arguments: Any, **options: Any) -> Result:

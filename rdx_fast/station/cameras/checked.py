@@ -27,7 +27,7 @@ from rdx_fast.station.settings import JobSettings, Parameter
 log = logging.getLogger(__name__)
 
 
-class FrameError(RdxError):
+class CaptureError(RdxError):
     """A frame is missing or must not be scored, or the camera does not fit a job.
 
     Args:
@@ -93,11 +93,11 @@ class CheckedCamera:
             settings: the settings that apply to the job
 
         Raises:
-            FrameError: the camera does not take a parameter, or its frames do not have the job's
+            CaptureError: the camera does not take a parameter, or its frames do not have the job's
                 size or pixel format, or do not hold its crop
         """
         if settings.camera.keys() != self._names:
-            raise FrameError(
+            raise CaptureError(
                 ErrorCode.CAMERA,
                 f"the camera parameters are now {sorted(settings.camera)}, at the station's start "
                 f"they were {sorted(self._names)}: start it again, or change the bundle",
@@ -106,7 +106,7 @@ class CheckedCamera:
             self._configure(settings.camera)
         shape, size = self._shape, settings.frame_size
         if size is not None and shape[:2] != tuple(size):
-            raise FrameError(
+            raise CaptureError(
                 ErrorCode.FRAME_SIZE,
                 f"the camera delivers {shape[0]} x {shape[1]} pixels, the configuration wants "
                 f"{size[0]} x {size[1]}: change one of them",
@@ -115,7 +115,7 @@ class CheckedCamera:
             check_pixel_format(shape, settings.pixel_format)
             check_crop(shape[:2], settings.crop)
         except ValueError as error:
-            raise FrameError(ErrorCode.FRAME_BAD, str(error)) from error
+            raise CaptureError(ErrorCode.FRAME_BAD, str(error)) from error
 
     def _configure(self, parameters: dict[str, Parameter]) -> None:
         assert isinstance(self._source, Configurable)
@@ -136,11 +136,11 @@ class CheckedCamera:
             The frame, uint8, or uint16 where the settings state levels, [H, W, 3] or [H, W].
 
         Raises:
-            FrameError: there is no frame, or it must not be scored
+            CaptureError: there is no frame, or it must not be scored
         """
         with self._in_turn():
             if settings.camera != self._parameters:
-                raise FrameError(ErrorCode.CAMERA, "the camera is not set up for this job")
+                raise CaptureError(ErrorCode.CAMERA, "the camera is not set up for this job")
             last, self._last_number = self._last_number, None
             frame = self._source.grab(self._timeout_s)
             pixels, number = np.asarray(frame.pixels), frame.number
@@ -149,40 +149,40 @@ class CheckedCamera:
             shape = self._shape
         wanted, why = (np.uint8, "without") if settings.levels is None else (np.uint16, "with")
         if pixels.dtype != wanted:
-            raise FrameError(
+            raise CaptureError(
                 ErrorCode.FRAME_BAD,
                 f"the frame's dtype is {pixels.dtype}, wanted {wanted.__name__} {why} levels",
             )
         if pixels.shape != shape:
             detail = f"the frame's shape is {pixels.shape}, wanted {shape}"
-            raise FrameError(ErrorCode.FRAME_SIZE, detail)
+            raise CaptureError(ErrorCode.FRAME_SIZE, detail)
         if not self._repeats and _same(pixels, previous):
-            raise FrameError(
+            raise CaptureError(
                 ErrorCode.FRAME_BAD,
                 "the frame is the one before, byte for byte: the camera hangs or repeats a picture",
             )
         if last is not None and number != last + 1:
             detail = f"frame {number} follows frame {last}: the frames between them are lost"
-            raise FrameError(ErrorCode.FRAME_DROPPED, detail)
+            raise CaptureError(ErrorCode.FRAME_DROPPED, detail)
         return pixels
 
     @contextmanager
     def _in_turn(self) -> Iterator[None]:
-        """Hold the camera, which one thread at a time may use; every error is a ``FrameError``."""
+        """Hold the camera, for one thread at a time; every error is a ``CaptureError``."""
         if not self._lock.acquire(timeout=self._timeout_s):
             # Of an inspection that was given up.
-            raise FrameError(ErrorCode.CAMERA_TIMEOUT, "an earlier call of the camera hangs")
+            raise CaptureError(ErrorCode.CAMERA_TIMEOUT, "an earlier call of the camera hangs")
         try:
             yield
-        except FrameError:
+        except CaptureError:
             raise
         except CameraTimeoutError as error:
-            raise FrameError(ErrorCode.CAMERA_TIMEOUT, str(error)) from error
+            raise CaptureError(ErrorCode.CAMERA_TIMEOUT, str(error)) from error
         except BadFrameError as error:
-            raise FrameError(ErrorCode.FRAME_BAD, str(error)) from error
+            raise CaptureError(ErrorCode.FRAME_BAD, str(error)) from error
         except Exception as error:
             detail = f"{type(error).__name__}: {error}"
-            raise FrameError(ErrorCode.CAMERA, detail) from error
+            raise CaptureError(ErrorCode.CAMERA, detail) from error
         finally:
             self._lock.release()
 

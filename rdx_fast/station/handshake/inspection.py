@@ -17,9 +17,10 @@ class Outcome:
         code: OK, REVIEW, NG, ERROR or LATE
         error: why the part was not inspected, or not in time; ``NONE`` for OK, REVIEW and NG
         detail: the error in words
-        score: anomaly score; None where nothing was scored
-        area_px: map pixels above the threshold; likewise
-        p_value: share of good parts with at least this score; None where it is not known
+        score: anomaly score of the region that decided; None where nothing was scored
+        area_px: map pixels above the OK limits of their regions; likewise
+        p_value: of good parts, at most the share p has a p-value of p or less; None where it is not
+            known
         region: name of the region that decided; None without regions
         ok_below: its OK limit; None if there is no score
         ng_above: its NG limit, likewise

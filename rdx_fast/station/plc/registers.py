@@ -103,7 +103,7 @@ MAP: tuple[Register, ...] = (
         21,
         "defect_area",
         "uint16",
-        "map pixels above the threshold; 65535 means 65535 or more",
+        "map pixels above the OK limits of their regions; 65535 means 65535 or more",
         lambda s: (min((s.outcome and s.outcome.area_px) or 0, WORD),),
     ),
     Register(

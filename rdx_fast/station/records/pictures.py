@@ -13,15 +13,16 @@ from numpy.typing import NDArray
 from rdx_fast.deep_images import write_png
 from rdx_fast.preprocess import Frame
 
-# 16-bit grey level of the threshold in a stored map: a quarter of the range.
-LEVELS_AT_THRESHOLD = 16384
+# 16-bit grey level of a region's OK limit in a stored map: a quarter of the range.
+LEVEL_OF_LIMIT = 16384
 
 
 class PictureStore:
     """Stores frames and anomaly maps as PNG files, in one folder for each day.
 
-    The oldest files are deleted when the limit is reached. Maps are 16-bit grey,
-    ``value / threshold * 16384``, at the map's own size. Used by one thread.
+    The oldest files are deleted when the limit is reached. Maps are 16-bit grey, ``value / OK limit
+    of its region * 16384``, 0 where nothing is inspected, at the map's own size. Used by one
+    thread.
 
     Args:
         folder: folder of the pictures, created if it is missing
@@ -48,8 +49,7 @@ class PictureStore:
         inspection_id: int,
         taken: datetime,
         frame: Frame,
-        anomaly_map: NDArray[np.float32] | None,
-        threshold: float,
+        relative: NDArray[np.float32] | None,
     ) -> str:
         """Write a frame and its map, and delete the oldest files to make room.
 
@@ -57,8 +57,8 @@ class PictureStore:
             inspection_id: id of the inspection, part of the file names
             taken: time of the picture, whose date names the day's folder
             frame: uint8 or uint16, [H, W, 3] RGB or [H, W], which is stored as it is
-            anomaly_map: float32 [h, w]; None to write no map
-            threshold: the threshold that the map is scaled by
+            relative: float32 [h, w], the map as multiples of the limits, see
+                ``Detector.relative_map``; None to write no map
 
         Returns:
             The pictures' path in the folder, without ``_frame.png`` and ``_map.png``.
@@ -68,8 +68,8 @@ class PictureStore:
         """
         name = f"{taken:%Y-%m-%d}/{inspection_id:010d}"
         self._write(self._folder / f"{name}_frame.png", frame)
-        if anomaly_map is not None:
-            levels = anomaly_map / np.float32(threshold) * LEVELS_AT_THRESHOLD
+        if relative is not None:
+            levels = relative * LEVEL_OF_LIMIT
             self._write(
                 self._folder / f"{name}_map.png", levels.clip(0, 65535).round().astype(np.uint16)
             )

@@ -226,9 +226,11 @@ class Recorder:
         assert self._pictures is not None
         assert capture.frame is not None
         assert capture.job is not None
-        threshold = capture.job.detector.threshold.value
         taken = datetime.fromtimestamp(self._wall_clock(), UTC)
-        picture = (inspection.inspection_id, taken, capture.frame, capture.anomaly_map, threshold)
+        relative = capture.anomaly_map
+        if relative is not None:
+            relative = capture.job.detector.relative_map(relative)
+        picture = (inspection.inspection_id, taken, capture.frame, relative)
         while True:
             try:
                 name = self._pictures.keep(*picture)

@@ -68,8 +68,9 @@ class InspectionRecord:
         error: name of the ``ErrorCode``; None for OK, REVIEW and NG
         detail: the error in words
         score: anomaly score
-        threshold: the limit of OK: a part with a higher score was REVIEW or NG
-        area_px: map pixels above the threshold
+        threshold: the limit of OK of the region that decided: a part with a higher score was REVIEW
+            or NG
+        area_px: map pixels above the OK limits of their regions
         start_ms: from the trigger until the engine was free, in ms
         grab_ms: duration of the camera's grab, in ms
         preprocess_ms: duration of preprocessing, in ms, part of ``score_ms``
@@ -82,7 +83,7 @@ class InspectionRecord:
         picture: path of the stored pictures in their folder, without ``_frame.png`` and
             ``_map.png``
         executed: precision of the verdict, such as "int8"
-        p_value: share of good parts with at least this score
+        p_value: of good parts, at most the share p has a p-value of p or less
         region: name of the region that decided; None without regions
         ng_above: the limit of NG: a part with a score between the two was REVIEW
         brightness: of the frame, a share of the range from black to white, see

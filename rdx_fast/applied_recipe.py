@@ -24,7 +24,7 @@ from rdx_fast.regions import map_labels, map_size
 from rdx_fast.result import Result
 
 
-class Inspection:
+class AppliedRecipe:
     """Of one ``Detector``, whose arguments these are.
 
     Args:
@@ -103,15 +103,17 @@ class Inspection:
         return frame
 
     def grey_frame(self) -> Frame:
-        """A frame as the recipe wants it, without contents."""
+        """A frame as the recipe wants it, halfway between black and white."""
         frame = self.recipe.frame
         shown = self.recipe.tiles or self._engine.manifest.input
         height, width = frame.size or (shown.height, shown.width)
         if frame.size is None and frame.crop is not None:
             height, width = frame.crop[0] + frame.crop[2], frame.crop[1] + frame.crop[3]
         colour = frame.pixel_format in (None, "rgb", "bgr")
-        dtype = np.uint8 if frame.levels is None else np.uint16
-        return np.full((height, width, 3) if colour else (height, width), 128, dtype)
+        shape = (height, width, 3) if colour else (height, width)
+        if frame.levels is None:
+            return np.full(shape, 128, np.uint8)
+        return np.full(shape, sum(frame.levels) // 2, np.uint16)
 
     def result(self, scored: BatchScores, options: ScoreOptions, description: str) -> Result:
         """Judge scores. Raises ``EngineError`` for one that is not finite."""

@@ -1,0 +1,85 @@
+"""A rate of one of several regions is not that of the parts: tables tell which is which."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rdx_fast.bundle import Bundle, open_bundle
+from rdx_fast.calibration import manual_threshold, share
+from rdx_fast.cli.tables import limits_table
+from rdx_fast.detector import Detector
+from rdx_fast.evaluation import CheckedSet
+from rdx_fast.limits import Limits, rates_of_parts
+from rdx_fast.recalibrate import Wish, limits_from_scores
+from rdx_fast.recipe import FrameSpec, InspectionRecipe, RegionSpec
+from rdx_fast.report.facts import facts
+from rdx_fast.revision import replace_recipe, revise_bundle
+
+REGIONS = ("left", "right")
+
+
+@pytest.fixture(scope="module")
+def scores() -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    good, bad = (rng.gamma(9, scale, (n, 2)).astype(np.float32) for n, scale in ((199, 2), (40, 4)))
+    return good, bad
+
+
+@pytest.fixture(scope="module")
+def limits(scores: tuple[np.ndarray, np.ndarray]) -> tuple[Limits, ...]:
+    return limits_from_scores(REGIONS, *scores, Wish(0.02, review_rate=0.1))
+
+
+def test_shares_of_regions_add_up_and_counts_are_of_parts(
+    scores: tuple[np.ndarray, np.ndarray], limits: tuple[Limits, ...]
+) -> None:
+    good, bad = scores
+    ng = [of.ng_above for of in limits]
+    found = rates_of_parts(ng)
+    assert [t.expected_false_reject_rate for t in ng] == pytest.approx([0.01, 0.01])
+    assert found.false_reject_rate == pytest.approx(0.02)
+    assert found.expected_false_reject_rate == pytest.approx(0.02)
+    values = np.float32([t.value for t in ng])
+    assert found.false_rejects == share(int((good > values).any(axis=1).sum()), len(good))
+    assert found.escapes == share(int((bad <= values).all(axis=1).sum()), len(bad))
+    # The promise for parts ends where a person set the limit of one region.
+    mixed = rates_of_parts([ng[0], manual_threshold(9, "lamp")])
+    assert mixed == (None, None, None, None)
+
+
+def test_tables(bundle: Bundle, parts: Path, tmp_path: Path, limits: tuple[Limits, ...]) -> None:
+    copy = open_bundle(shutil.copytree(bundle.path, tmp_path / "copy.rdx"))
+    halves = [((56 * k, 0), (56 * k + 56, 0), (56 * k + 56, 80), (56 * k, 80)) for k in (0, 1)]
+    regions = tuple(RegionSpec(n, polygon=of) for n, of in zip(REGIONS, halves, strict=True))
+    changed = replace_recipe(copy, InspectionRecipe(FrameSpec(80, 112), regions), {}, "anna")
+    (execution,) = changed.manifest.executions
+    inspected = changed.manifest.recipe.inspected_sha256()
+    calibrated = replace(execution, limits=limits, inspected_sha256=inspected)
+    revised = revise_bundle(changed, "calibrate", "anna", executions=(calibrated,))
+
+    table = limits_table(revised.manifest)
+    columns = [list(column.cells) for column in table.columns]
+    assert columns[1] == ["left", "", "right", "", "parts, by all regions", ""]
+    assert columns[5] == [
+        *["at most 5.00% above, from 199", "at most 1.00% above, from 199"] * 2,
+        *["at most 10.00% above, from 199", "at most 2.00% above, from 199"],
+    ]
+    assert columns[6][:4] == ["-"] * 4
+    assert columns[6][5].startswith(f"{limits[0].ng_above.escapes.count} of 40 (")  # type: ignore[union-attr]
+
+    with Detector(revised.path) as detector:
+        told = facts(detector, CheckedSet([], []))[1]
+    assert [row[1:3] + row[5:7] for row in told.rows] == [
+        ("left", "OK below", "5.00%", "5.00%"),
+        ("right", "OK below", "5.00%", "5.00%"),
+        ("parts, by all regions", "OK below", "10.00%", "10.00%"),
+        ("left", "NG above", "1.00%", "1.00%"),
+        ("right", "NG above", "1.00%", "1.00%"),
+        ("parts, by all regions", "NG above", "2.00%", "2.00%"),
+    ]
+    assert "at most the sum of the shares" in told.note
