@@ -16,6 +16,7 @@ from PIL import Image
 
 from rdx_fast.bundle import Bundle, open_bundle
 from rdx_fast.calibration import manual_threshold
+from rdx_fast.changes import replace_recipe
 from rdx_fast.detector import Detector
 from rdx_fast.images import list_images, read_image
 from rdx_fast.judge import Judge
@@ -28,7 +29,6 @@ from rdx_fast.relative import (
     relative_map,
     to_common_scale,
 )
-from rdx_fast.revision import replace_recipe
 from rdx_fast.scoring import score_files
 
 SIZE = (80, 112)  # of the drawn parts

@@ -17,6 +17,7 @@ from PIL import Image
 from rdx_fast import Detector
 from rdx_fast.bundle import Bundle, open_bundle
 from rdx_fast.calibration import manual_threshold
+from rdx_fast.changes import replace_recipe
 from rdx_fast.datasets import find_dataset
 from rdx_fast.evaluation import CheckedSet, check_images, evaluate_scored, score_checked
 from rdx_fast.images import list_images, read_image
@@ -25,7 +26,6 @@ from rdx_fast.overlay import overlay
 from rdx_fast.recipe import FrameSpec, InspectionRecipe, RegionSpec
 from rdx_fast.report import make_report, render
 from rdx_fast.report.gallery import cards
-from rdx_fast.revision import replace_recipe
 from support.commands import run, unboxed
 
 CROP = (10, 20, 64, 80)  # top, left, height, width in the 80 x 112 pixels of a part
