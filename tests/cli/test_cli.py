@@ -28,6 +28,7 @@ from rdx_fast.images import list_images, read_image
 from rdx_fast.kernels.gpu.operations import source_hash
 from rdx_fast.kernels.native import ISAS
 from rdx_fast.models import BACKBONES
+from rdx_fast.overlay import overlay
 from rdx_fast.scoring import score_files
 from rdx_fast.signature import SigningKey
 from support.checkout import GPU, needs_no_gpu
@@ -101,9 +102,11 @@ def test_a_crop_is_scored_as_the_image_of_it(bundle: Bundle, parts: Path, tmp_pa
     shown = np.asarray(Image.open(tmp_path / "o" / "notch" / "000.png"))
     frame, heat = shown[:, :112].copy(), shown[:, 112:].copy()
     assert (frame != heat).any()
-    for picture in (frame, heat):
+    unmarked = overlay(frame, np.zeros((64, 80), np.float32), crop=CROP)
+    assert (unmarked[:10] != frame[:10]).any()  # what is not inspected looks different
+    for picture in (unmarked, heat):
         picture[10:74, 20:100] = 0
-    np.testing.assert_array_equal(frame, heat)  # outside the crop
+    np.testing.assert_array_equal(unmarked, heat)  # no heat outside the crop
 
     whole = json.loads(run("evaluate", bundle.path, parts, "--crop", *CROP, "--json").stdout)
     shutil.copytree(parts / "train", tmp_path / "part" / "train")
