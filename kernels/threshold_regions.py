@@ -19,7 +19,7 @@ class Region:
         area_px: area in frame pixels
         peak: largest map value
         box_px: top, left, height, width of the frame pixels that it touches
-        centroid_px: y, x in frame pixels from its upper left corner, as corners of polygons:
+        centroid_px: y, x in frame pixels from the frame's upper left corner, as polygons' corners:
             the middle of the first pixel is at 0.5, 0.5
     """
 

@@ -23,7 +23,7 @@ class Defect:
         peak: largest map value
         area_px: in frame pixels
         box_px: top, left, height, width of the frame pixels that it touches
-        centroid_px: y, x in frame pixels from its upper left corner, as corners of polygons:
+        centroid_px: y, x in frame pixels from the frame's upper left corner, as polygons' corners:
             the middle of the first pixel is at 0.5, 0.5
         area_mm2: in square millimetres
         box_mm: top, left, height, width in millimetres from the frame's upper left corner

@@ -109,7 +109,7 @@ def score_files(
         EngineError: the engine fails, or gives a score that is not finite
     """
     root = Path(os.path.commonpath([p.absolute().parent for p in files])) if files else Path()
-    only = detector.threshold.value if len(detector.limits) == 1 else None
+    only = detector.limits[0].ok_below.value if len(detector.limits) == 1 else None
     executed = detector.engine.execution.executed
     with_maps = overlays is not None or defects
     for path in files:

@@ -63,8 +63,7 @@ class ScriptedDetector:
     def __init__(self, detector: Detector) -> None:
         self.detector, self.manifest = detector, detector.manifest
         self.recipe = detector.recipe
-        self.relative_map, self.limits = detector.relative_map, detector.limits
-        self.threshold = detector.threshold
+        self.limits, self.relative_map = detector.limits, detector.relative_map
         self.engine, self.description = detector.engine, detector.description
         self.fault = ""
         self.verdicts: list[str] = []  # of the next parts; then its own
