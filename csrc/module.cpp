@@ -235,7 +235,8 @@ void blend(const Floats& maps, const Floats& rows, const Floats& columns, const 
                places.ndim() == 2 && length(places, 0) == tiles.count && places.shape(1) == 2,
            "maps, weights and places do not fit");
     for (std::size_t i = 0; i < 2 * tiles.count; ++i)
-        demand(tiles.places[i] >= 0 && tiles.places[i] <= canvas.shape(i % 2) - maps.shape(1 + i % 2),
+        demand(tiles.places[i] >= 0 &&
+                   tiles.places[i] <= canvas.shape(i % 2) - maps.shape(1 + i % 2),
                "a tile lies outside of the canvas");
     float* sums = canvas.mutable_data();
     const std::size_t width = length(canvas, 1);
