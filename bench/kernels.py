@@ -132,7 +132,7 @@ def pairs(threads: int) -> Iterator[Pair]:
     yield Pair(
         "blend 16 tiles",
         "NumPy",
-        lambda: blend(*tiles, threads),
+        lambda: blend(*tiles),
         lambda: blend_numpy(*tiles),
     )
     yield Pair(

@@ -15,9 +15,8 @@ struct Tiles {
     const std::int64_t* places;
 };
 
-// Adds the weighted tiles to a canvas with rows of canvas_width pixels, which they lie within. Each
-// pixel takes them in their order, whatever the number of threads.
-void blend(const Isa& isa, const Tiles& tiles, float* canvas, std::size_t canvas_width,
-           std::size_t threads);
+// Adds the weighted tiles to a canvas with rows of canvas_width pixels, which they lie within. By
+// one thread: to start another takes up to half as long as a line of 16 tiles of 256 x 256.
+void blend(const Isa& isa, const Tiles& tiles, float* canvas, std::size_t canvas_width);
 
 }  // namespace rdx

@@ -3,8 +3,8 @@
 
 namespace rdx::RDX_ISA {
 
-// sum += row * weight * weights, each operation rounded. fma with zero is a product that no compiler
-// contracts with the addition that follows.
+// sum += row * weight * weights, each operation rounded. fma with zero is a product that no
+// compiler contracts with the addition that follows.
 void add_weighted(const float* row, float weight, const float* weights, std::size_t count,
                   float* sum) {
     const Vec all = broadcast(weight);

@@ -11,9 +11,9 @@ namespace rdx {
 
 // What to read off maps [batch, height, width], and where to put it: maxima and areas
 // [batch, regions], and top_means [batch] if top_k > 0. A map that holds NaN anywhere has NaN for
-// maxima and top mean. labels [height, width], rows label_stride apart: 0 is not inspected, r + 1 is
-// region r, whose pixels in row y lie in the columns [extents[y, r, 0], extents[y, r, 1]); without
-// labels, null both, everything is the only region. With top_k > 0 labels are contiguous.
+// maxima and top mean. labels [height, width], rows label_stride apart: 0 is not inspected, r + 1
+// is region r, whose pixels in row y lie in the columns [extents[y, r, 0], extents[y, r, 1]);
+// without labels, null both, everything is the only region. With top_k > 0 labels are contiguous.
 struct Epilogue {
     std::size_t regions;
     const float* thresholds;
@@ -43,8 +43,8 @@ class MapReader {
     std::vector<std::vector<Summary>> seen_;  // of each thread, [batch, regions]
 };
 
-// The epilogue of maps that already exist, row y of map i at maps + i * strides[0] + y * strides[1].
-// With top_k > 0 they must be contiguous.
+// The epilogue of maps that already exist, row y of map i at
+// maps + i * strides[0] + y * strides[1]. With top_k > 0 they must be contiguous.
 void summarize(const Isa& isa, const float* maps, std::array<std::ptrdiff_t, 2> strides,
                std::size_t batch, std::size_t height, std::size_t width, const Epilogue& epilogue,
                std::size_t threads);

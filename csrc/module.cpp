@@ -224,7 +224,7 @@ void summarize(const Strided<float>& maps, EpilogueArrays wanted, std::size_t th
 }
 
 void blend(const Floats& maps, const Floats& rows, const Floats& columns, const Counts& places,
-           Floats canvas, std::size_t threads, const std::string& isa_name) {
+           Floats canvas, const std::string& isa_name) {
     const rdx::Isa& isa = rdx::isa_named(isa_name);
     demand(maps.ndim() == 3 && maps.size() > 0 && canvas.ndim() == 2, "wanted [N, h, w], [H, W]");
     const rdx::Tiles tiles{length(maps, 0), length(maps, 1), length(maps, 2), maps.data(),
@@ -235,12 +235,13 @@ void blend(const Floats& maps, const Floats& rows, const Floats& columns, const 
                places.ndim() == 2 && length(places, 0) == tiles.count && places.shape(1) == 2,
            "maps, weights and places do not fit");
     for (std::size_t i = 0; i < 2 * tiles.count; ++i)
-        demand(tiles.places[i] >= 0 && tiles.places[i] <= canvas.shape(i % 2) - maps.shape(1 + i % 2),
+        demand(tiles.places[i] >= 0 &&
+                   tiles.places[i] <= canvas.shape(i % 2) - maps.shape(1 + i % 2),
                "a tile lies outside of the canvas");
     float* sums = canvas.mutable_data();
     const std::size_t width = length(canvas, 1);
     py::gil_scoped_release unlocked;
-    rdx::blend(isa, tiles, sums, width, threads);
+    rdx::blend(isa, tiles, sums, width);
 }
 
 rdx::Taps taps(const Indices& first, const Floats& weights, std::size_t tables, std::size_t size) {
@@ -325,7 +326,7 @@ PYBIND11_MODULE(_C, m) {
     m.def("summarize", &summarize, py::arg("maps"), py::arg("epilogue"), py::arg("threads"),
           py::arg("isa"));
     m.def("blend", &blend, py::arg("maps"), py::arg("rows"), py::arg("columns"),
-          py::arg("places"), py::arg("canvas").noconvert(), py::arg("threads"), py::arg("isa"));
+          py::arg("places"), py::arg("canvas").noconvert(), py::arg("isa"));
     m.def("resize_normalize", &resize_normalize, py::arg("frame"), py::arg("out"),
           py::arg("format"), py::arg("red_row"), py::arg("red_column"), py::arg("black"),
           py::arg("span"), py::arg("rows"), py::arg("columns"), py::arg("gain"), py::arg("offset"),

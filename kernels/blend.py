@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from rdx_fast.kernels.native import ISAS, check_threads, native
+from rdx_fast.kernels.native import ISAS, native
 
 Floats = NDArray[np.float32]
 
@@ -16,12 +16,11 @@ def blend(
     columns: Floats,
     places: NDArray[np.int64],
     canvas: Floats,
-    threads: int = 1,
 ) -> None:
     """Add ``tiles[i] * rows[i][:, None] * columns[i]`` to the canvas, for each i in this order.
 
     Products and sums are rounded one by one, so that every implementation has the same result, bit
-    for bit, with any number of threads.
+    for bit but for the sign of zeros.
 
     Args:
         tiles: float32 [N, h, w]
@@ -29,18 +28,16 @@ def blend(
         columns: float32 [N, w], weights of its columns
         places: int64 [N, 2], row and column of the canvas that each tile begins at
         canvas: float32 [H, W], C-contiguous, to which the tiles are added
-        threads: CPU threads, for the call alone
 
     Raises:
         ValueError: shapes that do not fit, or a tile that lies outside of the canvas
     """
-    check_threads(threads)
     _check(tiles, rows, columns, places, canvas)
     if native is None:
         blend_numpy(tiles, rows, columns, places, canvas)
         return
     tiles, rows, columns = (np.ascontiguousarray(array) for array in (tiles, rows, columns))
-    native.blend(tiles, rows, columns, np.ascontiguousarray(places), canvas, threads, ISAS[0])
+    native.blend(tiles, rows, columns, np.ascontiguousarray(places), canvas, ISAS[0])
 
 
 def blend_numpy(

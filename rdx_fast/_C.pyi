@@ -54,7 +54,6 @@ def blend(
     columns: NDArray[np.float32],
     places: NDArray[np.int64],
     canvas: NDArray[np.float32],
-    threads: int,
     isa: str,
 ) -> None: ...
 def resize_normalize(

@@ -22,7 +22,6 @@ class Blender:
         top_k: number of the map's largest values in the top mean; 0 for no top mean
         out: ``[H, W]`` float32 of the working image's size, C-contiguous, in which the map is made;
             it must hold zeros. None if it is not wanted
-        threads: CPU threads of a call
     """
 
     def __init__(
@@ -31,7 +30,6 @@ class Blender:
         epilogue: Epilogue,
         top_k: int = 0,
         out: NDArray[np.float32] | None = None,
-        threads: int = 1,
     ) -> None:
         self._walk = tiling.walk
         axes = (tiling.rows, tiling.columns)
@@ -45,8 +43,7 @@ class Blender:
         self._canvas = out
         self._begin = 0  # line of the map that the canvas begins with
         self._added = 0
-        self._reading = _Reading(epilogue, top_k, threads)
-        self._threads = threads
+        self._reading = _Reading(epilogue, top_k)
 
     @property
     def done(self) -> bool:
@@ -82,7 +79,7 @@ class Blender:
         places = np.array([(start, place) for place in self._across.starts[across]], np.int64)
         if self._walk == 1:
             rows, columns, places = columns, rows, places[:, ::-1]
-        blend(tiles, rows, columns, places, self._canvas, self._threads)
+        blend(tiles, rows, columns, places, self._canvas)
 
     def _finish_line(self, line: int) -> None:
         """Read what no later tile adds to; a strip moves on."""
@@ -109,18 +106,17 @@ class _Reading:
         broken: whether a tile of the map was not inspected
     """
 
-    def __init__(self, epilogue: Epilogue, top_k: int, threads: int) -> None:
+    def __init__(self, epilogue: Epilogue, top_k: int) -> None:
         self.broken = False
         self._epilogue = epilogue
         self._top_k = top_k
-        self._threads = threads
         self._found = MapStats.empty(1, epilogue)
         self._found.maxima[:] = -np.inf
         self._largest = np.empty(0, np.float32)
 
     def read(self, part: NDArray[np.float32], first: Place) -> None:
         """Read ``[h, w]`` of the map, which begins at ``first``."""
-        found = summarize(part[None], self._epilogue, first, self._threads)
+        found = summarize(part[None], self._epilogue, first)
         self._found = self._found.joined(found)
         if self._top_k:
             self._gather(part, first)

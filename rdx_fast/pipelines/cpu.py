@@ -43,7 +43,6 @@ class CpuPipeline:
         self.description = description
         self.max_windows = max(8, PART_BYTES // (4 * 3 * spec.height * spec.width))
         self.parts_in_flight = 1  # another would share the CPU and need as much memory again
-        self.blend_threads = 1  # the others are the network's
         self._run = run
         self._spec = spec
         self._mapper = mapper

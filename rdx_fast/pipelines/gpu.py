@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rdx_fast.cpu import usable_cores
 from rdx_fast.devices.device import EXCLUSIVE, BoundNetwork, Device
 from rdx_fast.errors import DeviceLostError, EngineError
 from rdx_fast.kernels.epilogue import MapStats
@@ -27,7 +26,6 @@ from rdx_fast.preprocess import Frame, as_frames
 
 MAX_GRAPHS = 8  # kept by each slot; the least recently used one is dropped
 MAX_SLOTS = 2  # of one batch that is scored in parts: one part is staged while another is scored
-MAX_BLEND_THREADS = 4  # of one batch; more would wait for memory
 
 
 class ExecutionSlot:
@@ -128,7 +126,6 @@ class GpuPipeline:
         self._spec = spec
         self._max_batch = max_batch
         self.max_windows, self.parts_in_flight = max_batch, MAX_SLOTS
-        self.blend_threads = min(MAX_BLEND_THREADS, usable_cores())
         self._engine_closed = engine_closed
         self._idle: list[ExecutionSlot] = []
         self._lock = threading.Lock()

@@ -92,12 +92,10 @@ class WindowPipeline(Pipeline, Protocol):
     Attributes:
         max_windows: the most windows that are worth giving at once
         parts_in_flight: so many of these may be started before the first is done
-        blend_threads: CPU threads that are free for their maps meanwhile
     """
 
     max_windows: int
     parts_in_flight: int
-    blend_threads: int
 
     def shapes(self, batch: Any) -> list[tuple[int, ...]]:
         """Shapes of a batch's frames, ``[H, W, 3]`` or ``[H, W]``.

@@ -157,7 +157,6 @@ class _Work:
                     self._of_lines,
                     self._top_k,
                     None if self._maps is None else self._maps[frame],
-                    self._windows.blend_threads,
                 )
             tiles = len(list(own))
             self._blender.add(maps[:tiles], scores[:tiles])

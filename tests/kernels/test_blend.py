@@ -53,13 +53,12 @@ def bits(values: NDArray[np.float32]) -> NDArray[np.uint32]:
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("threads", [1, 2, 5])
-def test_to_the_last_bit(layout: Any, threads: int) -> None:
+def test_to_the_last_bit(layout: Any) -> None:
     given = generated(*layout)
     wanted = expected(given)
     for implementation in ON_CPU:
         canvas = given[-1].copy()
-        blend(implementation, *given[:-1], canvas, threads)
+        blend(implementation, *given[:-1], canvas)
         np.testing.assert_array_equal(bits(canvas), bits(wanted), implementation)
 
 
@@ -72,7 +71,7 @@ def test_what_is_not_finite_stays(
     """In its own pixel alone, whatever other tiles add there."""
     tiles, rows, columns, places, canvas = generated(7, (13, 33), (41, 90))
     tiles[3][place] = value
-    blend(implementation, tiles, rows, columns, places, canvas, 2)
+    blend(implementation, tiles, rows, columns, places, canvas)
     broken = np.zeros(canvas.shape, bool)
     broken[tuple(places[3] + place)] = True
     np.testing.assert_array_equal(~np.isfinite(canvas), broken)
@@ -83,7 +82,7 @@ def test_one_tile_is_the_canvas(implementation: str) -> None:
     tile = np.random.default_rng(0).random((1, 19, 37), np.float32)
     rows, columns = (np.ones((1, n), np.float32) for n in tile.shape[1:])
     canvas = np.zeros(tile.shape[1:], np.float32)
-    blend(implementation, tile, rows, columns, np.zeros((1, 2), np.int64), canvas, 2)
+    blend(implementation, tile, rows, columns, np.zeros((1, 2), np.int64), canvas)
     np.testing.assert_array_equal(bits(canvas), bits(tile[0]))
 
 
@@ -110,11 +109,10 @@ def test_views(implementation: str) -> None:
         ({3: np.full((5, 2), 1)}, "lies outside"),
         ({4: np.zeros((8, 64))}, r"canvas: float64 \[8, 64\] given, wanted float32"),
         ({4: np.zeros((8, 128), np.float32)[:, ::2]}, "not C-contiguous: the sums would be lost"),
-        ({5: 0}, "threads is 0"),
     ],
 )
 def test_refused(change: dict[int, Any], message: str) -> None:
-    given: list[Any] = [*generated(5, (8, 16), (8, 64)), 1]
+    given: list[Any] = [*generated(5, (8, 16), (8, 64))]
     for which, other in change.items():
         given[which] = other
     with pytest.raises(ValueError, match=message):

@@ -319,7 +319,7 @@ class PromptWindows:
     """
 
     description = "prompt"
-    max_windows, parts_in_flight, blend_threads = 2, 2, 1
+    max_windows, parts_in_flight = 2, 2
 
     def __init__(self) -> None:
         self.running = 0

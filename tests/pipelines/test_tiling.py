@@ -121,8 +121,8 @@ def blended(tiled: Tiling, maps: Maps, epilogue: Epilogue) -> tuple[MapStats, Ma
     out = np.zeros(tiled.size, np.float32)
     scores = maps.max(axis=(1, 2))[:, None]
     found = []
-    for step, target, threads in ((1, out, 1), (5, None, 2)):
-        blender = Blender(tiled, of_lines, most, target, threads)
+    for step, target in ((1, out), (5, None)):
+        blender = Blender(tiled, of_lines, most, target)
         for i in range(0, len(maps), step):
             assert not blender.done
             blender.add(maps[i : i + step], scores[i : i + step])

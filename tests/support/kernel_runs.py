@@ -155,11 +155,10 @@ def blend(
     columns: NDArray[np.float32],
     places: NDArray[np.int64],
     canvas: NDArray[np.float32],
-    threads: int = 1,
 ) -> None:
     """By the CPU's implementations alone."""
     with running(implementation):
-        blend_module.blend(tiles, rows, columns, places, canvas, threads)
+        blend_module.blend(tiles, rows, columns, places, canvas)
 
 
 def _on_triton(
