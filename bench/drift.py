@@ -22,7 +22,7 @@ from rdx_fast.bench.drift_generated import BEFORE, EVERY, percentiles, rate, row
 from rdx_fast.bench.result_rows import append, facts, network_facts
 from rdx_fast.detector import Detector
 from rdx_fast.drift import SIGNALS, DriftMonitor
-from rdx_fast.frame_check import look_at, sharpness_of
+from rdx_fast.recipe.frame_check import look_at, sharpness_of
 
 AFTER = 2000  # parts after a change, at most
 RUNS = 100

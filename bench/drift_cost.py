@@ -17,7 +17,7 @@ from rdx_fast.bench.result_rows import append, facts, network_facts
 from rdx_fast.bench.timing import summary
 from rdx_fast.detector import Detector
 from rdx_fast.drift import SIGNALS, DriftMonitor
-from rdx_fast.frame_check import look_at, sharpness_of
+from rdx_fast.recipe.frame_check import look_at, sharpness_of
 from rdx_fast.station.cameras.source import CameraFrame
 from rdx_fast.station.config import DriftConfig, StationConfig
 from rdx_fast.station.station import Station

@@ -11,7 +11,7 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 from torch.nn import functional
 
-from rdx_fast.manifest import MapSpec, ScaleSpec
+from rdx_fast.bundle.manifest import MapSpec, ScaleSpec
 
 SIZE = 256
 # Of wide_resnet50_2 at 256 x 256.

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import nn
 
 from rdx_fast.bench.measure import drawn_frame
-from rdx_fast.bundle import Bundle
+from rdx_fast.bundle.bundle import Bundle
 from rdx_fast.export import export_bundle
 from rdx_fast.export.check import CONTENTS, TOLERANCE
 from rdx_fast.models import make_network

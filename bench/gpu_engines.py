@@ -27,7 +27,8 @@ from rdx_fast.bench.gpu_kernels import eager
 from rdx_fast.bench.result_rows import network_facts, spread
 from rdx_fast.bench.steps import NotApplicable, Target
 from rdx_fast.bench.timing import summary
-from rdx_fast.bundle import Bundle, open_bundle
+from rdx_fast.bundle.bundle import Bundle, open_bundle
+from rdx_fast.bundle.manifest import Manifest
 from rdx_fast.datasets import find_dataset
 from rdx_fast.detector import Detector
 from rdx_fast.engines import GpuOptions, open_engine
@@ -36,7 +37,6 @@ from rdx_fast.engines.tensorrt.build import prepare_kernels
 from rdx_fast.engines.torch_graph import read_network
 from rdx_fast.errors import EngineError, MissingDependencyError, PlanError
 from rdx_fast.images import read_image
-from rdx_fast.manifest import Manifest
 from rdx_fast.models import make_network
 from rdx_fast.pipelines import staging
 

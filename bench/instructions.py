@@ -23,7 +23,7 @@ from rich.progress import track
 from rich.table import Table
 
 from rdx_fast.bench.result_rows import append, facts, spread, spread_text
-from rdx_fast.bundle import open_bundle
+from rdx_fast.bundle.bundle import open_bundle
 from rdx_fast.cpu import cpu_features
 from rdx_fast.engines.openvino.network import OpenVINONetwork
 

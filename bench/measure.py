@@ -20,7 +20,7 @@ from rdx_fast.bench.fresh import start
 from rdx_fast.bench.limits import copy_gb_s, matrix_gflops
 from rdx_fast.bench.result_rows import facts, network_facts, spread
 from rdx_fast.bench.timing import repeat, summary
-from rdx_fast.bundle import Bundle, open_bundle
+from rdx_fast.bundle.bundle import Bundle, open_bundle
 from rdx_fast.detector import Detector
 from rdx_fast.engines import open_engine
 from rdx_fast.engines.openvino.engine import OpenVINOEngine

@@ -20,7 +20,7 @@ from rich.table import Table
 from rdx_fast.bench.generated import generated_bundle
 from rdx_fast.bench.measure import drawn_frame
 from rdx_fast.bench.result_rows import append, facts, network_facts, spread
-from rdx_fast.bundle import open_bundle
+from rdx_fast.bundle.bundle import open_bundle
 from rdx_fast.detector import Detector
 from rdx_fast.engines.openvino.engine import OpenVINOEngine
 

@@ -24,7 +24,8 @@ from rich.table import Table
 from rdx_fast.bench.measure import drawn_frame
 from rdx_fast.bench.precision_table import HEADER, precision_lines
 from rdx_fast.bench.result_rows import append, facts, spread
-from rdx_fast.bundle import Bundle, open_bundle
+from rdx_fast.bundle.bundle import Bundle, open_bundle
+from rdx_fast.bundle.manifest import ExecutionSpec
 from rdx_fast.datasets import LabelledImage, find_dataset, has_masks
 from rdx_fast.detector import Detector
 from rdx_fast.engines.openvino.compilation import capabilities
@@ -33,7 +34,6 @@ from rdx_fast.evaluation import ScoredSet, evaluate_scored
 from rdx_fast.evaluation.scored import read_mask
 from rdx_fast.export.check import open_execution
 from rdx_fast.images import read_image
-from rdx_fast.manifest import ExecutionSpec
 from rdx_fast.postprocess import AnomalyMapper
 from rdx_fast.precision import choose
 from rdx_fast.preprocess import to_input

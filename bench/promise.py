@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from rdx_fast.bench.result_rows import append, facts, network_facts
 from rdx_fast.detector import Detector
 from rdx_fast.images import read_image
-from rdx_fast.promise import Wish, limits_from_scores
+from rdx_fast.limits.promise import Wish, limits_from_scores
 from rdx_fast.solar_cells import solar_cells
 
 RATES = (0.005, 0.01, 0.02, 0.05)

@@ -21,9 +21,9 @@ from rdx_fast.bench.measure import drawn_frame
 from rdx_fast.bench.recipes import under
 from rdx_fast.bench.result_rows import append, facts, network_facts, spread, spread_text
 from rdx_fast.detector import Detector
-from rdx_fast.limits import Limits
-from rdx_fast.recipe import FrameSpec, InspectionRecipe, RegionSpec
-from rdx_fast.tiling import TileSpec
+from rdx_fast.limits.limits import Limits
+from rdx_fast.recipe.recipe import FrameSpec, InspectionRecipe, RegionSpec
+from rdx_fast.recipe.tiling import TileSpec
 
 
 def recipes(height: int, width: int) -> dict[str, InspectionRecipe]:

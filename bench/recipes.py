@@ -8,7 +8,7 @@ from typing import Any
 
 from rdx_fast import Detector
 from rdx_fast.engines import Engine
-from rdx_fast.recipe import InspectionRecipe
+from rdx_fast.recipe.recipe import InspectionRecipe
 
 
 def under(recipe: InspectionRecipe, engine: Engine, **options: Any) -> Detector:

@@ -26,11 +26,11 @@ from rdx_fast.bench.measure import drawn_frame
 from rdx_fast.bench.memory import memory_mb
 from rdx_fast.bench.recipes import under
 from rdx_fast.bench.result_rows import append, facts, network_facts, spread
-from rdx_fast.bundle import open_bundle
+from rdx_fast.bundle.bundle import open_bundle
 from rdx_fast.detector import Detector
 from rdx_fast.engines import open_engine
-from rdx_fast.recipe import InspectionRecipe
-from rdx_fast.tiling import TileSpec, tiling
+from rdx_fast.recipe.recipe import InspectionRecipe
+from rdx_fast.recipe.tiling import TileSpec, tiling
 
 BATCH = 32  # frames that need no tiles
 FRAMES = ((3000, 4096), (2048, 20000), (20000, 2048))

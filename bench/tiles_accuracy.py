@@ -24,7 +24,7 @@ from rdx_fast.evaluation import ScoredSet, evaluate_scored, score_set
 from rdx_fast.evaluation.scored import read_mask
 from rdx_fast.export import export_bundle
 from rdx_fast.images import image_size, read_image
-from rdx_fast.tiling import TileSpec, tiling
+from rdx_fast.recipe.tiling import TileSpec, tiling
 from rdx_fast.training import Checkpoint, Recipe, train
 
 

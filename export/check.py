@@ -11,15 +11,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rdx_fast.calibration import calibrate_threshold
+from rdx_fast.bundle.manifest import EXECUTIONS, ExportCheck
 from rdx_fast.engines.engine import Chunk
 from rdx_fast.engines.openvino.compilation import capabilities
 from rdx_fast.engines.openvino.network import OpenVINONetwork
 from rdx_fast.errors import EngineError, ExportError, ImageError
 from rdx_fast.export.gpu import FOR_GPUS
 from rdx_fast.export.reference import RoundedNetwork
-from rdx_fast.limits import ThresholdSpec
-from rdx_fast.manifest import EXECUTIONS, ExportCheck
+from rdx_fast.limits.calibration import calibrate_threshold
+from rdx_fast.limits.limits import ThresholdSpec
 from rdx_fast.models import ReverseDistillation
 from rdx_fast.pipelines import Pipeline, ScoreOptions
 from rdx_fast.training.frames import Frames

@@ -14,9 +14,21 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from rdx_fast.bundle import Bundle, describe_file, new_bundle, open_bundle, write_manifest
-from rdx_fast.bundle_history import exported_history
-from rdx_fast.calibration import calibrate_threshold, save_calibration
+from rdx_fast.bundle.bundle import Bundle, describe_file, new_bundle, open_bundle, write_manifest
+from rdx_fast.bundle.bundle_history import exported_history
+from rdx_fast.bundle.history import system_user
+from rdx_fast.bundle.manifest import (
+    BORDER,
+    FORMAT,
+    ExecutionSpec,
+    InputSpec,
+    LeftOut,
+    Manifest,
+    MapSpec,
+    ScaleSpec,
+    execution_label,
+)
+from rdx_fast.bundle.signature import SigningKey
 from rdx_fast.errors import EngineError, ExportError
 from rdx_fast.export.check import (
     CONTENTS,
@@ -31,25 +43,13 @@ from rdx_fast.export.check import (
 from rdx_fast.export.gpu import FOR_GPUS, quantize_for_gpus
 from rdx_fast.export.graph import output_shapes, to_onnx
 from rdx_fast.export.quantize import quantize
-from rdx_fast.frame_check import FrameStatistics
-from rdx_fast.history import system_user
-from rdx_fast.limits import Limits
-from rdx_fast.manifest import (
-    BORDER,
-    FORMAT,
-    ExecutionSpec,
-    InputSpec,
-    LeftOut,
-    Manifest,
-    MapSpec,
-    ScaleSpec,
-    execution_label,
-)
+from rdx_fast.limits.calibration import calibrate_threshold, save_calibration
+from rdx_fast.limits.limits import Limits
 from rdx_fast.models import ReverseDistillation
 from rdx_fast.pipelines.cpu import CpuPipeline
 from rdx_fast.pipelines.tiled import in_tiles
 from rdx_fast.postprocess import AnomalyMapper
-from rdx_fast.signature import SigningKey
+from rdx_fast.recipe.frame_check import FrameStatistics
 from rdx_fast.training.checkpoint import Checkpoint
 from rdx_fast.training.data import ImageDataset, input_spec
 from rdx_fast.training.frames import Frames

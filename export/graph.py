@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from rdx_fast.bundle.manifest import InputSpec
 from rdx_fast.export.float16 import to_half
-from rdx_fast.manifest import InputSpec
 from rdx_fast.models.fold import fold_batch_norm
 
 

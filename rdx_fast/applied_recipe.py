@@ -11,16 +11,16 @@ from numpy.typing import NDArray
 from rdx_fast.defects import Defect, find_defects
 from rdx_fast.engines import Engine
 from rdx_fast.errors import EngineError
-from rdx_fast.frame_check import FrameCheck
 from rdx_fast.judge import Judge
 from rdx_fast.kernels.epilogue import Epilogue, region_labels
 from rdx_fast.kernels.resize_normalize import Crop, Levels
-from rdx_fast.limits import Limits
+from rdx_fast.limits.limits import Limits
 from rdx_fast.pipelines import BatchScores, Pipeline, ScoreOptions, open_pipeline
 from rdx_fast.pipelines.tiled import in_tiles
 from rdx_fast.postprocess import AnomalyMapper
 from rdx_fast.preprocess import Batch, Frame, FrameOptions, as_frames
-from rdx_fast.regions import map_labels, map_size
+from rdx_fast.recipe.frame_check import FrameCheck
+from rdx_fast.recipe.regions import map_labels, map_size
 from rdx_fast.result import Result
 
 

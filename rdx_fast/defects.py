@@ -11,7 +11,7 @@ from PIL import Image
 
 from rdx_fast.kernels.resize_normalize import Crop, check_crop
 from rdx_fast.kernels.threshold_regions import threshold_regions
-from rdx_fast.limits import Limits
+from rdx_fast.limits.limits import Limits
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,15 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rdx_fast.applied_recipe import AppliedRecipe
-from rdx_fast.bundle import open_bundle
+from rdx_fast.bundle.bundle import open_bundle
 from rdx_fast.defects import Defect
 from rdx_fast.engines import Engine, Progress, open_engine
 from rdx_fast.kernels.resize_normalize import Crop, Levels
-from rdx_fast.limits import Limits, ThresholdSpec
+from rdx_fast.limits.limits import Limits, ThresholdSpec
+from rdx_fast.limits.relative import relative_map
 from rdx_fast.pipelines import BatchScores, ScoreOptions
 from rdx_fast.pipelines.streaming import ScoreStream, stream_scores
 from rdx_fast.preprocess import Batch, Frame
-from rdx_fast.relative import relative_map
 from rdx_fast.result import Result
 
 
@@ -41,7 +41,7 @@ class Detector:
         on_progress: called with step, steps done and steps in all while a TensorRT plan is built
         limits: other limits than the bundle's, for each region of the recipe
         check_frames: whether frames in host memory that cannot be pictures of a part are refused,
-            see ``rdx_fast.frame_check``
+            see ``rdx_fast.recipe.frame_check``
         public_key: file of a key that must have signed the bundle, and the TensorRT plans and
             kernels in it; None opens unsigned ones too
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from rdx_fast.bundle import open_bundle
+from rdx_fast.bundle.bundle import open_bundle
+from rdx_fast.bundle.manifest import PRECISIONS
 from rdx_fast.cpu import cpu_features, usable_cores
 from rdx_fast.engines.tensorrt.api import load_api
 from rdx_fast.errors import (
@@ -22,7 +23,6 @@ from rdx_fast.errors import (
 from rdx_fast.kernels.gpu.driver import Gpu
 from rdx_fast.kernels.gpu.library import BUILT, MANIFEST, find_kernels
 from rdx_fast.kernels.native import ISAS
-from rdx_fast.manifest import PRECISIONS
 from rdx_fast.precision import able_options, choose, not_on_cpu
 
 # Optional packages: name, purpose and extra.

@@ -8,11 +8,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rdx_fast.calibration import p_values
+from rdx_fast.bundle.manifest import ExecutionSpec, Manifest
 from rdx_fast.engines.engine import Engine
 from rdx_fast.errors import RecipeError
-from rdx_fast.limits import NG, OK, REVIEW, VERDICTS, Limits
-from rdx_fast.manifest import ExecutionSpec, Manifest
+from rdx_fast.limits.calibration import p_values
+from rdx_fast.limits.limits import NG, OK, REVIEW, VERDICTS, Limits
 
 
 class Judgement(NamedTuple):

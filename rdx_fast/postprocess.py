@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from rdx_fast.bundle.manifest import MapSpec, ScaleSpec
 from rdx_fast.kernels.cosine_map import Floats, cosine_maps
 from rdx_fast.kernels.epilogue import Epilogue, MapStats
 from rdx_fast.kernels.fuse_mul import fuse_mul
 from rdx_fast.kernels.operators import Band, gaussian_matrix, upsample_matrix
 from rdx_fast.kernels.smooth_map import smooth_map
-from rdx_fast.manifest import MapSpec, ScaleSpec
 
 
 class AnomalyMapper:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
+from rdx_fast.bundle.manifest import PRECISIONS, ExecutionSpec, Manifest, execution_label
 from rdx_fast.errors import EngineError
-from rdx_fast.manifest import PRECISIONS, ExecutionSpec, Manifest, execution_label
 
 
 class Option(NamedTuple):

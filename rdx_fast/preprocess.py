@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from rdx_fast.bundle.manifest import RESIZE, InputSpec
 from rdx_fast.kernels.resize_normalize import (
     Crop,
     Levels,
@@ -19,9 +20,8 @@ from rdx_fast.kernels.resize_normalize import (
     resize_normalize,
 )
 from rdx_fast.kernels.resize_taps import Window
-from rdx_fast.manifest import RESIZE, InputSpec
-from rdx_fast.recipe import InspectionRecipe
-from rdx_fast.tiling import TileSpec
+from rdx_fast.recipe.recipe import InspectionRecipe
+from rdx_fast.recipe.tiling import TileSpec
 
 Frame = Pixels
 Batch = Frame | Sequence[Frame]

@@ -9,23 +9,23 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rdx_fast.bundle import Bundle
-from rdx_fast.calibration import manual_threshold
+from rdx_fast.bundle.bundle import Bundle
+from rdx_fast.bundle.revision import revise_bundle
+from rdx_fast.bundle.signature import SigningKey
 from rdx_fast.detector import Detector
 from rdx_fast.engines import Engine, Progress, open_engine, runnable
 from rdx_fast.errors import CalibrationError
-from rdx_fast.frame_check import FrameStatistics
 from rdx_fast.images import read_image
-from rdx_fast.limits import Limits
-from rdx_fast.promise import (
+from rdx_fast.limits.calibration import manual_threshold
+from rdx_fast.limits.limits import Limits
+from rdx_fast.limits.promise import (
     Floats,
     Wish,
     check_promise,
     limits_from_scores,
     suspicious_scores,
 )
-from rdx_fast.revision import revise_bundle
-from rdx_fast.signature import SigningKey
+from rdx_fast.recipe.frame_check import FrameStatistics
 
 OnImage = Callable[[int, int], None]
 

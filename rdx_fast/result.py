@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from rdx_fast.limits import OK, Limits
+from rdx_fast.limits.limits import OK, Limits
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ pytest.register_assert_rewrite("support")
 
 from hypothesis import settings  # noqa: E402
 
-from rdx_fast.bundle import Bundle, open_bundle  # noqa: E402
+from rdx_fast.bundle.bundle import Bundle, open_bundle  # noqa: E402
 from rdx_fast.images import list_images, read_image  # noqa: E402
 from rdx_fast.station import HandshakeConfig, RecordConfig, StationConfig  # noqa: E402
 from support.checkout import GPU  # noqa: E402
@@ -155,7 +155,7 @@ def networks(request: pytest.FixtureRequest, store: Path, passing: Path, tmp_pat
 
     which = (request.node.callspec.params["method"], request.node.callspec.params["backbone"])
     place = passing if request.node.get_closest_marker("slow") else store
-    sources = ("export", "models", "manifest.py")
+    sources = ("export", "models", "bundle/manifest.py")
     made = kept(place, "-".join(which), sources, partial(exported.export, *which))
     copied = tmp_path / "networks"
     shutil.copytree(made, copied, copy_function=os.symlink)

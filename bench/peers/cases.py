@@ -15,13 +15,13 @@ from safetensors.torch import save_file
 from rdx_fast.bench.generated import TIMED_ONLY
 from rdx_fast.bench.peers.agreement import EXACT, OTHER_BORDER
 from rdx_fast.bench.peers.process import HERE, python_of
-from rdx_fast.bundle import Bundle, open_bundle
+from rdx_fast.bundle.bundle import Bundle, open_bundle
+from rdx_fast.bundle.manifest import ExecutionSpec
 from rdx_fast.engines.openvino.compilation import capabilities
 from rdx_fast.errors import EngineError
 from rdx_fast.export import export_bundle
 from rdx_fast.export.check import TOLERANCE
 from rdx_fast.images import read_image
-from rdx_fast.manifest import ExecutionSpec
 from rdx_fast.precision import choose
 from rdx_fast.training import Checkpoint, load_checkpoint
 

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from openvino.properties import hint
 
-from rdx_fast.bundle import Bundle
+from rdx_fast.bundle.bundle import Bundle
+from rdx_fast.bundle.manifest import ExecutionSpec
 from rdx_fast.engines.openvino.compilation import CORE, INFERENCE_TYPE
 from rdx_fast.engines.openvino.network import OpenVINONetwork
 from rdx_fast.errors import EngineError, ExportError
@@ -19,8 +20,7 @@ from rdx_fast.export.standalone.inspection import VERDICTS
 from rdx_fast.judge import Judge
 from rdx_fast.kernels.epilogue import Epilogue, summarize
 from rdx_fast.kernels.resize_normalize import WHITE, WHITEST
-from rdx_fast.limits import Limits
-from rdx_fast.manifest import ExecutionSpec
+from rdx_fast.limits.limits import Limits
 from rdx_fast.postprocess import AnomalyMapper
 from rdx_fast.preprocess import FrameOptions
 

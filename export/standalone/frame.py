@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto
 
+from rdx_fast.bundle.manifest import InputSpec
 from rdx_fast.export.standalone.graph import GraphBuilder, axes, scalar
 from rdx_fast.kernels.resize_normalize import (
     BAYER,
@@ -29,8 +30,7 @@ from rdx_fast.kernels.resize_normalize import (
     check_pixel_format,
 )
 from rdx_fast.kernels.resize_taps import Taps, resize_taps
-from rdx_fast.manifest import InputSpec
-from rdx_fast.recipe import FrameSpec
+from rdx_fast.recipe.recipe import FrameSpec
 
 T = TypeVar("T")
 

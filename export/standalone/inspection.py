@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto
 
+from rdx_fast.bundle.manifest import MapSpec, ScaleSpec
 from rdx_fast.export.standalone.graph import GraphBuilder, axes, scalar
 from rdx_fast.kernels.cosine_map import EPS
-from rdx_fast.limits import VERDICTS as OF_PARTS
-from rdx_fast.limits import Limits
-from rdx_fast.manifest import MapSpec, ScaleSpec
+from rdx_fast.limits.limits import VERDICTS as OF_PARTS
+from rdx_fast.limits.limits import Limits
 from rdx_fast.postprocess import AnomalyMapper
 
 VERDICTS = (*OF_PARTS, "ERROR")  # by the number in the output ``verdict``

@@ -15,8 +15,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import GraphProto, ModelProto, TensorProto, ValueInfoProto, helper
 
-from rdx_fast.bundle import Bundle
-from rdx_fast.bundle_history import bundle_history
+from rdx_fast.bundle.bundle import Bundle
+from rdx_fast.bundle.bundle_history import bundle_history
+from rdx_fast.bundle.manifest import ExecutionSpec, Manifest, digest
 from rdx_fast.errors import ExportError
 from rdx_fast.export.standalone.check import check_standalone
 from rdx_fast.export.standalone.frame import FrameFormat, add_frame
@@ -24,9 +25,8 @@ from rdx_fast.export.standalone.graph import GraphBuilder
 from rdx_fast.export.standalone.inspection import VERDICTS, add_map, add_verdict
 from rdx_fast.judge import check_limits_hold
 from rdx_fast.kernels.resize_normalize import Crop, Levels
-from rdx_fast.limits import Limits
-from rdx_fast.manifest import ExecutionSpec, Manifest, digest
-from rdx_fast.regions import map_labels
+from rdx_fast.limits.limits import Limits
+from rdx_fast.recipe.regions import map_labels
 
 # ONNX Runtime reads these from 1.17 on.
 _OPSET, _IR_VERSION = 20, 9

@@ -23,7 +23,7 @@ from rdx_fast.kernels.gpu.launch import ALIGNMENT, BASELINE, ELEMENTS, Launch, d
 from rdx_fast.kernels.gpu.operations import source_hash
 
 if TYPE_CHECKING:
-    from rdx_fast.signature import PublicKey
+    from rdx_fast.bundle.signature import PublicKey
 
 _TYPES = {"i32": ctypes.c_int32, "i64": ctypes.c_int64, "fp32": ctypes.c_float}
 _LARGE_SHARED = 48 * 1024  # more than this is asked of the driver first

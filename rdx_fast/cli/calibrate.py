@@ -7,14 +7,14 @@ from typing import Annotated
 
 import typer
 
-from rdx_fast.bundle import open_bundle
+from rdx_fast.bundle.bundle import open_bundle
+from rdx_fast.bundle.history import system_user
 from rdx_fast.cli import tables
 from rdx_fast.cli.common import Backend, BundlePath, Executed, SignKey, Threads, User, data, notes
 from rdx_fast.cli.progress import show_images, show_plan
 from rdx_fast.errors import listed
-from rdx_fast.history import system_user
 from rdx_fast.images import list_images
-from rdx_fast.promise import Wish
+from rdx_fast.limits.promise import Wish
 from rdx_fast.recalibrate import calibrate_bundle
 
 

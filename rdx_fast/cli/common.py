@@ -13,7 +13,7 @@ from rich.console import Console
 from rdx_fast.errors import MissingDependencyError
 from rdx_fast.images import list_images
 from rdx_fast.kernels.resize_normalize import check_level_range
-from rdx_fast.tiling import TileSpec
+from rdx_fast.recipe.tiling import TileSpec
 
 if TYPE_CHECKING:
     from rdx_fast.training import Recipe

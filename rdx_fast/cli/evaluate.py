@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from rdx_fast.bundle import open_bundle
+from rdx_fast.bundle.bundle import open_bundle
 from rdx_fast.cli import evaluation_tables as tables
 from rdx_fast.cli.common import (
     Backend,
@@ -28,8 +28,8 @@ from rdx_fast.datasets import find_dataset
 from rdx_fast.detector import Detector
 from rdx_fast.engines import open_engine
 from rdx_fast.preprocess import FrameOptions
-from rdx_fast.recipe import InspectionRecipe
-from rdx_fast.tiling import largest_tiles
+from rdx_fast.recipe.recipe import InspectionRecipe
+from rdx_fast.recipe.tiling import largest_tiles
 
 
 def evaluate(

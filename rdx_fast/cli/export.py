@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from rdx_fast.bundle import open_bundle
+from rdx_fast.bundle.bundle import open_bundle
+from rdx_fast.bundle.signature import MANIFEST
 from rdx_fast.cli import standalone, tables
 from rdx_fast.cli.common import SignKey, data, need_torch, notes
 from rdx_fast.cli.plan import Capability, plan_bundle
 from rdx_fast.cli.progress import show_stages
 from rdx_fast.errors import DatasetError
 from rdx_fast.images import list_images
-from rdx_fast.signature import MANIFEST
 
 if TYPE_CHECKING:
     from rdx_fast.training import Checkpoint

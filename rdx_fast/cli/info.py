@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rdx_fast.bundle import Bundle, open_bundle
+from rdx_fast.bundle.bundle import Bundle, open_bundle
 from rdx_fast.cli import tables
 from rdx_fast.cli.common import BundlePath, JsonFlag, data
 from rdx_fast.engines.tensorrt.plan import describe_plan, stored_keys

@@ -6,11 +6,11 @@ from typing import Annotated
 
 import typer
 
-from rdx_fast.bundle import open_bundle
-from rdx_fast.changes import override_limits
+from rdx_fast.bundle.bundle import open_bundle
+from rdx_fast.bundle.changes import override_limits
+from rdx_fast.bundle.history import system_user
 from rdx_fast.cli import tables
 from rdx_fast.cli.common import BundlePath, Executed, SignKey, User, data
-from rdx_fast.history import system_user
 
 
 def override(

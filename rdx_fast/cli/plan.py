@@ -8,12 +8,12 @@ from typing import Annotated
 
 import typer
 
-from rdx_fast.bundle import Bundle, open_bundle
+from rdx_fast.bundle.bundle import Bundle, open_bundle
+from rdx_fast.bundle.signature import SigningKey
 from rdx_fast.cli.common import BundlePath, Executed, notes
 from rdx_fast.cli.progress import show_plan, show_stages
 from rdx_fast.engines import GpuOptions
 from rdx_fast.kernels.gpu.library import MANIFEST
-from rdx_fast.signature import SigningKey
 
 Capability = Annotated[
     str | None,

@@ -9,13 +9,13 @@ from typing import Annotated
 
 import typer
 
-from rdx_fast.bundle import open_bundle
-from rdx_fast.changes import replace_recipe
+from rdx_fast.bundle.bundle import open_bundle
+from rdx_fast.bundle.changes import replace_recipe
+from rdx_fast.bundle.history import system_user
 from rdx_fast.cli import tables
 from rdx_fast.cli.common import BundlePath, JsonFlag, SignKey, User, data, notes
-from rdx_fast.history import system_user
-from rdx_fast.recipe_file import read_recipe
-from rdx_fast.regions import shares_outside_crop
+from rdx_fast.recipe.recipe_file import read_recipe
+from rdx_fast.recipe.regions import shares_outside_crop
 
 
 def recipe(

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from rdx_fast.bundle import open_bundle
+from rdx_fast.bundle.bundle import open_bundle
 from rdx_fast.cli.common import (
     Backend,
     BundlePath,

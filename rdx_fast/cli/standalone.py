@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from rdx_fast.bundle import Bundle
+from rdx_fast.bundle.bundle import Bundle
 from rdx_fast.cli.common import PixelFormatName, data
 from rdx_fast.cli.progress import show_stages
 from rdx_fast.errors import MissingDependencyError
 from rdx_fast.kernels.resize_normalize import Crop, Levels
-from rdx_fast.recipe import FrameSpec
+from rdx_fast.recipe.recipe import FrameSpec
 
 if TYPE_CHECKING:
     from rdx_fast.export.standalone import FrameFormat

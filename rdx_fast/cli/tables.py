@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 from rich.table import Table
 
-from rdx_fast.bundle_history import what_changed
-from rdx_fast.limits import rates_of_parts
+from rdx_fast.bundle.bundle_history import what_changed
+from rdx_fast.limits.limits import rates_of_parts
 from rdx_fast.station.plc.registers import MAP
 from rdx_fast.wording import told
 
 if TYPE_CHECKING:
+    from rdx_fast.bundle.history import Change
+    from rdx_fast.bundle.manifest import Manifest
     from rdx_fast.doctor import Finding
-    from rdx_fast.history import Change
-    from rdx_fast.limits import PartRates, RateSpec, ThresholdSpec
-    from rdx_fast.manifest import Manifest
+    from rdx_fast.limits.limits import PartRates, RateSpec, ThresholdSpec
     from rdx_fast.station.records.store import InspectionRecord
 
 

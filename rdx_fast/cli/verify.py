@@ -9,11 +9,11 @@ from typing import Annotated
 
 import typer
 
-from rdx_fast.bundle import open_bundle
-from rdx_fast.bundle_history import verify_bundle
+from rdx_fast.bundle.bundle import open_bundle
+from rdx_fast.bundle.bundle_history import verify_bundle
+from rdx_fast.bundle.signature import is_signed, made_files, sign_bundle
 from rdx_fast.cli import tables
 from rdx_fast.cli.common import BundlePath, JsonFlag, data, notes
-from rdx_fast.signature import is_signed, made_files, sign_bundle
 
 
 def verify(

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Collection
 from importlib.util import find_spec
 
-from rdx_fast.bundle import Bundle
+from rdx_fast.bundle.bundle import Bundle
 from rdx_fast.engines.engine import (
     Chunk,
     DeviceEngine,

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from rdx_fast.bundle import Bundle
+from rdx_fast.bundle.bundle import Bundle
+from rdx_fast.bundle.manifest import ExecutionSpec, Manifest
 from rdx_fast.kernels.cosine_map import Floats
-from rdx_fast.manifest import ExecutionSpec, Manifest
 
 if TYPE_CHECKING:
     from rdx_fast.devices.device import BoundNetwork, Device

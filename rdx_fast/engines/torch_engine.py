@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, fx
 
-from rdx_fast.bundle import Bundle
+from rdx_fast.bundle.bundle import Bundle
 from rdx_fast.devices.device import EXCLUSIVE, BoundNetwork, Device
 from rdx_fast.devices.torch_device import TorchDevice, named_errors
 from rdx_fast.engines.engine import Chunk, GpuOptions

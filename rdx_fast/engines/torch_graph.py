@@ -13,8 +13,8 @@ from onnx import numpy_helper
 from torch import Tensor, fx, nn
 from torch.nn import functional
 
+from rdx_fast.bundle.manifest import Manifest
 from rdx_fast.errors import EngineError
-from rdx_fast.manifest import Manifest
 
 Step = Callable[..., Tensor]
 Pads = tuple[int, int, int, int]  # top, left, bottom, right

@@ -13,7 +13,7 @@ from rdx_fast.errors import DatasetError, ImageError, listed
 from rdx_fast.images import read_grey, read_image
 from rdx_fast.kernels.resize_normalize import Crop, Levels
 from rdx_fast.preprocess import FrameOptions
-from rdx_fast.tiling import TileSpec
+from rdx_fast.recipe.tiling import TileSpec
 
 
 @dataclass(frozen=True, slots=True)

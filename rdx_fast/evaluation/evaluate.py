@@ -16,7 +16,7 @@ from rdx_fast.evaluation.curves import FPR_LIMIT
 from rdx_fast.evaluation.metrics import auroc, average_precision_and_best_f1
 from rdx_fast.evaluation.pixels import PixelFigures
 from rdx_fast.evaluation.scored import MASK_THRESHOLD, ScoredSet, score_set
-from rdx_fast.limits import WHOLE
+from rdx_fast.limits.limits import WHOLE
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from rdx_fast.errors import DatasetError
 from rdx_fast.evaluation.checked import BadImage, CheckedSet, check_images
 from rdx_fast.images import find_bad_images
 from rdx_fast.preprocess import Frame
-from rdx_fast.tiling import largest_tiles
+from rdx_fast.recipe.tiling import largest_tiles
 from rdx_fast.training import Recipe
 from rdx_fast.training.foreground import foreground_masks
 from rdx_fast.training.frames import Frames

@@ -17,9 +17,9 @@ from rdx_fast.evaluation.checked import BadImage, CheckedSet, check_images
 from rdx_fast.evaluation.pixels import PixelFigures, pixel_figures
 from rdx_fast.images import read_grey, read_image, resize_mask
 from rdx_fast.kernels.resize_normalize import Crop, Levels, check_crop
-from rdx_fast.limits import WHOLE
+from rdx_fast.limits.limits import WHOLE
+from rdx_fast.limits.relative import common_ng, map_on_common_scale, to_common_scale
 from rdx_fast.preprocess import FrameOptions
-from rdx_fast.relative import common_ng, map_on_common_scale, to_common_scale
 
 # Share of a map pixel that the resized mask must cover for the pixel to count as defective.
 MASK_THRESHOLD = 0.5

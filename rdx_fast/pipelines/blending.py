@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from rdx_fast.kernels.blend import blend
 from rdx_fast.kernels.epilogue import Epilogue, MapStats, Place, part_at, summarize
-from rdx_fast.tiling import Tiling
+from rdx_fast.recipe.tiling import Tiling
 
 
 class Blender:

@@ -9,10 +9,10 @@ from time import perf_counter
 import numpy as np
 from numpy.typing import NDArray
 
+from rdx_fast.bundle.manifest import InputSpec
 from rdx_fast.engines.engine import Chunk
 from rdx_fast.errors import EngineError
 from rdx_fast.kernels.epilogue import MapStats
-from rdx_fast.manifest import InputSpec
 from rdx_fast.pipelines.pipeline import BatchScores, ScoreOptions, maps_of
 from rdx_fast.postprocess import AnomalyMapper
 from rdx_fast.preprocess import Batch, as_frames, to_input

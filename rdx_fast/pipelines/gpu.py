@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from rdx_fast.bundle.manifest import InputSpec
 from rdx_fast.devices.device import EXCLUSIVE, BoundNetwork, Device
 from rdx_fast.errors import DeviceLostError, EngineError
 from rdx_fast.kernels.epilogue import MapStats
 from rdx_fast.kernels.gpu.launch import Array, dtype_name
-from rdx_fast.manifest import InputSpec
 from rdx_fast.pipelines.cuda_graph import CudaGraph
 from rdx_fast.pipelines.pipeline import BatchScores, ScoreOptions, maps_of
 from rdx_fast.pipelines.staging import FrameStaging

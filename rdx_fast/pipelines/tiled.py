@@ -20,7 +20,7 @@ from rdx_fast.kernels.resize_normalize import check_crop
 from rdx_fast.pipelines.blending import Blender
 from rdx_fast.pipelines.pipeline import BatchScores, Pipeline, ScoreOptions, WindowPipeline
 from rdx_fast.preprocess import FrameWindow
-from rdx_fast.tiling import TileSpec, Tiling, tiling
+from rdx_fast.recipe.tiling import TileSpec, Tiling, tiling
 
 Part = Sequence[FrameWindow]
 

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from rdx_fast.bundle.manifest import InputSpec
 from rdx_fast.devices.device import EXCLUSIVE, Device
 from rdx_fast.kernels.gpu import resize_normalize
 from rdx_fast.kernels.gpu.launch import Array, aligned, dtype_name
@@ -26,7 +27,6 @@ from rdx_fast.kernels.resize_normalize import (
     check_pixel_format,
 )
 from rdx_fast.kernels.resize_taps import Taps, Window, window_taps
-from rdx_fast.manifest import InputSpec
 from rdx_fast.pipelines.pipeline import ScoreOptions
 from rdx_fast.pipelines.staging import READ_IN_PLACE, GrowingBlock
 from rdx_fast.preprocess import Frame

@@ -8,12 +8,12 @@ from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from rdx_fast.bundle_history import bundle_history, what_changed
+from rdx_fast.bundle.bundle_history import bundle_history, what_changed
 from rdx_fast.datasets import find_dataset
 from rdx_fast.detector import Detector
 from rdx_fast.doctor import describe_cpu
 from rdx_fast.evaluation import CheckedSet
-from rdx_fast.limits import rates_of_parts
+from rdx_fast.limits.limits import rates_of_parts
 from rdx_fast.preprocess import FrameOptions
 from rdx_fast.wording import told
 

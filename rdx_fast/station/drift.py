@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rdx_fast.drift import DriftMonitor, passed_scores
-from rdx_fast.frame_check import look_at, sharpness_of
+from rdx_fast.recipe.frame_check import look_at, sharpness_of
 from rdx_fast.station.config import DriftConfig
 from rdx_fast.station.handshake.codes import ResultCode
 from rdx_fast.station.handshake.inspection import Inspection

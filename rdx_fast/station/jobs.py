@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from rdx_fast.bundle.signature import MANIFEST
 from rdx_fast.detector import Detector
 from rdx_fast.errors import RdxError
-from rdx_fast.signature import MANIFEST
 from rdx_fast.station.handshake.codes import ErrorCode
 from rdx_fast.station.settings import JobSettings
 

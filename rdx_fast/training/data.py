@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from rdx_fast.manifest import RESIZE, InputSpec
+from rdx_fast.bundle.manifest import RESIZE, InputSpec
 from rdx_fast.models import backbone
 from rdx_fast.models.fold import FoldedCopy
 from rdx_fast.preprocess import Frame, FrameWindow

@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from rdx_fast.bundle.manifest import InputSpec
 from rdx_fast.cpu import usable_cores
 from rdx_fast.errors import ImageError
 from rdx_fast.images import image_size, read_image
 from rdx_fast.kernels.resize_normalize import check_crop
 from rdx_fast.kernels.resize_taps import Window
-from rdx_fast.manifest import InputSpec
 from rdx_fast.preprocess import Frame, FrameOptions
-from rdx_fast.tiling import Tiling, tiling
+from rdx_fast.recipe.tiling import Tiling, tiling
 
 _AT_ONCE = usable_cores()  # images that are decoded before their size is known
 

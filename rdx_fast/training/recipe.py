@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from rdx_fast.kernels.resize_normalize import PIXEL_FORMATS, check_level_range
 from rdx_fast.models import INJECTIONS, METHODS, backbone
 from rdx_fast.preprocess import FrameOptions
-from rdx_fast.recipe import FrameSpec, InspectionRecipe
-from rdx_fast.tiling import TileSpec
+from rdx_fast.recipe.recipe import FrameSpec, InspectionRecipe
+from rdx_fast.recipe.tiling import TileSpec
 from rdx_fast.training.foreground import FOREGROUNDS
 from rdx_fast.training.published import EPOCHS, published_iterations
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from rdx_fast.manifest import InputSpec
+from rdx_fast.bundle.manifest import InputSpec
 from rdx_fast.training.data import ImageDataset
 from rdx_fast.training.foreground import Masks, TileMasks
 from rdx_fast.training.frames import Frames

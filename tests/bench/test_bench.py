@@ -31,7 +31,7 @@ from rdx_fast.bench.generated import generated_bundle
 from rdx_fast.bench.limits import copy_gb_s, matrix_gflops
 from rdx_fast.bench.measure import STAGES, drawn_frame, stages
 from rdx_fast.bench.timing import slope, summary
-from rdx_fast.bundle import Bundle
+from rdx_fast.bundle.bundle import Bundle
 from rdx_fast.cli import app
 from rdx_fast.engines import Chunk
 from rdx_fast.engines.openvino.compilation import capabilities

@@ -9,7 +9,7 @@ import pytest
 
 from rdx_fast.bench import drift, drift_generated
 from rdx_fast.bench.drift_changes import CHANGES, changed
-from rdx_fast.frame_check import look_at, sharpness_of
+from rdx_fast.recipe.frame_check import look_at, sharpness_of
 
 FRAME = np.random.default_rng(0).integers(80, 160, (64, 64, 3), dtype=np.uint8)
 OF = {name: (change, strengths) for name, _, change, strengths in CHANGES}

@@ -12,7 +12,7 @@ from PIL import Image
 
 from rdx_fast.bench import evaluation
 from rdx_fast.bench.measure import drawn_frame
-from rdx_fast.bundle import Bundle
+from rdx_fast.bundle.bundle import Bundle
 from rdx_fast.datasets import LabelledImage
 from rdx_fast.evaluation import ScoredSet, evaluate_scored
 from rdx_fast.images import read_image

@@ -25,7 +25,7 @@ from rdx_fast.bench.gpu_engines import (
     measure_stream,
 )
 from rdx_fast.bench.steps import NotApplicable, Step, Target, recorded, run_steps
-from rdx_fast.bundle import Bundle
+from rdx_fast.bundle.bundle import Bundle
 from rdx_fast.engines import GpuOptions
 from rdx_fast.engines.tensorrt.api import Api
 from rdx_fast.engines.torch_engine import TorchEngine

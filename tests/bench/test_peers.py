@@ -14,7 +14,7 @@ from rdx_fast.bench.generated import generated_bundle, generated_checkpoint
 from rdx_fast.bench.measure import drawn_frame
 from rdx_fast.bench.peers.agreement import Scored, agreement
 from rdx_fast.bench.peers.process import Peer
-from rdx_fast.bundle import Bundle
+from rdx_fast.bundle.bundle import Bundle
 from rdx_fast.engines.openvino.compilation import CORE
 
 

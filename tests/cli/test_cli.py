@@ -17,8 +17,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rdx_fast.bundle import Bundle, open_bundle
-from rdx_fast.bundle_history import verify_bundle
+from rdx_fast.bundle.bundle import Bundle, open_bundle
+from rdx_fast.bundle.bundle_history import verify_bundle
+from rdx_fast.bundle.signature import SigningKey
 from rdx_fast.cli import app
 from rdx_fast.cli.common import BackboneName
 from rdx_fast.deep_images import write_png
@@ -30,7 +31,6 @@ from rdx_fast.kernels.native import ISAS
 from rdx_fast.models import BACKBONES
 from rdx_fast.overlay import overlay
 from rdx_fast.scoring import score_files
-from rdx_fast.signature import SigningKey
 from support.checkout import GPU, needs_no_gpu
 from support.commands import run, start, unboxed
 from support.scripted import ScriptedDetector

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from rdx_fast.bundle import Bundle
+from rdx_fast.bundle.bundle import Bundle
 from support.commands import run
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import onnx
 import pytest
 
-from rdx_fast.bundle import Bundle
+from rdx_fast.bundle.bundle import Bundle
 from rdx_fast.images import list_images
-from rdx_fast.recipe import FrameSpec, InspectionRecipe
+from rdx_fast.recipe.recipe import FrameSpec, InspectionRecipe
 from rdx_fast.training import Checkpoint
 from support.commands import run, unboxed
 from support.small_bundle import write_bundle

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rdx_fast.bundle import Bundle, open_bundle
+from rdx_fast.bundle.bundle import Bundle, open_bundle
 from rdx_fast.images import list_images, read_image
 from support.commands import Done, run, unboxed
 

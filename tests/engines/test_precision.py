@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from rdx_fast import Detector, engines, open_engine
-from rdx_fast.bundle import Bundle
+from rdx_fast.bundle.bundle import Bundle
+from rdx_fast.bundle.manifest import PRECISIONS, STORED, LeftOut, Manifest
 from rdx_fast.cpu import cpu_features
 from rdx_fast.doctor import examine
 from rdx_fast.engines.openvino import compilation
@@ -26,7 +27,6 @@ from rdx_fast.errors import DeviceLostError, EngineError
 from rdx_fast.export.check import TOLERANCE
 from rdx_fast.images import list_images, read_image
 from rdx_fast.kernels.gpu import driver
-from rdx_fast.manifest import PRECISIONS, STORED, LeftOut, Manifest
 from rdx_fast.precision import FASTEST_FIRST, FLOAT8, choose, gpu_capabilities
 
 AVX2 = {"FP32", "INT8"}

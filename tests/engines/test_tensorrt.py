@@ -19,7 +19,8 @@ import pytest
 from onnx import numpy_helper
 
 from rdx_fast import Detector, open_engine
-from rdx_fast.bundle import Bundle
+from rdx_fast.bundle.bundle import Bundle
+from rdx_fast.bundle.signature import SigningKey
 from rdx_fast.engines import GpuOptions
 from rdx_fast.engines.tensorrt.api import Api, Log, load_api
 from rdx_fast.engines.tensorrt.build import (
@@ -44,7 +45,6 @@ from rdx_fast.errors import (
 )
 from rdx_fast.kernels.gpu.library import FORMAT, KernelLibrary
 from rdx_fast.kernels.gpu.operations import source_hash
-from rdx_fast.signature import SigningKey
 from support import exported
 from support.checkout import needs_no_gpu
 from support.signing import keys

@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 import rdx_fast.engines.tensorrt
-from rdx_fast.bundle import Bundle
+from rdx_fast.bundle.bundle import Bundle
 from support.checkout import ROOT
 from support.tensorrt_bindings import BINDINGS, bindings, stub_libraries
 

@@ -16,7 +16,7 @@ from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from rdx_fast import Detector
-from rdx_fast.bundle import Bundle
+from rdx_fast.bundle.bundle import Bundle
 from rdx_fast.engines import GpuOptions, torch_fusion
 from rdx_fast.engines.torch_engine import TorchEngine, _set_up_cudnn
 from rdx_fast.engines.torch_fusion import (

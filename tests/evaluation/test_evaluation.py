@@ -16,7 +16,7 @@ from scipy import ndimage
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 
 from rdx_fast import Detector
-from rdx_fast.bundle import Bundle
+from rdx_fast.bundle.bundle import Bundle
 from rdx_fast.cli.evaluation_tables import evaluation_table
 from rdx_fast.datasets import LabelledImage
 from rdx_fast.errors import DatasetError

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from rdx_fast import Detector
-from rdx_fast.bundle import Bundle
+from rdx_fast.bundle.bundle import Bundle
 from rdx_fast.evaluation import Evaluation, evaluate
 from rdx_fast.images import list_images, read_image
 from rdx_fast.models import RD4AD, load_teacher

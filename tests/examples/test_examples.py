@@ -25,8 +25,8 @@ import pytest
 from PIL import Image
 
 from rdx_fast import Detector, Result, threshold_regions
-from rdx_fast.bundle import Bundle, open_bundle
-from rdx_fast.changes import override_limits
+from rdx_fast.bundle.bundle import Bundle, open_bundle
+from rdx_fast.bundle.changes import override_limits
 from rdx_fast.errors import EngineError
 from rdx_fast.evaluation import evaluate
 from rdx_fast.export.standalone import write_standalone

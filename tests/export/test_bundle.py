@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rdx_fast.bundle import Bundle, new_bundle, open_bundle
+from rdx_fast.bundle.bundle import Bundle, new_bundle, open_bundle
+from rdx_fast.bundle.manifest import FileSpec, Manifest
+from rdx_fast.bundle.manifest_file import parse_manifest
 from rdx_fast.detector import Detector
 from rdx_fast.errors import BundleError
 from rdx_fast.images import list_images, read_image
-from rdx_fast.manifest import FileSpec, Manifest
-from rdx_fast.manifest_file import parse_manifest
 from support.manifests import as_format1, as_format2, edit, ok_below, sign
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rdx_fast.calibration import calibrate_threshold
+from rdx_fast.limits.calibration import calibrate_threshold
 
 
 def test_rank_of_the_threshold() -> None:

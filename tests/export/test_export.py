@@ -10,12 +10,12 @@ import torch
 from numpy.typing import NDArray
 
 from rdx_fast import Detector
-from rdx_fast.bundle import Bundle
-from rdx_fast.calibration import calibrate_threshold
+from rdx_fast.bundle.bundle import Bundle
 from rdx_fast.errors import BundleError, EngineError, ExportError
 from rdx_fast.export import check, export_bundle
 from rdx_fast.export.check import NetworkMaps, check_execution
 from rdx_fast.images import list_images, read_image
+from rdx_fast.limits.calibration import calibrate_threshold
 from rdx_fast.models import BACKBONES, METHODS, make_network
 from rdx_fast.models.fold import FoldedCopy, fold_batch_norm
 from rdx_fast.precision import choose

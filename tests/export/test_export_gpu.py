@@ -12,7 +12,7 @@ import pytest
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from rdx_fast.bundle import Bundle
+from rdx_fast.bundle.bundle import Bundle
 from rdx_fast.export.gpu import quantize_for_gpus
 from rdx_fast.export.reference import RoundedNetwork
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from rdx_fast import Detector
-from rdx_fast.bundle import Bundle
+from rdx_fast.bundle.bundle import Bundle
 from rdx_fast.engines.openvino.network import OpenVINONetwork
 from rdx_fast.engines.torch_engine import TorchEngine
 from rdx_fast.export import export_bundle

@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from rdx_fast import Detector, open_engine
-from rdx_fast.bundle import Bundle
-from rdx_fast.bundle_history import bundle_history
-from rdx_fast.changes import override_limits, replace_recipe
+from rdx_fast.bundle.bundle import Bundle
+from rdx_fast.bundle.bundle_history import bundle_history
+from rdx_fast.bundle.changes import override_limits, replace_recipe
+from rdx_fast.bundle.manifest import digest
 from rdx_fast.errors import ExportError, RecipeError
 from rdx_fast.export.standalone import VERDICTS, FrameFormat, write_standalone
 from rdx_fast.export.standalone.check import check_standalone
@@ -31,9 +32,8 @@ from rdx_fast.images import list_images, read_image
 from rdx_fast.judge import Judge
 from rdx_fast.kernels.epilogue import Epilogue, summarize
 from rdx_fast.kernels.resize_normalize import PIXEL_FORMATS, Crop, resize_normalize_numpy
-from rdx_fast.limits import Limits
-from rdx_fast.manifest import digest
-from rdx_fast.recipe import FrameSpec, InspectionRecipe, RegionSpec
+from rdx_fast.limits.limits import Limits
+from rdx_fast.recipe.recipe import FrameSpec, InspectionRecipe, RegionSpec
 from support.exported import NETWORKS, as_bundle
 from support.exported import SIZE as NETWORK_SIZE
 from support.small_bundle import THRESHOLDS, limits_of, write_bundle

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from rdx_fast import Detector
-from rdx_fast.bundle import Bundle
+from rdx_fast.bundle.bundle import Bundle
 from rdx_fast.devices.cuda import CudaDevice
 from rdx_fast.devices.device import BoundNetwork
 from rdx_fast.engines import GpuOptions, open_engine

@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 import torch
 
+from rdx_fast.bundle.signature import SigningKey
 from rdx_fast.errors import BundleError, DriverTooOldError, EngineError
 from rdx_fast.kernels import triton_kernels
 from rdx_fast.kernels.aot import assembler_version, refuse_spills
@@ -28,7 +29,6 @@ from rdx_fast.kernels.gpu.driver import OLDEST, Gpu
 from rdx_fast.kernels.gpu.launch import ARCHITECTURES, Launch, Variant, configuration, dtype_name
 from rdx_fast.kernels.gpu.library import DeviceArray, KernelLibrary, Packed, find_kernels
 from rdx_fast.kernels.gpu.operations import source_hash, variants
-from rdx_fast.signature import SigningKey
 from support.signing import keys
 
 MAX_REGISTERS = 255  # of a thread, on every architecture

@@ -18,7 +18,7 @@ import onnx
 import pytest
 
 from rdx_fast.bench.counts import operators
-from rdx_fast.bundle import Bundle
+from rdx_fast.bundle.bundle import Bundle
 from support.checkout import ROOT
 from support.exported import NETWORKS, SIZE
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from rdx_fast.bundle.manifest import MapSpec, ScaleSpec
 from rdx_fast.kernels.cosine_map import cosine_map
-from rdx_fast.manifest import MapSpec, ScaleSpec
 from rdx_fast.models import from_published
 from rdx_fast.postprocess import AnomalyMapper
 from support.checkout import DATA

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from rdx_fast.bundle import Bundle
+from rdx_fast.bundle.bundle import Bundle
 from rdx_fast.detector import Detector
 from rdx_fast.devices import cuda
 from rdx_fast.devices.cuda import CudaDevice
@@ -31,8 +31,8 @@ from rdx_fast.kernels.gpu.library import KernelLibrary
 from rdx_fast.pipelines import ScoreOptions, gpu, staging
 from rdx_fast.pipelines.gpu import MAX_GRAPHS, GpuPipeline
 from rdx_fast.pipelines.tiled import TiledPipeline
-from rdx_fast.recipe import FrameSpec, InspectionRecipe
-from rdx_fast.tiling import TileSpec
+from rdx_fast.recipe.recipe import FrameSpec, InspectionRecipe
+from rdx_fast.recipe.tiling import TileSpec
 from support.recording_driver import LEGACY, RecordingDriver, recording, values, write_kernels
 from support.small_network import SCALES, SIZE, SPEC, mapper
 

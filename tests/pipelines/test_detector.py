@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from rdx_fast import Detector, RdxError, open_engine
-from rdx_fast.bundle import Bundle
+from rdx_fast.bundle.bundle import Bundle
 from rdx_fast.engines import Chunk
 from rdx_fast.engines.openvino import network as network_module
 from rdx_fast.engines.openvino.engine import OpenVINOEngine

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from rdx_fast import Detector
-from rdx_fast.bundle import Bundle
+from rdx_fast.bundle.bundle import Bundle
 from rdx_fast.devices.torch_device import TorchDevice, named_errors
 from rdx_fast.engines.torch_engine import TorchEngine
 from rdx_fast.errors import DeviceLostError, EngineError

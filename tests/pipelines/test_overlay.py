@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rdx_fast.calibration import manual_threshold
 from rdx_fast.images import to_8bit
-from rdx_fast.limits import Limits
+from rdx_fast.limits.calibration import manual_threshold
+from rdx_fast.limits.limits import Limits
+from rdx_fast.limits.relative import relative_map
 from rdx_fast.overlay import outlined, overlay, save_overlay
-from rdx_fast.relative import relative_map
 
 GREY = np.full((64, 96), 100, np.uint8)
 

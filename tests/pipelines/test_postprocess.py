@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from rdx_fast.manifest import MapSpec, ScaleSpec
+from rdx_fast.bundle.manifest import MapSpec, ScaleSpec
 from rdx_fast.postprocess import AnomalyMapper
 from support.kernel_runs import (
     COMPILED,

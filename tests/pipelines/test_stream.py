@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from rdx_fast import Detector, Result
-from rdx_fast.bundle import Bundle
+from rdx_fast.bundle.bundle import Bundle
 from rdx_fast.errors import EngineError
 from rdx_fast.kernels.epilogue import MapStats
 from rdx_fast.pipelines import BatchScores, ScoreOptions

@@ -15,22 +15,22 @@ from numpy.typing import NDArray
 
 from rdx_fast import Detector
 from rdx_fast.bench.recipes import under
-from rdx_fast.bundle import Bundle
+from rdx_fast.bundle.bundle import Bundle
+from rdx_fast.bundle.manifest import InputSpec, MapSpec, ScaleSpec
 from rdx_fast.devices.torch_device import TorchDevice
 from rdx_fast.engines import Chunk
 from rdx_fast.errors import EngineError
 from rdx_fast.kernels.epilogue import Epilogue, MapStats
 from rdx_fast.kernels.resize_normalize import PIXEL_FORMATS, Crop
 from rdx_fast.kernels.threshold_regions import threshold_regions
-from rdx_fast.manifest import InputSpec, MapSpec, ScaleSpec
 from rdx_fast.pipelines import BatchScores, ScoreOptions, WindowPipeline, window_staging
 from rdx_fast.pipelines.blending import Blender
 from rdx_fast.pipelines.cpu import CpuPipeline
 from rdx_fast.pipelines.tiled import TiledPipeline
 from rdx_fast.postprocess import AnomalyMapper
 from rdx_fast.preprocess import to_input
-from rdx_fast.recipe import InspectionRecipe
-from rdx_fast.tiling import TileSpec, tiling
+from rdx_fast.recipe.recipe import InspectionRecipe
+from rdx_fast.recipe.tiling import TileSpec, tiling
 from support.checkout import needs_no_gpu
 from support.small_network import SIZE, SPEC, mapper
 from support.toy_network import DEVICE, features, on_device, on_host
@@ -423,13 +423,13 @@ import re, sys
 import numpy as np
 from pathlib import Path
 from rdx_fast.kernels.epilogue import Epilogue
-from rdx_fast.manifest import InputSpec, MapSpec, ScaleSpec
+from rdx_fast.bundle.manifest import InputSpec, MapSpec, ScaleSpec
 from rdx_fast.engines import Chunk
 from rdx_fast.pipelines import ScoreOptions
 from rdx_fast.pipelines.cpu import CpuPipeline
 from rdx_fast.pipelines.tiled import TiledPipeline
 from rdx_fast.postprocess import AnomalyMapper
-from rdx_fast.tiling import TileSpec
+from rdx_fast.recipe.tiling import TileSpec
 
 side = 256
 spec = InputSpec(side, side, (0.0,) * 3, (1.0,) * 3, "bilinear-antialiased")

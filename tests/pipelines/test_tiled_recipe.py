@@ -14,22 +14,22 @@ import torch
 from numpy.typing import NDArray
 
 from rdx_fast import Detector
-from rdx_fast.bundle import Bundle, open_bundle
-from rdx_fast.calibration import manual_threshold
-from rdx_fast.changes import replace_recipe
+from rdx_fast.bundle.bundle import Bundle, open_bundle
+from rdx_fast.bundle.changes import replace_recipe
+from rdx_fast.bundle.manifest import InputSpec, MapSpec, ScaleSpec
 from rdx_fast.defects import frame_map
 from rdx_fast.engines import Chunk
 from rdx_fast.errors import RecipeError
 from rdx_fast.images import list_images, read_image
 from rdx_fast.kernels.resize_normalize import Crop
-from rdx_fast.limits import Limits
-from rdx_fast.manifest import InputSpec, MapSpec, ScaleSpec
+from rdx_fast.limits.calibration import manual_threshold
+from rdx_fast.limits.limits import Limits
+from rdx_fast.limits.promise import Wish
 from rdx_fast.pipelines import ScoreOptions
 from rdx_fast.pipelines.tiled import TiledPipeline
-from rdx_fast.promise import Wish
 from rdx_fast.recalibrate import calibrate_bundle
-from rdx_fast.recipe import FrameSpec, InspectionRecipe, RegionSpec
-from rdx_fast.tiling import TileSpec, tiling
+from rdx_fast.recipe.recipe import FrameSpec, InspectionRecipe, RegionSpec
+from rdx_fast.recipe.tiling import TileSpec, tiling
 from support.small_network import SIZE, mapper
 from support.toy_network import DEVICE, on_device, on_host
 

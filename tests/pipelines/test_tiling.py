@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from rdx_fast.kernels.epilogue import Epilogue, MapStats, summarize_numpy
 from rdx_fast.pipelines.blending import Blender
-from rdx_fast.tiling import Axis, TileSpec, Tiling, tiling
+from rdx_fast.recipe.tiling import Axis, TileSpec, Tiling, tiling
 
 Maps = NDArray[np.float32]
 

@@ -13,9 +13,18 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from rdx_fast import recalibrate
-from rdx_fast.bundle import Bundle, open_bundle
-from rdx_fast.bundle_history import bundle_history, verify_bundle
-from rdx_fast.calibration import (
+from rdx_fast.bundle.bundle import Bundle, open_bundle
+from rdx_fast.bundle.bundle_history import bundle_history, verify_bundle
+from rdx_fast.bundle.changes import override_limits, replace_recipe
+from rdx_fast.detector import Detector
+from rdx_fast.engines import Engine, open_engine
+from rdx_fast.errors import (
+    CalibrationError,
+    RecipeError,
+)
+from rdx_fast.images import list_images, read_image
+from rdx_fast.judge import Judge
+from rdx_fast.limits.calibration import (
     best_f1_threshold,
     calibrate_threshold,
     escape_threshold,
@@ -23,20 +32,11 @@ from rdx_fast.calibration import (
     p_values,
     share,
 )
-from rdx_fast.changes import override_limits, replace_recipe
-from rdx_fast.detector import Detector
-from rdx_fast.engines import Engine, open_engine
-from rdx_fast.errors import (
-    CalibrationError,
-    RecipeError,
-)
-from rdx_fast.frame_check import FrameError
-from rdx_fast.images import list_images, read_image
-from rdx_fast.judge import Judge
-from rdx_fast.limits import Limits
-from rdx_fast.promise import Wish, limits_from_scores, suspicious_scores
+from rdx_fast.limits.limits import Limits
+from rdx_fast.limits.promise import Wish, limits_from_scores, suspicious_scores
 from rdx_fast.recalibrate import calibrate_bundle
-from rdx_fast.recipe import FrameSpec, InspectionRecipe, RegionSpec
+from rdx_fast.recipe.frame_check import FrameError
+from rdx_fast.recipe.recipe import FrameSpec, InspectionRecipe, RegionSpec
 
 NONE = np.empty((0, 1), np.float32)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rdx_fast.calibration import manual_threshold
 from rdx_fast.defects import find_defects, frame_map
-from rdx_fast.limits import Limits
+from rdx_fast.limits.calibration import manual_threshold
+from rdx_fast.limits.limits import Limits
 
 LOW, HIGH = (
     Limits.single(manual_threshold(value, "test"), name) for value, name in ((1, "a"), (5, "b"))

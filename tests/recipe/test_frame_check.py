@@ -9,10 +9,10 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from rdx_fast.bundle import Bundle
+from rdx_fast.bundle.bundle import Bundle
 from rdx_fast.detector import Detector
 from rdx_fast.errors import CalibrationError
-from rdx_fast.frame_check import (
+from rdx_fast.recipe.frame_check import (
     FrameCheck,
     FrameError,
     FrameStatistics,

@@ -24,22 +24,22 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
 )
 
-from rdx_fast.bundle import Bundle, describe_file, open_bundle, replace_manifest
-from rdx_fast.bundle_history import (
+from rdx_fast.bundle.bundle import Bundle, describe_file, open_bundle, replace_manifest
+from rdx_fast.bundle.bundle_history import (
     bundle_history,
     exported_history,
     verify_bundle,
     what_changed,
 )
-from rdx_fast.calibration import save_calibration
-from rdx_fast.changes import override_limits, replace_recipe
+from rdx_fast.bundle.changes import override_limits, replace_recipe
+from rdx_fast.bundle.history import START, Change, read_history
+from rdx_fast.bundle.signature import is_signed, sign_bundle
 from rdx_fast.detector import Detector
 from rdx_fast.errors import BundleError, RecipeError
-from rdx_fast.history import START, Change, read_history
+from rdx_fast.limits.calibration import save_calibration
 from rdx_fast.recalibrate import Wish, calibrate_bundle
-from rdx_fast.recipe import FrameSpec, InspectionRecipe, RegionSpec
-from rdx_fast.regions import named_by_pixels
-from rdx_fast.signature import is_signed, sign_bundle
+from rdx_fast.recipe.recipe import FrameSpec, InspectionRecipe, RegionSpec
+from rdx_fast.recipe.regions import named_by_pixels
 from support.manifests import as_format2, edit, sign
 from support.signing import keys
 
@@ -126,7 +126,7 @@ def test_options_of_a_later_version_are_no_change(copy: Bundle) -> None:
     assert None in change.after["recipe"].values()
     lacking = {k: v for k, v in change.after["recipe"].items() if v is not None}
     with patch(
-        "rdx_fast.bundle_history.bundle_history",
+        "rdx_fast.bundle.bundle_history.bundle_history",
         lambda bundle: [
             replace(change, after={**change.after, "recipe": lacking}),
             *bundle_history(changed)[1:],
@@ -311,8 +311,8 @@ def test_two_who_change_at_once(copy: Bundle) -> None:
 KILLED = """
 import sys
 from pathlib import Path
-from rdx_fast.bundle import open_bundle
-from rdx_fast.changes import override_limits
+from rdx_fast.bundle.bundle import open_bundle
+from rdx_fast.bundle.changes import override_limits
 bundle, key = open_bundle(sys.argv[1]), Path(sys.argv[2])
 while True:
     ng_above = bundle.manifest.executions[0].limits[0].ng_above.value * 1.01
@@ -394,7 +394,7 @@ def test_a_change_is_signed_before_it_takes_its_place(copy: Bundle, tmp_path: Pa
 
     for place in (power_failure, lambda *of: (replace_manifest(*of), power_failure())):
         with (
-            patch("rdx_fast.revision.replace_manifest", place),
+            patch("rdx_fast.bundle.revision.replace_manifest", place),
             pytest.raises(OSError, match="power failure"),
         ):
             changed(2)

@@ -9,17 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rdx_fast.bundle import Bundle, open_bundle
-from rdx_fast.calibration import manual_threshold, share
-from rdx_fast.changes import replace_recipe
+from rdx_fast.bundle.bundle import Bundle, open_bundle
+from rdx_fast.bundle.changes import replace_recipe
+from rdx_fast.bundle.revision import revise_bundle
 from rdx_fast.cli.tables import limits_table
 from rdx_fast.detector import Detector
 from rdx_fast.evaluation import CheckedSet
-from rdx_fast.limits import Limits, rates_of_parts
-from rdx_fast.promise import Wish, limits_from_scores
-from rdx_fast.recipe import FrameSpec, InspectionRecipe, RegionSpec
+from rdx_fast.limits.calibration import manual_threshold, share
+from rdx_fast.limits.limits import Limits, rates_of_parts
+from rdx_fast.limits.promise import Wish, limits_from_scores
+from rdx_fast.recipe.recipe import FrameSpec, InspectionRecipe, RegionSpec
 from rdx_fast.report.facts import facts
-from rdx_fast.revision import revise_bundle
 
 REGIONS = ("left", "right")
 

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from rdx_fast.errors import RecipeError
-from rdx_fast.recipe import FrameSpec, InspectionRecipe, RegionSpec
-from rdx_fast.recipe_file import read_recipe
-from rdx_fast.regions import frame_labels, map_labels, polygon_mask, shares_outside_crop
-from rdx_fast.tiling import TileSpec
+from rdx_fast.recipe.recipe import FrameSpec, InspectionRecipe, RegionSpec
+from rdx_fast.recipe.recipe_file import read_recipe
+from rdx_fast.recipe.regions import frame_labels, map_labels, polygon_mask, shares_outside_crop
+from rdx_fast.recipe.tiling import TileSpec
 
 SQUARE = ((2.0, 1.0), (6.0, 1.0), (6.0, 4.0), (2.0, 4.0))
 

@@ -14,21 +14,21 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
-from rdx_fast.bundle import Bundle, open_bundle
-from rdx_fast.calibration import manual_threshold
-from rdx_fast.changes import replace_recipe
+from rdx_fast.bundle.bundle import Bundle, open_bundle
+from rdx_fast.bundle.changes import replace_recipe
 from rdx_fast.detector import Detector
 from rdx_fast.images import list_images, read_image
 from rdx_fast.judge import Judge
-from rdx_fast.limits import VERDICTS, Limits
-from rdx_fast.overlay import overlay
-from rdx_fast.recipe import FrameSpec, InspectionRecipe, RegionSpec
-from rdx_fast.relative import (
+from rdx_fast.limits.calibration import manual_threshold
+from rdx_fast.limits.limits import VERDICTS, Limits
+from rdx_fast.limits.relative import (
     common_ng,
     map_on_common_scale,
     relative_map,
     to_common_scale,
 )
+from rdx_fast.overlay import overlay
+from rdx_fast.recipe.recipe import FrameSpec, InspectionRecipe, RegionSpec
 from rdx_fast.scoring import score_files
 
 SIZE = (80, 112)  # of the drawn parts

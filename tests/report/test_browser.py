@@ -16,14 +16,14 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 
 from rdx_fast import Detector
-from rdx_fast.bundle import Bundle, open_bundle
-from rdx_fast.calibration import manual_threshold
-from rdx_fast.changes import replace_recipe
+from rdx_fast.bundle.bundle import Bundle, open_bundle
+from rdx_fast.bundle.changes import replace_recipe
 from rdx_fast.datasets import find_dataset
 from rdx_fast.evaluation import check_images, score_checked
 from rdx_fast.evaluation.pro import overlaps_by_image
-from rdx_fast.limits import Limits as Region
-from rdx_fast.recipe import FrameSpec, InspectionRecipe, RegionSpec
+from rdx_fast.limits.calibration import manual_threshold
+from rdx_fast.limits.limits import Limits as Region
+from rdx_fast.recipe.recipe import FrameSpec, InspectionRecipe, RegionSpec
 from rdx_fast.report import Limits, Report, make_report, render, write_page
 from rdx_fast.report.gallery import GALLERIES, arranged
 from rdx_fast.report.shown import Scores

@@ -15,15 +15,15 @@ import pytest
 from PIL import Image
 
 from rdx_fast import Detector
-from rdx_fast.bundle import Bundle, open_bundle
-from rdx_fast.calibration import manual_threshold
-from rdx_fast.changes import replace_recipe
+from rdx_fast.bundle.bundle import Bundle, open_bundle
+from rdx_fast.bundle.changes import replace_recipe
 from rdx_fast.datasets import find_dataset
 from rdx_fast.evaluation import CheckedSet, check_images, evaluate_scored, score_checked
 from rdx_fast.images import list_images, read_image
-from rdx_fast.limits import VERDICTS, Limits
+from rdx_fast.limits.calibration import manual_threshold
+from rdx_fast.limits.limits import VERDICTS, Limits
 from rdx_fast.overlay import overlay
-from rdx_fast.recipe import FrameSpec, InspectionRecipe, RegionSpec
+from rdx_fast.recipe.recipe import FrameSpec, InspectionRecipe, RegionSpec
 from rdx_fast.report import make_report, render
 from rdx_fast.report.gallery import cards
 from support.commands import run, unboxed

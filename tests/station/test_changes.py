@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from rdx_fast.bundle import Bundle, open_bundle
-from rdx_fast.changes import override_limits
+from rdx_fast.bundle.bundle import Bundle, open_bundle
+from rdx_fast.bundle.changes import override_limits
 from rdx_fast.station.jobs import JobError, Jobs
 from rdx_fast.station.records.changes import ChangeLog, read_changes
 from rdx_fast.station.records.store import RecordError, RecordWriter

@@ -14,10 +14,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from pymodbus.client import ModbusTcpClient
 
 from rdx_fast import Detector
-from rdx_fast.bundle import Bundle
+from rdx_fast.bundle.bundle import Bundle
 from rdx_fast.drift import SIGNALS
-from rdx_fast.frame_check import look_at, sharpness_of
 from rdx_fast.images import list_images, read_image
+from rdx_fast.recipe.frame_check import look_at, sharpness_of
 from rdx_fast.station import CameraFrame, DriftConfig, Jobs, Station, StationConfig
 from rdx_fast.station.config import LOOPBACK, MetricsConfig, ModbusConfig, read_station
 from rdx_fast.station.handshake.signals import Controls

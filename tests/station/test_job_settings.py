@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from rdx_fast import Detector
-from rdx_fast.bundle import Bundle
+from rdx_fast.bundle.bundle import Bundle
 from rdx_fast.station import (
     CameraError,
     CameraTimeoutError,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rdx_fast.bundle import Bundle
+from rdx_fast.bundle.bundle import Bundle
 from rdx_fast.station import Controls, JobError, Jobs, Station, StationConfig
 from support.scripted import ScriptedCamera, wait_until
 

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from rdx_fast import Detector
-from rdx_fast.bundle import Bundle
+from rdx_fast.bundle.bundle import Bundle
 from rdx_fast.cli.station import end_by_signal
 from rdx_fast.images import list_images, read_image
 from rdx_fast.station import ConfigError, Filter, RecordError, read_records

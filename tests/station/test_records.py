@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from rdx_fast import Detector
-from rdx_fast.bundle import Bundle
+from rdx_fast.bundle.bundle import Bundle
 from rdx_fast.images import list_images, read_image
 from rdx_fast.station import RecordConfig, RecordError, Station, StationConfig, read_records
 from rdx_fast.station.records.pictures import PictureStore

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from rdx_fast import Detector, station
-from rdx_fast.bundle import Bundle
+from rdx_fast.bundle.bundle import Bundle
 from rdx_fast.errors import EngineError
 from rdx_fast.images import list_images, read_image
 from rdx_fast.station import (

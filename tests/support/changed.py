@@ -17,9 +17,10 @@ TESTS = {
     "preprocess.py": "pipelines",
     "postprocess.py": "pipelines",
     "precision.py": "engines",
-    "bundle.py": "export",
-    "calibration.py": "export",
-    "manifest.py": "export",
+    "bundle": "export",
+    "limits": "recipe",
+    "applied_recipe.py": "recipe",
+    "recalibrate.py": "recipe",
     "scoring.py": "cli",
     "wording.py": "cli",
     "ARCHITECTURE.md": "docs",
@@ -28,7 +29,7 @@ TESTS = {
 }
 FOLDERS = (
     *("bench", "cli", "docs", "engines", "evaluation", "examples", "export", "kernels"),
-    *("models", "pipelines", "report", "station", "training"),
+    *("models", "pipelines", "recipe", "report", "station", "training"),
 )
 
 

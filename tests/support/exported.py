@@ -12,12 +12,12 @@ import pytest
 import torch
 from torch import nn
 
-from rdx_fast.bundle import Bundle, describe_file
+from rdx_fast.bundle.bundle import Bundle, describe_file
+from rdx_fast.bundle.manifest import InputSpec, Manifest, ScaleSpec
 from rdx_fast.export.exporter import network_file
 from rdx_fast.export.gpu import quantize_for_gpus
 from rdx_fast.export.graph import to_onnx
 from rdx_fast.export.quantize import quantize
-from rdx_fast.manifest import InputSpec, Manifest, ScaleSpec
 from rdx_fast.models import BACKBONES, METHODS, make_network
 from rdx_fast.models.efficientnet import InvertedResidual
 

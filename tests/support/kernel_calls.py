@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from rdx_fast.bundle.manifest import MapSpec, ScaleSpec
 from rdx_fast.kernels.blend import blend
 from rdx_fast.kernels.epilogue import Epilogue, summarize
 from rdx_fast.kernels.native import ISAS
 from rdx_fast.kernels.resize_normalize import resize_normalize
-from rdx_fast.manifest import MapSpec, ScaleSpec
 from rdx_fast.postprocess import AnomalyMapper
 
 SCALES = (ScaleSpec(24, 64, 64), ScaleSpec(40, 32, 32), ScaleSpec(112, 16, 16))

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 from PIL import Image
 
-from rdx_fast.bundle import Bundle, describe_file, open_bundle, write_manifest
-from rdx_fast.bundle_history import exported_history
-from rdx_fast.calibration import manual_threshold
-from rdx_fast.limits import WHOLE, Limits
-from rdx_fast.manifest import FORMAT, ExecutionSpec, ExportCheck, Manifest, MapSpec
-from rdx_fast.recipe import InspectionRecipe
+from rdx_fast.bundle.bundle import Bundle, describe_file, open_bundle, write_manifest
+from rdx_fast.bundle.bundle_history import exported_history
+from rdx_fast.bundle.manifest import FORMAT, ExecutionSpec, ExportCheck, Manifest, MapSpec
+from rdx_fast.limits.calibration import manual_threshold
+from rdx_fast.limits.limits import WHOLE, Limits
+from rdx_fast.recipe.recipe import InspectionRecipe
 from support.small_network import SCALES, SIZE, SPEC
 
 # By fusion: between the scores of noise in patches of some sizes.

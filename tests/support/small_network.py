@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from rdx_fast.bundle.manifest import InputSpec, MapSpec, ScaleSpec
 from rdx_fast.kernels.epilogue import Epilogue
-from rdx_fast.manifest import InputSpec, MapSpec, ScaleSpec
 from rdx_fast.postprocess import AnomalyMapper
 
 SIZE = (32, 40)

@@ -20,7 +20,8 @@ from unittest.mock import patch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from rdx_fast.bundle import Bundle, open_bundle
+from rdx_fast.bundle.bundle import Bundle, open_bundle
+from rdx_fast.bundle.signature import SigningKey
 from rdx_fast.devices import cuda
 from rdx_fast.engines import GpuOptions
 from rdx_fast.engines.tensorrt import build, engine
@@ -28,7 +29,6 @@ from rdx_fast.engines.tensorrt.engine import TensorRTEngine, io_shapes
 from rdx_fast.engines.tensorrt.plan import save_plan
 from rdx_fast.errors import BundleError, EngineError
 from rdx_fast.kernels.gpu.cosine_map import common_layout
-from rdx_fast.signature import SigningKey
 from support.signing import keys
 from support.stub_tensorrt import StubTensorRT, Thing, shape, text
 

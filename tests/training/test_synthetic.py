@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
+from rdx_fast.bundle.manifest import RESIZE, InputSpec
 from rdx_fast.deep_images import write_png
 from rdx_fast.errors import ImageError
 from rdx_fast.images import list_images, read_image
-from rdx_fast.manifest import RESIZE, InputSpec
 from rdx_fast.preprocess import FrameOptions, to_input, unit_spec
 from rdx_fast.training import Recipe, synthetic, train
 from rdx_fast.training.contact_sheet import save_contact_sheet

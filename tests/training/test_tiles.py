@@ -13,8 +13,7 @@ from PIL import Image
 
 from rdx_fast import Detector
 from rdx_fast.bench.recipes import under
-from rdx_fast.bundle import Bundle
-from rdx_fast.calibration import calibrate_threshold
+from rdx_fast.bundle.bundle import Bundle
 from rdx_fast.datasets import find_dataset
 from rdx_fast.engines import open_engine
 from rdx_fast.errors import DatasetError, ImageError, TrainingError
@@ -22,9 +21,10 @@ from rdx_fast.evaluation import check_images, score_set
 from rdx_fast.export import export_bundle
 from rdx_fast.images import image_size, list_images, read_image
 from rdx_fast.kernels.resize_normalize import Crop, check_crop
+from rdx_fast.limits.calibration import calibrate_threshold
 from rdx_fast.preprocess import FrameOptions, to_input, unit_spec
-from rdx_fast.recipe import InspectionRecipe
-from rdx_fast.tiling import TileSpec, tiling
+from rdx_fast.recipe.recipe import InspectionRecipe
+from rdx_fast.recipe.tiling import TileSpec, tiling
 from rdx_fast.training import Checkpoint, Recipe, load_checkpoint, train
 from rdx_fast.training.contact_sheet import save_contact_sheet
 from rdx_fast.training.data import ImageDataset

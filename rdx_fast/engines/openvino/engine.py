@@ -9,7 +9,7 @@ import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 
-from rdx_fast.bundle import Bundle
+from rdx_fast.bundle.bundle import Bundle
 from rdx_fast.cpu import cpu_features
 from rdx_fast.engines.engine import Chunk
 from rdx_fast.engines.openvino.compilation import capabilities

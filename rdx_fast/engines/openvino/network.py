@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from openvino import properties as props
 from openvino.properties import hint
 
+from rdx_fast.bundle.manifest import Manifest
 from rdx_fast.engines.engine import Chunk
 from rdx_fast.engines.openvino.compilation import (
     CORE,
@@ -26,7 +27,6 @@ from rdx_fast.engines.openvino.compilation import (
     transposed_outputs,
 )
 from rdx_fast.errors import EngineError
-from rdx_fast.manifest import Manifest
 
 MODES = {
     "latency": hint.PerformanceMode.LATENCY,

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rdx_fast.bundle import Bundle
+from rdx_fast.bundle.bundle import Bundle
 from rdx_fast.engines.engine import GpuOptions, Progress
 from rdx_fast.engines.tensorrt.api import Api, Log, load_api
 from rdx_fast.engines.tensorrt.plan import (

@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from rdx_fast.bundle import Bundle
+from rdx_fast.bundle.bundle import Bundle
+from rdx_fast.bundle.manifest import Manifest
+from rdx_fast.bundle.signature import made_signature
 from rdx_fast.devices.cuda import CudaDevice
 from rdx_fast.devices.device import EXCLUSIVE, BoundNetwork, Device
 from rdx_fast.engines.engine import GpuOptions, Progress
@@ -20,9 +22,7 @@ from rdx_fast.engines.tensorrt.plan import PlanKey, Target, write_whole
 from rdx_fast.errors import EngineError, PlanError
 from rdx_fast.kernels.gpu.driver import Gpu
 from rdx_fast.kernels.gpu.library import DeviceArray, KernelLibrary, find_kernels
-from rdx_fast.manifest import Manifest
 from rdx_fast.precision import choose, gpu_capabilities
-from rdx_fast.signature import made_signature
 
 
 class TensorRTEngine:

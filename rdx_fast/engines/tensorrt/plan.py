@@ -11,11 +11,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from rdx_fast.bundle.manifest import Manifest, execution_label
+from rdx_fast.bundle.signature import PublicKey
 from rdx_fast.engines.tensorrt.api import Api
 from rdx_fast.kernels.gpu.driver import Gpu
-from rdx_fast.manifest import Manifest, execution_label
 from rdx_fast.precision import FASTEST_FIRST
-from rdx_fast.signature import PublicKey
 
 FOLDER = "plans"  # inside the bundle
 _MAGIC = b"rdx_fast plan 1\n"

@@ -6,10 +6,10 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from rdx_fast.bundle import Bundle
-from rdx_fast.bundle_history import bundle_history
+from rdx_fast.bundle.bundle import Bundle
+from rdx_fast.bundle.bundle_history import bundle_history
+from rdx_fast.bundle.history import START, Change, read_history, system_user
 from rdx_fast.errors import BundleError
-from rdx_fast.history import START, Change, read_history, system_user
 from rdx_fast.station.records.store import RecordError, connect
 
 _SCHEMA = (

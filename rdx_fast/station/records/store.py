@@ -87,8 +87,8 @@ class InspectionRecord:
         region: name of the region that decided; None without regions
         ng_above: the limit of NG: a part with a score between the two was REVIEW
         brightness: of the frame, a share of the range from black to white, see
-            ``rdx_fast.frame_check.look_at``; None where drift is not watched
-        sharpness: likewise, see ``rdx_fast.frame_check.sharpness_of``
+            ``rdx_fast.recipe.frame_check.look_at``; None where drift is not watched
+        sharpness: likewise, see ``rdx_fast.recipe.frame_check.sharpness_of``
     """
 
     inspection_id: int

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from rdx_fast.manifest import (
+from rdx_fast.bundle.manifest import (
     EXECUTIONS,
     FORMAT,
     PRECISIONS,
@@ -17,8 +17,8 @@ from rdx_fast.manifest import (
     MapSpec,
     ScaleSpec,
 )
-from rdx_fast.manifest_format2 import ThresholdFormat2
-from rdx_fast.recipe import InspectionRecipe
+from rdx_fast.bundle.manifest_format2 import ThresholdFormat2
+from rdx_fast.recipe.recipe import InspectionRecipe
 
 _SYMMETRIC = "network_symmetric.onnx"
 

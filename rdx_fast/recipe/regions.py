@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rdx_fast.kernels.resize_normalize import check_crop
-from rdx_fast.limits import WHOLE
-from rdx_fast.recipe import InspectionRecipe, Point
-from rdx_fast.tiling import tiling
+from rdx_fast.limits.limits import WHOLE
+from rdx_fast.recipe.recipe import InspectionRecipe, Point
+from rdx_fast.recipe.tiling import tiling
 
 Labels = NDArray[np.uint8]
 ReadMask = Callable[[str], NDArray[np.uint8]]

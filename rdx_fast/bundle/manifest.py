@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from rdx_fast.errors import BundleError
-from rdx_fast.frame_check import FrameStatistics
-from rdx_fast.limits import Limits, ThresholdSpec
-from rdx_fast.recipe import InspectionRecipe
+from rdx_fast.limits.limits import Limits, ThresholdSpec
+from rdx_fast.recipe.frame_check import FrameStatistics
+from rdx_fast.recipe.recipe import InspectionRecipe
 
 FORMAT = 3
 # Precisions in which a network is stored. int8_symmetric and fp8 are for GPUs: signed bytes and

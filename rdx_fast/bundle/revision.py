@@ -11,18 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from rdx_fast.bundle import Bundle, describe_file, open_bundle, replace_manifest
-from rdx_fast.bundle_history import bundle_facts, next_change, verify_bundle
-from rdx_fast.calibration import save_calibration
+from rdx_fast.bundle.bundle import Bundle, describe_file, open_bundle, replace_manifest
+from rdx_fast.bundle.bundle_history import bundle_facts, next_change, verify_bundle
+from rdx_fast.bundle.history import Change
+from rdx_fast.bundle.manifest import ExecutionSpec, FileSpec, Manifest
+from rdx_fast.bundle.manifest_file import parse_manifest
+from rdx_fast.bundle.signature import MANIFEST, SigningKey, manifest_signature, remove_signatures
 from rdx_fast.durable import flush, locked
 from rdx_fast.errors import BundleError
-from rdx_fast.frame_check import FrameStatistics
-from rdx_fast.history import Change
-from rdx_fast.manifest import ExecutionSpec, FileSpec, Manifest
-from rdx_fast.manifest_file import parse_manifest
-from rdx_fast.recipe import InspectionRecipe
-from rdx_fast.regions import named_by_pixels
-from rdx_fast.signature import MANIFEST, SigningKey, manifest_signature, remove_signatures
+from rdx_fast.limits.calibration import save_calibration
+from rdx_fast.recipe.frame_check import FrameStatistics
+from rdx_fast.recipe.recipe import InspectionRecipe
+from rdx_fast.recipe.regions import named_by_pixels
 
 _REVISED = ("history-*.jsonl", "calibration-*.npz", "region-*.png")  # files with a revision's name
 

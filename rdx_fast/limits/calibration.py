@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rdx_fast.errors import BundleError
-from rdx_fast.limits import RateSpec, ThresholdSpec
+from rdx_fast.limits.limits import RateSpec, ThresholdSpec
 
 Scores = NDArray[np.float64]
 _CONFIDENCE = 0.95

@@ -8,11 +8,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from rdx_fast.bundle import Bundle, open_bundle
+from rdx_fast.bundle.bundle import Bundle, open_bundle
+from rdx_fast.bundle.history import START, Change, read_history
+from rdx_fast.bundle.manifest import Manifest
 from rdx_fast.errors import BundleError
-from rdx_fast.history import START, Change, read_history
-from rdx_fast.manifest import Manifest
-from rdx_fast.recipe import stated
+from rdx_fast.recipe.recipe import stated
 
 _WHOLE = ("export", "replace")  # entries that state all of a bundle
 _LIMITS = "limits of "

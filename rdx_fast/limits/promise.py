@@ -9,14 +9,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from rdx_fast.calibration import (
+from rdx_fast.errors import CalibrationError
+from rdx_fast.limits.calibration import (
     best_f1_threshold,
     calibrate_threshold,
     escape_threshold,
     share,
 )
-from rdx_fast.errors import CalibrationError
-from rdx_fast.limits import Limits, ThresholdSpec
+from rdx_fast.limits.limits import Limits, ThresholdSpec
 
 Floats = NDArray[np.float32]
 # Good images whose score lies further above the median than this many standard deviations (of

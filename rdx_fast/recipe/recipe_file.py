@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from rdx_fast.errors import ImageError, RecipeError
 from rdx_fast.images import read_grey
 from rdx_fast.reading import in_words, with_tuples
-from rdx_fast.recipe import InspectionRecipe
-from rdx_fast.regions import frame_labels
+from rdx_fast.recipe.recipe import InspectionRecipe
+from rdx_fast.recipe.regions import frame_labels
 
 
 def read_recipe(path: Path) -> tuple[InspectionRecipe, dict[str, NDArray[np.uint8]]]:

@@ -8,10 +8,10 @@ from typing import Any, TypeVar
 
 import dacite
 
+from rdx_fast.bundle.manifest import CHECKSUM, FORMAT, Manifest, digest
+from rdx_fast.bundle.manifest_format1 import ManifestFormat1
+from rdx_fast.bundle.manifest_format2 import ManifestFormat2
 from rdx_fast.errors import BundleError
-from rdx_fast.manifest import CHECKSUM, FORMAT, Manifest, digest
-from rdx_fast.manifest_format1 import ManifestFormat1
-from rdx_fast.manifest_format2 import ManifestFormat2
 from rdx_fast.reading import in_words, shortened, with_tuples
 
 _T = TypeVar("_T")

@@ -14,13 +14,13 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from rdx_fast.calibration import load_calibration
+from rdx_fast.bundle.manifest import FileSpec, Manifest
+from rdx_fast.bundle.manifest_file import parse_manifest
+from rdx_fast.bundle.signature import MANIFEST, PublicKey
 from rdx_fast.durable import sync_directory
 from rdx_fast.errors import BundleError, ImageError
 from rdx_fast.images import read_grey
-from rdx_fast.manifest import FileSpec, Manifest
-from rdx_fast.manifest_file import parse_manifest
-from rdx_fast.signature import MANIFEST, PublicKey
+from rdx_fast.limits.calibration import load_calibration
 
 
 @dataclass(frozen=True, slots=True)

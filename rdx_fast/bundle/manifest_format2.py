@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from rdx_fast.limits import Limits, ThresholdSpec
-from rdx_fast.manifest import (
+from rdx_fast.bundle.manifest import (
     FORMAT,
     ExecutionSpec,
     ExportCheck,
@@ -17,7 +16,8 @@ from rdx_fast.manifest import (
     MapSpec,
     ScaleSpec,
 )
-from rdx_fast.recipe import InspectionRecipe
+from rdx_fast.limits.limits import Limits, ThresholdSpec
+from rdx_fast.recipe.recipe import InspectionRecipe
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from rdx_fast.limits import Limits
+from rdx_fast.limits.limits import Limits
 
 Floats = NDArray[np.float32]
 

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from rdx_fast.bundle import Bundle
-from rdx_fast.calibration import manual_threshold
+from rdx_fast.bundle.bundle import Bundle
+from rdx_fast.bundle.revision import revise_bundle
 from rdx_fast.errors import CalibrationError, RecipeError
-from rdx_fast.limits import Limits
-from rdx_fast.recipe import InspectionRecipe
-from rdx_fast.regions import map_labels, map_size
-from rdx_fast.revision import revise_bundle
+from rdx_fast.limits.calibration import manual_threshold
+from rdx_fast.limits.limits import Limits
+from rdx_fast.recipe.recipe import InspectionRecipe
+from rdx_fast.recipe.regions import map_labels, map_size
 
 
 def replace_recipe(

@@ -19,8 +19,8 @@ from rdx_fast.kernels.resize_normalize import (
     check_crop,
     check_level_range,
 )
-from rdx_fast.limits import WHOLE
-from rdx_fast.tiling import TileSpec
+from rdx_fast.limits.limits import WHOLE
+from rdx_fast.recipe.tiling import TileSpec
 
 KINDS = ("include", "ignore")
 MAX_REGIONS = 16  # that are inspected; each has limits of its own

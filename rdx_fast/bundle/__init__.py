@@ -1,0 +1,1 @@
+"""Engine bundles: their manifest, what changed in them, and their signature."""

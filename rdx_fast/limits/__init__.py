@@ -1,0 +1,1 @@
+"""Limits of scores, how they are calibrated, and what they promise."""

@@ -1,0 +1,1 @@
+"""The inspection recipe: frames, regions and tiles."""
