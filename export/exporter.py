@@ -74,6 +74,7 @@ def export_bundle(
     fusion: str = "add",
     sigma: float = 4.0,
     false_reject_rate: float = 0.02,
+    dark_field: bool = False,
     check_images: int = 16,
     tolerance: Mapping[str, tuple[float, float]] = TOLERANCE,
     name: str | None = None,
@@ -97,6 +98,7 @@ def export_bundle(
         fusion: "add" or "mul", how the scales are combined
         sigma: of the Gaussian, in map pixels; 4 as published
         false_reject_rate: share of good parts that may be rejected, in (0, 1)
+        dark_field: see ``FrameStatistics.of_files``
         check_images: number of images whose maps are compared; fewer where these would take more
             than 256 MB
         tolerance: largest differences from the trained network, see ``TOLERANCE``
@@ -111,7 +113,7 @@ def export_bundle(
         EngineError: a network is rejected by what executes it, or its execution fails
         ImageError: an image cannot be read, or does not fit the run's pixel format, crop, levels or
             tiles
-        CalibrationError: a good image shows nothing, unlike the others
+        CalibrationError: a good image shows nothing
         BundleError: ``output`` exists, and is not a bundle or ``overwrite`` is false; or the key
             cannot be read
         MissingDependencyError: a package for int8 or fp8 is not installed
@@ -129,7 +131,7 @@ def export_bundle(
     recipe = checkpoint.recipe.inspection
     network = checkpoint.build()
     dataset = ImageDataset(Frames(good, options), spec)
-    frames = FrameStatistics.of_files(good, options.crop, options.levels)
+    frames = FrameStatistics.of_files(good, options.crop, options.levels, dark_field)
 
     with new_bundle(output, overwrite) as folder:
         scales = tuple(ScaleSpec(*shape) for shape in output_shapes(network, spec))
@@ -198,7 +200,7 @@ def export_bundle(
             scales=scales,
             map=map_spec,
             recipe=recipe,
-            frames=frames,
+            frames={e.label: frames for e in executions},
             revision=0,
             calibration="calibration-0.npz",
             history=None,

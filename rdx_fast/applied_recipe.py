@@ -63,7 +63,7 @@ class AppliedRecipe:
             spec = engine.manifest.map
             size = map_size(self.recipe, (spec.height, spec.width))
             self.labels = map_labels(self.recipe, size, engine.bundle.mask)
-        good = engine.manifest.frames if check_frames else None
+        good = engine.manifest.frames.get(engine.execution.label)
         self._frame_check = FrameCheck(self.recipe.frame.size, check_frames, good)
 
     def open_pipeline(self) -> Pipeline:

@@ -87,9 +87,14 @@ class Detector:
             self.engine = engine
         self.manifest = self.engine.manifest
         self.recipe = self.manifest.recipe
-        self._applied = AppliedRecipe(self.engine, region, top_k, limits, check_frames)
+        try:
+            self._applied = AppliedRecipe(self.engine, region, top_k, limits, check_frames)
+            self._pipeline = self._applied.open_pipeline()
+        except BaseException:
+            if self.engine is not engine:
+                self.engine.close()
+            raise
         self.limits, self.labels = self._applied.limits, self._applied.labels
-        self._pipeline = self._applied.open_pipeline()
         self.description = self._pipeline.description
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -58,6 +59,7 @@ def calibrate_bundle(
     sign_key: Path | None = None,
     precision: str | None = None,
     threads: int | None = None,
+    dark_field: bool = False,
     on_progress: Progress = lambda *_: None,
     on_image: OnImage = lambda *_: None,
 ) -> Calibrated:
@@ -76,6 +78,7 @@ def calibrate_bundle(
         sign_key: file of the private key that signs the bundle, see ``revise_bundle``
         precision: the only executed precision to calibrate; None for all
         threads: CPU threads, None for all
+        dark_field: see ``FrameStatistics.of_files``
         on_progress: called while a TensorRT plan is built, see ``open_engine``
         on_image: called with images done and images in all
 
@@ -94,7 +97,7 @@ def calibrate_bundle(
         raise CalibrationError(f"the method {wish.method} needs defective images: give some")
     check_promise(len(good), wish, len(recipe.inspected))
     backend, executed = runnable(bundle, backend, precision, threads)
-    frames = FrameStatistics.of_files(good, recipe.frame.crop, recipe.frame.levels)
+    frames = FrameStatistics.of_files(good, recipe.frame.crop, recipe.frame.levels, dark_field)
     paths = [*good, *defective]
     limits: dict[str, tuple[Limits, ...]] = {}
     scores: dict[str, Floats] = {}
@@ -122,7 +125,7 @@ def calibrate_bundle(
             for e in manifest.executions
         ),
         calibration={**bundle.calibration(), **scores},
-        frames=frames,
+        frames=dict.fromkeys(limits, frames),
         sign_key=sign_key,
     )
     unchanged = [e.label for e in manifest.executions if e.label not in limits]
@@ -135,7 +138,8 @@ def _scores(engine: Engine, paths: Sequence[Path], on_scored: Callable[[int], No
     regions = engine.manifest.recipe.inspected
     found = np.empty((len(paths), len(regions)), np.float32)
     # Frames are not compared with those of the last calibration, whose lamp may be another.
-    with Detector(engine, limits=no_limits(regions), check_frames=False) as detector:
+    limits = no_limits(regions)
+    with closing(engine), Detector(engine, limits=limits, check_frames=False) as detector:
         for i, path in enumerate(paths):
             found[i] = detector.score(read_image(path), maps=False).region_scores[0]
             on_scored(i + 1)

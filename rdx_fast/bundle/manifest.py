@@ -298,7 +298,8 @@ class Manifest:
         scales: of the features, finest first
         map: how the anomaly map is computed
         recipe: what of a frame is inspected
-        frames: what frames of good parts look like; None where none were measured
+        frames: what the frames of good parts look like that an execution's limits came from, by its
+            label; without those in which none were measured
         revision: number of changes since the export
         calibration: file of the scores of good images that the limits came from; None in a bundle
             of an earlier format
@@ -323,7 +324,7 @@ class Manifest:
     scales: tuple[ScaleSpec, ...]
     map: MapSpec
     recipe: InspectionRecipe
-    frames: FrameStatistics | None
+    frames: dict[str, FrameStatistics]
     revision: int
     calibration: str | None
     history: str | None

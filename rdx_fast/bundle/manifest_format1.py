@@ -105,7 +105,7 @@ class ManifestFormat1:
             scales=self.scales,
             map=self.map,
             recipe=recipe,
-            frames=None,
+            frames={},
             revision=0,
             calibration=None,
             history=None,

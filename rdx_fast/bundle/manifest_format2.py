@@ -66,7 +66,7 @@ class ManifestFormat2:
         threshold is both its limits. Raises ``ValueError`` as ``Manifest`` does."""
         recipe = InspectionRecipe()
         known = {f.name: getattr(self, f.name) for f in fields(self)}
-        known |= {"format": FORMAT, "recipe": recipe, "frames": None, "revision": 0}
+        known |= {"format": FORMAT, "recipe": recipe, "frames": {}, "revision": 0}
         known |= {"calibration": None, "history": None}
         known["executions"] = tuple(
             ExecutionSpec(

@@ -36,7 +36,7 @@ def revise_bundle(
     masks: Mapping[str, NDArray[np.uint8]] | None = None,
     executions: tuple[ExecutionSpec, ...] | None = None,
     calibration: Mapping[str, NDArray[np.float32]] | None = None,
-    frames: FrameStatistics | None = None,
+    frames: Mapping[str, FrameStatistics] | None = None,
     sign_key: Path | None = None,
 ) -> Bundle:
     """Change what a bundle inspects and how it judges. What is None stays as it is.
@@ -54,7 +54,7 @@ def revise_bundle(
             their pixels. Those that the bundle has need not be given
         executions: with their limits
         calibration: scores of good images by execution, see ``save_calibration``
-        frames: statistics of good frames
+        frames: statistics of good frames, by execution
         sign_key: file of the private key that signs the changed bundle; None leaves it unsigned
 
     Raises:
@@ -82,7 +82,7 @@ def revise_bundle(
             bundle.manifest,
             recipe=recipe,
             executions=executions or bundle.manifest.executions,
-            frames=frames or bundle.manifest.frames,
+            frames=bundle.manifest.frames | dict(frames or {}),
             calibration=scores,
             files=files,
         )

@@ -10,7 +10,17 @@ import typer
 from rdx_fast.bundle.bundle import open_bundle
 from rdx_fast.bundle.history import system_user
 from rdx_fast.cli import tables
-from rdx_fast.cli.common import Backend, BundlePath, Executed, SignKey, Threads, User, data, notes
+from rdx_fast.cli.common import (
+    Backend,
+    BundlePath,
+    DarkField,
+    Executed,
+    SignKey,
+    Threads,
+    User,
+    data,
+    notes,
+)
 from rdx_fast.cli.progress import show_images, show_plan
 from rdx_fast.errors import listed
 from rdx_fast.images import list_images
@@ -53,6 +63,7 @@ def calibrate(
         bool,
         typer.Option("--weaker", help="Accept a weaker promise where there are too few images."),
     ] = False,
+    dark_field: DarkField = False,
     user: User = None,
     sign_key: SignKey = None,
     backend: Backend = "auto",
@@ -82,6 +93,7 @@ def calibrate(
             backend=backend,
             sign_key=sign_key,
             precision=precision,
+            dark_field=dark_field,
             threads=threads,
             on_progress=on_progress,
             on_image=on_image,

@@ -48,6 +48,12 @@ Crop = Annotated[
         help="Use only this part of each image, in pixels. Default: all of it.",
     ),
 ]
+DarkField = Annotated[
+    bool,
+    typer.Option(
+        "--dark-field", help="Good parts are as dark and flat as empty frames of other cameras."
+    ),
+]
 PixelFormat = Annotated[
     PixelFormatName | None,
     typer.Option(help="What the images hold. Default: RGB, or mono for one channel."),

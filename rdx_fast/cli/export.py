@@ -10,7 +10,7 @@ import typer
 from rdx_fast.bundle.bundle import open_bundle
 from rdx_fast.bundle.signature import MANIFEST
 from rdx_fast.cli import standalone, tables
-from rdx_fast.cli.common import SignKey, data, need_torch, notes
+from rdx_fast.cli.common import DarkField, SignKey, data, need_torch, notes
 from rdx_fast.cli.plan import Capability, plan_bundle
 from rdx_fast.cli.progress import show_stages
 from rdx_fast.errors import DatasetError
@@ -70,6 +70,7 @@ def export(
             help="Share of good parts that may be rejected, which sets the threshold.",
         ),
     ] = 0.02,
+    dark_field: DarkField = False,
     check_images: Annotated[
         int, typer.Option(min=1, help="Images of the final check against the trained network.")
     ] = 16,
@@ -134,6 +135,7 @@ def export(
             fusion=fusion,
             sigma=sigma,
             false_reject_rate=false_rejects,
+            dark_field=dark_field,
             check_images=check_images,
             name=name,
             overwrite=overwrite,

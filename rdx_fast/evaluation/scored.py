@@ -148,8 +148,7 @@ def score_checked(
         if several:
             pairs = zip(found, limits, strict=True)
             found = np.array([to_common_scale(score, of, ng_above) for score, of in pairs])
-        region_of[i] = found.argmax()
-        scores[i] = found[region_of[i]]
+        region_of[i], scores[i] = result.deciding[0], found.max()
         verdicts += result.verdicts
         timings.append(result.timings_ms)
         if result.anomaly_maps is not None:

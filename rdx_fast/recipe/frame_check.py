@@ -103,22 +103,35 @@ class FrameStatistics:
 
     @classmethod
     def of_files(
-        cls, files: Sequence[Path], crop: Crop | None = None, levels: Levels | None = None
+        cls,
+        files: Sequence[Path],
+        crop: Crop | None = None,
+        levels: Levels | None = None,
+        dark_field: bool = False,
     ) -> FrameStatistics:
         """Look at the images of good parts, see ``look_at``.
 
+        Args:
+            files: the images
+            crop: see ``look_at``
+            levels: see ``look_at``
+            dark_field: whether images of good parts may be as dark and flat as empty ones of other
+                cameras; those that show less than half as much as the others are refused even so
+
         Raises:
-            CalibrationError: some show nothing, unlike the others; they are listed
+            CalibrationError: some show nothing; they are listed
             ImageError: a file cannot be read
             ValueError: there are none, or an image does not fit crop or levels
         """
         seen = [_seen(read_image(file), crop, levels) for file in files]
-        usual = float(np.median([look.contrast for look, _ in seen])) if seen else 0.0
-        empty = [f for f, (look, _) in zip(files, seen, strict=True) if _is_empty(look, usual)]
+        least = float(np.median([look.contrast for look, _ in seen])) / 2 if seen else 0.0
+        least = least if dark_field else math.inf
+        empty = [f for f, (look, _) in zip(files, seen, strict=True) if _is_empty(look, least)]
         if empty:
             raise CalibrationError(
-                f"{len(empty)} of the good images show nothing, unlike the others: remove them, or "
-                f"look what is wrong with the camera:{listed(empty)}"
+                f"{len(empty)} of {len(files)} good images show nothing: look what is wrong with "
+                f"lamp and camera, and remove these; if good parts look so, as in a dark field, "
+                f"say so (dark_field=True, --dark-field):{listed(empty)}"
             )
         return cls._of(seen)
 
@@ -185,7 +198,7 @@ def check_frame(look: FrameLook, good: FrameStatistics | None) -> None:
         good: of good parts; None where it is not known
     """
     # Good parts in a dark field may show less than other parts' cameras without light.
-    least = math.inf if good is None else good.contrast.low / 2
+    least = math.inf if good is None else good.contrast.mean / 2
     if look.brightness <= _DARK and look.contrast <= min(_DARK, least):
         raise FrameError("the frame is black: check lamp, lens cap and exposure")
     if look.contrast <= min(_FLAT, least):
@@ -209,12 +222,12 @@ def check_frame(look: FrameLook, good: FrameStatistics | None) -> None:
         )
 
 
-def _is_empty(look: FrameLook, usual_contrast: float) -> bool:
-    """Whether a frame is empty, and the others of its kind are not."""
+def _is_empty(look: FrameLook, least: float) -> bool:
+    """Whether a frame shows nothing, and has less contrast than ``least``."""
     try:
         check_frame(look, None)
     except FrameError:
-        return look.contrast < usual_contrast / 4
+        return look.contrast < least
     return False
 
 

@@ -253,6 +253,23 @@ def test_another_lamp_needs_another_calibration(copy: Bundle, parts: Path, tmp_p
         assert np.isfinite(detector.score(read_image(good[0])).scores).all()
 
 
+def test_an_execution_is_checked_by_the_frames_of_its_own_limits(
+    whole_bundle: Bundle, parts: Path, tmp_path: Path
+) -> None:
+    copy = open_bundle(shutil.copytree(whole_bundle.path, tmp_path / "copy.rdx"))
+    (tmp_path / "new").mkdir()
+    for file in list_images(parts / "test" / "good"):
+        Image.fromarray(255 - read_image(file) // 4).save(tmp_path / "new" / file.name)
+    good = list_images(tmp_path / "new")
+    wish = Wish(0.5, weaker=True)
+    calibrate_bundle(copy, good, wish, user="anna", backend="openvino", precision="fp32")
+    with Detector(copy.path, "openvino", precision="fp32") as calibrated:
+        assert calibrated.score(read_image(good[0])).executed == "fp32"
+    others = Detector(copy.path, "openvino", precision="int8")
+    with others, pytest.raises(FrameError, match="far from that of good parts"):
+        others.score(read_image(good[0]))
+
+
 def test_calibration_by_another_backend(
     copy: Bundle, parts: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -142,10 +142,29 @@ def test_empty_frames_among_the_good_are_listed(tmp_path: Path) -> None:
     for name, frame in frames.items():
         Image.fromarray(frame).save(tmp_path / name)
     files = sorted(tmp_path.iterdir())
-    with pytest.raises(CalibrationError) as raised:
-        FrameStatistics.of_files(files)
-    listed = str(raised.value).splitlines()
-    assert "2 of the good images show nothing" in listed[0]
-    assert [Path(line.strip()).name for line in listed[1:]] == ["lid.png", "over.png"]
+    for dark_field in (False, True):
+        with pytest.raises(CalibrationError) as raised:
+            FrameStatistics.of_files(files, dark_field=dark_field)
+        listed = str(raised.value).splitlines()
+        assert "2 of 7 good images show nothing" in listed[0]
+        assert [Path(line.strip()).name for line in listed[1:]] == ["lid.png", "over.png"]
     kept = [file for file in files if file.name not in ("lid.png", "over.png")]
     assert FrameStatistics.of_files(kept) == FrameStatistics.of([part(s) for s in range(5)])
+
+
+def test_empty_frames_alone_are_no_good_parts(tmp_path: Path) -> None:
+    """A camera without light, or parts in a dark field: whoever calibrates says which."""
+    frames = {f"{seed}.png": dark_part(seed) for seed in range(20)}
+    frames["lid.png"] = (np.random.default_rng(0).random((300, 400)) < 0.2).astype(np.uint8)
+    for name, frame in frames.items():
+        Image.fromarray(frame).save(tmp_path / name)
+    files = sorted(tmp_path.iterdir())
+    with pytest.raises(CalibrationError, match=r"21 of 21 good images show nothing"):
+        FrameStatistics.of_files(files)
+    with pytest.raises(CalibrationError, match=r"1 of 21 good images show nothing.*\n.*lid\.png"):
+        FrameStatistics.of_files(files, dark_field=True)
+    (tmp_path / "lid.png").unlink()
+    good = FrameStatistics.of_files(sorted(tmp_path.iterdir()), dark_field=True)
+    check_frame(look_at(dark_part(30)), good)
+    with pytest.raises(FrameError, match="the frame is black"):
+        check_frame(look_at(frames["lid.png"]), good)

@@ -138,7 +138,7 @@ def test_options_of_a_later_version_are_no_change(copy: Bundle) -> None:
 # What a manifest may be changed to without an entry.
 OTHER: dict[str, Callable[[dict[str, Any]], object]] = {
     "recipe": lambda data: data["recipe"].update(mm_per_pixel=0.1),
-    "frames": lambda data: data["frames"]["brightness"].update(high=1.0),
+    "frames": lambda data: data["frames"]["fp32"]["brightness"].update(high=1.0),
     "recipes of limits": lambda data: data["executions"][0].update(inspected_sha256="0" * 64),
     "map": lambda data: data["map"].update(sigma=2.0),
     "limits of bf16 of network fp32": lambda data: data["executions"].append(

@@ -55,7 +55,7 @@ def write_bundle(
         scales=SCALES,
         map=MapSpec(*SIZE, fusion, sigma=2.0, truncate=4.0, border="reflect"),
         recipe=recipe,
-        frames=None,
+        frames={},
         revision=0,
         calibration=None,
         history=None,
