@@ -253,6 +253,7 @@ def test_another_lamp_needs_another_calibration(copy: Bundle, parts: Path, tmp_p
         assert np.isfinite(detector.score(read_image(good[0])).scores).all()
 
 
+@pytest.mark.slow
 def test_an_execution_is_checked_by_the_frames_of_its_own_limits(
     whole_bundle: Bundle, parts: Path, tmp_path: Path
 ) -> None:
