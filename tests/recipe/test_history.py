@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -364,14 +365,18 @@ def test_signed_bundles(copy: Bundle, tmp_path: Path) -> None:
 def test_keys_that_are_none(copy: Bundle, tmp_path: Path) -> None:
     private, public = keys(tmp_path, "quality")
     sign_bundle(copy.path, private)
-    other = tmp_path / "ec.pem"
-    other.write_bytes(
-        generate_private_key(SECP256R1()).private_bytes(
-            Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
-        )
-    )
+    other, unknown = tmp_path / "ec.pem", tmp_path / "unknown.pem"
+    key = generate_private_key(SECP256R1())
+    other.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     with pytest.raises(BundleError, match="another kind of key, wanted Ed25519"):
         sign_bundle(copy.path, other)
+    der = key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+    curve = bytes.fromhex("2a8648ce3d0301")  # and a byte for which; cryptography has no prime239v3
+    assert curve + b"\7" in der
+    text = b64encode(der.replace(curve + b"\7", curve + b"\6")).decode()
+    unknown.write_text(f"-----BEGIN PRIVATE KEY-----\n{text}\n-----END PRIVATE KEY-----\n")
+    with pytest.raises(BundleError, match=r"private key cannot be read: .*not supported"):
+        sign_bundle(copy.path, unknown)
     with pytest.raises(BundleError, match="private key cannot be read"):
         sign_bundle(copy.path, public)
     with pytest.raises(BundleError, match="public key cannot be read"):
