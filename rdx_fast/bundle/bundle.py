@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from rdx_fast.bundle.manifest import FileSpec, Manifest
 from rdx_fast.bundle.manifest_file import parse_manifest
 from rdx_fast.bundle.signature import MANIFEST, PublicKey
-from rdx_fast.durable import sync_directory
+from rdx_fast.durable import write_whole
 from rdx_fast.errors import BundleError, ImageError
 from rdx_fast.images import read_grey
 from rdx_fast.limits.calibration import load_calibration
@@ -158,13 +158,7 @@ def write_manifest(manifest: Manifest, folder: Path) -> None:
 
 def replace_manifest(manifest: Manifest, folder: Path) -> None:
     """Write another ``manifest.json`` in the place of the old one, at once and durably."""
-    partial = Path(tempfile.mkdtemp(prefix=".manifest.", dir=folder))
-    try:
-        write_manifest(manifest, partial)
-        (partial / MANIFEST).replace(folder / MANIFEST)
-        sync_directory(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    write_whole(folder / MANIFEST, manifest.to_json().encode())
 
 
 def _inside(folder: Path, name: str) -> Path:

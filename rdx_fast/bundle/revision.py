@@ -152,5 +152,5 @@ def _put_in_place(bundle: Bundle, changed: Manifest, key: SigningKey | None) -> 
         for file in folder.glob(pattern):
             if file.name not in {*bundle.manifest.files, *changed.files}:
                 file.unlink()
-    for partial in folder.glob(".manifest.*"):  # of a process that was killed
+    for partial in folder.glob(".manifest*"):  # of a process that was killed
         shutil.rmtree(partial, ignore_errors=True)

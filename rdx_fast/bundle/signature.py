@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from rdx_fast.durable import flush, locked, sync_directory
+from rdx_fast.durable import locked, write_whole
 from rdx_fast.errors import BundleError, MissingDependencyError
 
 if TYPE_CHECKING:
@@ -128,9 +128,10 @@ class SigningKey:
         return self._write(made_signature(file), _made_message(file, file.read_bytes()))
 
     def _write(self, signature: Path, message: bytes) -> Path:
-        signature.write_text(self.key.sign(message).hex() + "\n", encoding="ascii")
-        flush(signature)
-        sync_directory(signature.parent)
+        content = self.key.sign(message).hex().encode() + b"\n"
+        # The same key signs the same message alike, and others may be reading that signature.
+        if not (signature.is_file() and signature.read_bytes() == content):
+            write_whole(signature, content)
         return signature
 
 

@@ -34,7 +34,7 @@ from rdx_fast.bundle.bundle_history import (
 )
 from rdx_fast.bundle.changes import override_limits, replace_recipe
 from rdx_fast.bundle.history import START, Change, read_history
-from rdx_fast.bundle.signature import is_signed, sign_bundle
+from rdx_fast.bundle.signature import SigningKey, is_signed, sign_bundle
 from rdx_fast.detector import Detector
 from rdx_fast.errors import BundleError, RecipeError
 from rdx_fast.limits.calibration import save_calibration
@@ -360,6 +360,27 @@ def test_signed_bundles(copy: Bundle, tmp_path: Path) -> None:
     file.write_text("nonsense")
     with pytest.raises(BundleError, match="not by the key"):
         open_bundle(copy.path, public)
+
+
+def test_a_signature_is_replaced_whole(tmp_path: Path) -> None:
+    """Whoever reads it meanwhile, or after a power failure, finds one that is whole."""
+    made, first = tmp_path / "network.plan", SigningKey.read(keys(tmp_path, "quality")[0])
+    made.write_bytes(b"a plan")
+    signature = first.sign_made(made)
+    content, inode = signature.read_bytes(), signature.stat().st_ino
+    first.sign_made(made)
+    assert signature.stat().st_ino == inode  # which was not written again
+    there = sorted(tmp_path.iterdir())
+    second = SigningKey.read(keys(tmp_path, "quality")[0])
+    with (
+        patch("rdx_fast.durable.os.fsync", side_effect=OSError("power failure")),
+        pytest.raises(OSError, match="power failure"),
+    ):
+        second.sign_made(made)
+    assert signature.read_bytes() == content
+    assert sorted(tmp_path.iterdir()) == there
+    second.sign_made(made)
+    second.public.check_made(made, b"a plan")
 
 
 def test_keys_that_are_none(copy: Bundle, tmp_path: Path) -> None:
