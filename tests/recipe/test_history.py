@@ -141,6 +141,7 @@ OTHER: dict[str, Callable[[dict[str, Any]], object]] = {
     "recipe": lambda data: data["recipe"].update(mm_per_pixel=0.1),
     "frames": lambda data: data["frames"]["brightness"].update(high=1.0),
     "recipes of limits": lambda data: data["executions"][0].update(inspected_sha256="0" * 64),
+    "calibration": lambda data: data.update(calibration=None),
     "map": lambda data: data["map"].update(sigma=2.0),
     "limits of bf16 of network fp32": lambda data: data["executions"].append(
         {**data["executions"][0], "executed": "bf16"}
@@ -169,8 +170,13 @@ def test_files_without_an_entry_are_found(copy: Bundle) -> None:
 
 def as_first_written(copy: Bundle) -> Bundle:
     """With a history that states recipe and limits alone, as the first version wrote it."""
+    return stating(copy, lambda fact: fact == "recipe" or fact.startswith("limits"))
+
+
+def stating(copy: Bundle, stated: Callable[[str], bool]) -> Bundle:
+    """With a history that states some facts alone."""
     (change,) = bundle_history(copy)
-    facts = {k: v for k, v in change.after.items() if k == "recipe" or k.startswith("limits")}
+    facts = {name: fact for name, fact in change.after.items() if stated(name)}
     name = str(copy.manifest.history)
     (copy.path / name).write_text(Change.now("anna", "export", {}, facts, START).line())
     spec = asdict(describe_file(copy.path / name))
@@ -190,6 +196,18 @@ def test_a_history_of_fewer_facts(copy: Bundle) -> None:
     assert what_changed(last) == "limits of fp32"
     edit(copy.path, lambda data: (OTHER["frames"](data), sign(data)))
     with pytest.raises(BundleError, match="frames in the manifest are not what the history ends"):
+        verify_bundle(open_bundle(copy.path))
+
+
+def test_a_history_that_does_not_state_which_scores_count(copy: Bundle) -> None:
+    """It is whole, and the next entry states it."""
+    copy = stating(copy, lambda fact: fact != "calibration")
+    assert len(verify_bundle(copy)) == 1
+    value = copy.manifest.executions[0].threshold.value
+    changed = override_limits(copy, "by hand", ng_above=2 * value, user="otto")
+    assert verify_bundle(changed)[-1].after["calibration"] == copy.manifest.calibration
+    edit(copy.path, lambda data: (OTHER["calibration"](data), sign(data)))
+    with pytest.raises(BundleError, match="calibration in the manifest are not what the history"):
         verify_bundle(open_bundle(copy.path))
 
 
