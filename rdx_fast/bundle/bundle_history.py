@@ -106,13 +106,14 @@ def next_change(
 def exported_history(path: Path, user: str, manifest: Manifest) -> str:
     """The history of a bundle that is exported to ``path``, as the text of its file.
 
-    If a bundle is there, its history goes on. Raises ``BundleError`` if that one is damaged.
+    If a bundle is there, its history goes on. Raises ``BundleError`` if that one is damaged, or is
+    not what its history ends with.
     """
     changes: list[Change] = []
     before: dict[str, Any] = {}
     if path.exists():
         replaced = open_bundle(path)
-        changes = bundle_history(replaced)
+        changes = verify_bundle(replaced)
         before = {"created": replaced.manifest.created, "name": replaced.manifest.name}
         before |= bundle_facts(replaced.manifest)
     action = "replace" if before else "export"

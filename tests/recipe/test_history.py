@@ -37,10 +37,12 @@ from rdx_fast.bundle.history import START, Change, read_history
 from rdx_fast.bundle.signature import SigningKey, is_signed, sign_bundle
 from rdx_fast.detector import Detector
 from rdx_fast.errors import BundleError, RecipeError
+from rdx_fast.export import export_bundle
 from rdx_fast.limits.calibration import save_calibration
 from rdx_fast.recalibrate import Wish, calibrate_bundle
 from rdx_fast.recipe.recipe import FrameSpec, InspectionRecipe, RegionSpec
 from rdx_fast.recipe.regions import named_by_pixels
+from rdx_fast.training import Checkpoint
 from support.manifests import as_format2, edit, sign
 from support.signing import keys
 
@@ -318,6 +320,18 @@ def test_an_export_over_a_bundle_goes_on_with_its_history(copy: Bundle, tmp_path
     assert "limits of bf16 of network fp32" in changes[1].after
     assert changes[-1].before["name"] == manifest.name
     assert what_changed(changes[-1]) == "all"
+
+
+def test_a_bundle_that_is_not_what_its_history_says_is_not_replaced(
+    copy: Bundle, checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    """Its history would go on, and the new entry would state nothing of what was changed."""
+    edit(copy.path, lambda data: (OTHER["map"](data), sign(data)))
+    with pytest.raises(BundleError, match="map in the manifest are not what the history ends"):
+        exported_history(copy.path, "otto", copy.manifest)
+    before_anything_is_read = [tmp_path / "none.png"]
+    with pytest.raises(BundleError, match="map in the manifest are not what the history ends"):
+        export_bundle(checkpoint, before_anything_is_read, copy.path, overwrite=True)
 
 
 def test_two_who_change_at_once(copy: Bundle) -> None:
