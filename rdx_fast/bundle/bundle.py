@@ -70,6 +70,12 @@ def open_bundle(path: str | Path, public_key: Path | None = None) -> Bundle:
             or its signature is not by ``public_key``; the message says which
     """
     folder = Path(path)
+    content = manifest_bytes(folder)
+    return described_by(content, folder, None if public_key is None else PublicKey.read(public_key))
+
+
+def manifest_bytes(folder: Path) -> bytes:
+    """Contents of a bundle's manifest. Raises ``BundleError`` if there is none."""
     if not folder.is_dir():
         raise BundleError(
             f"{folder}: no such bundle: check the path, or export one (export_bundle, rdx-fast "
@@ -78,13 +84,16 @@ def open_bundle(path: str | Path, public_key: Path | None = None) -> Bundle:
     manifest_file = folder / MANIFEST
     if not manifest_file.is_file():
         raise BundleError(f"{folder}: {MANIFEST} is missing: this is not an engine bundle")
-    content = manifest_file.read_bytes()
+    return manifest_file.read_bytes()
+
+
+def described_by(content: bytes, folder: Path, key: PublicKey | None = None) -> Bundle:
+    """The bundle in ``folder`` with these contents of its manifest, see ``open_bundle``."""
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError as error:
         raise BundleError(f"{folder}: {MANIFEST} is not UTF-8 text: {error}") from error
     manifest = parse_manifest(text, str(folder))
-    key = None if public_key is None else PublicKey.read(public_key)
     if key is not None:
         key.check_manifest(folder, content)
     for name, spec in manifest.files.items():

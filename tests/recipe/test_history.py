@@ -358,6 +358,7 @@ while True:
 def test_killed_while_it_writes(copy: Bundle, tmp_path: Path) -> None:
     """Whenever the process is killed, the old or the new bundle is there, whole and signed."""
     private, public = keys(tmp_path, "quality")
+    sign_bundle(copy.path, private)
     for kill in range(6):
         command = [sys.executable, "-c", KILLED, str(copy.path), str(private)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
@@ -392,6 +393,31 @@ def test_signed_bundles(copy: Bundle, tmp_path: Path) -> None:
     file.write_text("nonsense")
     with pytest.raises(BundleError, match="not by the key"):
         open_bundle(copy.path, public)
+
+
+def test_a_change_signs_nothing_that_others_changed(copy: Bundle, tmp_path: Path) -> None:
+    """Neither what was never signed nor what was changed since."""
+    private, public = keys(tmp_path, "quality")
+    another, _ = keys(tmp_path, "another")
+    value = copy.manifest.executions[0].threshold.value
+
+    def change(key: Path | None, factor: float) -> Bundle:
+        opened = open_bundle(copy.path)
+        return override_limits(opened, "x", ng_above=factor * value, user="o", sign_key=key)
+
+    for prepare in (
+        lambda: None,  # never signed
+        lambda: sign_bundle(copy.path, another),
+        lambda: (sign_bundle(copy.path, private), change(None, 100)),
+    ):
+        prepare()
+        there = sorted(copy.path.iterdir())
+        with pytest.raises(BundleError, match=r"did not sign .*rdx-fast verify.*rdx-fast sign"):
+            change(private, 2)
+        assert sorted(copy.path.iterdir()) == there
+    sign_bundle(copy.path, private)
+    change(private, 2)
+    assert verify_bundle(open_bundle(copy.path, public))[-1].action == "override"
 
 
 def test_a_signature_is_replaced_whole(tmp_path: Path) -> None:
@@ -479,7 +505,7 @@ def test_a_key_that_cannot_sign_changes_nothing(copy: Bundle, tmp_path: Path) ->
         with pytest.raises(BundleError, match=message):
             override_limits(opened, "x", ng_above=9, user="otto", sign_key=key)
         assert sorted(copy.path.iterdir()) == there
-    with pytest.raises(BundleError, match=r"not by the key of .*quality\.pub\.pem"):
+    with pytest.raises(BundleError, match=r"another\.pem is another key than .*quality\.pub\.pem"):
         override_limits(opened, "x", ng_above=9, user="otto", sign_key=another)
     assert open_bundle(copy.path, public).manifest == copy.manifest
     with pytest.raises(BundleError, match="private key cannot be read"):
