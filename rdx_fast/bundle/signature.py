@@ -135,23 +135,30 @@ class SigningKey:
         return signature
 
 
-def sign_bundle(folder: Path, key: Path) -> list[Path]:
+def sign_bundle(folder: Path, key: Path, verified: bytes | None = None) -> list[Path]:
     """Sign a bundle as it is now: its manifest, and the plans and kernels that lie in it.
 
     Args:
         folder: of the bundle
         key: file of the private key, PEM without a password
+        verified: contents of the manifest that was looked at; None signs what is there
 
     Returns:
         the signatures' files, that of the manifest first
 
     Raises:
-        BundleError: the key cannot be read or is of another kind
+        BundleError: the key cannot be read or is of another kind, or the manifest is not
+            ``verified``
         MissingDependencyError: the package cryptography is not installed
     """
     signing = SigningKey.read(key)
     with locked(folder):
         manifest = (folder / MANIFEST).read_bytes()
+        if verified is not None and manifest != verified:
+            raise BundleError(
+                f"{folder}: the bundle was changed after it was verified, and is not signed: look "
+                f"at it again"
+            )
         signatures = [signing.sign_manifest(folder, manifest)]
         signatures += map(signing.sign_made, made_files(folder))
         remove_signatures(folder, keep=[signatures[0]])

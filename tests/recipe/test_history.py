@@ -35,6 +35,7 @@ from rdx_fast.bundle.bundle_history import (
 from rdx_fast.bundle.changes import override_limits, replace_recipe
 from rdx_fast.bundle.history import START, Change, read_history
 from rdx_fast.bundle.signature import SigningKey, is_signed, sign_bundle
+from rdx_fast.cli.verify import sign as sign_command
 from rdx_fast.detector import Detector
 from rdx_fast.errors import BundleError, RecipeError
 from rdx_fast.export import export_bundle
@@ -418,6 +419,23 @@ def test_a_change_signs_nothing_that_others_changed(copy: Bundle, tmp_path: Path
     sign_bundle(copy.path, private)
     change(private, 2)
     assert verify_bundle(open_bundle(copy.path, public))[-1].action == "override"
+
+
+def test_what_is_signed_was_verified(copy: Bundle, tmp_path: Path) -> None:
+    """Someone changes the bundle between the two."""
+    private, _ = keys(tmp_path, "quality")
+    value = copy.manifest.executions[0].threshold.value
+
+    def verified_then_changed(bundle: Bundle) -> None:
+        verify_bundle(bundle)
+        override_limits(bundle, "x", ng_above=100 * value, user="eve")
+
+    with (
+        patch("rdx_fast.cli.verify.verify_bundle", verified_then_changed),
+        pytest.raises(BundleError, match="changed after it was verified, and is not signed"),
+    ):
+        sign_command(copy.path, private)
+    assert not is_signed(copy.path)
 
 
 def test_a_signature_is_replaced_whole(tmp_path: Path) -> None:
