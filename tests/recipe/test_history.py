@@ -526,5 +526,27 @@ def test_a_key_that_cannot_sign_changes_nothing(copy: Bundle, tmp_path: Path) ->
     with pytest.raises(BundleError, match=r"another\.pem is another key than .*quality\.pub\.pem"):
         override_limits(opened, "x", ng_above=9, user="otto", sign_key=another)
     assert open_bundle(copy.path, public).manifest == copy.manifest
+
+
+def test_what_cannot_be_changed_is_found_before_images_are_scored(
+    copy: Bundle, tmp_path: Path
+) -> None:
+    private, public = keys(tmp_path, "quality")
+    another, _ = keys(tmp_path, "another")
+    sign_bundle(copy.path, private)
+
+    def calibrate(opened: Bundle, key: Path | None) -> None:
+        no_image = [tmp_path / "none.png"]
+        calibrate_bundle(opened, no_image, Wish(weaker=True), user="otto", sign_key=key)
+
     with pytest.raises(BundleError, match="private key cannot be read"):
-        calibrate_bundle(copy, [tmp_path / "x.png"], Wish(weaker=True), user="o", sign_key=public)
+        calibrate(copy, public)
+    with pytest.raises(BundleError, match="a change needs the private key"):
+        calibrate(open_bundle(copy.path, public), None)
+    with pytest.raises(BundleError, match="is another key than"):
+        calibrate(open_bundle(copy.path, public), another)
+    edit(copy.path, lambda data: (OTHER["map"](data), sign(data)))
+    with pytest.raises(BundleError, match="changed since it was opened"):
+        calibrate(copy, None)
+    with pytest.raises(BundleError, match="map in the manifest are not what the history"):
+        calibrate(open_bundle(copy.path), None)
