@@ -15,7 +15,7 @@ import onnx
 from numpy.typing import NDArray
 
 from rdx_fast.bundle.bundle import Bundle, describe_file, new_bundle, open_bundle, write_manifest
-from rdx_fast.bundle.bundle_history import exported_history
+from rdx_fast.bundle.bundle_history import exported_history, verify_bundle
 from rdx_fast.bundle.history import system_user
 from rdx_fast.bundle.manifest import (
     BORDER,
@@ -28,7 +28,7 @@ from rdx_fast.bundle.manifest import (
     ScaleSpec,
     execution_label,
 )
-from rdx_fast.bundle.signature import SigningKey
+from rdx_fast.bundle.signature import MANIFEST, SigningKey
 from rdx_fast.errors import EngineError, ExportError
 from rdx_fast.export.check import (
     CONTENTS,
@@ -114,8 +114,8 @@ def export_bundle(
         ImageError: an image cannot be read, or does not fit the run's pixel format, crop, levels or
             tiles
         CalibrationError: a good image shows nothing
-        BundleError: ``output`` exists, and is not a bundle or ``overwrite`` is false; or the key
-            cannot be read
+        BundleError: ``output`` exists, and is not a bundle or ``overwrite`` is false, or is one that
+            is damaged or not what its history ends with; or the key cannot be read
         MissingDependencyError: a package for int8 or fp8 is not installed
         ValueError: an argument is out of range
     """
@@ -127,6 +127,8 @@ def export_bundle(
             "--good FOLDER)"
         )
     key = None if sign_key is None else SigningKey.read(sign_key)
+    if overwrite and (output / MANIFEST).is_file():  # as it is read again after minutes of work
+        verify_bundle(open_bundle(output))
     spec, options = input_spec(checkpoint.recipe), checkpoint.recipe.frame_options
     recipe = checkpoint.recipe.inspection
     network = checkpoint.build()

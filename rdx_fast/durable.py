@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +25,21 @@ def sync_directory(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def write_whole(file: Path, content: bytes) -> None:
+    """Write a file, or other contents into its place, at once and durably.
+
+    Whoever reads it meanwhile, or after a power failure, finds the old or the new contents whole.
+    """
+    partial = Path(tempfile.mkdtemp(prefix=f".{file.name}.", dir=file.parent))
+    try:
+        (partial / file.name).write_bytes(content)
+        flush(partial / file.name)
+        (partial / file.name).replace(file)
+        sync_directory(file.parent)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 @contextmanager

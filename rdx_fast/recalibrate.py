@@ -11,8 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rdx_fast.bundle.bundle import Bundle
-from rdx_fast.bundle.revision import revise_bundle
-from rdx_fast.bundle.signature import SigningKey
+from rdx_fast.bundle.revision import check_revisable, revise_bundle
 from rdx_fast.detector import Detector
 from rdx_fast.engines import Engine, Progress, open_engine, runnable
 from rdx_fast.errors import CalibrationError
@@ -88,11 +87,10 @@ def calibrate_bundle(
         ImageError: an image cannot be read
         ValueError: a frame does not fit the recipe
     """
+    check_revisable(bundle, sign_key)  # now, and not after all images are scored
     manifest, recipe = bundle.manifest, bundle.manifest.recipe
     if not good:
         raise CalibrationError("no good images were given: limits need good images")
-    if sign_key is not None:
-        SigningKey.read(sign_key)  # one that cannot be read is found before the images are scored
     if wish.method != "conformal" and not defective:
         raise CalibrationError(f"the method {wish.method} needs defective images: give some")
     check_promise(len(good), wish, len(recipe.inspected))

@@ -83,6 +83,8 @@ class KernelLibrary:
         folder: where they were built
         architecture: compute capability of the GPU, 90 for 9.0
         cuda: CUDA version that the driver supports, 12080 for 12.8
+        public_key: that must have signed them, if they are not the installation's; None takes
+            unsigned ones too
 
     Attributes:
         architecture: compute capability that launches must be made for: the GPU's with cubins,
@@ -92,16 +94,19 @@ class KernelLibrary:
         DriverTooOldError: the driver takes neither the cubins nor the PTX
         EngineError: the folder is incomplete or of other sources, the GPU is too old, a kernel was
             not built, or the driver refuses
+        BundleError: the kernels are not signed by the key
     """
 
-    def __init__(self, folder: Path, architecture: int, *, cuda: int) -> None:
+    def __init__(
+        self, folder: Path, architecture: int, *, cuda: int, public_key: PublicKey | None = None
+    ) -> None:
         if architecture < BASELINE:
             raise EngineError(
                 f"the GPU has compute capability {architecture / 10:.1f}, the kernels need "
                 f"{BASELINE / 10:.1f} or higher"
             )
         self._folder = folder
-        self._kernels = _read_manifest(folder)
+        self._kernels = _read_manifest(folder, public_key)
         cubins = all(_takes_cubin(kernel, architecture, cuda) for kernel in self._kernels)
         self._kind = "cubin" if cubins else "ptx"
         self.architecture = architecture if cubins else BASELINE
@@ -203,12 +208,10 @@ def find_kernels(bundle: Path, public_key: PublicKey | None = None) -> Path:
     for folder in (bundle / KERNELS, BUILT):
         if (folder / MANIFEST).is_file():
             try:
-                _read_manifest(folder)
+                _read_manifest(folder, public_key)
             except EngineError as error:
                 refused.append(str(error))
                 continue
-            if public_key is not None and folder != BUILT:
-                public_key.check_made(folder / MANIFEST, (folder / MANIFEST).read_bytes())
             return folder
     why = "; ".join(refused) or (
         f"{bundle} has no folder '{KERNELS}' and this installation holds no built kernels"
@@ -299,10 +302,12 @@ def _takes_cubin(kernel: dict[str, Any], architecture: int, cuda: int) -> bool:
     return build is not None and build["cubin"]["cuda"] // 1000 <= cuda // 1000
 
 
-def _read_manifest(folder: Path) -> list[dict[str, Any]]:
+def _read_manifest(folder: Path, public_key: PublicKey | None = None) -> list[dict[str, Any]]:
+    """The kernels of a folder. What was read is what the signature is checked of."""
     path = folder / MANIFEST
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        content = path.read_bytes()
+        manifest = json.loads(content)
     except (OSError, ValueError) as error:
         raise EngineError(
             f"{path} cannot be read ({error}): build the kernels with  "
@@ -318,4 +323,6 @@ def _read_manifest(folder: Path) -> list[dict[str, Any]]:
             f"{path}: these kernels were built from sources other than those of this rdx_fast: "
             f"build them again"
         )
+    if public_key is not None and folder != BUILT:
+        public_key.check_made(path, content)
     return manifest["kernels"]

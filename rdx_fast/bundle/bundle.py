@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from rdx_fast.bundle.manifest import FileSpec, Manifest
 from rdx_fast.bundle.manifest_file import parse_manifest
 from rdx_fast.bundle.signature import MANIFEST, PublicKey
-from rdx_fast.durable import sync_directory
+from rdx_fast.durable import write_whole
 from rdx_fast.errors import BundleError, ImageError
 from rdx_fast.images import read_grey
 from rdx_fast.limits.calibration import load_calibration
@@ -70,6 +70,12 @@ def open_bundle(path: str | Path, public_key: Path | None = None) -> Bundle:
             or its signature is not by ``public_key``; the message says which
     """
     folder = Path(path)
+    content = manifest_bytes(folder)
+    return described_by(content, folder, None if public_key is None else PublicKey.read(public_key))
+
+
+def manifest_bytes(folder: Path) -> bytes:
+    """Contents of a bundle's manifest. Raises ``BundleError`` if there is none."""
     if not folder.is_dir():
         raise BundleError(
             f"{folder}: no such bundle: check the path, or export one (export_bundle, rdx-fast "
@@ -78,13 +84,16 @@ def open_bundle(path: str | Path, public_key: Path | None = None) -> Bundle:
     manifest_file = folder / MANIFEST
     if not manifest_file.is_file():
         raise BundleError(f"{folder}: {MANIFEST} is missing: this is not an engine bundle")
-    content = manifest_file.read_bytes()
+    return manifest_file.read_bytes()
+
+
+def described_by(content: bytes, folder: Path, key: PublicKey | None = None) -> Bundle:
+    """The bundle in ``folder`` with these contents of its manifest, see ``open_bundle``."""
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError as error:
         raise BundleError(f"{folder}: {MANIFEST} is not UTF-8 text: {error}") from error
     manifest = parse_manifest(text, str(folder))
-    key = None if public_key is None else PublicKey.read(public_key)
     if key is not None:
         key.check_manifest(folder, content)
     for name, spec in manifest.files.items():
@@ -158,13 +167,7 @@ def write_manifest(manifest: Manifest, folder: Path) -> None:
 
 def replace_manifest(manifest: Manifest, folder: Path) -> None:
     """Write another ``manifest.json`` in the place of the old one, at once and durably."""
-    partial = Path(tempfile.mkdtemp(prefix=".manifest.", dir=folder))
-    try:
-        write_manifest(manifest, partial)
-        (partial / MANIFEST).replace(folder / MANIFEST)
-        sync_directory(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    write_whole(folder / MANIFEST, manifest.to_json().encode())
 
 
 def _inside(folder: Path, name: str) -> Path:

@@ -16,7 +16,9 @@ from rdx_fast.recipe.recipe import stated
 
 _WHOLE = ("export", "replace")  # entries that state all of a bundle
 _LIMITS = "limits of "
-_NUMBERS = ("input", "scales", "map", "networks", "recipe", "frames")  # parts of the manifest
+# Parts of the manifest.
+_STATED = ("input", "scales", "map", "networks", "recipe", "frames", "calibration")
+_STATED_LATER = ("calibration",)  # which earlier histories lack
 
 
 def bundle_history(bundle: Bundle) -> list[Change]:
@@ -57,6 +59,8 @@ def verify_bundle(bundle: Bundle) -> list[Change]:
         # the rest. Nobody gets here by removing facts: that breaks the chain of the entries.
         present = {k: v for k, v in present.items() if k == "recipe" or k.startswith(_LIMITS)}
     for name in present | ends_with:
+        if name in _STATED_LATER and name not in ends_with:
+            continue
         if stated(ends_with.get(name)) != stated(present.get(name)):
             raise BundleError(
                 f"{bundle.path}: {name} in the manifest are not what the history ends with: they "
@@ -68,7 +72,7 @@ def verify_bundle(bundle: Bundle) -> list[Change]:
 def bundle_facts(manifest: Manifest) -> dict[str, Any]:
     """What the history states of a bundle, by name, as JSON has it: all that results depend on."""
     everything = asdict(manifest)
-    facts: dict[str, Any] = {name: everything[name] for name in _NUMBERS}
+    facts: dict[str, Any] = {name: everything[name] for name in _STATED}
     facts |= {f"{_LIMITS}{e.label}": [asdict(of) for of in e.limits] for e in manifest.executions}
     facts["recipes of limits"] = {e.label: e.inspected_sha256 for e in manifest.executions}
     files = {name: spec.sha256 for name, spec in manifest.files.items()}
@@ -102,13 +106,14 @@ def next_change(
 def exported_history(path: Path, user: str, manifest: Manifest) -> str:
     """The history of a bundle that is exported to ``path``, as the text of its file.
 
-    If a bundle is there, its history goes on. Raises ``BundleError`` if that one is damaged.
+    If a bundle is there, its history goes on. Raises ``BundleError`` if that one is damaged, or is
+    not what its history ends with.
     """
     changes: list[Change] = []
     before: dict[str, Any] = {}
     if path.exists():
         replaced = open_bundle(path)
-        changes = bundle_history(replaced)
+        changes = verify_bundle(replaced)
         before = {"created": replaced.manifest.created, "name": replaced.manifest.name}
         before |= bundle_facts(replaced.manifest)
     action = "replace" if before else "export"

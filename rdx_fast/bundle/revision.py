@@ -11,7 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from rdx_fast.bundle.bundle import Bundle, describe_file, open_bundle, replace_manifest
+from rdx_fast.bundle.bundle import (
+    Bundle,
+    describe_file,
+    described_by,
+    manifest_bytes,
+    open_bundle,
+    replace_manifest,
+)
 from rdx_fast.bundle.bundle_history import bundle_facts, next_change, verify_bundle
 from rdx_fast.bundle.history import Change
 from rdx_fast.bundle.manifest import ExecutionSpec, FileSpec, Manifest
@@ -55,27 +62,17 @@ def revise_bundle(
         executions: with their limits
         calibration: scores of good images by execution, see ``save_calibration``
         frames: statistics of good frames, by execution
-        sign_key: file of the private key that signs the changed bundle; None leaves it unsigned
+        sign_key: file of the private key that signs the changed bundle, and signed it as it is
+            now; None leaves it unsigned
 
     Raises:
-        BundleError: the bundle changed since it was opened, its history is broken or ends with
-            other limits, the new manifest could not be read, or the key cannot be read or is
-            another than the one that the bundle was opened with
+        BundleError: the bundle cannot be changed, see ``check_revisable``, or the new manifest
+            could not be read
         ValueError: what is given does not fit together
     """
-    key = None if sign_key is None else SigningKey.read(sign_key)
-    if key is None and bundle.public_key is not None:
-        raise BundleError(
-            f"{bundle.path} was opened as one that must be signed: a change needs the private key "
-            f"(sign_key=..., --sign-key)"
-        )
     recipe, masks = named_by_pixels(recipe or bundle.manifest.recipe, masks or {})
     with locked(bundle.path):
-        if open_bundle(bundle.path).manifest != bundle.manifest:
-            raise BundleError(
-                f"{bundle.path}: the bundle was changed since it was opened: try again"
-            )
-        changes = verify_bundle(bundle)
+        key, changes = check_revisable(bundle, sign_key)
         files = _write_files(bundle, recipe, masks, calibration)
         scores = bundle.manifest.calibration if calibration is None else _scores(bundle)
         changed = replace(
@@ -91,6 +88,50 @@ def revise_bundle(
         changed = _with_history(bundle, changed, changes)
         _put_in_place(bundle, changed, key)
         return replace(open_bundle(bundle.path), public_key=bundle.public_key)
+
+
+def check_revisable(
+    bundle: Bundle, sign_key: Path | None
+) -> tuple[SigningKey | None, list[Change]]:
+    """Check that a bundle may be changed: at the start of long work, and before it is changed.
+
+    A signature says that somebody answers for the bundle. So a change is signed only if what it
+    changes was signed with the same key: otherwise it would sign what others had changed before.
+
+    Returns:
+        the key to sign with, and the history
+
+    Raises:
+        BundleError: the bundle changed since it was opened, its history is broken or not what the
+            bundle is, or the key cannot be read, is missing, is another than the one that the
+            bundle was opened with, or did not sign the bundle as it is now
+    """
+    key = None if sign_key is None else SigningKey.read(sign_key)
+    folder, opened_with = bundle.path, bundle.public_key
+    if opened_with is not None:
+        if key is None:
+            raise BundleError(
+                f"{folder} was opened as one that must be signed: a change needs the private key "
+                f"(sign_key=..., --sign-key)"
+            )
+        if key.public.key != opened_with.key:
+            raise BundleError(
+                f"{folder}: {key.file} is another key than that of {opened_with.file}, which the "
+                f"bundle was opened with: sign with that one"
+            )
+    content = manifest_bytes(folder)
+    if described_by(content, folder).manifest != bundle.manifest:
+        raise BundleError(f"{folder}: the bundle was changed since it was opened: try again")
+    if key is not None:
+        try:
+            key.public.check_manifest(folder, content)
+        except BundleError as error:
+            raise BundleError(
+                f"{folder}: {key.file} did not sign the bundle as it is now, and does not sign a "
+                f"change of what it did not sign: look at the history (rdx-fast verify), then sign "
+                f"the bundle as it is (rdx-fast sign), and make the change again"
+            ) from error
+    return key, verify_bundle(bundle)
 
 
 def _write_files(
@@ -143,8 +184,6 @@ def _put_in_place(bundle: Bundle, changed: Manifest, key: SigningKey | None) -> 
     parse_manifest(content.decode(), str(folder))  # what cannot be read takes no place
     if key is not None:
         key.sign_manifest(folder, content)
-    if bundle.public_key is not None:
-        bundle.public_key.check_manifest(folder, content)
     before = (folder / MANIFEST).read_bytes()
     replace_manifest(changed, folder)
     remove_signatures(folder, keep=[manifest_signature(folder, of) for of in (before, content)])
@@ -152,5 +191,5 @@ def _put_in_place(bundle: Bundle, changed: Manifest, key: SigningKey | None) -> 
         for file in folder.glob(pattern):
             if file.name not in {*bundle.manifest.files, *changed.files}:
                 file.unlink()
-    for partial in folder.glob(".manifest.*"):  # of a process that was killed
+    for partial in folder.glob(".manifest*"):  # of a process that was killed
         shutil.rmtree(partial, ignore_errors=True)

@@ -7,9 +7,9 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
-from rdx_fast.durable import flush, locked, sync_directory
+from rdx_fast.durable import locked, write_whole
 from rdx_fast.errors import BundleError, MissingDependencyError
 
 if TYPE_CHECKING:
@@ -39,19 +39,7 @@ class PublicKey:
     def read(cls, file: Path) -> PublicKey:
         """Read a PEM file. Raises ``BundleError`` if that is not an Ed25519 public key, and
         ``MissingDependencyError`` without the package cryptography."""
-        try:
-            from cryptography.exceptions import UnsupportedAlgorithm
-            from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-            from cryptography.hazmat.primitives.serialization import load_pem_public_key
-        except ModuleNotFoundError as error:
-            raise MissingDependencyError("cryptography", "a signature", "station") from error
-        try:
-            key = load_pem_public_key(file.read_bytes())
-        except (OSError, ValueError, UnsupportedAlgorithm) as error:
-            raise BundleError(f"{file}: the public key cannot be read: {error}") from error
-        if not isinstance(key, Ed25519PublicKey):
-            raise BundleError(f"{file} holds another kind of key, wanted Ed25519")
-        return cls(file, key)
+        return cls(file, _read_key(file, "public"))
 
     def signed(self, signature: Path, message: bytes) -> bool:
         """Whether the file ``signature`` is this key's signature of a message."""
@@ -124,18 +112,7 @@ class SigningKey:
     def read(cls, file: Path) -> SigningKey:
         """Read a PEM file without a password. Raises ``BundleError`` if that is not an Ed25519
         private key, and ``MissingDependencyError`` without the package cryptography."""
-        try:
-            from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-            from cryptography.hazmat.primitives.serialization import load_pem_private_key
-        except ModuleNotFoundError as error:
-            raise MissingDependencyError("cryptography", "a signature", "station") from error
-        try:
-            key = load_pem_private_key(file.read_bytes(), None)
-        except (OSError, ValueError, TypeError) as error:
-            raise BundleError(f"{file}: the private key cannot be read: {error}") from error
-        if not isinstance(key, Ed25519PrivateKey):
-            raise BundleError(f"{file} holds another kind of key, wanted Ed25519")
-        return cls(file, key)
+        return cls(file, _read_key(file, "private"))
 
     @property
     def public(self) -> PublicKey:
@@ -151,29 +128,37 @@ class SigningKey:
         return self._write(made_signature(file), _made_message(file, file.read_bytes()))
 
     def _write(self, signature: Path, message: bytes) -> Path:
-        signature.write_text(self.key.sign(message).hex() + "\n", encoding="ascii")
-        flush(signature)
-        sync_directory(signature.parent)
+        content = self.key.sign(message).hex().encode() + b"\n"
+        # The same key signs the same message alike, and others may be reading that signature.
+        if not (signature.is_file() and signature.read_bytes() == content):
+            write_whole(signature, content)
         return signature
 
 
-def sign_bundle(folder: Path, key: Path) -> list[Path]:
+def sign_bundle(folder: Path, key: Path, verified: bytes | None = None) -> list[Path]:
     """Sign a bundle as it is now: its manifest, and the plans and kernels that lie in it.
 
     Args:
         folder: of the bundle
         key: file of the private key, PEM without a password
+        verified: contents of the manifest that was looked at; None signs what is there
 
     Returns:
         the signatures' files, that of the manifest first
 
     Raises:
-        BundleError: the key cannot be read or is of another kind
+        BundleError: the key cannot be read or is of another kind, or the manifest is not
+            ``verified``
         MissingDependencyError: the package cryptography is not installed
     """
     signing = SigningKey.read(key)
     with locked(folder):
         manifest = (folder / MANIFEST).read_bytes()
+        if verified is not None and manifest != verified:
+            raise BundleError(
+                f"{folder}: the bundle was changed after it was verified, and is not signed: look "
+                f"at it again"
+            )
         signatures = [signing.sign_manifest(folder, manifest)]
         signatures += map(signing.sign_made, made_files(folder))
         remove_signatures(folder, keep=[signatures[0]])
@@ -212,3 +197,25 @@ def made_signature(file: Path) -> Path:
 def _made_message(file: Path, content: bytes) -> bytes:
     # With its name, so that nothing takes the place of what was signed under another one.
     return f"{file.parent.name}/{file.name} {hashlib.sha256(content).hexdigest()}\n".encode()
+
+
+def _read_key(file: Path, half: Literal["public", "private"]) -> Any:
+    """An Ed25519 key of a PEM file. Raises as ``PublicKey.read`` and ``SigningKey.read`` say."""
+    try:
+        from cryptography.exceptions import UnsupportedAlgorithm
+        from cryptography.hazmat.primitives import serialization
+        from cryptography.hazmat.primitives.asymmetric import ed25519
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError("cryptography", "a signature", "station") from error
+    wanted = ed25519.Ed25519PublicKey if half == "public" else ed25519.Ed25519PrivateKey
+    try:
+        pem = file.read_bytes()
+        if half == "public":
+            key: object = serialization.load_pem_public_key(pem)
+        else:
+            key = serialization.load_pem_private_key(pem, None)
+    except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise BundleError(f"{file}: the {half} key cannot be read: {error}") from error
+    if not isinstance(key, wanted):
+        raise BundleError(f"{file} holds another kind of key, wanted Ed25519")
+    return key

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from rdx_fast.bundle.bundle import open_bundle
+from rdx_fast.bundle.bundle import described_by, manifest_bytes, open_bundle
 from rdx_fast.bundle.bundle_history import verify_bundle
 from rdx_fast.bundle.signature import is_signed, made_files, sign_bundle
 from rdx_fast.cli import tables
@@ -52,6 +52,7 @@ def sign(
 
     Any later change needs a new signature.
     """
-    verify_bundle(open_bundle(bundle))
-    for signature in sign_bundle(bundle, key):
+    manifest = manifest_bytes(bundle)
+    verify_bundle(described_by(manifest, bundle))
+    for signature in sign_bundle(bundle, key, verified=manifest):
         notes.print(f"wrote {signature}", markup=False)

@@ -153,8 +153,9 @@ def _gpu_is_ready(bundle: Bundle, gpu: GpuOptions, precision: str | None) -> boo
     try:
         with Gpu(gpu.device) as found:
             choose(bundle.manifest, "tensorrt", gpu_capabilities(found.architecture), precision)
-            kernels = find_kernels(bundle.path, bundle.public_key)
-            KernelLibrary(kernels, found.architecture, cuda=found.cuda)
+            key = bundle.public_key
+            kernels = find_kernels(bundle.path, key)
+            KernelLibrary(kernels, found.architecture, cuda=found.cuda, public_key=key)
             load_api().check(found.architecture)
     except (NoDriverError, MissingDependencyError):
         return False

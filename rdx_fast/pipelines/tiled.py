@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rdx_fast.errors import RdxError
 from rdx_fast.kernels.epilogue import Epilogue, MapStats
 from rdx_fast.kernels.resize_normalize import check_crop
 from rdx_fast.pipelines.blending import Blender
@@ -173,7 +172,7 @@ class _Work:
             yield
         except BaseException:
             while self._flying:
-                with suppress(RdxError, ValueError):
+                with suppress(Exception):  # the first failure is raised
                     self._flying.popleft()[-1]()
             raise
 

@@ -347,9 +347,14 @@ def test_which_kernels_must_be_signed(tmp_path: Path, monkeypatch: pytest.Monkey
         find_kernels(own.parent, signing.public)
     signing.sign_made(own / "kernels.json")
     assert find_kernels(own.parent, signing.public) == own
+    assert KernelLibrary(own, 90, cuda=NEWEST, public_key=signing.public)
+    assert KernelLibrary(built, 90, cuda=NEWEST, public_key=signing.public)
     (own / "kernels.json").write_text((built / "kernels.json").read_text() + " ")
     with pytest.raises(BundleError, match=r"kernels\.json was changed after it was signed"):
         find_kernels(own.parent, signing.public)
+    # Or after it was found: a library checks what it reads.
+    with pytest.raises(BundleError, match=r"kernels\.json was changed after it was signed"):
+        KernelLibrary(own, 90, cuda=NEWEST, public_key=signing.public)
 
 
 @pytest.mark.slow

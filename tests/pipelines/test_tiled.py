@@ -285,7 +285,7 @@ def test_what_was_not_inspected_is_never_ok(bundle: Bundle, tile: int) -> None:
 
 @pytest.mark.parametrize("failing", [1, 2])
 def test_a_part_that_fails(failing: int) -> None:
-    """No part is in flight afterwards."""
+    """No part is in flight afterwards, whatever happens to those that were."""
     windows = on_host(mapper())
     windows.max_windows, windows.parts_in_flight = 1, 2
     begun, done, submit = [], [], windows.submit
@@ -299,6 +299,8 @@ def test_a_part_that_fails(failing: int) -> None:
             done.append(number)
             if number == failing:
                 raise EngineError("it broke")
+            if number > failing:
+                raise RuntimeError("so did the next")
             return scored
 
         return wait

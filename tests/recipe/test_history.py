@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -33,13 +34,16 @@ from rdx_fast.bundle.bundle_history import (
 )
 from rdx_fast.bundle.changes import override_limits, replace_recipe
 from rdx_fast.bundle.history import START, Change, read_history
-from rdx_fast.bundle.signature import is_signed, sign_bundle
+from rdx_fast.bundle.signature import SigningKey, is_signed, sign_bundle
+from rdx_fast.cli.verify import sign as sign_command
 from rdx_fast.detector import Detector
 from rdx_fast.errors import BundleError, RecipeError
+from rdx_fast.export import export_bundle
 from rdx_fast.limits.calibration import save_calibration
 from rdx_fast.recalibrate import Wish, calibrate_bundle
 from rdx_fast.recipe.recipe import FrameSpec, InspectionRecipe, RegionSpec
 from rdx_fast.recipe.regions import named_by_pixels
+from rdx_fast.training import Checkpoint
 from support.manifests import as_format2, edit, sign
 from support.signing import keys
 
@@ -140,6 +144,7 @@ OTHER: dict[str, Callable[[dict[str, Any]], object]] = {
     "recipe": lambda data: data["recipe"].update(mm_per_pixel=0.1),
     "frames": lambda data: data["frames"]["fp32"]["brightness"].update(high=1.0),
     "recipes of limits": lambda data: data["executions"][0].update(inspected_sha256="0" * 64),
+    "calibration": lambda data: data.update(calibration=None),
     "map": lambda data: data["map"].update(sigma=2.0),
     "limits of bf16 of network fp32": lambda data: data["executions"].append(
         {**data["executions"][0], "executed": "bf16"}
@@ -168,8 +173,13 @@ def test_files_without_an_entry_are_found(copy: Bundle) -> None:
 
 def as_first_written(copy: Bundle) -> Bundle:
     """With a history that states recipe and limits alone, as the first version wrote it."""
+    return stating(copy, lambda fact: fact == "recipe" or fact.startswith("limits"))
+
+
+def stating(copy: Bundle, stated: Callable[[str], bool]) -> Bundle:
+    """With a history that states some facts alone."""
     (change,) = bundle_history(copy)
-    facts = {k: v for k, v in change.after.items() if k == "recipe" or k.startswith("limits")}
+    facts = {name: fact for name, fact in change.after.items() if stated(name)}
     name = str(copy.manifest.history)
     (copy.path / name).write_text(Change.now("anna", "export", {}, facts, START).line())
     spec = asdict(describe_file(copy.path / name))
@@ -189,6 +199,18 @@ def test_a_history_of_fewer_facts(copy: Bundle) -> None:
     assert what_changed(last) == "limits of fp32"
     edit(copy.path, lambda data: (OTHER["frames"](data), sign(data)))
     with pytest.raises(BundleError, match="frames in the manifest are not what the history ends"):
+        verify_bundle(open_bundle(copy.path))
+
+
+def test_a_history_that_does_not_state_which_scores_count(copy: Bundle) -> None:
+    """It is whole, and the next entry states it."""
+    copy = stating(copy, lambda fact: fact != "calibration")
+    assert len(verify_bundle(copy)) == 1
+    value = copy.manifest.executions[0].threshold.value
+    changed = override_limits(copy, "by hand", ng_above=2 * value, user="otto")
+    assert verify_bundle(changed)[-1].after["calibration"] == copy.manifest.calibration
+    edit(copy.path, lambda data: (OTHER["calibration"](data), sign(data)))
+    with pytest.raises(BundleError, match="calibration in the manifest are not what the history"):
         verify_bundle(open_bundle(copy.path))
 
 
@@ -301,6 +323,18 @@ def test_an_export_over_a_bundle_goes_on_with_its_history(copy: Bundle, tmp_path
     assert what_changed(changes[-1]) == "all"
 
 
+def test_a_bundle_that_is_not_what_its_history_says_is_not_replaced(
+    copy: Bundle, checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    """Its history would go on, and the new entry would state nothing of what was changed."""
+    edit(copy.path, lambda data: (OTHER["map"](data), sign(data)))
+    with pytest.raises(BundleError, match="map in the manifest are not what the history ends"):
+        exported_history(copy.path, "otto", copy.manifest)
+    before_anything_is_read = [tmp_path / "none.png"]
+    with pytest.raises(BundleError, match="map in the manifest are not what the history ends"):
+        export_bundle(checkpoint, before_anything_is_read, copy.path, overwrite=True)
+
+
 def test_two_who_change_at_once(copy: Bundle) -> None:
     value = copy.manifest.executions[0].threshold.value
     override_limits(copy, "first", ng_above=2 * value, user="anna")
@@ -325,6 +359,7 @@ while True:
 def test_killed_while_it_writes(copy: Bundle, tmp_path: Path) -> None:
     """Whenever the process is killed, the old or the new bundle is there, whole and signed."""
     private, public = keys(tmp_path, "quality")
+    sign_bundle(copy.path, private)
     for kill in range(6):
         command = [sys.executable, "-c", KILLED, str(copy.path), str(private)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
@@ -361,17 +396,84 @@ def test_signed_bundles(copy: Bundle, tmp_path: Path) -> None:
         open_bundle(copy.path, public)
 
 
+def test_a_change_signs_nothing_that_others_changed(copy: Bundle, tmp_path: Path) -> None:
+    """Neither what was never signed nor what was changed since."""
+    private, public = keys(tmp_path, "quality")
+    another, _ = keys(tmp_path, "another")
+    value = copy.manifest.executions[0].threshold.value
+
+    def change(key: Path | None, factor: float) -> Bundle:
+        opened = open_bundle(copy.path)
+        return override_limits(opened, "x", ng_above=factor * value, user="o", sign_key=key)
+
+    for prepare in (
+        lambda: None,  # never signed
+        lambda: sign_bundle(copy.path, another),
+        lambda: (sign_bundle(copy.path, private), change(None, 100)),
+    ):
+        prepare()
+        there = sorted(copy.path.iterdir())
+        with pytest.raises(BundleError, match=r"did not sign .*rdx-fast verify.*rdx-fast sign"):
+            change(private, 2)
+        assert sorted(copy.path.iterdir()) == there
+    sign_bundle(copy.path, private)
+    change(private, 2)
+    assert verify_bundle(open_bundle(copy.path, public))[-1].action == "override"
+
+
+def test_what_is_signed_was_verified(copy: Bundle, tmp_path: Path) -> None:
+    """Someone changes the bundle between the two."""
+    private, _ = keys(tmp_path, "quality")
+    value = copy.manifest.executions[0].threshold.value
+
+    def verified_then_changed(bundle: Bundle) -> None:
+        verify_bundle(bundle)
+        override_limits(bundle, "x", ng_above=100 * value, user="eve")
+
+    with (
+        patch("rdx_fast.cli.verify.verify_bundle", verified_then_changed),
+        pytest.raises(BundleError, match="changed after it was verified, and is not signed"),
+    ):
+        sign_command(copy.path, private)
+    assert not is_signed(copy.path)
+
+
+def test_a_signature_is_replaced_whole(tmp_path: Path) -> None:
+    """Whoever reads it meanwhile, or after a power failure, finds one that is whole."""
+    made, first = tmp_path / "network.plan", SigningKey.read(keys(tmp_path, "quality")[0])
+    made.write_bytes(b"a plan")
+    signature = first.sign_made(made)
+    content, inode = signature.read_bytes(), signature.stat().st_ino
+    first.sign_made(made)
+    assert signature.stat().st_ino == inode  # which was not written again
+    there = sorted(tmp_path.iterdir())
+    second = SigningKey.read(keys(tmp_path, "quality")[0])
+    with (
+        patch("rdx_fast.durable.os.fsync", side_effect=OSError("power failure")),
+        pytest.raises(OSError, match="power failure"),
+    ):
+        second.sign_made(made)
+    assert signature.read_bytes() == content
+    assert sorted(tmp_path.iterdir()) == there
+    second.sign_made(made)
+    second.public.check_made(made, b"a plan")
+
+
 def test_keys_that_are_none(copy: Bundle, tmp_path: Path) -> None:
     private, public = keys(tmp_path, "quality")
     sign_bundle(copy.path, private)
-    other = tmp_path / "ec.pem"
-    other.write_bytes(
-        generate_private_key(SECP256R1()).private_bytes(
-            Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
-        )
-    )
+    other, unknown = tmp_path / "ec.pem", tmp_path / "unknown.pem"
+    key = generate_private_key(SECP256R1())
+    other.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     with pytest.raises(BundleError, match="another kind of key, wanted Ed25519"):
         sign_bundle(copy.path, other)
+    der = key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+    curve = bytes.fromhex("2a8648ce3d0301")  # and a byte for which; cryptography has no prime239v3
+    assert curve + b"\7" in der
+    text = b64encode(der.replace(curve + b"\7", curve + b"\6")).decode()
+    unknown.write_text(f"-----BEGIN PRIVATE KEY-----\n{text}\n-----END PRIVATE KEY-----\n")
+    with pytest.raises(BundleError, match=r"private key cannot be read: .*not supported"):
+        sign_bundle(copy.path, unknown)
     with pytest.raises(BundleError, match="private key cannot be read"):
         sign_bundle(copy.path, public)
     with pytest.raises(BundleError, match="public key cannot be read"):
@@ -421,8 +523,30 @@ def test_a_key_that_cannot_sign_changes_nothing(copy: Bundle, tmp_path: Path) ->
         with pytest.raises(BundleError, match=message):
             override_limits(opened, "x", ng_above=9, user="otto", sign_key=key)
         assert sorted(copy.path.iterdir()) == there
-    with pytest.raises(BundleError, match=r"not by the key of .*quality\.pub\.pem"):
+    with pytest.raises(BundleError, match=r"another\.pem is another key than .*quality\.pub\.pem"):
         override_limits(opened, "x", ng_above=9, user="otto", sign_key=another)
     assert open_bundle(copy.path, public).manifest == copy.manifest
+
+
+def test_what_cannot_be_changed_is_found_before_images_are_scored(
+    copy: Bundle, tmp_path: Path
+) -> None:
+    private, public = keys(tmp_path, "quality")
+    another, _ = keys(tmp_path, "another")
+    sign_bundle(copy.path, private)
+
+    def calibrate(opened: Bundle, key: Path | None) -> None:
+        no_image = [tmp_path / "none.png"]
+        calibrate_bundle(opened, no_image, Wish(weaker=True), user="otto", sign_key=key)
+
     with pytest.raises(BundleError, match="private key cannot be read"):
-        calibrate_bundle(copy, [tmp_path / "x.png"], Wish(weaker=True), user="o", sign_key=public)
+        calibrate(copy, public)
+    with pytest.raises(BundleError, match="a change needs the private key"):
+        calibrate(open_bundle(copy.path, public), None)
+    with pytest.raises(BundleError, match="is another key than"):
+        calibrate(open_bundle(copy.path, public), another)
+    edit(copy.path, lambda data: (OTHER["map"](data), sign(data)))
+    with pytest.raises(BundleError, match="changed since it was opened"):
+        calibrate(copy, None)
+    with pytest.raises(BundleError, match="map in the manifest are not what the history"):
+        calibrate(open_bundle(copy.path), None)

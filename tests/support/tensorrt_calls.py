@@ -105,7 +105,7 @@ class FakeStream:
 class FakeKernels:
     """A ``KernelLibrary`` without kernels."""
 
-    def __init__(self, folder: Path, architecture: int, *, cuda: int) -> None:
+    def __init__(self, folder: Path, architecture: int, *, cuda: int, public_key: Any) -> None:
         self.architecture = architecture
 
     def load(self) -> None:
