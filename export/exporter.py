@@ -114,18 +114,12 @@ def export_bundle(
         ImageError: an image cannot be read, or does not fit the run's pixel format, crop, levels or
             tiles
         CalibrationError: a good image shows nothing
-        BundleError: ``output`` exists, and is not a bundle or ``overwrite`` is false, or is one that
-            is damaged or not what its history ends with; or the key cannot be read
+        BundleError: ``output`` exists, and is not a bundle or ``overwrite`` is false, or it is one
+            that is damaged or not what its history ends with; or the key cannot be read
         MissingDependencyError: a package for int8 or fp8 is not installed
         ValueError: an argument is out of range
     """
-    if precision not in CONTENTS:
-        raise ValueError(f"precision is {precision!r}, wanted one of {', '.join(CONTENTS)}")
-    if not good:
-        raise ValueError(
-            "no good images were given: the threshold and the check need at least one (good=..., "
-            "--good FOLDER)"
-        )
+    _check_arguments(precision, good)
     key = None if sign_key is None else SigningKey.read(sign_key)
     if overwrite and (output / MANIFEST).is_file():  # as it is read again after minutes of work
         verify_bundle(open_bundle(output))
@@ -227,6 +221,16 @@ def _write_manifest(manifest: Manifest, history: str, folder: Path, key: Signing
     write_manifest(manifest, folder)
     if key is not None:
         key.sign_manifest(folder, manifest.to_json().encode())
+
+
+def _check_arguments(precision: str, good: Sequence[Path]) -> None:
+    if precision not in CONTENTS:
+        raise ValueError(f"precision is {precision!r}, wanted one of {', '.join(CONTENTS)}")
+    if not good:
+        raise ValueError(
+            "no good images were given: the threshold and the check need at least one (good=..., "
+            "--good FOLDER)"
+        )
 
 
 def _write_networks(

@@ -119,9 +119,11 @@ class TensorRTEngine:
             self._gpu.close()
 
     def _open(self, bundle: Bundle, options: GpuOptions | None, on_progress: Progress) -> None:
-        key = bundle.public_key
+        public_key = bundle.public_key
         kernels, gpu = find_kernels(bundle.path, key), self._gpu
-        self._kernels = KernelLibrary(kernels, gpu.architecture, cuda=gpu.cuda, public_key=key)
+        self._kernels = KernelLibrary(
+            kernels, gpu.architecture, cuda=gpu.cuda, public_key=public_key
+        )
         self._kernels.load()
         self._api: Api = load_api()
         trt = self._api.module
