@@ -120,7 +120,7 @@ class TensorRTEngine:
 
     def _open(self, bundle: Bundle, options: GpuOptions | None, on_progress: Progress) -> None:
         public_key = bundle.public_key
-        kernels, gpu = find_kernels(bundle.path, key), self._gpu
+        kernels, gpu = find_kernels(bundle.path, public_key), self._gpu
         self._kernels = KernelLibrary(
             kernels, gpu.architecture, cuda=gpu.cuda, public_key=public_key
         )
