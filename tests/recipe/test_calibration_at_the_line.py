@@ -236,7 +236,7 @@ def test_a_bundle_is_calibrated_at_the_line(copy: Bundle, parts: Path) -> None:
     np.testing.assert_allclose(result.p_values, (1 + ranks) / (1 + len(good)))
     last = verify_bundle(open_bundle(copy.path))[-1]
     assert (last.action, last.user) == ("calibrate", "anna")
-    assert set(last.after) == {"limits of fp32", "frames", "files"}
+    assert set(last.after) == {"limits of fp32", "frames", "files", "calibration"}
 
 
 def test_another_lamp_needs_another_calibration(copy: Bundle, parts: Path, tmp_path: Path) -> None:
