@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rdx_fast.errors import CalibrationError, listed
+from rdx_fast.errors import CalibrationError, ImageError, listed
 from rdx_fast.images import read_image
 from rdx_fast.kernels.resize_normalize import Crop, Levels, Pixels, check_crop, check_levels
 
@@ -120,10 +120,10 @@ class FrameStatistics:
 
         Raises:
             CalibrationError: some show nothing; they are listed
-            ImageError: a file cannot be read
-            ValueError: there are none, or an image does not fit crop or levels
+            ImageError: a file cannot be read, or does not fit crop or levels
+            ValueError: there are none
         """
-        seen = [_seen(read_image(file), crop, levels) for file in files]
+        seen = [_seen_in(file, crop, levels) for file in files]
         least = float(np.median([look.contrast for look, _ in seen])) / 2 if seen else 0.0
         least = least if dark_field else math.inf
         empty = [f for f, (look, _) in zip(files, seen, strict=True) if _is_empty(look, least)]
@@ -170,6 +170,14 @@ def look_at(frame: Pixels, crop: Crop | None = None, levels: Levels | None = Non
 
 def _seen(frame: Pixels, crop: Crop | None, levels: Levels | None) -> tuple[FrameLook, float]:
     return look_at(frame, crop, levels), sharpness_of(frame, crop, levels)
+
+
+def _seen_in(file: Path, crop: Crop | None, levels: Levels | None) -> tuple[FrameLook, float]:
+    frame = read_image(file)
+    try:
+        return _seen(frame, crop, levels)
+    except ValueError as error:
+        raise ImageError(file, str(error)) from error
 
 
 def sharpness_of(frame: Pixels, crop: Crop | None = None, levels: Levels | None = None) -> float:
