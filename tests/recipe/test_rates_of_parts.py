@@ -61,9 +61,10 @@ def test_tables(bundle: Bundle, parts: Path, tmp_path: Path, limits: tuple[Limit
     (execution,) = changed.manifest.executions
     inspected = changed.manifest.recipe.inspected_sha256()
     calibrated = replace(execution, limits=limits, inspected_sha256=inspected)
-    revised = revise_bundle(changed, "calibrate", "anna", executions=(calibrated,))
+    earlier = replace(execution, executed="bf16")
+    revised = revise_bundle(changed, "calibrate", "anna", executions=(earlier, calibrated))
 
-    table = limits_table(revised.manifest)
+    table = limits_table(replace(revised.manifest, executions=(calibrated,)))
     columns = [list(column.cells) for column in table.columns]
     assert columns[1] == ["left", "", "right", "", "parts, by all regions", ""]
     assert columns[5] == [
@@ -73,12 +74,14 @@ def test_tables(bundle: Bundle, parts: Path, tmp_path: Path, limits: tuple[Limit
     assert columns[6][:4] == ["-"] * 4
     assert columns[6][5].startswith(f"{limits[0].ng_above.escapes.count} of 40 (")  # type: ignore[union-attr]
 
-    with Detector(revised.path) as detector:
+    with Detector(revised.path, precision="fp32") as detector:
         told = facts(detector, CheckedSet([], []))[1]
+    assert {row[0] for row in told.rows} == {"fp32 (in force)"}
+    assert told.note.endswith("calibrated under an earlier recipe: bf16 of network fp32.")
     assert [row[1:3] + row[5:7] for row in told.rows] == [
-        ("left", "OK below", "5.00%", "5.00%"),
-        ("right", "OK below", "5.00%", "5.00%"),
-        ("parts, by all regions", "OK below", "10.00%", "10.00%"),
+        ("left", "OK up to", "5.00%", "5.00%"),
+        ("right", "OK up to", "5.00%", "5.00%"),
+        ("parts, by all regions", "OK up to", "10.00%", "10.00%"),
         ("left", "NG above", "1.00%", "1.00%"),
         ("right", "NG above", "1.00%", "1.00%"),
         ("parts, by all regions", "NG above", "2.00%", "2.00%"),

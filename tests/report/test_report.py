@@ -215,7 +215,7 @@ def test_facts_and_times(bundle: Bundle, detector: Detector, category: Path) -> 
     threshold = bundle.manifest.executions[0].threshold
     of_each = (f"{threshold.value:.4f}", "conformal", "2.00%", "4.76%", "20")
     assert limits.rows == [
-        ("fp32 (in force)", "all", name, *of_each) for name in ("OK below", "NG above")
+        ("fp32 (in force)", "all", name, *of_each) for name in ("OK up to", "NG above")
     ]
     assert dict(training.rows)["images"] == "24"
     assert bundle.manifest.files["network_fp32.onnx"].sha256 in dict(recipe.rows)["network"]
