@@ -10,6 +10,7 @@ from rich.table import Table
 
 from rdx_fast.bundle.bundle_history import what_changed
 from rdx_fast.limits.limits import rates_of_parts
+from rdx_fast.recipe.recipe_rows import recipe_rows
 from rdx_fast.station.plc.registers import MAP
 from rdx_fast.wording import told
 
@@ -129,27 +130,7 @@ def _rate(rate: RateSpec) -> str:
 
 def recipe_table(manifest: Manifest) -> Table:
     """The inspection recipe of a bundle."""
-    recipe, frame = manifest.recipe, manifest.recipe.frame
-    size = "any size" if frame.size is None else f"{frame.height} x {frame.width} pixels"
-    rows = [("frame", f"{size}, {frame.pixel_format or 'RGB, or mono for one channel'}")]
-    if frame.crop is not None:
-        rows += [("crop", "top {}, left {}, {} x {} pixels".format(*frame.crop))]
-    if frame.levels is not None:
-        rows += [("grey levels", "black {}, white {}".format(*frame.levels))]
-    if recipe.tiles is not None:
-        tiles = recipe.tiles
-        rows += [("tiles", f"{tiles.height} x {tiles.width} pixels, overlap {tiles.overlap}")]
-    for region in recipe.regions:
-        shape = f"mask {region.mask}"
-        if region.polygon is not None:
-            shape = f"polygon of {len(region.polygon)} corners"
-        rows += [(f"region {region.name}", f"{region.kind}, {shape}")]
-    rows += [("inspected", ", ".join(recipe.inspected))]
-    if recipe.mm_per_pixel is not None:
-        rows += [("scale", f"{recipe.mm_per_pixel:g} mm a pixel")]
-    if recipe.deadline_ms is not None:
-        rows += [("deadline", f"{recipe.deadline_ms:g} ms")]
-    rows += [(f"camera {name}", str(value)) for name, value in recipe.camera.items()]
+    rows = recipe_rows(manifest.recipe)
     return pairs_table("Recipe", [(escape(name), escape(value)) for name, value in rows])
 
 

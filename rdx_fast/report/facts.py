@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -15,6 +15,7 @@ from rdx_fast.doctor import describe_cpu
 from rdx_fast.evaluation import CheckedSet
 from rdx_fast.limits.limits import Limits, ThresholdSpec, rates_of_parts
 from rdx_fast.preprocess import FrameOptions
+from rdx_fast.recipe.recipe_rows import recipe_rows
 from rdx_fast.wording import told
 
 Row = Sequence[str]
@@ -74,17 +75,12 @@ def _recipe(detector: Detector, checked: CheckedSet) -> list[Row]:
     file = m.files[m.networks[execution.stored]]
     given = (checked.pixel_format, checked.crop, checked.levels)
     options = FrameOptions.of_recipe(m.recipe, *given)
-    frame = "whole frame"
-    if options.crop is not None:
-        frame = "crop: top {}, left {}, height {}, width {} pixels".format(*options.crop)
-    regions = [
-        (f"region {r.name}", f"{r.kind}, " + ("mask" if r.polygon is None else "polygon"))
-        for r in m.recipe.regions
-    ]
+    # What the recipe leaves open may have been given for this report.
+    frame = options._asdict()
+    frame.pop("tiles")
+    read = replace(m.recipe, frame=replace(m.recipe.frame, **frame))
     return [
-        ("frame", frame),
-        ("pixel format", options.pixel_format or "RGB, or mono for one channel"),
-        *regions,
+        *recipe_rows(read),
         ("network input", f"{m.input.height} x {m.input.width} pixels, {m.input.resize}"),
         ("method, backbone", f"{m.method}, {m.backbone}"),
         ("precision", execution.label),
