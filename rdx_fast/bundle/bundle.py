@@ -78,8 +78,8 @@ def manifest_bytes(folder: Path) -> bytes:
     """Contents of a bundle's manifest. Raises ``BundleError`` if there is none."""
     if not folder.is_dir():
         raise BundleError(
-            f"{folder}: no such bundle: check the path, or export one (export_bundle, rdx-fast "
-            f"export)"
+            f"{folder.resolve()}: no such bundle: check the path, or export one (export_bundle, "
+            f"rdx-fast export)"
         )
     manifest_file = folder / MANIFEST
     if not manifest_file.is_file():

@@ -98,7 +98,7 @@ def calibrate(
             on_progress=on_progress,
             on_image=on_image,
         )
-    data.print(tables.limits_table(found.bundle.manifest))
+    data.print(*tables.limits_tables(found.bundle.manifest))
     if found.suspicious:
         notes.print(
             f"warning: {len(found.suspicious)} good images have scores far above the others'; look "

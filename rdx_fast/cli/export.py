@@ -143,7 +143,7 @@ def export(
             on_stage=on_stage,
         )
     data.print(tables.manifest_table(written.manifest))
-    data.print(tables.limits_table(written.manifest))
+    data.print(*tables.limits_tables(written.manifest))
     data.print(tables.executions_table(written.manifest))
     for left in written.manifest.left_out:
         notes.print(f"note: {left.label} is not in the bundle: {left.reason}", markup=False)

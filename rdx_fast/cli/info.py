@@ -19,7 +19,7 @@ def info(bundle: BundlePath, as_json: JsonFlag = False) -> None:
     else:
         data.print(tables.manifest_table(manifest))
         data.print(tables.recipe_table(manifest))
-        data.print(tables.limits_table(manifest))
+        data.print(*tables.limits_tables(manifest))
         data.print(tables.executions_table(manifest))
         for line in _for_gpus(opened):
             data.print(line, markup=False, soft_wrap=True)

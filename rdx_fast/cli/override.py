@@ -44,4 +44,4 @@ def override(
         user=user or system_user(),
         sign_key=sign_key,
     )
-    data.print(tables.limits_table(opened.manifest))
+    data.print(*tables.limits_tables(opened.manifest))

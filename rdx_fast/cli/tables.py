@@ -10,6 +10,7 @@ from rich.table import Table
 
 from rdx_fast.bundle.bundle_history import what_changed
 from rdx_fast.limits.limits import rates_of_parts
+from rdx_fast.recipe.recipe_rows import recipe_rows
 from rdx_fast.station.plc.registers import MAP
 from rdx_fast.wording import told
 
@@ -80,76 +81,70 @@ def manifest_table(manifest: Manifest) -> Table:
     return pairs_table("Engine bundle", rows)
 
 
-def limits_table(manifest: Manifest) -> Table:
-    """The limits of every execution and region, and what they promise.
+def limits_tables(manifest: Manifest) -> list[Table]:
+    """The limits of every execution and region with what they promise, and what was counted.
 
-    Counts and the promise for parts, which exceed the limit of any region, are in rows of their own
-    where there are several.
+    A part exceeds a limit where one of its regions does: of several regions, the row "any" states
+    what that promises. Counts are of parts, in a table of their own, which is left out if there are
+    none.
     """
     table = Table(title="Limits", title_justify="left")
-    for column in ("executed", "region", "limit", "value", "by", "good parts", "defective parts"):
+    for column in ("executed", "region", "OK up to", "NG above", "by"):
         table.add_column(column)
+    table.add_column("good above,\nat most")
+    table.add_column("good\nimages")
+    counts = Table(title="Counted at the limits", title_justify="left")
+    for column in ("executed", "limit", "good parts above", "defective parts not above"):
+        counts.add_column(column)
     stale = manifest.stale_executions()
     for e in manifest.executions:
-        label = f"{e.label} (of an earlier recipe)" if e.label in stale else e.label
-        several = len(e.limits) > 1
+        name = e.executed if e.stored == e.executed else f"{e.executed} of {e.stored}"
+        if e.label in stale:
+            table.add_row(name, "(earlier recipe)")
+            continue
+        label = name
         for limits in e.limits:
-            region = escape(limits.region)
-            for name, t in (("OK below", limits.ok_below), ("NG above", limits.ng_above)):
-                by = f"hand: {escape(t.reason)}" if t.method == "manual" else t.method
-                rates = _rates(t, t.good_images, of_parts=not several)
-                table.add_row(label, region, name, f"{t.value:.6f}", by, *rates)
-                label = region = ""
-        if several:
-            region = "parts, by all regions"
-            for name, which in (("OK below", "ok_below"), ("NG above", "ng_above")):
-                thresholds = [getattr(limits, which) for limits in e.limits]
-                images = min(t.good_images for t in thresholds)
-                rates = _rates(rates_of_parts(thresholds), images, of_parts=True)
-                table.add_row("", region, name, "", "", *rates)
-                region = ""
-    return table
+            ok, ng = limits.ok_below, limits.ng_above
+            values = (f"{t.value:.6f}" for t in (ok, ng))
+            by = _pair(*(_by(t) for t in (ok, ng)))
+            images = _pair(*(str(t.good_images or "-") for t in (ok, ng)))
+            table.add_row(label, escape(limits.region), *values, by, _promised(ok, ng), images)
+            label = ""
+        ok_below, ng_above = zip(*((of.ok_below, of.ng_above) for of in e.limits), strict=True)
+        parts = rates_of_parts(ok_below), rates_of_parts(ng_above)
+        if len(e.limits) > 1:
+            table.add_row("", "any", "", "", "", _promised(*parts), "")
+        one = ok_below == ng_above
+        at = {"both": parts[0]} if one else dict(zip(("OK up to", "NG above"), parts, strict=True))
+        for limit, of in at.items():
+            if of.false_rejects or of.escapes:
+                counts.add_row(name, limit, _counted(of.false_rejects), _counted(of.escapes))
+    return [table, counts] if counts.row_count else [table]
 
 
-def _rates(of: ThresholdSpec | PartRates, images: int, of_parts: bool) -> tuple[str, str]:
-    """What good and defective parts do; what was counted is of parts."""
-    good = escapes = "-"
-    if of.expected_false_reject_rate is not None:
-        good = f"at most {of.expected_false_reject_rate:.2%} above, from {images}"
-    elif of_parts and of.false_rejects is not None:
-        good = f"{_rate(of.false_rejects)} above"
-    if of_parts and of.escapes is not None:
-        escapes = f"{_rate(of.escapes)} below"
-    return good, escapes
+def _by(t: ThresholdSpec) -> str:
+    return f"hand: {escape(t.reason)}" if t.method == "manual" else t.method
 
 
-def _rate(rate: RateSpec) -> str:
+def _promised(ok: ThresholdSpec | PartRates, ng: ThresholdSpec | PartRates) -> str:
+    rates = (of.expected_false_reject_rate for of in (ok, ng))
+    return _pair(*("-" if rate is None else f"{rate:.2%}" for rate in rates))
+
+
+def _pair(ok: str, ng: str) -> str:
+    """What holds for the limits of OK and of NG."""
+    return ok if ok == ng else f"{ok} / {ng}"
+
+
+def _counted(rate: RateSpec | None) -> str:
+    if rate is None:
+        return "-"
     return f"{rate.count} of {rate.images} ({rate.low:.2%} to {rate.high:.2%})"
 
 
 def recipe_table(manifest: Manifest) -> Table:
     """The inspection recipe of a bundle."""
-    recipe, frame = manifest.recipe, manifest.recipe.frame
-    size = "any size" if frame.size is None else f"{frame.height} x {frame.width} pixels"
-    rows = [("frame", f"{size}, {frame.pixel_format or 'RGB, or mono for one channel'}")]
-    if frame.crop is not None:
-        rows += [("crop", "top {}, left {}, {} x {} pixels".format(*frame.crop))]
-    if frame.levels is not None:
-        rows += [("grey levels", "black {}, white {}".format(*frame.levels))]
-    if recipe.tiles is not None:
-        tiles = recipe.tiles
-        rows += [("tiles", f"{tiles.height} x {tiles.width} pixels, overlap {tiles.overlap}")]
-    for region in recipe.regions:
-        shape = f"mask {region.mask}"
-        if region.polygon is not None:
-            shape = f"polygon of {len(region.polygon)} corners"
-        rows += [(f"region {region.name}", f"{region.kind}, {shape}")]
-    rows += [("inspected", ", ".join(recipe.inspected))]
-    if recipe.mm_per_pixel is not None:
-        rows += [("scale", f"{recipe.mm_per_pixel:g} mm a pixel")]
-    if recipe.deadline_ms is not None:
-        rows += [("deadline", f"{recipe.deadline_ms:g} ms")]
-    rows += [(f"camera {name}", str(value)) for name, value in recipe.camera.items()]
+    rows = recipe_rows(manifest.recipe)
     return pairs_table("Recipe", [(escape(name), escape(value)) for name, value in rows])
 
 
@@ -203,9 +198,11 @@ def register_table() -> Table:
 
 def records_table(found: Iterable[InspectionRecord]) -> Table:
     """The main columns of records; exported files have all columns."""
+    found = list(found)
+    in_regions = any(r.region is not None for r in found)
     table = Table()
     columns = ("inspection", "part", "job", "triggered, UTC", "result", "score", "threshold")
-    for column in (*columns, "executed", "ms", "error"):
+    for column in (*columns, *(["region"] if in_regions else []), "executed", "ms", "error"):
         table.add_column(column)
     for r in found:
         table.add_row(
@@ -215,6 +212,7 @@ def records_table(found: Iterable[InspectionRecord]) -> Table:
             r.triggered_at[:-9].replace("T", " "),
             r.result,
             *("-" if v is None else f"{v:.4f}" for v in (r.score, r.threshold)),
+            *([escape(r.region or "-")] if in_regions else []),
             r.executed or "-",
             f"{r.decided_ms:.1f}",
             r.error or "",

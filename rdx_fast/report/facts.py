@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -13,8 +13,9 @@ from rdx_fast.datasets import find_dataset
 from rdx_fast.detector import Detector
 from rdx_fast.doctor import describe_cpu
 from rdx_fast.evaluation import CheckedSet
-from rdx_fast.limits.limits import rates_of_parts
+from rdx_fast.limits.limits import Limits, ThresholdSpec, rates_of_parts
 from rdx_fast.preprocess import FrameOptions
+from rdx_fast.recipe.recipe_rows import recipe_rows
 from rdx_fast.wording import told
 
 Row = Sequence[str]
@@ -74,17 +75,12 @@ def _recipe(detector: Detector, checked: CheckedSet) -> list[Row]:
     file = m.files[m.networks[execution.stored]]
     given = (checked.pixel_format, checked.crop, checked.levels)
     options = FrameOptions.of_recipe(m.recipe, *given)
-    frame = "whole frame"
-    if options.crop is not None:
-        frame = "crop: top {}, left {}, height {}, width {} pixels".format(*options.crop)
-    regions = [
-        (f"region {r.name}", f"{r.kind}, " + ("mask" if r.polygon is None else "polygon"))
-        for r in m.recipe.regions
-    ]
+    # What the recipe leaves open may have been given for this report.
+    frame = options._asdict()
+    frame.pop("tiles")
+    read = replace(m.recipe, frame=replace(m.recipe.frame, **frame))
     return [
-        ("frame", frame),
-        ("pixel format", options.pixel_format or "RGB, or mono for one channel"),
-        *regions,
+        *recipe_rows(read),
         ("network input", f"{m.input.height} x {m.input.width} pixels, {m.input.resize}"),
         ("method, backbone", f"{m.method}, {m.backbone}"),
         ("precision", execution.label),
@@ -98,22 +94,13 @@ def _recipe(detector: Detector, checked: CheckedSet) -> list[Row]:
 
 
 def _limits(detector: Detector) -> Table:
-    in_force = detector.engine.execution
-    several = len(in_force.limits) > 1
-    rows: list[Row] = []
-    for execution in detector.manifest.executions:
-        label = execution.label + (" (in force)" if execution == in_force else "")
-        for name, which in (("OK below", "ok_below"), ("NG above", "ng_above")):
-            thresholds = [getattr(limits, which) for limits in execution.limits]
-            for limits, t in zip(execution.limits, thresholds, strict=True):
-                by = f"by hand: {t.reason}" if t.method == "manual" else t.method
-                rates = _shares(t.false_reject_rate, t.expected_false_reject_rate)
-                value, images = f"{t.value:.4f}", f"{t.good_images}"
-                rows.append((label, limits.region, name, value, by, *rates, images))
-            if several:
-                together = rates_of_parts(thresholds)
-                rates = _shares(together.false_reject_rate, together.expected_false_reject_rate)
-                rows.append((label, "parts, by all regions", name, "-", "-", *rates, "-"))
+    """The limits in force first; those of an earlier recipe hold no more and are only named."""
+    manifest, label = detector.manifest, detector.engine.execution.label
+    stale = [name for name in manifest.stale_executions() if name != label]
+    others = [e for e in manifest.executions if e.label not in {label, *stale}]
+    rows = _limit_rows(f"{label} (in force)", detector.limits)
+    for execution in others:
+        rows += _limit_rows(execution.label, execution.limits)
     columns = (
         *("precision", "region", "limit", "value", "by", "false rejects wanted"),
         *("expected at most", "good images"),
@@ -123,12 +110,29 @@ def _limits(detector: Detector) -> Table:
         "trained on: of new good parts from the same process, on average at most the expected "
         "share exceeds it. Other limits promise nothing."
     )
-    if several:
+    if len(detector.limits) > 1:
         note += (
             " The share of a region is of the parts that exceed that region's limit; at most the "
             "sum of the shares exceeds the limit of any region."
         )
+    if stale:
+        note += f" Left out are limits calibrated under an earlier recipe: {', '.join(stale)}."
     return Table("Limits and how they came about", rows, columns, note, numbers=True)
+
+
+def _limit_rows(label: str, limits: Sequence[Limits]) -> list[Row]:
+    rows: list[Row] = []
+    for name, which in (("OK up to", "ok_below"), ("NG above", "ng_above")):
+        thresholds: list[ThresholdSpec] = [getattr(of, which) for of in limits]
+        for of, t in zip(limits, thresholds, strict=True):
+            by = f"by hand: {t.reason}" if t.method == "manual" else t.method
+            rates = _shares(t.false_reject_rate, t.expected_false_reject_rate)
+            rows.append((label, of.region, name, f"{t.value:.4f}", by, *rates, f"{t.good_images}"))
+        if len(limits) > 1:
+            parts = rates_of_parts(thresholds)
+            rates = _shares(parts.false_reject_rate, parts.expected_false_reject_rate)
+            rows.append((label, "parts, by all regions", name, "-", "-", *rates, "-"))
+    return rows
 
 
 def _shares(*rates: float | None) -> tuple[str, ...]:

@@ -77,9 +77,14 @@ class Scores:
             for verdict, count in zip(VERDICTS, counts, strict=True):
                 found[f"type.{k}.{verdict}"] = str(count)
             found[f"type.{k}.rate"] = percent(counts[2] / counts.sum())
+        above_ok = confusion[:, 1:].sum(axis=1)
+        found |= _rate("above_ok.good", int(above_ok[0]), good)
+        found |= _rate("above_ok.defective", int(above_ok[1]), defective)
         if self.pro is not None:
-            fpr, overlap = self.pro_at(limits.ng_above)
-            found |= {"pro.fpr": percent(fpr, 2), "pro.overlap": percent(overlap)}
+            for name, limit in (("ok", limits.ok_below), ("ng", limits.ng_above)):
+                fpr, overlap = self.pro_at(limit)
+                found[f"pro.{name}.fpr"] = percent(fpr, 2)
+                found[f"pro.{name}.overlap"] = percent(overlap)
         return found
 
     def pro_at(self, limit: float) -> tuple[float, float]:

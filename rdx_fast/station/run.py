@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -145,16 +146,16 @@ def example(bundle: Path) -> str:
     """Return the text of an example configuration.
 
     Args:
-        bundle: the bundle of job 1
+        bundle: the bundle of job 1; its path is made absolute, since the file may be kept anywhere
     """
     return f"""\
-# Paths are relative to this file's folder.
+# Relative paths are relative to this file's folder.
 # precision = "fp32"   # default: the fastest in the bundle that this machine supports
 # threads = 2          # CPU threads
 # backend = "auto"
 
 [jobs]
-1 = "{bundle}"
+1 = {json.dumps(str(bundle.resolve()), ensure_ascii=False)}
 # 2 = {{ bundle = "other.rdx", deadline_ms = 300, crop = [0, 200, 1024, 1024] }}
 
 [camera]

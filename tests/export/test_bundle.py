@@ -36,9 +36,11 @@ def test_whole_bundle_opens(copy: Path, bundle: Bundle) -> None:
     }
 
 
-def test_missing_folder(tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match="no such bundle"):
-        open_bundle(tmp_path / "none.rdx")
+def test_missing_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BundleError, match="no such bundle") as raised:
+        open_bundle("none.rdx")
+    assert str(raised.value).startswith(f"{tmp_path / 'none.rdx'}: ")
 
 
 def test_missing_manifest(copy: Path) -> None:

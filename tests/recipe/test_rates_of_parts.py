@@ -2,26 +2,60 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
+from rich.table import Table
 
 from rdx_fast.bundle.bundle import Bundle, open_bundle
 from rdx_fast.bundle.changes import replace_recipe
+from rdx_fast.bundle.manifest import ExecutionSpec, Manifest
 from rdx_fast.bundle.revision import revise_bundle
-from rdx_fast.cli.tables import limits_table
+from rdx_fast.cli.tables import limits_tables
 from rdx_fast.detector import Detector
 from rdx_fast.evaluation import CheckedSet
 from rdx_fast.limits.calibration import manual_threshold, share
-from rdx_fast.limits.limits import Limits, rates_of_parts
+from rdx_fast.limits.limits import Limits, ThresholdSpec, rates_of_parts
 from rdx_fast.limits.promise import Wish, limits_from_scores
 from rdx_fast.recipe.recipe import FrameSpec, InspectionRecipe, RegionSpec
 from rdx_fast.report.facts import facts
 
 REGIONS = ("left", "right")
+
+
+def shown(table: Table, width: int) -> list[str]:
+    """The lines of a table in a terminal."""
+    console = Console(width=width, file=io.StringIO(), record=True)
+    console.print(table)
+    return console.export_text().splitlines()
+
+
+def test_a_limit_by_hand_and_a_counted_one(bundle: Bundle) -> None:
+    (execution,) = bundle.manifest.executions
+    rate = share(1, 20)
+    best = ThresholdSpec(2, "best-f1", None, None, 20, 8, rate, share(0, 8))
+    by_hand = replace(execution, limits=(Limits("all", best, manual_threshold(9, "[lamp]")),))
+    found = "\n".join(shown(limits_tables(with_limits(bundle, by_hand))[0], 100))
+    assert "best-f1 / hand: [lamp] " in found
+    assert "20 / -" in found
+    counted = replace(execution, limits=(Limits.single(best),))
+    table, counts = limits_tables(with_limits(bundle, counted))
+    assert list(table.columns[5].cells) == ["-"]
+    assert [list(column.cells) for column in counts.columns] == [
+        ["fp32"],
+        ["both"],
+        [f"1 of 20 ({rate.low:.2%} to {rate.high:.2%})"],
+        [f"0 of 8 (0.00% to {share(0, 8).high:.2%})"],
+    ]
+
+
+def with_limits(bundle: Bundle, execution: ExecutionSpec) -> Manifest:
+    return replace(bundle.manifest, executions=(execution,))
 
 
 @pytest.fixture(scope="module")
@@ -61,24 +95,38 @@ def test_tables(bundle: Bundle, parts: Path, tmp_path: Path, limits: tuple[Limit
     (execution,) = changed.manifest.executions
     inspected = changed.manifest.recipe.inspected_sha256()
     calibrated = replace(execution, limits=limits, inspected_sha256=inspected)
-    revised = revise_bundle(changed, "calibrate", "anna", executions=(calibrated,))
+    earlier = replace(execution, executed="bf16")
+    revised = revise_bundle(changed, "calibrate", "anna", executions=(earlier, calibrated))
 
-    table = limits_table(revised.manifest)
-    columns = [list(column.cells) for column in table.columns]
-    assert columns[1] == ["left", "", "right", "", "parts, by all regions", ""]
-    assert columns[5] == [
-        *["at most 5.00% above, from 199", "at most 1.00% above, from 199"] * 2,
-        *["at most 10.00% above, from 199", "at most 2.00% above, from 199"],
-    ]
-    assert columns[6][:4] == ["-"] * 4
-    assert columns[6][5].startswith(f"{limits[0].ng_above.escapes.count} of 40 (")  # type: ignore[union-attr]
+    table, counts = limits_tables(revised.manifest)
+    of, region, ok, ng, by, above, images = (list(column.cells) for column in table.columns)
+    assert of == ["bf16 of fp32", "fp32", "", ""]
+    assert region == ["(earlier recipe)", "left", "right", "any"]
+    assert (ok[0], ok[3], ng[0], ng[3]) == ("",) * 4
+    assert ok[1:3] == [f"{limit.ok_below.value:.6f}" for limit in limits]
+    assert ng[1:3] == [f"{limit.ng_above.value:.6f}" for limit in limits]
+    assert by == ["", "conformal", "conformal", ""]
+    assert above == ["", "5.00% / 1.00%", "5.00% / 1.00%", "10.00% / 2.00%"]
+    assert images == ["", "199", "199", ""]
+    assert list(counts.columns[0].cells) == ["fp32", "fp32"]
+    assert list(counts.columns[1].cells) == ["OK up to", "NG above"]
+    for column, name in ((2, "false_rejects"), (3, "escapes")):
+        rate = getattr(limits[0].ng_above, name)
+        text = list(counts.columns[column].cells)[1]
+        assert text == f"{rate.count} of {rate.images} ({rate.low:.2%} to {rate.high:.2%})"
+    for printed in (table, counts):
+        lines = shown(printed, 100)
+        assert len(lines) == len(shown(printed, 200))
+        assert max(map(len, lines)) <= 100
 
-    with Detector(revised.path) as detector:
+    with Detector(revised.path, precision="fp32") as detector:
         told = facts(detector, CheckedSet([], []))[1]
+    assert {row[0] for row in told.rows} == {"fp32 (in force)"}
+    assert told.note.endswith("calibrated under an earlier recipe: bf16 of network fp32.")
     assert [row[1:3] + row[5:7] for row in told.rows] == [
-        ("left", "OK below", "5.00%", "5.00%"),
-        ("right", "OK below", "5.00%", "5.00%"),
-        ("parts, by all regions", "OK below", "10.00%", "10.00%"),
+        ("left", "OK up to", "5.00%", "5.00%"),
+        ("right", "OK up to", "5.00%", "5.00%"),
+        ("parts, by all regions", "OK up to", "10.00%", "10.00%"),
         ("left", "NG above", "1.00%", "1.00%"),
         ("right", "NG above", "1.00%", "1.00%"),
         ("parts, by all regions", "NG above", "2.00%", "2.00%"),

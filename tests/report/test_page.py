@@ -237,7 +237,7 @@ def test_what_cannot_be_computed_is_left_out(scored: ScoredSet) -> None:
     unmasked = Page(made(replace(scored, maps=[], masks=[])))
     assert any("no masks of its defects: this report has no AUPRO" in t for t in unmasked.texts)
     assert len(unmasked.all("svg", role="img")) == 2
-    assert "pro.fpr" not in unmasked.values
+    assert "pro.ng.fpr" not in unmasked.values
     assert "escapes.count" in unmasked.values
 
     tiny = Page(made(replace(scored, masks=[np.zeros_like(m) for m in scored.masks])))
@@ -349,3 +349,20 @@ def test_regions_are_named_as_they_are() -> None:
     )
     assert any("have limits of their own" in shown for shown in page.texts)
     assert not any("have limits of their own" in shown for shown in Page(made(scored)).texts)
+
+
+def test_the_legends_explain_every_dot_and_what_is_at_a_limit() -> None:
+    for limits in (ONE, TWO):
+        text = made(scored_set(), limits)
+        for chart in ("roc", "pro"):
+            figure = next(
+                f
+                for f in re.findall("<figure>.*?</figure>", text, re.S)
+                if f'data-moves="{chart}-ng"' in f
+            )
+            dots = re.findall(f'data-moves="{chart}-(ok|ng)"', figure)
+            assert re.findall('class="key (ok|ng) dot"', figure) == dots == list(limits.by_name)
+        assert (
+            "a score at the limit is still OK" in text
+            or "a score at the lower limit is still OK" in text
+        )

@@ -24,6 +24,7 @@ from rdx_fast.limits.calibration import manual_threshold
 from rdx_fast.limits.limits import VERDICTS, Limits
 from rdx_fast.overlay import overlay
 from rdx_fast.recipe.recipe import FrameSpec, InspectionRecipe, RegionSpec
+from rdx_fast.recipe.recipe_rows import recipe_rows
 from rdx_fast.report import make_report, render
 from rdx_fast.report.gallery import cards
 from support.commands import run, unboxed
@@ -79,7 +80,7 @@ def test_the_command(bundle: Bundle, detector: Detector, category: Path, tmp_pat
     assert f'"false_rejects.count">{overall.false_rejects}<' in text
     assert "1 image left out of this report" in text
     assert f"<li>{bad}: " in text
-    assert "crop: top 10, left 20, height 64, width 80 pixels" in text
+    assert "<td>top 10, left 20, 64 x 80 pixels</td>" in text
     assert "test/notch/&lt;script&gt;alert(1)&lt;%2Fscript&gt;.png" in text
     assert len(re.findall("<script", text)) == 2
 
@@ -142,7 +143,9 @@ def test_two_regions(bundle: Bundle, category: Path, tmp_path: Path) -> None:
     """Verdicts, counts, maps and pictures are by each region's own limits."""
     sides = [((20, 10), (56, 10), (56, 74), (20, 74)), ((56, 10), (90, 10), (90, 74), (56, 74))]
     regions = [RegionSpec(n, polygon=of) for n, of in zip(("left", "right"), sides, strict=True)]
-    part = under(bundle, InspectionRecipe(FrameSpec(80, 112, crop=CROP), tuple(regions)), tmp_path)
+    of_frame = FrameSpec(80, 112, crop=CROP)
+    recipe = InspectionRecipe(of_frame, tuple(regions), mm_per_pixel=0.1, deadline_ms=80)
+    part = under(bundle, recipe, tmp_path)
     checked = check_images(find_dataset(category).test(), crop=CROP)
     never = [limits_of(region.name, 1e3, 1e3) for region in regions]
     with Detector(part, limits=never, check_frames=False) as detector:
@@ -163,6 +166,11 @@ def test_two_regions(bundle: Bundle, category: Path, tmp_path: Path) -> None:
             assert of.shape == mask.shape
         for shown, score in zip(scored.maps, scored.scores, strict=True):
             assert shown.max() == score
+        rows = dict(made.facts[0].rows)  # type: ignore[arg-type]
+        assert rows.items() >= dict(recipe_rows(recipe)).items()
+        assert rows["frame"].startswith("80 x 112 pixels")
+        assert rows["scale"] == "0.1 mm a pixel"
+        assert rows["deadline"] == "80 ms"
         card = made.cards[0]
         source = read_image(checked.images[card.index].path)
         maps = detector.score(source).anomaly_maps
@@ -215,7 +223,7 @@ def test_facts_and_times(bundle: Bundle, detector: Detector, category: Path) -> 
     threshold = bundle.manifest.executions[0].threshold
     of_each = (f"{threshold.value:.4f}", "conformal", "2.00%", "4.76%", "20")
     assert limits.rows == [
-        ("fp32 (in force)", "all", name, *of_each) for name in ("OK below", "NG above")
+        ("fp32 (in force)", "all", name, *of_each) for name in ("OK up to", "NG above")
     ]
     assert dict(training.rows)["images"] == "24"
     assert bundle.manifest.files["network_fp32.onnx"].sha256 in dict(recipe.rows)["network"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import random
 import signal
 import sqlite3
@@ -189,12 +190,13 @@ def test_station_command(bundle: Bundle, parts: Path, tmp_path: Path) -> None:
     shown = run("station", "--map").stdout
     assert "trigger_ready" in shown
     assert "float32" in shown
-    text = run("station", "--example", bundle.path).stdout
+    text = run("station", "--example", os.path.relpath(bundle.path)).stdout
     text = text.replace('"frames"', f'"{parts / "calibration"}"')
     text = text.replace("1502", str(free_port()))
     path = tmp_path / "station.toml"
     path.write_text(text)
     assert read_station(path).modbus is not None
+    assert read_station(path).bundles == {1: bundle.path.resolve()}
     process = subprocess.Popen(
         [str(RDX_FAST), "station", str(path)], stderr=subprocess.PIPE, text=True
     )

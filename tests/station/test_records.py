@@ -14,6 +14,7 @@ import pytest
 
 from rdx_fast import Detector
 from rdx_fast.bundle.bundle import Bundle
+from rdx_fast.cli.tables import records_table
 from rdx_fast.images import list_images, read_image
 from rdx_fast.station import RecordConfig, RecordError, Station, StationConfig, read_records
 from rdx_fast.station.records.pictures import PictureStore
@@ -129,6 +130,9 @@ def test_records_of_an_earlier_version_go_on(tmp_path: Path) -> None:
     for writer in writers:
         writer.close()
     assert list(read_records(file)) == [old, new]
+    columns = {str(c.header): list(c.cells) for c in records_table([old, new]).columns}
+    assert columns["region"] == ["-", "seal"]
+    assert "region" not in [c.header for c in records_table([old]).columns]
 
 
 def test_a_clock_that_is_set_back(

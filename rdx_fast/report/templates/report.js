@@ -65,6 +65,9 @@
     rate("escapes", confusion[1][0], total[1]);
     rate("detected", confusion[1][2], total[1]);
     rate("review", confusion[0][1] + confusion[1][1], total[0] + total[1]);
+    KINDS.forEach((kind, k) => {
+      rate(`above_ok.${kind}`, confusion[k][1] + confusion[k][2], total[k]);
+    });
     VERDICTS.forEach((verdict, v) => {
       KINDS.forEach((kind, k) => {
         found[`confusion.${kind}.${verdict}`] = String(confusion[k][v]);
@@ -78,9 +81,11 @@
       found[`type.${k}.rate`] = percent(counts[2] / (counts[0] + counts[1] + counts[2]));
     });
     if (curve) {
-      const [fpr, overlap] = pointOf(limits.ng);
-      found["pro.fpr"] = percent(fpr, 2);
-      found["pro.overlap"] = percent(overlap);
+      for (const name of ["ok", "ng"]) {
+        const [fpr, overlap] = pointOf(limits[name]);
+        found[`pro.${name}.fpr`] = percent(fpr, 2);
+        found[`pro.${name}.overlap`] = percent(overlap);
+      }
     }
     return found;
   }
