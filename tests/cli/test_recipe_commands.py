@@ -54,6 +54,7 @@ def test_from_a_recipe_to_a_signed_bundle(part: Path, parts: Path, tmp_path: Pat
     key, public = keys(tmp_path)
 
     assert "any size" in run("recipe", part).stdout
+    run("sign", part, "--key", key)
     done = run("recipe", part, "--set", recipe, "--user", "anna", "--sign-key", key)
     assert "region right" in done.stdout
     assert f"rdx-fast calibrate {part} GOOD" in done.stderr
@@ -66,8 +67,7 @@ def test_from_a_recipe_to_a_signed_bundle(part: Path, parts: Path, tmp_path: Pat
     bad = parts / "test" / "notch"
     options = ("--review", 0.5, "--defective", bad, "--weaker", "--user", "anna")
     options += ("--sign-key", key)
-    done = run("calibrate", part, good, "--false-reject", 0.02, *options)
-    assert "conformal" in done.stdout
+    assert "conformal" in run("calibrate", part, good, "--false-reject", 0.02, *options).stdout
     assert open_bundle(part, public).manifest.revision == 2
     done = run("score", part, good, bad, "--json")
     verdicts = {Path(r["path"]).parent.name: r["verdict"] for r in map(json.loads, lines(done))}
@@ -97,8 +97,9 @@ def test_from_a_recipe_to_a_signed_bundle(part: Path, parts: Path, tmp_path: Pat
 
     limit = ("--region", "left", "--ng-above", 10, "--reason", "newer lamp")
     run("override", part, *limit, "--sign-key", key)
-    done = run("verify", part, "--public-key", public)
-    assert "limits of fp32, frames, recipes of limits, calibration-2.npz" in unboxed(done.stdout)
+    told = unboxed(run("verify", part, "--public-key", public).stdout)
+    assert "left NG above 9 -> 10 (newer lamp)" in told
+    assert "frames, recipes of limits, calibration-2.npz" in told
 
     history = part / str(open_bundle(part).manifest.history)
     history.write_text(history.read_text().replace("anna", "eve"))
