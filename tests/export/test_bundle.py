@@ -58,7 +58,7 @@ def test_altered_network(copy: Path) -> None:
     content = bytearray(network.read_bytes())
     content[len(content) // 2] ^= 1
     network.write_bytes(content)
-    with pytest.raises(BundleError, match=r"network_fp32\.onnx was altered since .* ask who changed"):
+    with pytest.raises(BundleError, match=r"network_fp32\.onnx was altered .* ask who changed it"):
         open_bundle(copy)
 
 
