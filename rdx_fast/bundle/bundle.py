@@ -101,16 +101,17 @@ def described_by(content: bytes, folder: Path, key: PublicKey | None = None) -> 
             file = _inside(folder, name)
             if not file.is_file():
                 raise BundleError(
-                    f"{folder}: file {name} is missing: export or copy the bundle again"
+                    f"{folder}: file {name} is missing: restore it from a copy of the bundle"
                 )
             found = describe_file(file)
         except (OSError, ValueError) as error:  # ValueError: an impossible file name
             raise BundleError(f"{folder}: file {name!r} cannot be read: {error}") from error
         if found != spec:
             raise BundleError(
-                f"{folder}: file {name} is not the one exported: it has {found.bytes} bytes and "
-                f"SHA-256 {found.sha256[:12]}..., the manifest says {spec.bytes} bytes and "
-                f"{spec.sha256[:12]}...: export or copy the bundle again"
+                f"{folder}: file {name} was altered since the bundle was last changed: it has "
+                f"{found.bytes} bytes and SHA-256 {found.sha256[:12]}..., the manifest says "
+                f"{spec.bytes} bytes and {spec.sha256[:12]}...: restore it from a copy of the "
+                f"bundle, and ask who changed it"
             )
     return Bundle(folder, manifest, key)
 

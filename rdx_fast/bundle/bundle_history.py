@@ -8,10 +8,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import dacite
+
 from rdx_fast.bundle.bundle import Bundle, open_bundle
 from rdx_fast.bundle.history import START, Change, read_history
 from rdx_fast.bundle.manifest import Manifest
 from rdx_fast.errors import BundleError
+from rdx_fast.limits.limits import Limits, ThresholdSpec
 from rdx_fast.recipe.recipe import stated
 
 _WHOLE = ("export", "replace")  # entries that state all of a bundle
@@ -123,16 +126,57 @@ def exported_history(path: Path, user: str, manifest: Manifest) -> str:
 
 
 def what_changed(change: Change) -> str:
-    """What an entry changed, on one line: of files their checksums' first digits."""
+    """What an entry changed, on one line.
+
+    Of limits the values before and after and how they came about, of files their checksums' first
+    digits, of all else the names.
+    """
     if change.action in _WHOLE:
         return "all"
     names = [name for name, fact in change.after.items() if change.before.get(name) != fact]
-    told = [name for name in names if not name.startswith(_LIMITS) and name != "files"]
-    if limits := [name.removeprefix(_LIMITS) for name in names if name.startswith(_LIMITS)]:
-        told.insert(0, f"{_LIMITS}{' and '.join(limits)}")
+    limits = [
+        _limits_changed(name, change.before.get(name, []), change.after[name])
+        for name in names
+        if name.startswith(_LIMITS)
+    ]
+    others = [name for name in names if not name.startswith(_LIMITS) and name != "files"]
     if "files" in names:
         old, new = change.before.get("files", {}), change.after["files"]
-        told += [
+        others += [
             f"{name} ({sha256[:8]})" for name, sha256 in new.items() if old.get(name) != sha256
         ]
-    return ", ".join(told)
+    return "; ".join([*limits, ", ".join(others)] if others else limits)
+
+
+def _limits_changed(name: str, before: Any, after: Any) -> str:
+    """The changed limits of an execution, such as ``lid NG above 1.4 -> 1.6 (new lamp)``."""
+    try:
+        old = {of.region: of for of in _limits(before)}
+        new = _limits(after)
+    except (dacite.DaciteError, ValueError, TypeError):
+        return name  # written by another version
+    told = []
+    for of in new:
+        was = old.get(of.region)
+        kinds = {"OK below ": "ok_below", "NG above ": "ng_above"}
+        if of.ok_below == of.ng_above and (was is None or was.ok_below == was.ng_above):
+            kinds = {"": "ok_below"}
+        for kind, attribute in kinds.items():
+            present: ThresholdSpec = getattr(of, attribute)
+            earlier: ThresholdSpec | None = getattr(was, attribute, None)
+            if present != earlier:
+                region = f"{of.named} " if of.named else ""
+                values = f"{earlier.value:.6g} -> " if earlier else ""
+                told.append(f"{region}{kind}{values}{present.value:.6g} ({_origin(present)})")
+    return f"{name}: {', '.join(told)}" if told else name
+
+
+def _limits(facts: Any) -> list[Limits]:
+    return [dacite.from_dict(Limits, of, dacite.Config(strict=True)) for of in facts]
+
+
+def _origin(threshold: ThresholdSpec) -> str:
+    """How a limit came about: the reason, or the method and what it promises."""
+    if threshold.expected_false_reject_rate is None:
+        return threshold.reason or threshold.method
+    return f"{threshold.method}, promised {threshold.expected_false_reject_rate:.3%}"

@@ -69,6 +69,8 @@ def override_limits(
 ) -> Bundle:
     """Set limits by hand; what is None stays as it is.
 
+    Executions whose limits are of an earlier recipe stay as they are, since they hold for none.
+
     Args:
         bundle: as it is on disk
         reason: why, for the history
@@ -82,7 +84,7 @@ def override_limits(
     Raises:
         CalibrationError: no such region or precision, it is not clear which, the limits are in the
             wrong order, or there is no reason
-        RecipeError: the limits are of an earlier recipe
+        RecipeError: all limits of the precision are of an earlier recipe
         BundleError: see ``revise_bundle``
     """
     manifest = bundle.manifest
@@ -91,16 +93,18 @@ def override_limits(
     region = _the_one("region", region, manifest.recipe.inspected)
     found = list(dict.fromkeys(e.executed for e in manifest.executions))
     executed = _the_one("precision", executed, found)
+    stale = manifest.stale_executions()
+    labels = [e.label for e in manifest.executions if e.executed == executed]
+    if set(labels) <= set(stale):
+        raise RecipeError(
+            f"{bundle.path}: the recipe was changed after the limits of {', '.join(labels)} were "
+            f"calibrated: calibrate them first (rdx-fast calibrate)"
+        )
     executions = []
     for e in manifest.executions:
-        if e.executed != executed:
+        if e.executed != executed or e.label in stale:
             executions.append(e)
             continue
-        if e.label in manifest.stale_executions():
-            raise RecipeError(
-                f"{bundle.path}: the recipe was changed after the limits of {e.label} were "
-                f"calibrated: calibrate them first (rdx-fast calibrate)"
-            )
         try:
             limits = tuple(
                 _overridden(of, ok_below, ng_above, reason) if of.region == region else of

@@ -54,7 +54,8 @@ def parse_manifest(text: str, where: str) -> Manifest:
                 raise ValueError("history is null, and every bundle of this format has one")
         if checksum != digest(data):
             raise ValueError(
-                "is not the one exported: its contents do not match the checksum in it"
+                "was altered since the bundle was last changed: its contents do not match the "
+                "checksum in it"
             )
         return manifest
 
@@ -74,7 +75,8 @@ def _checked(where: str, read: Callable[[], Manifest]) -> Manifest:
         return read()
     except (dacite.DaciteError, ValueError, TypeError, OverflowError, RecursionError) as error:
         raise BundleError(
-            f"{where}: manifest.json: {in_words(error)}: export or copy the bundle again"
+            f"{where}: manifest.json: {in_words(error)}: restore it from a copy of the "
+            f"bundle, or export the bundle again"
         ) from error
 
 

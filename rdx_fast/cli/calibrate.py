@@ -24,6 +24,7 @@ from rdx_fast.cli.common import (
 from rdx_fast.cli.progress import show_images, show_plan
 from rdx_fast.errors import listed
 from rdx_fast.images import list_images
+from rdx_fast.limits.limits import Limits, rates_of_parts
 from rdx_fast.limits.promise import Wish
 from rdx_fast.recalibrate import calibrate_bundle
 
@@ -112,3 +113,16 @@ def calibrate(
             f"--backend): {', '.join(found.unchanged)}",
             markup=False,
         )
+    if weaker_than := _weaker_promises(next(iter(found.limits.values()))):
+        notes.print(f"note: {'; '.join(weaker_than)}", markup=False)
+
+
+def _weaker_promises(limits: tuple[Limits, ...]) -> list[str]:
+    """What was asked for and is not promised; it is the same for every execution."""
+    ng, ok = ([getattr(of, name) for of in limits] for name in ("ng_above", "ok_below"))
+    told = []
+    for of, what in ((ng, "false rejects"), *([(ok, "REVIEW or NG")] if ok != ng else [])):
+        asked, promised, *_ = rates_of_parts(of)
+        if asked is not None and promised is not None and promised > asked * (1 + 1e-9):
+            told.append(f"asked for {asked:.3%} {what}, promised {promised:.3%}")
+    return told

@@ -10,7 +10,7 @@ from rdx_fast.bundle.bundle import open_bundle
 from rdx_fast.bundle.changes import override_limits
 from rdx_fast.bundle.history import system_user
 from rdx_fast.cli import tables
-from rdx_fast.cli.common import BundlePath, Executed, SignKey, User, data
+from rdx_fast.cli.common import BundlePath, Executed, SignKey, User, data, notes
 
 
 def override(
@@ -45,3 +45,11 @@ def override(
         sign_key=sign_key,
     )
     data.print(*tables.limits_tables(opened.manifest))
+    manifest = opened.manifest
+    here = [e.label for e in manifest.executions if precision in (None, e.executed)]
+    if left := [label for label in here if label in manifest.stale_executions()]:
+        notes.print(
+            f"note: left as they are, since their limits are of an earlier recipe: "
+            f"{', '.join(left)}",
+            markup=False,
+        )

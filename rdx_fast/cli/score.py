@@ -37,8 +37,9 @@ def score(
         bool,
         typer.Option(
             "--defects",
-            help="List the defects of each image: area, peak, box and centroid in pixels, and in "
-            "millimetres if the recipe states the scale. JSON only.",
+            help="List the defects of each image: area, peak, box (top, left, height, width) and "
+            "centroid (y, x) in pixels, and in millimetres if the recipe states the scale. JSON "
+            "only.",
         ),
     ] = False,
     crop: Crop = None,

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from rdx_fast import recalibrate
-from rdx_fast.bundle.bundle import Bundle, open_bundle
-from rdx_fast.bundle.bundle_history import bundle_history, verify_bundle
+from rdx_fast.bundle.bundle import Bundle, describe_file, open_bundle, replace_manifest
+from rdx_fast.bundle.bundle_history import bundle_history, exported_history, verify_bundle
 from rdx_fast.bundle.changes import override_limits, replace_recipe
 from rdx_fast.detector import Detector
 from rdx_fast.engines import Engine, open_engine
@@ -37,6 +37,7 @@ from rdx_fast.limits.promise import Wish, limits_from_scores, suspicious_scores
 from rdx_fast.recalibrate import calibrate_bundle
 from rdx_fast.recipe.frame_check import FrameError
 from rdx_fast.recipe.recipe import FrameSpec, InspectionRecipe, RegionSpec
+from support.commands import run
 
 NONE = np.empty((0, 1), np.float32)
 
@@ -352,3 +353,29 @@ def test_limits_by_hand_are_marked(copy: Bundle) -> None:
             override_limits(changed, "why", user="otto", **arguments)  # type: ignore[arg-type]
     with pytest.raises(CalibrationError, match="states no reason"):
         override_limits(changed, " ", ok_below=value, user="otto")
+
+
+def test_limits_of_an_earlier_recipe_are_not_set_by_hand(copy: Bundle) -> None:
+    """Another execution of the precision does not stand in the way, such as one of a GPU."""
+    manifest, history = copy.manifest, copy.path / str(copy.manifest.history)
+    network = manifest.networks["fp32"]
+    int8 = replace(manifest.executions[0], stored="int8", executed="int8")
+    earlier = replace(int8, stored="int8_symmetric", inspected_sha256="0" * 64)
+    manifest = replace(
+        manifest,
+        networks={"int8": network, "int8_symmetric": network},
+        executions=(int8, earlier),
+        calibration=None,
+    )
+    history.write_text(exported_history(copy.path, "anna", manifest))
+    files = manifest.files | {history.name: describe_file(history)}
+    replace_manifest(replace(manifest, files=files), copy.path)
+
+    value = 2 * int8.threshold.value
+    done = run("override", copy.path, "--ng-above", value, "--reason", "lamp is old")
+    changed = open_bundle(copy.path).manifest
+    assert changed.executions[0].limits[0].ng_above.value == value
+    assert changed.executions[1] == earlier
+    assert f"left as they are, since their limits are of an earlier recipe: {earlier.label}" in (
+        done.stderr
+    )

@@ -38,6 +38,11 @@ def test_millimetres_of_the_frame() -> None:
     assert (defect.area_px, defect.area_mm2) == (8, 2)
     assert defect.box_mm == (14, 18, 2, 1)
     assert defect.centroid_mm == (15, 18.5)
+    # To the digit, though 3 * 0.2 and 3 * 0.2 * 0.2 are not in binary.
+    shown[2, 4:6] = 2
+    (defect,) = find_defects(shown, [LOW], mm_per_pixel=0.2)
+    assert defect.box_mm == (0.4, 0.6, 0.2, 0.6)
+    assert (defect.area_mm2, defect.centroid_mm) == (0.12, (0.5, 0.9))
 
 
 @pytest.mark.parametrize("size", [(64, 96), (100, 90), (256, 256), (500, 1260), (1500, 2048)])

@@ -39,7 +39,13 @@ from rdx_fast.cli.verify import sign as sign_command
 from rdx_fast.detector import Detector
 from rdx_fast.errors import BundleError, RecipeError
 from rdx_fast.export import export_bundle
-from rdx_fast.limits.calibration import save_calibration
+from rdx_fast.limits.calibration import (
+    best_f1_threshold,
+    calibrate_threshold,
+    manual_threshold,
+    save_calibration,
+)
+from rdx_fast.limits.limits import Limits
 from rdx_fast.recalibrate import Wish, calibrate_bundle
 from rdx_fast.recipe.recipe import FrameSpec, InspectionRecipe, RegionSpec
 from rdx_fast.recipe.regions import named_by_pixels
@@ -196,7 +202,7 @@ def test_a_history_of_fewer_facts(copy: Bundle) -> None:
     last = verify_bundle(changed)[-1]
     assert {"limits of fp32", "frames", "files"} < set(last.after)
     assert "recipe" not in last.after
-    assert what_changed(last) == "limits of fp32"
+    assert what_changed(last).startswith(f"limits of fp32: NG above {value:.6g} -> {2 * value:.6g}")
     edit(copy.path, lambda data: (OTHER["frames"](data), sign(data)))
     with pytest.raises(BundleError, match="frames in the manifest are not what the history ends"):
         verify_bundle(open_bundle(copy.path))
@@ -266,15 +272,30 @@ def test_what_changed_on_one_line(copy: Bundle) -> None:
     assert what_changed(first) == "all"
     frames = {**first.after["frames"], "images": 7}
     files = {"network_fp32.onnx": "ab" * 32, "calibration-1.npz": "cd" * 32}
-    before = {"limits of fp32": 1, "limits of int8": 1, "files": {**files}, "frames": frames}
+    lid = Limits.single(calibrate_threshold([0.5, 1.0, 1.5], 0.25), "lid")
+    pin = Limits.single(manual_threshold(2.0, "old lamp"), "pin")
+    by_hand = replace(lid, ng_above=manual_threshold(1.75, "new lamp"))
+    of_f1 = Limits.single(best_f1_threshold([1.0], [3.0]), "pin")
+    before = {"limits of fp32": told_as(lid, pin), "limits of int8": told_as(pin)}
+    before |= {"limits of bf16": 1, "files": {**files}, "frames": frames}
     after = {
         "frames": first.after["frames"],
         "files": {**files, "calibration-1.npz": "0123456789" + "f" * 54},
-        "limits of fp32": 2,
-        "limits of int8": 2,
+        "limits of fp32": told_as(by_hand, pin),
+        "limits of int8": told_as(lid, of_f1),
+        "limits of bf16": 2,
     }
     told = what_changed(Change.now("anna", "calibrate", before, after, START))
-    assert told == "limits of fp32 and int8, frames, calibration-1.npz (01234567)"
+    assert told == (
+        "limits of fp32: lid NG above 1.5 -> 1.75 (new lamp); "
+        f"limits of int8: lid 1.5 (conformal, promised 25.000%), "
+        f"pin 2 -> {of_f1.ok_below.value:.6g} (best-f1); "
+        "limits of bf16; frames, calibration-1.npz (01234567)"
+    )
+
+
+def told_as(*limits: Limits) -> list[dict[str, Any]]:
+    return [asdict(of) for of in limits]
 
 
 def test_masks_are_named_after_their_pixels(copy: Bundle) -> None:
