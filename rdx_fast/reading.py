@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, is_dataclass
 from types import UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import dacite
 
@@ -29,6 +30,36 @@ def in_words(error: Exception) -> str:
     if isinstance(error, dacite.WrongTypeError):
         return f"{error.field_path} is {shortened(error.value)}, wanted {_kind(error.field_type)}"
     return str(error)
+
+
+def check_keys(kind: type, given: Mapping[str, Any], table: str = "") -> None:
+    """Check the keys of a table, and of those in it, against the dataclass that it becomes.
+
+    Args:
+        kind: the dataclass
+        given: the table, with tuples in place of lists
+        table: its name, for the message; empty for the file as a whole
+
+    Raises:
+        ValueError: a key is unknown; the message names those that are known there
+    """
+    kinds = get_type_hints(kind)
+    if unknown := sorted(set(given) - set(kinds)):
+        where = f" in {table}" if table else ""
+        raise ValueError(f"unknown keys{where}: {', '.join(unknown)}: wanted {', '.join(kinds)}")
+    for key, value in given.items():
+        tables = value if isinstance(value, tuple) else (value,)
+        for inner in _dataclasses(kinds[key]):
+            for of in tables:
+                if isinstance(of, dict):
+                    check_keys(inner, of, key)
+
+
+def _dataclasses(hint: Any) -> list[type]:
+    """The dataclasses in a type, such as in ``tuple[RegionSpec, ...] | None``."""
+    if isinstance(hint, type) and is_dataclass(hint):
+        return [hint]
+    return [found for of in get_args(hint) for found in _dataclasses(of)]
 
 
 def shortened(value: object) -> str:

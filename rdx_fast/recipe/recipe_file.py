@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import dacite
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from rdx_fast.errors import ImageError, RecipeError
 from rdx_fast.images import read_grey
-from rdx_fast.reading import in_words, with_tuples
+from rdx_fast.reading import check_keys, in_words, with_tuples
 from rdx_fast.recipe.recipe import InspectionRecipe
 from rdx_fast.recipe.regions import frame_labels
 
@@ -29,7 +30,8 @@ def read_recipe(path: Path) -> tuple[InspectionRecipe, dict[str, NDArray[np.uint
         RecipeError: a file is missing or unreadable, or the recipe is invalid; the message says how
     """
     try:
-        given = with_tuples(tomllib.loads(path.read_text(encoding="utf-8")))
+        given = _read_toml(path)
+        check_keys(InspectionRecipe, given)
         recipe = dacite.from_dict(InspectionRecipe, given, dacite.Config(strict=True))
         masks = {
             name: np.where(read_grey(path.parent / name) > 127, 255, 0).astype(np.uint8)
@@ -45,3 +47,11 @@ def read_recipe(path: Path) -> tuple[InspectionRecipe, dict[str, NDArray[np.uint
     except (OSError, ValueError, TypeError, AttributeError, dacite.DaciteError) as error:
         raise RecipeError(f"{path}: {in_words(error)}") from error
     return recipe, masks
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        given: dict[str, Any] = with_tuples(tomllib.loads(path.read_text(encoding="utf-8")))
+    except ValueError as error:
+        raise ValueError(f"the file is no valid TOML: {error}") from error
+    return given

@@ -76,9 +76,15 @@ def frame_labels(recipe: InspectionRecipe, read_mask: ReadMask) -> Labels:
             if grey.shape != recipe.frame.size:
                 raise ValueError(
                     f"the mask of region {region.name!r} is {' x '.join(map(str, grey.shape))}, "
-                    f"wanted the frame's {' x '.join(map(str, recipe.frame.size))} pixels"
+                    f"wanted the frame's {' x '.join(map(str, recipe.frame.size))} pixels: "
+                    f"paint it on a frame of that size, or correct the recipe's height and width"
                 )
             inside = grey > 127
+            if not inside.any():
+                what = "inspect" if region in included else "ignore"
+                raise ValueError(
+                    f"region {region.name!r}: the mask is black: paint what to {what} white"
+                )
         if not inside.any():
             raise ValueError(f"region {region.name!r} holds the centre of no pixel of the frame")
         labels[inside] = included.index(region) + 1 if region in included else 0

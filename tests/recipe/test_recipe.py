@@ -215,7 +215,11 @@ def test_a_recipe_is_read_with_its_masks(tmp_path: Path) -> None:
         ('"spots"', '"all"', "'all' stands for the whole frame"),
         ("height = 10\nwidth = 12", "", "must state the frame's height and width"),
         ("height = 10\n", "", "states one of height and width"),
-        ("height = 10\n", "height = 11\n", "mask of region 'spots' is 10 x 12, wanted .* 11 x 12"),
+        (
+            "height = 10\n",
+            "height = 11\n",
+            "mask of region 'spots' is 10 x 12, .* 11 x 12 .*: paint",
+        ),
         ("masks/spots.png", "masks/other.png", r"the mask .*other\.png: no such file"),
         ('mask = "masks/spots.png"', "", "needs either a polygon or a mask"),
         ("polygon = [[0, 0], [2, 0], [2, 2], [0, 2]]", "polygon = [[0, 0], [1, 1]]", "2 corners"),
@@ -225,20 +229,29 @@ def test_a_recipe_is_read_with_its_masks(tmp_path: Path) -> None:
         ("deadline_ms = 200", "deadline_ms = 70000", "wanted at most 65535"),
         ("exposure_us = 800", "exposure_us = nan", "exposure_us is nan, wanted a finite number"),
         ("exposure_us = 800", "auto = true", "auto is True, wanted a finite number or a text"),
-        ("mm_per_pixel", "mm_per_px", "unknown keys: mm_per_px"),
+        ("mm_per_pixel", "mm_per_px", "unknown keys: mm_per_px: wanted frame, regions, tiles"),
+        ("height = 10", "heigth = 10", "unknown keys in frame: heigth: wanted height, width"),
+        ('"spots"', '"spots"\nmsk = 1', "unknown keys in regions: msk: wanted name, kind"),
         ('"mono"', '"grey"', r"frame\.pixel_format is 'grey', wanted one of rgb"),
         ("width = 12", "width = 12\ncrop = [0, 0, 11, 5]", "crop .* reaches beyond the frame"),
         ("width = 8", "width = 13", "tiles of 6 x 13 pixels are larger than the frame .* 10 x 12"),
         ("width = 12", "width = 12\ncrop = [0, 0, 5, 12]", "tiles of 6 x 8 .* crop. of 5 x 12"),
         ("overlap = 2", "overlap = 4", "overlap is 4, .* wanted at most half"),
         ("width = 8", "width = 8.5", r"tiles\.width is 8\.5, wanted"),
-        ("[frame]", "[frame", "Expected"),
+        ("[frame]", "[frame", "is no valid TOML: Expected"),
     ],
 )
 def test_recipes_that_are_refused(tmp_path: Path, old: str, new: str, message: str) -> None:
     assert old in RECIPE
     with pytest.raises(RecipeError, match=message):
         read_recipe(write(tmp_path, RECIPE.replace(old, new, 1)))
+
+
+def test_a_black_mask_is_refused() -> None:
+    for kind, what in (("include", "inspect"), ("ignore", "ignore")):
+        recipe = InspectionRecipe(FrameSpec(10, 12), (RegionSpec("spots", kind, mask="m.png"),))
+        with pytest.raises(ValueError, match=f"'spots': the mask is black: paint what to {what}"):
+            frame_labels(recipe, lambda _: np.zeros((10, 12), np.uint8))
 
 
 def test_no_recipe(tmp_path: Path) -> None:
