@@ -201,7 +201,7 @@ def test_how_many_images_a_promise_takes() -> None:
     ):
         check_promise(1, Wish(), 1)
     with pytest.raises(
-        CalibrationError, match="^98 good images cannot .* in 2 regions; .* 99 good"
+        CalibrationError, match=r"^98 good images cannot .* in 2 regions; .* 99 good"
     ):
         check_promise(98, Wish(), 2)
     check_promise(99, Wish(), 2)
