@@ -90,9 +90,9 @@ def override_limits(
     manifest = bundle.manifest
     if ok_below is None and ng_above is None:
         raise CalibrationError("no limit was given: give ok_below, ng_above or both")
-    region = _the_one("region", region, manifest.recipe.inspected)
+    region = _the_one("region", "region=..., --region", region, manifest.recipe.inspected)
     found = list(dict.fromkeys(e.executed for e in manifest.executions))
-    executed = _the_one("precision", executed, found)
+    executed = _the_one("precision", "executed=..., --precision", executed, found)
     stale = manifest.stale_executions()
     labels = [e.label for e in manifest.executions if e.executed == executed]
     if set(labels) <= set(stale):
@@ -126,11 +126,13 @@ def _overridden(
     )
 
 
-def _the_one(what: str, wanted: str | None, there: Sequence[str]) -> str:
+def _the_one(what: str, option: str, wanted: str | None, there: Sequence[str]) -> str:
     """What is wanted, or the only one that is there."""
     if wanted is None and len(there) == 1:
         return there[0]
     if wanted in there:
         return str(wanted)
     given = "none is given" if wanted is None else f"{wanted!r} is given"
-    raise CalibrationError(f"{given} as {what}, the bundle has {', '.join(there)}: choose one")
+    raise CalibrationError(
+        f"{given} as {what}, the bundle has {', '.join(there)}: choose one ({option})"
+    )

@@ -80,6 +80,15 @@ def calibrate(
     if (best_f1 or escape_rate is not None) and defective is None:
         raise typer.BadParameter("--best-f1 and --escape-rate need --defective FOLDER")
     method = "best-f1" if best_f1 else "conformal" if escape_rate is None else "escape-rate"
+    if review is not None and method != "conformal":
+        raise typer.BadParameter(
+            "--review does not go with --best-f1 or --escape-rate: leave it out"
+        )
+    if review is not None and review < false_reject:
+        raise typer.BadParameter(
+            f"--review is {review:g} and --false-reject {false_reject:g}: what is NG counts in "
+            f"both, so --review must not be smaller"
+        )
     try:
         wish = Wish(false_reject, review, method, escape_rate, weaker)
     except ValueError as error:
@@ -102,8 +111,8 @@ def calibrate(
     data.print(tables.limits_table(found.bundle.manifest))
     if found.suspicious:
         notes.print(
-            f"warning: {len(found.suspicious)} good images have scores far above the others'; look "
-            f"whether they are good, and calibrate again without those that are not:"
+            f"warning: good images with scores far above the others': {len(found.suspicious)}; "
+            f"look whether they are good, and calibrate again without those that are not:"
             f"{listed(found.suspicious)}",
             markup=False,
         )

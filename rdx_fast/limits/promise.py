@@ -76,11 +76,11 @@ def check_promise(good: int, wish: Wish, regions: int) -> None:
     if wish.method == "best-f1" or wish.weaker or best <= wish.false_reject_rate * (1 + 1e-9):
         return
     shared = f" in {regions} regions" if regions > 1 else ""
+    images = "1 good image" if good == 1 else f"{good} good images"
     raise CalibrationError(
-        f"{good} good images cannot promise at most {wish.false_reject_rate:.3%} false rejects"
-        f"{shared}; the best that they can promise is {best:.3%}: give at least "
-        f"{math.ceil(round(1 / rate, 9)) - 1} good images, ask for a higher rate, or accept the "
-        f"weaker promise (weaker=True, --weaker)"
+        f"{images} cannot promise at most {wish.false_reject_rate:.3%} false rejects{shared}; the "
+        f"best promise is {best:.3%}: give at least {math.ceil(round(1 / rate, 9)) - 1} good "
+        f"images, ask for a higher rate, or accept the weaker promise (weaker=True, --weaker)"
     )
 
 

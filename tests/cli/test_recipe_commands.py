@@ -114,7 +114,12 @@ def test_the_best_f1(part: Path, parts: Path) -> None:
     test = parts / "test"
     wrong = run("calibrate", part, test / "good", "--best-f1", code=2)
     assert "--best-f1 and --escape-rate need --defective FOLDER" in unboxed(wrong.stderr)
-    done = run("calibrate", part, test / "good", "--best-f1", "--defective", test / "notch")
+    wrong = run("calibrate", part, test / "good", "--review", 0.01, code=2)
+    assert "--review is 0.01 and --false-reject 0.02" in unboxed(wrong.stderr)
+    both = ("--best-f1", "--defective", test / "notch")
+    wrong = run("calibrate", part, test / "good", *both, "--review", 0.05, code=2)
+    assert "--review does not go with --best-f1" in unboxed(wrong.stderr)
+    done = run("calibrate", part, test / "good", *both)
     assert "best-f1" in done.stdout
     (limits,) = open_bundle(part).manifest.executions[0].limits
     assert limits.ok_below == limits.ng_above

@@ -33,7 +33,7 @@ from rdx_fast.limits.calibration import (
     share,
 )
 from rdx_fast.limits.limits import Limits
-from rdx_fast.limits.promise import Wish, limits_from_scores, suspicious_scores
+from rdx_fast.limits.promise import Wish, check_promise, limits_from_scores, suspicious_scores
 from rdx_fast.recalibrate import calibrate_bundle
 from rdx_fast.recipe.frame_check import FrameError
 from rdx_fast.recipe.recipe import FrameSpec, InspectionRecipe, RegionSpec
@@ -195,6 +195,18 @@ def test_wishes_that_contradict_themselves(wrong, message: str) -> None:
         Wish(**wrong)
 
 
+def test_how_many_images_a_promise_takes() -> None:
+    with pytest.raises(
+        CalibrationError, match=r"^1 good image cannot .* 2\.000% false rejects; the"
+    ):
+        check_promise(1, Wish(), 1)
+    with pytest.raises(
+        CalibrationError, match=r"^98 good images cannot .* in 2 regions; .* 99 good"
+    ):
+        check_promise(98, Wish(), 2)
+    check_promise(99, Wish(), 2)
+
+
 def test_verdicts_by_region() -> None:
     def limits(name: str, ok: float, ng: float) -> Limits:
         return Limits(name, manual_threshold(ok, "test"), manual_threshold(ng, "test"))
@@ -346,7 +358,10 @@ def test_limits_by_hand_are_marked(copy: Bundle) -> None:
     for arguments, message in (
         ({"ok_below": 3 * value}, "wrong order"),
         ({}, "no limit was given"),
-        ({"ok_below": value, "region": "lid"}, "'lid' is given as region, the bundle has all"),
+        (
+            {"ok_below": value, "region": "lid"},
+            r"'lid' is given as region, .* all: choose one \(region=\.\.\., --region\)",
+        ),
         ({"ok_below": value, "executed": "int8"}, "'int8' is given as precision"),
     ):
         with pytest.raises(CalibrationError, match=message):
