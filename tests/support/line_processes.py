@@ -49,6 +49,8 @@ class LineProcess:
                 raise TimeoutError(f"{self._command}: not within {seconds} s")
             if self.process.poll() not in (None, 0):
                 raise RuntimeError(f"{self._command} ended with {self.process.returncode}")
+            if self.process.poll() is None and not self._reader.is_alive():
+                raise RuntimeError(f"{self._command} printed what is no row")
             time.sleep(0.005)
         return found
 
