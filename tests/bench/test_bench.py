@@ -44,6 +44,7 @@ from support.checkout import ROOT
 from support.exported import SIZE
 
 
+@pytest.mark.slow
 def test_bench_command(bundle: Bundle, tmp_path: Path) -> None:
     output, picture = tmp_path / "rows.jsonl", tmp_path / "plot.png"
     options = ["--seconds", "0.3", "--batch", "1", "--batch", "3", "--threads", "1"]
@@ -111,6 +112,7 @@ def test_limits() -> None:
     assert 0.1 < copy_gb_s(2, seconds=0.05) < 10_000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "backbone"),
     [("rd4ad", "resnet18"), pytest.param("rd-expert", "resnet18", marks=pytest.mark.slow)],

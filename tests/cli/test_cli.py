@@ -184,6 +184,7 @@ def test_from_12_bit_parts_to_scores(parts: Path, tmp_path: Path) -> None:
     assert "levels: (0, 4080) before, (0, 4095) now" in unboxed(refused.stderr)
 
 
+@pytest.mark.slow
 def test_train_by_expert(parts: Path, tmp_path: Path) -> None:
     options = ["--method", "rd-expert", "--backbone", "efficientnet_lite0"]
     options += ["--image-size", "64", "64", "--batch", "8", "--iterations", "4"]
@@ -200,6 +201,7 @@ def test_train_by_expert(parts: Path, tmp_path: Path) -> None:
     assert np.asarray(Image.open(tmp_path / "look.png")).shape == (192, 192, 3)
 
 
+@pytest.mark.slow
 def test_foreground(parts: Path, tmp_path: Path) -> None:
     options = ["--image-size", "64", "64", "--count", 3, "--texture-cuts", "--texture-colors"]
     good = list_images(parts / "train" / "good")

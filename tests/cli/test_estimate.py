@@ -214,6 +214,7 @@ def test_a_run_that_stops_before_its_pace_is_known() -> None:
     assert not lines
 
 
+@pytest.mark.slow
 def test_train_tells_them(parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(estimate, "SECONDS", 0)
     options = ["--method", "rd-expert", "--backbone", "efficientnet_lite0", "--no-amp"]

@@ -287,6 +287,7 @@ def test_masks_by_segmentation_and_from_files(tmp_path: Path) -> None:
         train(SHORT, discs, tmp_path / "run", foreground=discs[0])
 
 
+@pytest.mark.slow
 @pytest.mark.real
 def test_photographs(real_images: Path) -> None:
     brushes = list_images(real_images / "data" / "mvtec_toothbrush_256" / "train" / "good")[:6]
