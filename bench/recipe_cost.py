@@ -6,20 +6,26 @@ The frame has the network's size. It is scored without a recipe and under recipe
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from time import perf_counter
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from rdx_fast.bench.generated import generated_bundle
 from rdx_fast.bench.measure import drawn_frame
-from rdx_fast.bench.recipes import under
-from rdx_fast.bench.result_rows import append, facts, network_facts, spread, spread_text
+from rdx_fast.bench.recipes import (
+    Backbone,
+    Backend,
+    GivenBundle,
+    Threads,
+    measured_bundle,
+    row_facts,
+    under,
+)
+from rdx_fast.bench.result_rows import append, spread, spread_text
 from rdx_fast.detector import Detector
 from rdx_fast.limits.limits import Limits
 from rdx_fast.recipe.recipe import FrameSpec, InspectionRecipe, RegionSpec
@@ -66,9 +72,7 @@ def measure(path: Path, backend: str, threads: int | None, rounds: int) -> list[
                 begin = perf_counter()
                 detectors[i].score(frame, maps=False)
                 times[number, i] = 1e3 * (perf_counter() - begin)
-        packages = ("torch", "triton", "numpy") if backend == "torch" else ("openvino", "numpy")
-        about = facts("recipe-cost", packages) | network_facts(plain)
-        about |= {"engine": plain.description, "threads": threads, "rounds": rounds}
+        about = row_facts("recipe-cost", backend, plain, threads, rounds)
     return [
         about
         | {
@@ -81,21 +85,16 @@ def measure(path: Path, backend: str, threads: int | None, rounds: int) -> list[
 
 
 def main(
-    bundle: Annotated[
-        Path | None, typer.Argument(help="Engine bundle. Default: an untrained network.")
-    ] = None,
-    backbone: Annotated[str, typer.Option(help="Of the untrained network.")] = "efficientnet_lite0",
-    backend: Annotated[Literal["openvino", "torch"], typer.Option()] = "openvino",
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads of OpenVINO.")] = 2,
+    bundle: GivenBundle = None,
+    backbone: Backbone = "efficientnet_lite0",
+    backend: Backend = "openvino",
+    threads: Threads = 2,
     rounds: Annotated[int, typer.Option(min=1)] = 300,
     output: Annotated[Path | None, typer.Option(help="JSON lines to append to.")] = None,
 ) -> None:
     """Time one frame without a recipe, with regions and with tiles."""
-    on_cpu = backend == "openvino"
-    with tempfile.TemporaryDirectory() as folder:
-        stored = "fp32" if on_cpu else "fp16"
-        path = bundle or generated_bundle(backbone, stored, Path(folder)).path
-        rows = measure(path, backend, threads if on_cpu else None, rounds)
+    with measured_bundle(bundle, backbone, backend) as path:
+        rows = measure(path, backend, threads if backend == "openvino" else None, rounds)
     table = Table("recipe", "ms", "ratio", title=f"{rows[0]['cpu']}; {rows[0]['engine']}")
     for row in rows:
         table.add_row(row["recipe"], f"{row['ms']:.2f}", spread_text(row["ratio"]))

@@ -8,12 +8,11 @@ size are scored in turn, so that both have the same number of network pixels for
 from __future__ import annotations
 
 import multiprocessing
-import tempfile
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from time import perf_counter, process_time
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import typer
@@ -21,11 +20,18 @@ from rich.console import Console
 from rich.table import Table
 
 from rdx_fast.bench.fresh import peak_mb
-from rdx_fast.bench.generated import generated_bundle
 from rdx_fast.bench.measure import drawn_frame
 from rdx_fast.bench.memory import memory_mb
-from rdx_fast.bench.recipes import under
-from rdx_fast.bench.result_rows import append, facts, network_facts, spread
+from rdx_fast.bench.recipes import (
+    Backbone,
+    Backend,
+    GivenBundle,
+    Threads,
+    measured_bundle,
+    row_facts,
+    under,
+)
+from rdx_fast.bench.result_rows import append, spread
 from rdx_fast.bundle.bundle import open_bundle
 from rdx_fast.detector import Detector
 from rdx_fast.engines import open_engine
@@ -70,7 +76,7 @@ def measure(
         spec = plain.manifest.input
         size = (spec.height, spec.width)
         batch = [drawn_frame(*size, seed) for seed in range(BATCH)]
-        about = network_facts(plain) | {"engine": plain.description}
+        common = row_facts("tiles", backend, plain, threads, rounds)
         runs: list[tuple[int, Callable[[], Any]]] = [(BATCH, lambda: plain.score(batch, False))]
         for case in cases:
             detector = under(InspectionRecipe(tiles=case.tiles), plain.engine)
@@ -89,9 +95,6 @@ def measure(
                     blending = timings.get("blend", 0.0)
                     blend[number, i] = blending, blending / timings["total"]
     ratios = times[:, :1] / times
-    packages = ("torch", "triton", "numpy") if backend == "torch" else ("openvino", "numpy")
-    common = facts("tiles" if backend == "openvino" else "tiles-gpu", packages) | about
-    common |= {"threads": threads, "rounds": rounds}
     return [
         common
         | {
@@ -133,12 +136,10 @@ def _peak_here(path: Path, case: Case, threads: int | None) -> float:
 
 
 def main(
-    bundle: Annotated[
-        Path | None, typer.Argument(help="Engine bundle. Default: an untrained network.")
-    ] = None,
-    backbone: Annotated[str, typer.Option(help="Of the untrained network.")] = "efficientnet_lite0",
-    backend: Annotated[Literal["openvino", "torch"], typer.Option()] = "openvino",
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads of OpenVINO.")] = 2,
+    bundle: GivenBundle = None,
+    backbone: Backbone = "efficientnet_lite0",
+    backend: Backend = "openvino",
+    threads: Threads = 2,
     rounds: Annotated[int, typer.Option(min=1)] = 7,
     output: Annotated[Path | None, typer.Option(help="JSON lines to append to.")] = None,
 ) -> None:
@@ -147,9 +148,7 @@ def main(
     cases = [Case(*FRAMES[0], TileSpec(256, 256, overlap)) for overlap in OVERLAPS]
     if on_cpu:  # where memory is measured
         cases += [Case(*frame, TileSpec(256, 256, OVERLAPS[-1])) for frame in FRAMES[1:]]
-    stored = "fp32" if on_cpu else "fp16"
-    with tempfile.TemporaryDirectory() as folder:
-        path = bundle or generated_bundle(backbone, stored, Path(folder)).path
+    with measured_bundle(bundle, backbone, backend) as path:
         rows = measure(path, cases, backend, threads if on_cpu else None, rounds)
     table = Table(title=f"{rows[0]['cpu']}; {rows[0]['engine']}")
     columns = (

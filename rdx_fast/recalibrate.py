@@ -83,6 +83,7 @@ def calibrate_bundle(
 
     Raises:
         CalibrationError: there are too few images for what is wanted, or a good image shows nothing
+        BundleError: the bundle cannot be changed, see ``check_revisable``
         EngineError: no network of the bundle runs here, or it fails
         ImageError: an image cannot be read
         ValueError: a frame does not fit the recipe

@@ -78,8 +78,9 @@ def bundle_facts(manifest: Manifest) -> dict[str, Any]:
     facts: dict[str, Any] = {name: everything[name] for name in _STATED}
     facts |= {f"{_LIMITS}{e.label}": [asdict(of) for of in e.limits] for e in manifest.executions}
     facts["recipes of limits"] = {e.label: e.inspected_sha256 for e in manifest.executions}
-    files = {name: spec.sha256 for name, spec in manifest.files.items()}
-    facts["files"] = {name: files[name] for name in files if name != manifest.history}
+    facts["files"] = {
+        name: spec.sha256 for name, spec in manifest.files.items() if name != manifest.history
+    }
     return dict(json.loads(json.dumps(facts)))
 
 

@@ -68,8 +68,7 @@ def open_engine(
         raise TypeError(
             f"bundle is {bundle!r}, wanted an opened bundle: open_engine(open_bundle(path))"
         )
-    if backend not in BACKENDS:
-        raise ValueError(f"backend is {backend!r}, wanted one of {', '.join(BACKENDS)}")
+    _check_known(backend)
     on_cpu = threads is not None or mode != "latency"
     if backend == "openvino" and gpu is not None:
         raise ValueError(
@@ -106,8 +105,7 @@ def runnable(
     Returns:
         the backend, "auto" resolved, and the executed precisions, fastest first
     """
-    if backend not in BACKENDS:
-        raise ValueError(f"backend is {backend!r}, wanted one of {', '.join(BACKENDS)}")
+    _check_known(backend)
     if backend == "auto":
         backend = _automatic(bundle, None, precision, threads is not None)
     able: Collection[str]
@@ -124,6 +122,11 @@ def runnable(
             able = gpu_capabilities(gpu.architecture)
     found = choices(bundle.manifest, backend, able, precision)
     return backend, list(dict.fromkeys(choice.execution.executed for choice in found))
+
+
+def _check_known(backend: str) -> None:
+    if backend not in BACKENDS:
+        raise ValueError(f"backend is {backend!r}, wanted one of {', '.join(BACKENDS)}")
 
 
 def _automatic(bundle: Bundle, gpu: GpuOptions | None, precision: str | None, on_cpu: bool) -> str:

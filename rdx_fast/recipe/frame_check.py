@@ -124,8 +124,9 @@ class FrameStatistics:
             ValueError: there are none
         """
         seen = [_seen_in(file, crop, levels) for file in files]
-        least = float(np.median([look.contrast for look, _ in seen])) / 2 if seen else 0.0
-        least = least if dark_field else math.inf
+        least = math.inf
+        if dark_field and seen:
+            least = float(np.median([look.contrast for look, _ in seen])) / 2
         empty = [f for f, (look, _) in zip(files, seen, strict=True) if _is_empty(look, least)]
         if empty:
             raise CalibrationError(
