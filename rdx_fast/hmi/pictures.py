@@ -115,14 +115,14 @@ class Pictures:
             ImageError: the stored frame cannot be read
         """
         file = self.frame_file(record)
-        held = _live_of(record, live)
-        if file is None and held is None:
-            return None
         key = ("frame", record.inspection_id, record.triggered_at, file, width)
         if (known := self._known(key)) is not None:
             return known
         if file is not None and width is None and _is_8bit(file):
             return Picture(file, "image/png")
+        held = _live_of(record, live)
+        if file is None and held is None:
+            return None
         pixels = read_image(file) if file is not None else held.frame  # type: ignore[union-attr]
         shown = _shown(pixels, self._view(record))
         return self._remember(key, _png(shown) if width is None else _jpeg(shown, width))

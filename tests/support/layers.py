@@ -18,6 +18,7 @@ LAYERS = {
     "rdx_fast.doctor": 6,
     "rdx_fast.scoring": 6,
     "rdx_fast.report": 6,
+    "rdx_fast.hmi": 6,
     "rdx_fast.evaluation": 6,
     "rdx_fast.station": 6,
     "rdx_fast.line": 6,
