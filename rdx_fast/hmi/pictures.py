@@ -8,7 +8,6 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,30 +15,17 @@ from PIL import Image
 
 from rdx_fast.hmi.frame_views import FrameView, FrameViews
 from rdx_fast.images import image_size, read_image, to_8bit
-from rdx_fast.kernels.resize_normalize import WHITEST, Crop, Pixels
+from rdx_fast.kernels.resize_normalize import WHITEST, Crop, Levels, Pixels
 from rdx_fast.kernels.threshold_regions import Region, threshold_regions
 from rdx_fast.overlay import heat_layer
 from rdx_fast.station.records.pictures import LEVEL_OF_LIMIT
 from rdx_fast.station.records.store import InspectionRecord
+from rdx_fast.station.status_client import LiveFrame
 
 WIDTHS = range(16, 4097)  # of small pictures, in pixels
 MOST_DEFECTS = 100  # of one part that are shown, those with the highest peaks
 _REMEMBERED_BYTES = 64_000_000
 _JPEG_QUALITY = 85
-
-
-class LiveFrame(Protocol):
-    """What the station holds of its last part.
-
-    Attributes:
-        inspection_id: id of the inspection
-        frame: uint8 or uint16, [H, W, 3] RGB or [H, W]
-        relative_map: float32 [h, w], see ``Detector.relative_map``; None for none
-    """
-
-    inspection_id: int
-    frame: Pixels
-    relative_map: NDArray[np.float32] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +110,8 @@ class Pictures:
         if file is None and held is None:
             return None
         pixels = read_image(file) if file is not None else held.frame  # type: ignore[union-attr]
-        shown = _shown(pixels, self._view(record))
+        stated = self._view(record).levels if file is not None else held.levels  # type: ignore[union-attr]
+        shown = _shown(pixels, stated)
         return self._remember(key, _png(shown) if width is None else _jpeg(shown, width))
 
     def heat_map(self, record: InspectionRecord, live: LiveFrame | None = None) -> Picture | None:
@@ -144,10 +131,10 @@ class Pictures:
         key = ("map", record.inspection_id, record.triggered_at, file)
         if (known := self._known(key)) is not None:
             return known
-        levels = self._levels(record, file, live)
+        levels, crop = self._map(record, live)
         if levels is None:
             return None
-        return self._remember(key, _png(_heat_of_level()[levels], self._view(record).crop))
+        return self._remember(key, _png(_heat_of_level()[levels], crop))
 
     def defects(self, record: InspectionRecord, live: LiveFrame | None = None) -> Defects | None:
         """The defects in a part's map.
@@ -166,23 +153,24 @@ class Pictures:
         if file is None and held is None:
             return None
         size = image_size(file) if file is not None else held.frame.shape[:2]  # type: ignore[union-attr]
-        levels = self._levels(record, self.map_file(record), live)
+        levels, crop = self._map(record, live)
         if levels is None:
             return Defects(size, [])
-        crop = self._view(record).crop
         relative = levels.astype(np.float32) / LEVEL_OF_LIMIT
         return Defects(size, threshold_regions(relative, 1.0, size, crop)[:MOST_DEFECTS])
 
-    def _levels(
-        self, record: InspectionRecord, file: Path | None, live: LiveFrame | None
-    ) -> NDArray[np.uint16] | None:
-        """The map as it is stored: uint16 [h, w]."""
+    def _map(
+        self, record: InspectionRecord, live: LiveFrame | None
+    ) -> tuple[NDArray[np.uint16] | None, Crop | None]:
+        """The map as it is stored, uint16 [h, w], and what of the frame it shows."""
+        file = self.map_file(record)
         if file is not None:
-            return read_image(file).astype(np.uint16, copy=False)
+            return read_image(file).astype(np.uint16, copy=False), self._view(record).crop
         held = _live_of(record, live)
-        if held is None or held.relative_map is None:
-            return None
-        return (held.relative_map * LEVEL_OF_LIMIT).clip(0, WHITEST).round().astype(np.uint16)
+        if held is None or held.relative is None:
+            return None, None
+        levels = (held.relative * LEVEL_OF_LIMIT).clip(0, WHITEST).round().astype(np.uint16)
+        return levels, held.crop
 
     def _view(self, record: InspectionRecord) -> FrameView:
         return self._views.of(record.job, record.bundle_sha256)
@@ -224,11 +212,11 @@ def _is_8bit(file: Path) -> bool:
     return header[24:] == b"\x08"
 
 
-def _shown(pixels: Pixels, view: FrameView) -> NDArray[np.uint8]:
+def _shown(pixels: Pixels, levels: Levels | None) -> NDArray[np.uint8]:
     if pixels.dtype == np.uint8:
         return to_8bit(pixels)
     # Of a job that is configured no more: the brightest pixel is white.
-    return to_8bit(pixels, view.levels or (0, max(1, int(pixels.max()))))
+    return to_8bit(pixels, levels or (0, max(1, int(pixels.max()))))
 
 
 @cache

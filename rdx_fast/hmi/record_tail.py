@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import islice
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from rdx_fast.hmi.shifts import ShiftCounts
@@ -106,6 +107,7 @@ class RecordTail:
 
     def _forget(self) -> None:
         self.rows: dict[int, InspectionRecord] = {}
+        self._read_rows: dict[int, tuple[object, ...]] = {}
         self.strip: list[InspectionRecord] = []
         self._file: tuple[int, int] | None = None
         self._version = -1
@@ -147,29 +149,25 @@ class RecordTail:
             recount = True
         base = max(newest - WINDOW, 0)
         query = select_records(self._connection)
-        rows = {
-            row[0]: InspectionRecord(*row)
-            for row in run(f"{query} WHERE inspection_id > ? ORDER BY inspection_id", (base,))
-        }
-        changed = [row for i, row in rows.items() if self.rows.get(i) != row]
-        first = not self._file_was_read
+        read = run(f"{query} WHERE inspection_id > ? ORDER BY inspection_id", (base,)).fetchall()
+        # Most rows are as they were: compared before they become records.
+        same = {row[0] for row in read if self._read_rows.get(row[0]) == row}
+        rows = {row[0]: self.rows[row[0]] if row[0] in same else _record(row) for row in read}
+        changed = [row for i, row in rows.items() if i not in same]
+        first = self._version == -1
         if recount or first:
             self._count(base, rows, previous, current)
         else:
             self._count_changes(base, changed)
-        self._notice_missing(base)
         if first:
             self._find_strip(query, base)
             self._label = self._last_label()
+        self._read_rows = {row[0]: row for row in read}
         self.rows, self._newest, self._base = rows, newest, base
         relabelled = self._relabelled(query, {row.inspection_id for row in changed})
         found = sorted([*changed, *relabelled], key=lambda row: row.inspection_id)
         self._pick_strip(found)
         return Update(found, self.labels_of(row.inspection_id for row in found))
-
-    @property
-    def _file_was_read(self) -> bool:
-        return self._version != -1
 
     # Counts
 
@@ -193,27 +191,23 @@ class RecordTail:
     def _count_changes(self, base: int, changed: list[InspectionRecord]) -> None:
         assert self._connection is not None
         # Rows that came and left the window since the last look.
-        for triggered_at, job, result in self._connection.execute(
+        passed = self._connection.execute(
             "SELECT triggered_at, job, result FROM inspections "
             "WHERE inspection_id > ? AND inspection_id <= ?",
             (self._newest, base),
-        ):
+        ).fetchall()
+        for triggered_at, job, result in passed:
             self._shifts.add(triggered_at, job, result)
         for row in changed:
             before = self.rows.get(row.inspection_id)
             if before is not None:
                 self._shifts.add(before.triggered_at, before.job, before.result, -1)
             self._shifts.add(row.triggered_at, row.job, row.result)
-
-    def _notice_missing(self, base: int) -> None:
-        """Ids that leave the window without a row may get one later, which no look would see."""
-        if not self.rows:
-            return
-        leaving = range(max(self._base, next(iter(self.rows)) - 1) + 1, min(base, self._newest) + 1)
-        if any(i not in self.rows for i in leaving) or base > self._newest + 1 > self._base + 1:
-            now = self._now()
-            self._recount_at = self._recount_at or now + _RECOUNT_EVERY
-            self._recount_until = now + _RECOUNTING
+        # What leaves the window without a row may get one later, which no look would see.
+        left = range(self._base + 1, min(base, self._newest) + 1)
+        if len(passed) < base - self._newest or any(i not in self.rows for i in left):
+            self._recount_until = self._now() + _RECOUNTING
+            self._recount_at = self._recount_at or self._now() + _RECOUNT_EVERY
 
     # Labels and the strip
 
@@ -237,7 +231,7 @@ class RecordTail:
             (self._label,),
         )
         self._label = last
-        return [InspectionRecord(*row) for row in found if row[0] not in known]
+        return [_record(row) for row in found if row[0] not in known]
 
     def _find_strip(self, query: str, base: int) -> None:
         assert self._connection is not None
@@ -246,7 +240,7 @@ class RecordTail:
             f"ORDER BY inspection_id DESC LIMIT ?",
             (base - _STRIP_WITHIN, *_REJECTS, STRIP),
         )
-        self.strip = [InspectionRecord(*row) for row in found]
+        self.strip = [_record(row) for row in found]
 
     def _pick_strip(self, changed: Iterable[InspectionRecord]) -> None:
         by_id = {row.inspection_id: row for row in [*self.strip, *changed]}
@@ -256,3 +250,7 @@ class RecordTail:
 
 def _in_strip(row: InspectionRecord) -> bool:
     return row.result in _REJECTS and row.picture is not None
+
+
+def _record(row: tuple[Any, ...]) -> InspectionRecord:
+    return InspectionRecord(*row)

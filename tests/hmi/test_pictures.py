@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,16 +21,14 @@ from rdx_fast.overlay import heat_layer
 from rdx_fast.station.config import CameraConfig, JobConfig, StationFile
 from rdx_fast.station.records.pictures import PictureStore
 from rdx_fast.station.records.store import InspectionRecord
+from rdx_fast.station.status_client import LiveFrame
 from support.station_records import START, a_record
 
 SIZE, MAP = (60, 80), (12, 16)
 
 
-@dataclass
-class Live:
-    inspection_id: int
-    frame: Pixels
-    relative_map: NDArray[np.float32] | None = None
+def live_frame(inspection_id: int, frame: Pixels, relative: NDArray[np.float32]) -> LiveFrame:
+    return LiveFrame(inspection_id, frame, None, None, relative)
 
 
 def a_file(bundle: Path, tmp_path: Path, **camera: object) -> StationFile:
@@ -94,7 +92,7 @@ def test_a_live_frame_stands_in_for_a_stored_one_of_the_same_inspection(
     pictures: Pictures, tmp_path: Path
 ) -> None:
     stored = kept(tmp_path, np.zeros(SIZE, np.uint8))
-    live = Live(7, np.full(SIZE, 255, np.uint8), np.full(MAP, 2, np.float32))
+    live = live_frame(7, np.full(SIZE, 255, np.uint8), np.full(MAP, 2, np.float32))
     unstored = replace(stored, picture=None)
     assert decoded(pictures.frame(stored, live=live)).max() == 0, "what is stored goes first"
     assert pictures.frame(a_record(8), live=live) is None
