@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -26,7 +27,9 @@ from rdx_fast.hmi.tasks import Tasks
 from rdx_fast.hmi.users import Users
 from rdx_fast.station.config import ConfigError, StationFile
 from rdx_fast.station.records.changes import ChangeLog
-from rdx_fast.station.status_socket import StatusClient
+
+if TYPE_CHECKING:
+    from rdx_fast.station.status_client import StatusClient
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +69,7 @@ def create_app(
         sessions=Sessions(users, hmi.session_minutes * 60, hmi.session_hours * 3600, clock),
         logins=LoginLimit(clock),
         changes=ChangeLog(file.records.path),
-        station=None if file.status is None else StatusClient(file.status.socket),
+        station=_station(file),
         tasks=Tasks(),
     )
 
@@ -95,6 +98,14 @@ def create_app(
     app.router.redirect_slashes = False
     app.state.context = context
     return app
+
+
+def _station(file: StationFile) -> StatusClient | None:
+    if file.status is None:
+        return None
+    from rdx_fast.station.status_client import StatusClient
+
+    return StatusClient(file.status.socket)
 
 
 def _page(request: Request) -> Response:

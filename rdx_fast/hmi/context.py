@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rdx_fast.station.config import StationFile
     from rdx_fast.station.hmi_config import HmiConfig
     from rdx_fast.station.records.changes import ChangeLog
-    from rdx_fast.station.status_socket import StatusClient
+    from rdx_fast.station.status_client import StatusClient
 
 Service = Callable[[], AbstractAsyncContextManager[object]]
 
