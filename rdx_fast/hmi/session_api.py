@@ -14,9 +14,9 @@ from starlette.responses import JSONResponse, Response
 
 from rdx_fast.hmi.access import Access, ApiRoute, Call, cookie_name, get, login_route, post
 from rdx_fast.hmi.context import Context
+from rdx_fast.hmi.page_texts import read_texts
 from rdx_fast.hmi.refusal import Refused
 from rdx_fast.hmi.sessions import Session
-from rdx_fast.hmi.page_texts import read_texts
 from rdx_fast.hmi.users import User
 from rdx_fast.station.records.store import RecordError
 
