@@ -11,7 +11,7 @@ from typing import Any
 import dacite
 
 from rdx_fast.bundle.bundle import Bundle, open_bundle
-from rdx_fast.bundle.history import START, Change, read_history
+from rdx_fast.bundle.history import ACTIONS, START, Change, read_history
 from rdx_fast.bundle.manifest import Manifest
 from rdx_fast.errors import BundleError
 from rdx_fast.limits.limits import Limits, ThresholdSpec
@@ -96,6 +96,7 @@ def next_change(
     changes: list[Change], action: str, user: str, before: dict[str, Any], after: dict[str, Any]
 ) -> Change:
     """The entry of a change after ``changes``: what differs, and what no entry has stated yet."""
+    assert action in ACTIONS
     known = ending(changes)
     names = [name for name in after if name not in known or before.get(name) != after[name]]
     return Change.now(

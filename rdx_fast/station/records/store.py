@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from itertools import islice
@@ -41,7 +41,8 @@ CREATE TABLE IF NOT EXISTS inspections (
     region TEXT,
     ng_above REAL,
     brightness REAL,
-    sharpness REAL
+    sharpness REAL,
+    sampled INTEGER
 ) STRICT;
 CREATE INDEX IF NOT EXISTS by_part ON inspections (part_id);
 CREATE INDEX IF NOT EXISTS by_time ON inspections (triggered_at);
@@ -89,6 +90,7 @@ class InspectionRecord:
         brightness: of the frame, a share of the range from black to white, see
             ``rdx_fast.recipe.frame_check.look_at``; None where drift is not watched
         sharpness: likewise, see ``rdx_fast.recipe.frame_check.sharpness_of``
+        sampled: 1 for a part of the random sample, else 0, see ``RecordConfig.ok_share``
     """
 
     inspection_id: int
@@ -120,6 +122,7 @@ class InspectionRecord:
     ng_above: float | None = None
     brightness: float | None = None
     sharpness: float | None = None
+    sampled: int | None = None
 
 
 # Columns that files of earlier versions lack, and their types.
@@ -130,6 +133,7 @@ _ADDED = {
     "ng_above": "REAL",
     "brightness": "REAL",
     "sharpness": "REAL",
+    "sampled": "INTEGER",
 }
 # Rows kept in memory while the disk cannot be written: hours of production.
 MAX_WAITING = 100_000
@@ -270,6 +274,12 @@ class Filter:
         since: only inspections triggered at or after this time, UTC, ISO 8601 as in the records
         until: only inspections triggered before this time, likewise
         last: only the newest so many of those
+        before: only inspections with a smaller id
+        min_score: only scores of at least this
+        max_score: only scores of at most this
+        labelled: only parts that a person has labelled, or only others
+        sampled: only parts of the random sample, or only others
+        pictured: only parts whose pictures were stored, or only others
     """
 
     part_id: int | None = None
@@ -278,6 +288,34 @@ class Filter:
     since: str | None = None
     until: str | None = None
     last: int | None = None
+    before: int | None = None
+    min_score: float | None = None
+    max_score: float | None = None
+    labelled: bool | None = None
+    sampled: bool | None = None
+    pictured: bool | None = None
+
+    def where(self) -> tuple[str, list[object]]:
+        """The condition in SQL, and its values."""
+        tests: list[tuple[str, object]] = [
+            ("part_id = ?", self.part_id),
+            ("job = ?", self.job),
+            ("triggered_at >= ?", self.since),
+            ("triggered_at < ?", self.until),
+            ("inspection_id < ?", self.before),
+            ("score >= ?", self.min_score),
+            ("score <= ?", self.max_score),
+            ("(ifnull(sampled, 0) = 1) = ?", self.sampled),
+            ("(picture IS NOT NULL) = ?", self.pictured),
+            ("(inspection_id IN (SELECT inspection_id FROM labels)) = ?", self.labelled),
+        ]
+        given = [(text, value) for text, value in tests if value is not None]
+        if self.results:
+            given.append((f"result IN ({', '.join('?' * len(self.results))})", self.results))
+        values: list[object] = []
+        for _, value in given:
+            values.extend(value if isinstance(value, tuple) else (value,))
+        return " AND ".join(text for text, _ in given) or "TRUE", values
 
 
 def read_records(path: Path, wanted: Filter | None = None) -> Iterator[InspectionRecord]:
@@ -296,27 +334,22 @@ def read_records(path: Path, wanted: Filter | None = None) -> Iterator[Inspectio
     if not path.is_file():
         raise RecordError(f"{path}: no such file: give the records file of a station")
     wanted = wanted or Filter()
-    conditions: list[tuple[str, Iterable[object]]] = []
-    for column, test in (("part_id", wanted.part_id), ("job", wanted.job)):
-        if test is not None:
-            conditions.append((f"{column} = ?", [test]))
-    if wanted.results:
-        conditions.append((f"result IN ({', '.join('?' * len(wanted.results))})", wanted.results))
-    if wanted.since is not None:
-        conditions.append(("triggered_at >= ?", [wanted.since]))
-    if wanted.until is not None:
-        conditions.append(("triggered_at < ?", [wanted.until]))
-    where = " AND ".join(text for text, _ in conditions) or "TRUE"
-    values = [value for _, given in conditions for value in given]
+    where, values = wanted.where()
     # Select the newest first, then restore the order.
     try:
         connection = connect(path)
         try:
             lacking = _lacking(connection)
             columns = ", ".join(f"NULL AS {c}" if c in lacking else c for c in COLUMNS)
+            labels = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'labels'")
+            none = (
+                ""
+                if labels.fetchone()
+                else "WITH labels AS (SELECT 0 AS inspection_id WHERE FALSE) "
+            )
             query = (
-                f"SELECT * FROM (SELECT {columns} FROM inspections WHERE {where} "
-                f"ORDER BY inspection_id DESC LIMIT ?) ORDER BY inspection_id"
+                f"{none}SELECT * FROM (SELECT * FROM (SELECT {columns} FROM inspections) "
+                f"WHERE {where} ORDER BY inspection_id DESC LIMIT ?) ORDER BY inspection_id"
             )
             for row in connection.execute(query, [*values, wanted.last or -1]):
                 yield InspectionRecord(*row)
