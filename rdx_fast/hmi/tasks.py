@@ -43,10 +43,12 @@ class Tasks:
         self._lock = Lock()
         self._tasks: dict[int, Task] = {}
 
-    def of(self, job: int) -> Task | None:
-        """The last task of a job; None if there was none, or it ended well."""
+    def describe(self, job: int) -> dict[str, object] | None:
+        """The last task of a job as JSON; None if there was none, or it ended well."""
         task = self._tasks.get(job)
-        return task if task is not None and (task.running or task.error) else None
+        if task is None or not (task.running or task.error):
+            return None
+        return {"task": task.task, "user": task.user, "progress": task.progress, "error": task.error}
 
     def start(self, job: int, name: str, user: str, work: Callable[[OnProgress], None]) -> Task:
         """Start a task in a thread.
