@@ -7,7 +7,6 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -27,9 +26,7 @@ from rdx_fast.hmi.tasks import Tasks
 from rdx_fast.hmi.users import Users
 from rdx_fast.station.config import ConfigError, StationFile
 from rdx_fast.station.records.changes import ChangeLog
-
-if TYPE_CHECKING:
-    from rdx_fast.station.status_client import StatusClient
+from rdx_fast.station.status_client import StatusClient
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +66,7 @@ def create_app(
         sessions=Sessions(users, hmi.session_minutes * 60, hmi.session_hours * 3600, clock),
         logins=LoginLimit(clock),
         changes=ChangeLog(file.records.path),
-        station=_station(file),
+        station=None if file.status is None else StatusClient(file.status.socket),
         tasks=Tasks(),
     )
 
@@ -98,14 +95,6 @@ def create_app(
     app.router.redirect_slashes = False
     app.state.context = context
     return app
-
-
-def _station(file: StationFile) -> StatusClient | None:
-    if file.status is None:
-        return None
-    from rdx_fast.station.status_client import StatusClient
-
-    return StatusClient(file.status.socket)
 
 
 def _page(request: Request) -> Response:

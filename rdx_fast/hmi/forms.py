@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Callable
 from types import UnionType
 from typing import Any, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -74,7 +75,7 @@ def from_query(kind: type[Form], given: QueryParams) -> Form:
 def _checked(kind: type[Form], given: Any) -> Form:
     if not isinstance(given, dict):
         raise _bad("the body is not a JSON object")
-    hooks = {int: _whole, float: _number}
+    hooks: dict[type[Any], Callable[[Any], Any]] = {int: _whole, float: _number}
     try:
         return dacite.from_dict(kind, given, dacite.Config(strict=True, type_hooks=hooks))
     except (dacite.DaciteError, ValueError, TypeError, AttributeError, RecursionError) as error:

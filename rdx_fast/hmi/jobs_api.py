@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import defaultdict
 from pathlib import Path
 from threading import Lock
-from typing import Any
 
 from rdx_fast.bundle.bundle import open_bundle
 from rdx_fast.bundle.changes import check_recipe, override_limits, replace_recipe
@@ -99,14 +98,20 @@ class _JobsApi:
         check_promise(len(good), wish, len(recipe.inspected))
 
         def work(on_progress: OnProgress) -> None:
-            keys = {"public_key": file.public_key, "sign_key": context.hmi.sign_key}
-            how: dict[str, Any] = {"backend": file.backend, "precision": file.precision}
             with new_candidate(bundle) as copy:
                 before = open_bundle(copy, file.public_key)
                 replace_recipe(before, recipe, {}, user, context.hmi.sign_key)
-                calibrate_apart(
-                    Calibration(copy, tuple(good), wish, user, **how, **keys), on_progress
+                wanted = Calibration(
+                    copy,
+                    tuple(good),
+                    wish,
+                    user,
+                    file.backend,
+                    file.precision,
+                    file.public_key,
+                    context.hmi.sign_key,
                 )
+                calibrate_apart(wanted, on_progress)
                 sha256 = manifest_sha256(copy)
             context.changes.enter(
                 "regions",

@@ -48,7 +48,12 @@ class Tasks:
         task = self._tasks.get(job)
         if task is None or not (task.running or task.error):
             return None
-        return {"task": task.task, "user": task.user, "progress": task.progress, "error": task.error}
+        return {
+            "task": task.task,
+            "user": task.user,
+            "progress": task.progress,
+            "error": task.error,
+        }
 
     def start(self, job: int, name: str, user: str, work: Callable[[OnProgress], None]) -> Task:
         """Start a task in a thread.
