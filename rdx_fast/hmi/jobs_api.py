@@ -22,7 +22,9 @@ from rdx_fast.images import list_images
 from rdx_fast.limits.promise import check_promise
 from rdx_fast.station.records.changes import read_changes
 from rdx_fast.station.records.store import RecordError
-from rdx_fast.station.status_client import StatusError
+from rdx_fast.station.status_client import StatusClient, StatusError
+
+_SELECT_S = 60.0  # longest time for a bundle to open
 
 
 def routes(context: Context) -> list[ApiRoute]:
@@ -138,11 +140,18 @@ class _JobsApi:
         context = self._context
         if form.job not in context.file.bundles:
             raise not_found(f"job {form.job}")
-        if context.station is None:
+        if context.file.status is None:
             raise Refused(
                 409, "station_away", "the configuration has no table [status]: add one for this"
             )
-        context.station.select_job(form.job)
+        # Not the shared client: the station opens the bundle before it answers.
+        station = StatusClient(context.file.status.socket, _SELECT_S)
+        try:
+            station.select_job(form.job)
+        except StatusError as error:
+            raise Refused(409, "station_away", str(error)) from None
+        finally:
+            station.close()
         context.changes.enter("job", call.user, {}, {"job": form.job})
         return {"done": True}
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
-import anyio
-from anyio import CapacityLimiter
+from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response
 
 from rdx_fast.hmi.access import Access, ApiRoute, Call, cookie_name, get, login_route, post
@@ -63,7 +62,7 @@ def routes(context: Context) -> list[ApiRoute]:
 class _SessionApi:
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._hashing = CapacityLimiter(_HASHED_AT_ONCE)
+        self._hashing = asyncio.Semaphore(_HASHED_AT_ONCE)
 
     def texts(self, call: Call) -> object:
         """The page's texts by language."""
@@ -80,7 +79,7 @@ class _SessionApi:
         if call.session is not None:
             context.sessions.end(call.session)
         token, session = context.sessions.begin(user)
-        await anyio.to_thread.run_sync(self._note, "login", user.name, call.address)
+        await run_in_threadpool(self._note, "login", user.name, call.address)
         response = JSONResponse(self._described(session))
         response.set_cookie(
             cookie_name(context),
@@ -103,7 +102,7 @@ class _SessionApi:
     async def password(self, call: Call, form: PasswordForm) -> object:
         """Change one's own password; one's other sessions end."""
         await self._checked(call, call.user, form.old)
-        return await anyio.to_thread.run_sync(self._changed_password, call, form.new)
+        return await run_in_threadpool(self._changed_password, call, form.new)
 
     def _changed_password(self, call: Call, new: str) -> object:
         assert call.session is not None
@@ -125,10 +124,10 @@ class _SessionApi:
                 f"logins failed too often: wait {seconds} s",
                 {"Retry-After": seconds},
             )
-        check = partial(self._context.users.check, name, password)
-        user = await anyio.to_thread.run_sync(check, limiter=self._hashing)
+        async with self._hashing:  # others wait here and take no thread
+            user = await run_in_threadpool(self._context.users.check, name, password)
         if user is None:
-            await anyio.to_thread.run_sync(self._note, "login refused", name, call.address)
+            await run_in_threadpool(self._note, "login refused", name, call.address)
             raise Refused(401, "wrong_login", "the name or the password is wrong")
         limit.succeeded(name, call.address)
         return user

@@ -153,11 +153,12 @@ class Users:
             self._write([changed if user == present else user for user in self.all()])
         return changed
 
-    def remove(self, name: str) -> None:
+    def remove(self, name: str) -> User:
         """Remove a user, whose sessions end. Raises ``UsersError`` if there is none."""
         with locked(self._folder()):
             gone = self._the(name)
             self._write([user for user in self.all() if user != gone])
+        return gone
 
     def _the(self, name: str) -> User:
         user = self.get(name)
@@ -214,6 +215,6 @@ class Users:
             raise UsersError(f"{self._path} cannot be written: {error}") from error
 
 
-def warn_readable(path: Path) -> bool:
-    """Whether others than the file's owner may read it."""
-    return path.exists() and os.name == "posix" and bool(path.stat().st_mode & 0o077)
+def open_to_others(path: Path) -> bool:
+    """Whether others than a file's owner may read or write it."""
+    return os.name == "posix" and path.exists() and bool(path.stat().st_mode & 0o077)
