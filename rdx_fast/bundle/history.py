@@ -14,7 +14,7 @@ import dacite
 from rdx_fast.errors import BundleError
 from rdx_fast.reading import in_words
 
-ACTIONS = ("export", "calibrate", "recipe", "override", "replace")
+ACTIONS = ("export", "calibrate", "recipe", "override", "replace", "compare")
 START = "0" * 64  # what the first entry states as the hash of the one before
 
 

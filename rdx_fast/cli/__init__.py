@@ -16,6 +16,7 @@ from rdx_fast.cli import (
     evaluate,
     experiment,
     export,
+    hmi,
     import_published,
     info,
     override,
@@ -52,6 +53,7 @@ for command in (
     report.report,
     experiment.experiment,
     station.station,
+    hmi.hmi,
     records.records,
     bench.bench,
     info.info,
@@ -60,6 +62,7 @@ for command in (
     demo.demo,
 ):
     app.command()(command)
+app.add_typer(hmi.users_app, name="hmi-user")
 app.command("import")(import_published.import_published)
 # Former names of commands, kept for one release.
 app.command("protocol", hidden=True, deprecated=True)(experiment.experiment)

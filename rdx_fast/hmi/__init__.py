@@ -1,1 +1,1 @@
-"""The operator's page: what a station decided, what people say of it, and changes of its jobs."""
+"""The operator's page: a process of its own beside the station. See ``app`` and ``access``."""
