@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from pathlib import Path
 from typing import NamedTuple
 
+from rdx_fast.bundle.manifest import Manifest
 from rdx_fast.bundle.manifest_file import parse_manifest
 from rdx_fast.bundle.signature import MANIFEST
+from rdx_fast.bundle.versions import versions_folder
 from rdx_fast.errors import BundleError
 from rdx_fast.kernels.resize_normalize import Crop, Levels
 from rdx_fast.recipe.recipe import FrameSpec
@@ -68,24 +69,20 @@ class FrameViews:
     def _read(self, job: int, sha256: str) -> tuple[FrameSpec, bool]:
         """Of the bundle with this manifest, else of the job's; and whether it is this one."""
         first: FrameSpec | None = None
-        for content, where in self._manifests(job):
-            is_it = hashlib.sha256(content).hexdigest() == sha256
-            if is_it or first is None:
-                try:
-                    frame = parse_manifest(content.decode(), where).recipe.frame
-                except (BundleError, UnicodeDecodeError):
-                    continue
-                if is_it:
-                    return frame, True
-                first = frame
+        for manifest in self._manifests(job):
+            if hashlib.sha256(manifest.to_json().encode()).hexdigest() == sha256:
+                return manifest.recipe.frame, True
+            first = first or manifest.recipe.frame
         return first or FrameSpec(), False
 
-    def _manifests(self, job: int) -> Iterator[tuple[bytes, str]]:
+    def _manifests(self, job: int) -> Iterator[Manifest]:
+        """Of the job's bundle, then of its other versions; without those that cannot be read."""
         if job not in self._bundles:
             return
         bundle = self._bundles[job]
-        for folder in (bundle, *sorted(Path(f"{bundle}.versions").glob("*"))):
+        for folder in (bundle, *sorted(versions_folder(bundle).glob("*"))):
             try:
-                yield (folder / MANIFEST).read_bytes(), str(folder)
-            except OSError:
+                text = (folder / MANIFEST).read_text(encoding="utf-8")
+                yield parse_manifest(text, str(folder))
+            except (OSError, UnicodeDecodeError, BundleError):
                 continue

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from rdx_fast.errors import ImageError
 from rdx_fast.hmi.frame_views import FrameView, FrameViews
 from rdx_fast.images import image_size, read_image, to_8bit
 from rdx_fast.kernels.resize_normalize import WHITEST, Crop, Levels, Pixels
@@ -33,12 +34,12 @@ class Picture:
     """A picture as a browser takes it.
 
     Attributes:
-        content: the encoded picture, or the file that holds it
+        content: the encoded picture
         media_type: "image/png" or "image/jpeg"
         crop: top, left, height and width in frame pixels of what a heat map shows; None for all
     """
 
-    content: bytes | Path
+    content: bytes
     media_type: str
     crop: Crop | None = None
 
@@ -104,8 +105,8 @@ class Pictures:
         key = ("frame", record.inspection_id, record.triggered_at, file, width)
         if (known := self._known(key)) is not None:
             return known
-        if file is not None and width is None and _is_8bit(file):
-            return Picture(file, "image/png")
+        if file is not None and width is None and (content := _if_8bit(file)) is not None:
+            return Picture(content, "image/png")
         held = _live_of(record, live)
         if file is None and held is None:
             return None
@@ -189,14 +190,12 @@ class Pictures:
             return self._encoded.get(key)
 
     def _remember(self, key: tuple[object, ...], picture: Picture) -> Picture:
-        assert isinstance(picture.content, bytes)
         with self._lock:
             if key not in self._encoded:
                 self._encoded[key] = picture
                 self._bytes += len(picture.content)
             while self._bytes > _REMEMBERED_BYTES:
                 _, oldest = self._encoded.popitem(last=False)
-                assert isinstance(oldest.content, bytes)
                 self._bytes -= len(oldest.content)
         return picture
 
@@ -205,11 +204,17 @@ def _live_of(record: InspectionRecord, live: LiveFrame | None) -> LiveFrame | No
     return live if live is not None and live.inspection_id == record.inspection_id else None
 
 
-def _is_8bit(file: Path) -> bool:
-    """Whether a browser shows a PNG as it is. Its header says so."""
-    with file.open("rb") as stream:
-        header = stream.read(25)
-    return header[24:] == b"\x08"
+def _if_8bit(file: Path) -> bytes | None:
+    """Contents of a PNG that a browser shows as it is, which the header's depth says.
+
+    Raises ``ImageError`` if it is gone.
+    """
+    try:
+        with file.open("rb") as stream:
+            header = stream.read(25)
+            return header + stream.read() if header[24:] == b"\x08" else None
+    except OSError as error:
+        raise ImageError(file, f"cannot be read: {error}") from error
 
 
 def _shown(pixels: Pixels, levels: Levels | None) -> NDArray[np.uint8]:

@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 from rdx_fast.hmi.shifts import ShiftCounts
-from rdx_fast.station.records.labels import Label, labels_in
+from rdx_fast.station.records.labels import Label, has_labels, labels_in
 from rdx_fast.station.records.store import InspectionRecord, select_records
 
 WINDOW = 512  # newest ids, whose rows may still change
@@ -213,8 +213,7 @@ class RecordTail:
 
     def _last_label(self) -> int:
         assert self._connection is not None
-        there = "SELECT 1 FROM sqlite_master WHERE name = 'labels'"
-        if self._connection.execute(there).fetchone() is None:
+        if not has_labels(self._connection):
             return 0
         last = self._connection.execute("SELECT max(label_id) FROM labels").fetchone()[0]
         return int(last or 0)
@@ -226,8 +225,7 @@ class RecordTail:
         if last == self._label:
             return []
         found = self._connection.execute(
-            f"{query} WHERE inspection_id IN "
-            f"(SELECT inspection_id FROM labels WHERE label_id > ?)",
+            f"{query} WHERE inspection_id IN (SELECT inspection_id FROM labels WHERE label_id > ?)",
             (self._label,),
         )
         self._label = last

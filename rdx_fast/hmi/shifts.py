@@ -103,4 +103,3 @@ def _with_yield(counts: dict[str, int]) -> dict[str, Any]:
 
 def _as_text(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="microseconds")
-
