@@ -15,7 +15,7 @@ from rdx_fast.hmi.live_frames import LiveFrames
 from rdx_fast.hmi.part_json import part_json
 from rdx_fast.hmi.pictures import Pictures
 from rdx_fast.hmi.refusal import not_found
-from rdx_fast.station.records.labels import read_labels
+from rdx_fast.station.records.labels import Label, read_labels
 from rdx_fast.station.records.store import Filter, InspectionRecord, read_records
 
 _PICTURES_AT_ONCE = 2  # decoded and encoded: each takes a core, and memory for a frame
@@ -86,7 +86,7 @@ class StationData:
         if not records:
             return []
         labels = read_labels(self.path, [of.inspection_id for of in records])
-        by_part = {of.inspection_id: [] for of in records}  # type: dict[int, list]
+        by_part: dict[int, list[Label]] = {of.inspection_id: [] for of in records}
         for label in labels:
             by_part[label.inspection_id].append(label)
         shown = self.feed.shown_id

@@ -248,13 +248,7 @@ class Feed:
         recent, strip = rows[: -RECENT - 1 : -1], self._tail.strip
         labels = self._tail.labels_of({row.inspection_id for row in [*recent, *strip]})
         trend = [
-            [
-                of.inspection_id,
-                finite(of.score),
-                finite(of.threshold),
-                finite(of.ng_above),
-                of.result,
-            ]
+            [of.inspection_id, *map(finite, (of.score, of.threshold, of.ng_above)), of.result]
             for of in rows
             if of.score is not None
         ]

@@ -49,7 +49,7 @@ class FrameViews:
         Args:
             job: id of the job; one that is not configured has the station's settings
             bundle_sha256: of the manifest of the bundle that scored the frame. It is looked for
-                beside the job's bundle too; where there is none such, the job's bundle of now counts
+                beside the job's bundle too; without one, the job's bundle of now counts
         """
         own, stated = self._station.jobs.get(job), self._frame(job, bundle_sha256 or "")
         crop = (own and own.crop) or stated.crop or self._station.crop

@@ -157,7 +157,7 @@ class Pictures:
         levels, crop = self._map(record, live)
         if levels is None:
             return Defects(size, [])
-        relative = levels.astype(np.float32) / LEVEL_OF_LIMIT
+        relative = levels.astype(np.float32) / np.float32(LEVEL_OF_LIMIT)
         return Defects(size, threshold_regions(relative, 1.0, size, crop)[:MOST_DEFECTS])
 
     def _map(
@@ -227,7 +227,7 @@ def _shown(pixels: Pixels, levels: Levels | None) -> NDArray[np.uint8]:
 @cache
 def _heat_of_level() -> NDArray[np.uint8]:
     """RGBA of each 16-bit level of a stored map, [65536, 4]."""
-    levels = np.arange(WHITEST + 1, dtype=np.float32) / LEVEL_OF_LIMIT
+    levels = np.arange(WHITEST + 1, dtype=np.float32) / np.float32(LEVEL_OF_LIMIT)
     return heat_layer(levels[None])[0]
 
 

@@ -59,6 +59,9 @@ class RecordTail:
     def __init__(self, path: Path, shifts: ShiftCounts, now: Callable[[], datetime]) -> None:
         self._path, self._shifts, self._now = path, shifts, now
         self._connection: sqlite3.Connection | None = None
+        self._recount_at: datetime | None = None
+        self._recount_until = now()
+        self._version = -1
         self._forget()
 
     def look(self) -> Update | None:
@@ -112,7 +115,7 @@ class RecordTail:
         self._file: tuple[int, int] | None = None
         self._version = -1
         self._newest = self._base = self._label = 0
-        self._recount_at: datetime | None = None
+        self._recount_at = None
         self._shifts.clear()
 
     def _follow(self) -> bool:
