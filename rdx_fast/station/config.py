@@ -15,7 +15,8 @@ from rdx_fast.kernels.resize_normalize import check_level_range
 from rdx_fast.reading import in_words, shortened
 from rdx_fast.station.handshake.codes import ResultCode
 from rdx_fast.station.handshake.config import HandshakeConfig
-from rdx_fast.station.hmi_config import LOOPBACK, HmiConfig, RetrainConfig, StatusConfig
+from rdx_fast.station.hmi_config import HmiConfig, RetrainConfig
+from rdx_fast.station.interfaces import MetricsConfig, ModbusConfig, OpcUaConfig, StatusConfig
 from rdx_fast.station.settings import JobSettings, Parameter
 
 log = logging.getLogger(__name__)
@@ -73,54 +74,6 @@ class CameraConfig:
             raise ValueError(f"camera: timeout_ms is {self.timeout_ms}, wanted at least 1")
         if self.levels is not None:
             check_level_range(self.levels)
-
-
-@dataclass(frozen=True, slots=True)
-class ModbusConfig:
-    """The table ``[modbus]``: the Modbus TCP server.
-
-    Attributes:
-        address: IP address of this machine to listen on
-        port: TCP port to listen on; 0 for any free one
-        max_clients: most open connections. A further client replaces the connection that has been
-            idle longest if that is more than ``idle_s``; otherwise the new one is closed
-        idle_s: idle time in seconds after which a connection may be replaced
-    """
-
-    address: str = LOOPBACK
-    port: int = 1502
-    max_clients: int = 8
-    idle_s: float = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class OpcUaConfig:
-    """The table ``[opcua]``: the OPC UA server.
-
-    Attributes:
-        address: IP address of this machine to listen on
-        port: TCP port to listen on; 0 for any free one
-        users: user names and passwords
-        anonymous: whether clients without a user and without encryption are allowed
-        certificate: the server's certificate, PEM or DER; created if neither file exists
-        private_key: the server's private key, PEM or DER; created if neither file exists
-
-    Raises:
-        ValueError: there are no users and anonymous clients are not allowed
-    """
-
-    address: str = LOOPBACK
-    port: int = 4840
-    users: dict[str, str] = field(default_factory=dict)
-    anonymous: bool = False
-    certificate: Path = Path("station-certificate.der")
-    private_key: Path = Path("station-key.pem")
-
-    def __post_init__(self) -> None:
-        if not self.users and not self.anonymous:
-            raise ValueError(
-                "opcua: no client can log in: set users with passwords, or anonymous = true"
-            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,19 +148,6 @@ _FILES = {
     "status": {"socket": "station.socket"},
     "hmi": {"users": "hmi-users.json"},
 }
-
-
-@dataclass(frozen=True, slots=True)
-class MetricsConfig:
-    """The table ``[metrics]``: Prometheus metrics over HTTP.
-
-    Attributes:
-        address: IP address of this machine to listen on
-        port: TCP port to listen on
-    """
-
-    address: str = LOOPBACK
-    port: int = 9464
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Tables of ``station.toml`` for the operator's page, the status socket and retraining."""
+"""Tables of ``station.toml`` for the operator's page and retraining."""
 
 from __future__ import annotations
 
@@ -6,18 +6,7 @@ from dataclasses import dataclass
 from datetime import time
 from pathlib import Path
 
-LOOPBACK = "127.0.0.1"
-
-
-@dataclass(frozen=True, slots=True)
-class StatusConfig:
-    """The table ``[status]``: the station tells its status to processes of this machine.
-
-    Attributes:
-        socket: Unix-domain socket, which only the station's own user may open
-    """
-
-    socket: Path = Path("station.socket")
+from rdx_fast.station.interfaces import LOOPBACK
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from types import TracebackType
 
 from rdx_fast.errors import MissingDependencyError
-from rdx_fast.station.config import MetricsConfig
 from rdx_fast.station.drift import DriftWatch
 from rdx_fast.station.handshake.signals import Status
+from rdx_fast.station.interfaces import MetricsConfig
 from rdx_fast.station.records.store import InspectionRecord
 from rdx_fast.station.station import Station, StationError
 

@@ -19,8 +19,9 @@ from rdx_fast.drift import SIGNALS
 from rdx_fast.images import list_images, read_image
 from rdx_fast.recipe.frame_check import look_at, sharpness_of
 from rdx_fast.station import CameraFrame, DriftConfig, Jobs, Station, StationConfig
-from rdx_fast.station.config import LOOPBACK, MetricsConfig, ModbusConfig, read_station
+from rdx_fast.station.config import read_station
 from rdx_fast.station.handshake.signals import Controls
+from rdx_fast.station.interfaces import LOOPBACK, MetricsConfig, ModbusConfig
 from rdx_fast.station.plc.modbus import ModbusServer
 from rdx_fast.station.plc.registers import (
     STATION_COUNT,

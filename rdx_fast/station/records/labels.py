@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable
 from contextlib import closing
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Literal, cast
+from typing import Literal
 
 from rdx_fast.station.records.changes import add_change, writing
 from rdx_fast.station.records.store import RecordError, connect
@@ -150,4 +150,4 @@ def agreed(labels: Iterable[Label]) -> Agreed | None:
     verdicts = {label.verdict for label in newest(labels)}
     if len(verdicts) > 1:
         return "disputed"
-    return cast(Verdict, verdicts.pop()) if verdicts else None
+    return verdicts.pop() if verdicts else None
