@@ -241,9 +241,7 @@ def _opened(
     """The engine of the bundle in a folder."""
     while True:
         bundle = open_bundle(path, public_key)
-        engine = open_engine(
-            bundle, backend, threads, on_progress=on_progress, precision=precision
-        )
+        engine = open_engine(bundle, backend, threads, on_progress=on_progress, precision=precision)
         if bundle.is_current():
             return engine
         engine.close()  # another version was released meanwhile: the network may be that one's

@@ -26,6 +26,7 @@ from rdx_fast.bundle.bundle_history import verify_bundle
 from rdx_fast.bundle.history import read_history
 from rdx_fast.bundle.manifest import Manifest
 from rdx_fast.bundle.manifest_file import parse_manifest
+from rdx_fast.bundle.signature import MANIFEST, manifest_signature
 from rdx_fast.durable import exchange, flush, locked, sync_directory, try_locked
 from rdx_fast.errors import BundleError, RdxError
 
@@ -270,11 +271,17 @@ def _check_opens(folder: Path, public_key: Path | None = None) -> str:
 
 
 def _link_files(bundle: Path, copy: Path) -> None:
+    def ignored(folder: str, names: list[str]) -> list[str]:
+        # What a process that was killed left over has the name of a file that is yet to be written.
+        at_top = Path(folder) == bundle
+        left = (name for name in names if at_top and not (bundle / name).is_dir())
+        return [name for name in names if name.startswith(".")] + [n for n in left if n not in kept]
+
     with locked(bundle):  # so that the files are those of one revision
+        content = manifest_bytes(bundle)
+        kept = {MANIFEST, manifest_signature(bundle, content).name, *_manifest(bundle).files}
         try:
-            shutil.copytree(
-                bundle, copy, copy_function=os.link, ignore=shutil.ignore_patterns(".*")
-            )
+            shutil.copytree(bundle, copy, copy_function=os.link, ignore=ignored)
         except (OSError, shutil.Error) as error:
             raise BundleError(
                 f"{bundle}: its files cannot be linked into {copy.parent.parent}: {error}: both "

@@ -69,7 +69,7 @@ def add(
     role: Annotated[
         Literal["operator", "engineer"],
         typer.Option(
-            help="operator: labels parts. engineer: changes jobs, limits and regions too."
+            help="operator: labels parts. engineer: also changes jobs, limits, regions."
         ),
     ],
     station: Station = Path("station.toml"),

@@ -34,7 +34,7 @@ def describe_job(job: int, path: Path) -> dict[str, Any]:
                 "time": change.time,
                 "user": change.user,
                 "action": change.action,
-                "what": what_changed(change),
+                "after": {"changed": what_changed(change)},
             }
             for change in bundle_history(Bundle(path, manifest))
         ],

@@ -76,6 +76,8 @@ class _SessionApi:
         """Begin a session."""
         context = self._context
         user = await self._checked(call, form.user, form.password)
+        if user is None:
+            raise Refused(401, "wrong_login", "the name or the password is wrong")
         if call.session is not None:
             context.sessions.end(call.session)
         token, session = context.sessions.begin(user)
@@ -101,7 +103,8 @@ class _SessionApi:
 
     async def password(self, call: Call, form: PasswordForm) -> object:
         """Change one's own password; one's other sessions end."""
-        await self._checked(call, call.user, form.old)
+        if await self._checked(call, call.user, form.old) is None:
+            raise Refused(403, "wrong_password", "the old password is wrong")
         return await run_in_threadpool(self._changed_password, call, form.new)
 
     def _changed_password(self, call: Call, new: str) -> object:
@@ -111,9 +114,9 @@ class _SessionApi:
         self._context.changes.enter("user", call.user, {}, facts)
         return self._described(call.session)
 
-    async def _checked(self, call: Call, name: str, password: str) -> User:
-        """The user of this name and password. Raises ``Refused`` if they are wrong, or failed too
-        often."""
+    async def _checked(self, call: Call, name: str, password: str) -> User | None:
+        """The user of this name and password; None if they are wrong. Raises ``Refused`` if they
+        were too often."""
         limit = self._context.logins
         wait_s = limit.attempt(name, call.address)
         if wait_s > 0:
@@ -128,8 +131,8 @@ class _SessionApi:
             user = await run_in_threadpool(self._context.users.check, name, password)
         if user is None:
             await run_in_threadpool(self._note, "login refused", name, call.address)
-            raise Refused(401, "wrong_login", "the name or the password is wrong")
-        limit.succeeded(name, call.address)
+        else:
+            limit.succeeded(name, call.address)
         return user
 
     def _note(self, action: str, user: str, address: str) -> None:

@@ -57,7 +57,7 @@ class Hashed:
         # The same password, whichever keyboard composed its letters.
         text = unicodedata.normalize("NFKC", password).encode("utf-8", "surrogatepass")
         cost = {"n": self.n, "r": self.r, "p": self.p}
-        memory = 256 * self.n * self.r
+        memory = 256 * self.n * self.r + 2**20
         return hashlib.scrypt(text, salt=b64decode(self.salt), maxmem=memory, dklen=32, **cost)
 
     def fits(self, password: str) -> bool:

@@ -90,9 +90,13 @@ class RetrainConfig:
         good: folder of the images of good parts that it was trained on
         calibration: folder of images of good parts that are never trained on, for the limits
         frozen: category folder of a data set whose test set is never trained on, for the comparison
+        textures: folder of textures, if the run was trained with any, see ``training.train``
+        foreground: masks, if the run was trained with any, likewise
     """
 
     run: Path
     good: Path
     calibration: Path
     frozen: Path
+    textures: Path | None = None
+    foreground: Path | None = None

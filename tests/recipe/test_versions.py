@@ -16,7 +16,7 @@ from support.signing import keys
 from support.small_bundle import write_bundle
 from support.small_network import SIZE
 
-import rdx_fast.bundle.versions as versions
+from rdx_fast.bundle import versions
 from rdx_fast.bundle.bundle import open_bundle
 from rdx_fast.bundle.bundle_history import verify_bundle
 from rdx_fast.bundle.changes import override_limits
@@ -63,7 +63,12 @@ def test_candidate_is_released_and_taken_back(bundle: Path) -> None:
     }
     assert [v.sha256 for v in list_versions(bundle)] == [before.sha256, second, first]
     found = release(bundle, first)
-    assert (found.path, found.sha256, found.state, found.user) == (bundle, first, "released", "anna")
+    assert (found.path, found.sha256, found.state, found.user) == (
+        bundle,
+        first,
+        "released",
+        "anna",
+    )
     assert limit(bundle) == 2.0
     assert states(bundle) == {
         first: "released",
@@ -201,7 +206,7 @@ def test_file_system_without_exchange_or_links(
     sha256 = candidate(bundle)
     before = states(bundle)
     monkeypatch.setattr(versions, "exchange", fails)
-    with pytest.raises(BundleError, match="nothing was changed: .*not supported"):
+    with pytest.raises(BundleError, match=r"nothing was changed: .*not supported"):
         release(bundle, sha256)
     assert states(bundle) == before
     monkeypatch.setattr("os.link", fails)
@@ -212,7 +217,7 @@ def test_file_system_without_exchange_or_links(
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-import rdx_fast.bundle.versions as versions
+from rdx_fast.bundle import versions
 from rdx_fast.bundle.bundle import open_bundle
 from rdx_fast.bundle.changes import override_limits
 
