@@ -44,12 +44,12 @@ class StationData:
         self.pictures = Pictures(records.pictures, FrameViews(context.file))
         self.live = LiveFrames(context.station)
         self.feed = Feed(context.file, context.station, self.pictures, self.live)
+        self._drawing = ThreadPoolExecutor(_PICTURES_AT_ONCE, "pictures")
+        self._exporting = ThreadPoolExecutor(_EXPORTS_AT_ONCE, "exports")
         context.services.append(self._running)
 
     @asynccontextmanager
     async def _running(self) -> AsyncIterator[None]:
-        self._drawing = ThreadPoolExecutor(_PICTURES_AT_ONCE, "pictures")
-        self._exporting = ThreadPoolExecutor(_EXPORTS_AT_ONCE, "exports")
         async with self.feed.running():
             yield
         self._drawing.shutdown(cancel_futures=True)

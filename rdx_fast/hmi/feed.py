@@ -94,6 +94,8 @@ class Feed:
         self._state = StationState(file, now, clock)
         self._shifts = ShiftCounts(file.hmi.shift_starts)
         self._tail = RecordTail(file.records.path, self._shifts, now)
+        self._records_thread = ThreadPoolExecutor(1, "records")
+        self._status_thread = ThreadPoolExecutor(1, "status")
         self._subscribers: set[Subscriber] = set()
         self._awake = asyncio.Event()
         self._looking = asyncio.Lock()
@@ -106,8 +108,6 @@ class Feed:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Look in the background inside the ``async with``."""
-        self._records_thread = ThreadPoolExecutor(1, "records")
-        self._status_thread = ThreadPoolExecutor(1, "status")
         await self.look_at_station()
         tasks = [
             asyncio.create_task(self._repeat(look))

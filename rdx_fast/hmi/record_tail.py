@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import islice
@@ -137,10 +138,12 @@ class RecordTail:
         connection = sqlite3.connect(
             address, uri=True, isolation_level=None, check_same_thread=False, timeout=0.2
         )
-        there = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'inspections'")
-        if there.fetchone() is None:  # a station is just creating it
-            connection.close()
-            return False
+        with ExitStack() as stack:
+            stack.callback(connection.close)
+            there = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'inspections'")
+            if there.fetchone() is None:  # a station is just creating it
+                return False
+            stack.pop_all()
         self._connection, self._file = connection, file
         return True
 
@@ -193,22 +196,22 @@ class RecordTail:
 
     def _count_changes(self, base: int, changed: list[InspectionRecord]) -> None:
         assert self._connection is not None
-        # Rows that came and left the window since the last look.
-        passed = self._connection.execute(
-            "SELECT triggered_at, job, result FROM inspections "
+        # Rows that leave the window, of which some came or changed since the last look.
+        leaving = self._connection.execute(
+            "SELECT inspection_id, triggered_at, job, result FROM inspections "
             "WHERE inspection_id > ? AND inspection_id <= ?",
-            (self._newest, base),
+            (self._base, base),
         ).fetchall()
-        for triggered_at, job, result in passed:
-            self._shifts.add(triggered_at, job, result)
-        for row in changed:
-            before = self.rows.get(row.inspection_id)
-            if before is not None:
+        now = [
+            *leaving,
+            *((of.inspection_id, of.triggered_at, of.job, of.result) for of in changed),
+        ]
+        for i, triggered_at, job, result in now:
+            if (before := self.rows.get(i)) is not None:
                 self._shifts.add(before.triggered_at, before.job, before.result, -1)
-            self._shifts.add(row.triggered_at, row.job, row.result)
-        # What leaves the window without a row may get one later, which no look would see.
-        left = range(self._base + 1, min(base, self._newest) + 1)
-        if len(passed) < base - self._newest or any(i not in self.rows for i in left):
+            self._shifts.add(triggered_at, job, result)
+        if len(leaving) < base - self._base:
+            # Rows are missing, and may come later, which no look would see.
             self._recount_until = self._now() + _RECOUNTING
             self._recount_at = self._recount_at or self._now() + _RECOUNT_EVERY
 
