@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from random import Random
 
 import pytest
@@ -18,7 +17,7 @@ JSON = {"Content-Type": "application/json"}
 
 
 @pytest.fixture
-def forms(page: Page, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, str, type]]]:
+def forms(page: Page, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, type]]:
     """Method, path and form of all routes that take one, of a station with a bundle."""
 
     def refuse(*_: object) -> None:
@@ -32,7 +31,7 @@ def forms(page: Page, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[st
             (method,) = (route.methods or set()) - {"HEAD"}
             found.append((method, re.sub(r"{\w+:id}", "1", route.path), route.form))
     assert {path for _, path, _ in found} >= {"/api/login", "/api/jobs/1/limits", "/api/audit"}
-    yield found
+    return found
 
 
 def send_malformed(client: Client, forms: list[tuple[str, str, type]], times: int) -> None:

@@ -72,9 +72,7 @@ def malformed_body(form: type, random: Random) -> bytes:
         of.name: None for of in fields(form) if of.default is MISSING
     }
     hints = get_type_hints(form)
-    texts = {
-        name.encode(): json.dumps(_value(hints[name], random)).encode() for name in given
-    }
+    texts = {name.encode(): json.dumps(_value(hints[name], random)).encode() for name in given}
     name = random.choice(sorted(texts))
     how = random.randrange(5)
     if how == 0:
@@ -100,7 +98,18 @@ def malformed_body(form: type, random: Random) -> bytes:
 def odd_query(form: type, random: Random) -> str:
     """A query of an address with names that the form knows and others, and any values."""
     names = [*(of.name for of in fields(form)), "unknown", "", "\x00"]
-    values = [*_TEXTS, *map(str, _INTS), "9" * 5000, "1e999", "nan", "-inf", "٣", "1_0", " 1", "0x1"]
+    values = [
+        *_TEXTS,
+        *map(str, _INTS),
+        "9" * 5000,
+        "1e999",
+        "nan",
+        "-inf",
+        "٣",
+        "1_0",
+        " 1",
+        "0x1",
+    ]
     pairs = [(random.choice(names), random.choice(values)) for _ in range(random.randint(1, 4))]
     query = "&".join(f"{quote(name)}={quote(value)}" for name, value in pairs)
     return query + random.choice(["", "", "&%ff%fe=%ff", "&" * 50, "&=", "&job=%", ";a=b"])
