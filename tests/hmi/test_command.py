@@ -140,7 +140,7 @@ def certificate(folder: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("encrypted", [False, True])
+@pytest.mark.parametrize("encrypted", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_serving(station: Path, tmp_path: Path, encrypted: bool) -> None:
     certificate(tmp_path)
     table = "[hmi]\nport = 0\nanonymous = true\n"

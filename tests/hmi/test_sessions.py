@@ -205,6 +205,7 @@ def test_passwords_cost_as_much_for_unknown_users(
     (stored,) = json.loads((tmp_path / "users.json").read_text())["users"]
     cost = {name: stored["password"][name] for name in ("n", "r", "p")}
     assert cost == {"n": 2**15, "r": 8, "p": 1}
+    assert users.check("nobody", "wrong password") is None  # hashes one to compare with, once
     costs = []
     monkeypatch.setattr(
         hashlib, "scrypt", lambda text, *, n, r, p, **_: costs.append((n, r, p)) or bytes(32)
