@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from random import Random
 
 import pytest
 
 from rdx_fast.errors import CalibrationError
 from rdx_fast.hmi.access import ApiRoute
+from rdx_fast.hmi.forms import from_json
+from rdx_fast.hmi.refusal import Refused
 from support.form_fuzz import malformed_bodies, malformed_body, odd_query, well_formed
 from support.page import Client, Page
 from support.small_bundle import write_bundle
@@ -61,6 +64,17 @@ def send_well_formed(client: Client, forms: list[tuple[str, str, type]], times: 
                 body = well_formed(form, random)
                 answer = client.post(path, json=body)
                 assert answer.status_code < 500, (path, body)
+
+
+@dataclass
+class Number:
+    value: float
+
+
+@pytest.mark.parametrize("text", ["NaN", "Infinity", "-Infinity", "1e400", "9" * 400, "true"])
+def test_numbers_are_finite(text: str) -> None:
+    with pytest.raises(Refused):
+        from_json(Number, f'{{"value": {text}}}'.encode())
 
 
 def test_malformed_forms(page: Page, forms: list[tuple[str, str, type]]) -> None:
