@@ -17,7 +17,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from rdx_fast.errors import RdxError
-from rdx_fast.hmi import jobs_api, session_api
+from rdx_fast.hmi import data_api, jobs_api, session_api
 from rdx_fast.hmi.context import Context
 from rdx_fast.hmi.protection import Protection, protected
 from rdx_fast.hmi.refusal import Refused
@@ -31,7 +31,7 @@ from rdx_fast.station.status_client import StatusClient
 log = logging.getLogger(__name__)
 
 STATIC = Path(__file__).parent / "static"
-API = (session_api, jobs_api)  # modules of routes
+API = (session_api, jobs_api, data_api)  # modules of routes
 
 
 def create_app(
