@@ -25,7 +25,8 @@ _WRONG: dict[type, list[bytes]] = {
     object: [_DEEP, b"", b"nul", b"'x'", b"{1: 2}", b"\x00", b"\xed\xa0\x80"],
 }
 _TEXTS = ["", " ", "x", "all", "fp32", "0" * 64, "x" * 600, "\x00", "\u202e", "💥" * 50, "../.."]
-_TEXTS += ["'; DROP TABLE inspections; --", "%s%n", "{0.__class__}", "good", "bad"]
+_TEXTS += ["'; DROP TABLE inspections; --", "%s%n", "{0.__class__}", "good", "bad", "dust"]
+_TEXTS += ["NG", "2026-03-02T06:00:00"]
 _INTS = [0, 1, -1, 2, 255, 2**31, 2**53, -(2**53), 10**15]
 _FLOATS = [0.0, 1.0, -1.0, 0.5, 1e-300, 5e-324, 2.0**53, 1e9, 1.4]
 
