@@ -44,9 +44,10 @@ def hmi(
     try:
         from rdx_fast.hmi.serve import sends_in_clear, serve
     except ModuleNotFoundError as error:
-        if error.name not in ("starlette", "uvicorn"):
+        package = (error.name or "").partition(".")[0]
+        if package not in ("starlette", "uvicorn"):
             raise
-        raise MissingDependencyError(error.name, "the operator's page", "hmi") from error
+        raise MissingDependencyError(package, "the operator's page", "hmi") from error
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     if sends_in_clear(table):
         notes.print(

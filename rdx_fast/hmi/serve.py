@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import uvicorn
 
@@ -65,7 +67,16 @@ def serve(file: StationFile, name: str, on_start: Callable[[str], None]) -> None
                 f"be used: {error}"
             ) from error
         on_start(page_address(hmi, listener.getsockname()[1]))
-        uvicorn.Server(config).run([listener])
+        _Server(config).run([listener])
+
+
+class _Server(uvicorn.Server):
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Ends in peace: uvicorn would send itself the signal again that it ended on."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self.handle_exit)
+        yield
 
 
 def listening(hmi: HmiConfig) -> socket.socket:

@@ -11,6 +11,7 @@ import secrets
 import unicodedata
 from base64 import b64decode, b64encode
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 
 import dacite
@@ -108,8 +109,11 @@ class Users:
     def __init__(self, path: Path, n: int = 2**15) -> None:
         self._path, self._n = path, n
         self._held: tuple[tuple[int, int, int] | None, dict[str, User]] = None, {}
-        # Takes as long as a user's own: nobody learns from the time which users there are.
-        self._nobody = Hashed.of(secrets.token_hex(), n)
+
+    @cached_property
+    def _nobody(self) -> Hashed:
+        """Takes as long as a user's own: nobody learns from the time which users there are."""
+        return Hashed.of(secrets.token_hex(), self._n)
 
     def all(self) -> list[User]:
         """The users, by name. Raises ``UsersError`` if the file cannot be read."""

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
 from rdx_fast.bundle.bundle import Bundle, open_bundle
-from rdx_fast.bundle.changes import replace_recipe
 from rdx_fast.bundle.history import system_user
 from rdx_fast.bundle.revision import revise_bundle
 from rdx_fast.bundle.versions import (
@@ -23,21 +22,14 @@ from rdx_fast.bundle.versions import (
 from rdx_fast.datasets import find_dataset
 from rdx_fast.detector import Detector
 from rdx_fast.errors import BundleError
-from rdx_fast.export.check import CONTENTS
-from rdx_fast.export.exporter import export_bundle
 from rdx_fast.images import list_images
 from rdx_fast.limits.promise import Wish
 from rdx_fast.preprocess import FrameOptions
 from rdx_fast.recalibrate import calibrate_bundle
-from rdx_fast.retraining.comparison import (
-    FORMAT,
-    Compared,
-    Comparison,
-    LabelledParts,
-    compare_on_parts,
-    compare_on_set,
-)
+from rdx_fast.retraining.comparing import LabelledParts, compare_on_parts, compare_on_set
+from rdx_fast.retraining.comparison import FORMAT, Compared, Comparison
 from rdx_fast.retraining.confirmed import Confirmed, RetrainError, confirmed_frames
+from rdx_fast.retraining.export_like import export_like
 from rdx_fast.retraining.origin import origin_of
 from rdx_fast.retraining.promises import wish_of
 from rdx_fast.retraining.training import further_recipe, original_images, train_further
@@ -151,7 +143,16 @@ def retrain(
     )
     good = list_images(config.calibration) + [frame.path for frame in confirmed.to_calibrate_on]
     with new_candidate(path) as folder:
-        candidate = _exported(released, checkpoint, good, folder, wish, user, sign_key, watch)
+        candidate = export_like(
+            released,
+            checkpoint,
+            good,
+            folder,
+            wish,
+            user,
+            sign_key,
+            lambda stage: watch.stage(f"export: {stage}"),
+        )
         watch.stage("calibrating")
         calibrated = calibrate_bundle(
             candidate,
@@ -238,46 +239,6 @@ def _frame_options(
 def _told(options: FrameOptions) -> str:
     given = {name: value for name, value in options._asdict().items() if value is not None}
     return ", ".join(f"{name} {value}" for name, value in given.items()) or "no options"
-
-
-def _exported(
-    released: Bundle,
-    checkpoint: Checkpoint,
-    good: Sequence[Path],
-    folder: Path,
-    wish: Wish,
-    user: str,
-    sign_key: Path | None,
-    watch: Watch,
-) -> Bundle:
-    """Export into the candidate's folder, with the networks and the recipe of the released one."""
-    manifest = released.manifest
-    bundle = export_bundle(
-        checkpoint,
-        good,
-        folder,
-        precision=_contents(released),
-        fusion=manifest.map.fusion,
-        sigma=manifest.map.sigma,
-        false_reject_rate=wish.false_reject_rate,
-        name=manifest.name,
-        overwrite=True,
-        user=user,
-        sign_key=sign_key,
-        on_stage=lambda stage: watch.stage(f"export: {stage}"),
-    )
-    if manifest.recipe == bundle.manifest.recipe:
-        return bundle
-    masks = {of.mask: released.mask(of.mask) for of in manifest.recipe.regions if of.mask}
-    return replace_recipe(bundle, manifest.recipe, masks, user, sign_key)
-
-
-def _contents(released: Bundle) -> str:
-    """The precision that a bundle was exported with, a key of ``CONTENTS``."""
-    manifest = released.manifest
-    there = {(e.stored, e.executed) for e in [*manifest.executions, *manifest.left_out]}
-    exact = [name for name, which in CONTENTS.items() if set(which) == there]
-    return exact[0] if exact else "auto"
 
 
 class _Measured(NamedTuple):

@@ -137,8 +137,6 @@ def train(
     old = previous_run(run, resume)
     precision = _precision(recipe, old, torch_device)
     mixed = autocast(torch_device, precision)
-    if old is not None:
-        check_same_recipe(old, recipe, run)
     started_from, held_out = _started(recipe, run, old, start)
     network, frozen, weights_name = make_networks(recipe, old or start, weights, torch_device)
     inputs = training_inputs(recipe, images, textures, foreground, skip_bad, on_stage)
@@ -293,7 +291,12 @@ def _with_files(recipe: Recipe, textures: Sequence[Path], foreground: Path | Non
 def _started(
     recipe: Recipe, run: Path, old: Checkpoint | None, start: Checkpoint | None
 ) -> tuple[str, list[str]]:
-    """What a run started from, see ``Checkpoint.started_from``, and the images held out before."""
+    """What a run started from, see ``Checkpoint.started_from``, and the images held out before.
+
+    Raises ``CheckpointError`` if the run is another one, or cannot start so.
+    """
+    if old is not None:
+        check_same_recipe(old, recipe, run)
     if start is None:
         return (old.started_from, old.held_out) if old and old.started_from else ("", [])
     check_start(start, recipe)

@@ -22,6 +22,7 @@ LAYERS = {
     "rdx_fast.station": 6,
     "rdx_fast.hmi": 6,
     "rdx_fast.line": 6,
+    "rdx_fast.retraining": 6,
     "rdx_fast.bench": 6,
     "rdx_fast.detector": 5,
     "rdx_fast.pipelines": 4,

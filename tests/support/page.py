@@ -14,6 +14,7 @@ from rdx_fast.hmi.context import Context
 from rdx_fast.hmi.users import Users
 from rdx_fast.station.config import CameraConfig, JobConfig, RecordConfig, StationFile
 from rdx_fast.station.hmi_config import HmiConfig, RetrainConfig
+from rdx_fast.station.interfaces import StatusConfig
 
 PASSWORDS = {"olga": "operator-olga", "emil": "engineer-emil"}
 ROLES = {"olga": "operator", "emil": "engineer"}
@@ -63,12 +64,13 @@ class Client(TestClient):
         return answer
 
 
-def station_file(folder: Path, **hmi: Any) -> StationFile:
+def station_file(folder: Path, status: StatusConfig | None = None, **hmi: Any) -> StationFile:
     """A configuration whose files lie in a folder."""
     return StationFile(
         jobs={"1": JobConfig(bundle=folder / "part.rdx")},
         camera=CameraConfig("still", folder / "frame.png"),
         records=RecordConfig(folder / "records.sqlite", pictures=folder / "pictures"),
+        status=status,
         hmi=HmiConfig(users=folder / "users.json", **hmi),
         retrain={
             "1": RetrainConfig(
