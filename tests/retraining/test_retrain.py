@@ -6,15 +6,13 @@ import json
 from pathlib import Path
 
 import pytest
-from support.labelled_line import a_week, write_station
 
-from rdx_fast.bundle.bundle import Bundle, open_bundle
-from rdx_fast.bundle.bundle_history import verify_bundle
-from rdx_fast.bundle.versions import list_versions, manifest_sha256, release
+from rdx_fast.bundle.bundle import Bundle
+from rdx_fast.bundle.versions import manifest_sha256
 from rdx_fast.retraining.retrain import retrain
 from rdx_fast.station.config import StationFile
-from rdx_fast.station.records.changes import read_changes
-from rdx_fast.training.checkpoint import FILE, Checkpoint, save_checkpoint
+from rdx_fast.training.checkpoint import Checkpoint, save_checkpoint
+from support.labelled_line import a_week, write_station
 
 
 @pytest.fixture

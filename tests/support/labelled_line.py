@@ -50,7 +50,9 @@ def write_station(folder: Path, parts: Path, run: Path, bundle: Path) -> Station
     return read_station(folder / "station.toml")
 
 
-def record(station: StationFile, number: int, frame: NDArray[np.uint8] | None, **facts: object) -> None:
+def record(
+    station: StationFile, number: int, frame: NDArray[np.uint8] | None, **facts: object
+) -> None:
     """A part of job 1 and its stored frame."""
     time = datetime.fromtimestamp(1_767_225_600 + number, UTC)
     picture = None
