@@ -38,7 +38,7 @@ export function regionsPanel(job, reload) {
   async function show(part) {
     const found = part ?? (await get("/api/parts", { job: job.job, pictured: 1, limit: 1 })).parts[0];
     if (!found) return picture.clear(t("regions.no_frame"));
-    const told = await picture.show({ part_id: "", result: "", ...found });
+    const told = await picture.show({ part_id: "", result: "", score: null, ...found });
     if (!told) return undefined;
     number.value = found.inspection_id;
     editor.setSize(told.frame_size ?? picture.size);
