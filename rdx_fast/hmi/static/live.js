@@ -13,6 +13,7 @@ import { isCurrent, listen, newest, stream } from "./stream.js";
 import { clock, number, t } from "./texts.js";
 
 const PICTURE_MS = 500; // at most so often a new picture
+const STRIP_MS = 2000; // at most so often new thumbnails
 
 export function open(root) {
   const verdict = new VerdictPanel();
@@ -43,6 +44,15 @@ export function open(root) {
     grid,
   );
 
+  // Each new entry fetches a picture: at a line that rejects all parts, these would be many.
+  let stripTimer = null;
+  let stripDrawn = -STRIP_MS;
+  function drawStrip() {
+    stripTimer = null;
+    stripDrawn = performance.now();
+    keyed(strip, stream.strip, (one) => one.inspection_id, stripEntry, (one) => `${one.result}${one.agreed}`);
+  }
+
   function drawCurrent() {
     verdict.draw();
     grid.dataset.current = isCurrent();
@@ -63,7 +73,7 @@ export function open(root) {
       if (part) bar.replaceChildren(scoreBar(part));
       trend.show(stream.trend);
       keyed(recent, stream.recent, (one) => one.inspection_id, recentRow);
-      keyed(strip, stream.strip, (one) => one.inspection_id, stripEntry, (one) => `${one.result}${one.agreed}`);
+      stripTimer ??= setTimeout(drawStrip, stripDrawn + STRIP_MS - performance.now());
       live.next();
     },
     counts: () => counts.draw(stream.counts, stream.status?.job?.id),
@@ -79,6 +89,7 @@ export function open(root) {
   return () => {
     stop();
     clearInterval(clockTimer);
+    clearTimeout(stripTimer);
     removeKeys();
     live.close();
     trend.close();
