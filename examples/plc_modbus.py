@@ -13,7 +13,7 @@ from pymodbus.exceptions import ModbusException
 
 from rdx_fast import Detector, RdxError
 from rdx_fast.station import FolderReplay, HandshakeConfig, Station, StationConfig
-from rdx_fast.station.config import ModbusConfig
+from rdx_fast.station.interfaces import ModbusConfig
 from rdx_fast.station.plc.modbus import ModbusServer
 
 # The PLC's half. It knows only the registers, which 'rdx-fast station --map' prints.

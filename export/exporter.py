@@ -287,6 +287,8 @@ def _training_facts(checkpoint: Checkpoint) -> dict[str, object]:
         "last_epoch_losses": {
             term: means[-1] for term, means in checkpoint.losses.items() if means
         },
+        "network_sha256": checkpoint.network_sha256(),
+        "started_from": checkpoint.started_from,
         "teacher_weights": checkpoint.teacher_weights,
         "imported": checkpoint.imported,
         "recipe": asdict(checkpoint.recipe),

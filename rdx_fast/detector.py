@@ -74,10 +74,8 @@ class Detector:
         public_key: Path | None = None,
     ) -> None:
         if isinstance(engine, str | Path):
-            bundle, report = open_bundle(engine, public_key), on_progress or (lambda *_: None)
-            self.engine = open_engine(
-                bundle, backend, threads, on_progress=report, precision=precision
-            )
+            report = on_progress or (lambda *_: None)
+            self.engine = _opened(Path(engine), public_key, backend, threads, report, precision)
         elif backend != "auto" or {threads, precision, on_progress, public_key} != {None}:
             raise ValueError(
                 "backend, threads, precision, on_progress and public_key are for a bundle, and an "
@@ -230,3 +228,20 @@ class Detector:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _opened(
+    path: Path,
+    public_key: Path | None,
+    backend: str,
+    threads: int | None,
+    on_progress: Progress,
+    precision: str | None,
+) -> Engine:
+    """The engine of the bundle in a folder."""
+    while True:
+        bundle = open_bundle(path, public_key)
+        engine = open_engine(bundle, backend, threads, on_progress=on_progress, precision=precision)
+        if bundle.is_current():
+            return engine
+        engine.close()  # another version was released meanwhile: the network may be that one's

@@ -41,19 +41,38 @@ class Bundle:
         """The file of the network stored in a precision (see ``manifest.STORED``)."""
         return self.path / self.manifest.networks[stored]
 
+    def is_current(self) -> bool:
+        """Whether the folder still holds this bundle: it was neither changed nor replaced since."""
+        text = manifest_bytes(self.path).decode("utf-8", "replace")
+        return parse_manifest(text, str(self.path)) == self.manifest
+
     def mask(self, name: str) -> NDArray[np.uint8]:
-        """A mask of the recipe, uint8 [H, W]. Raises ``BundleError`` if it cannot be read."""
+        """A mask of the recipe, uint8 [H, W]. Raises ``BundleError`` if it cannot be read, or was
+        changed since the bundle was opened."""
         try:
-            return read_grey(self.path / name)
+            return read_grey(self._as_opened(name))
         except ImageError as error:
             raise BundleError(f"the mask {error}") from error
 
     def calibration(self) -> dict[str, NDArray[np.float32]]:
         """Scores of good images, ``[n, R]`` sorted in each column, by execution; empty in a bundle
-        of an earlier format. Raises ``BundleError`` if they cannot be read."""
+        of an earlier format. Raises ``BundleError`` if they cannot be read, or were changed since
+        the bundle was opened."""
         if self.manifest.calibration is None:
             return {}
-        return load_calibration(self.path / self.manifest.calibration)
+        return load_calibration(self._as_opened(self.manifest.calibration))
+
+    def _as_opened(self, name: str) -> Path:
+        """A file that holds what it held when the bundle was opened."""
+        file = self.path / name
+        try:
+            if describe_file(file) == self.manifest.files[name]:
+                return file
+        except OSError as error:
+            raise BundleError(f"{self.path}: file {name} cannot be read: {error}") from error
+        raise BundleError(
+            f"{self.path}: the bundle was changed or replaced since it was opened: open it again"
+        )
 
 
 def open_bundle(path: str | Path, public_key: Path | None = None) -> Bundle:
@@ -70,8 +89,18 @@ def open_bundle(path: str | Path, public_key: Path | None = None) -> Bundle:
             or its signature is not by ``public_key``; the message says which
     """
     folder = Path(path)
-    content = manifest_bytes(folder)
-    return described_by(content, folder, None if public_key is None else PublicKey.read(public_key))
+    key = None if public_key is None else PublicKey.read(public_key)
+    while True:
+        content = manifest_bytes(folder)
+        try:
+            found = described_by(content, folder, key)
+        except BundleError:
+            if manifest_bytes(folder) == content:
+                raise
+        else:
+            if manifest_bytes(folder) == content:
+                return found
+        # Another version was released meanwhile: this one's files are no longer in the folder.
 
 
 def manifest_bytes(folder: Path) -> bytes:

@@ -11,7 +11,7 @@ from typing import Any
 import dacite
 
 from rdx_fast.bundle.bundle import Bundle, open_bundle
-from rdx_fast.bundle.history import START, Change, read_history
+from rdx_fast.bundle.history import ACTIONS, START, Change, read_history
 from rdx_fast.bundle.manifest import Manifest
 from rdx_fast.errors import BundleError
 from rdx_fast.limits.limits import Limits, ThresholdSpec
@@ -96,6 +96,7 @@ def next_change(
     changes: list[Change], action: str, user: str, before: dict[str, Any], after: dict[str, Any]
 ) -> Change:
     """The entry of a change after ``changes``: what differs, and what no entry has stated yet."""
+    assert action in ACTIONS
     known = ending(changes)
     names = [name for name in after if name not in known or before.get(name) != after[name]]
     return Change.now(
@@ -168,7 +169,7 @@ def _limits_changed(name: str, before: Any, after: Any) -> str:
             if present != earlier:
                 region = f"{of.named} " if of.named else ""
                 values = f"{earlier.value:.6g} -> " if earlier else ""
-                told.append(f"{region}{kind}{values}{present.value:.6g} ({_origin(present)})")
+                told.append(f"{region}{kind}{values}{present.value:.6g} ({origin(present)})")
     return f"{name}: {', '.join(told)}" if told else name
 
 
@@ -176,7 +177,7 @@ def _limits(facts: Any) -> list[Limits]:
     return [dacite.from_dict(Limits, of, dacite.Config(strict=True)) for of in facts]
 
 
-def _origin(threshold: ThresholdSpec) -> str:
+def origin(threshold: ThresholdSpec) -> str:
     """How a limit came about: the reason, or the method and what it promises."""
     if threshold.expected_false_reject_rate is None:
         return threshold.reason or threshold.method

@@ -24,7 +24,7 @@ from rdx_fast.bundle.history import Change
 from rdx_fast.bundle.manifest import ExecutionSpec, FileSpec, Manifest
 from rdx_fast.bundle.manifest_file import parse_manifest
 from rdx_fast.bundle.signature import MANIFEST, SigningKey, manifest_signature, remove_signatures
-from rdx_fast.durable import flush, locked
+from rdx_fast.durable import flush, locked, write_whole
 from rdx_fast.errors import BundleError
 from rdx_fast.limits.calibration import save_calibration
 from rdx_fast.recipe.frame_check import FrameStatistics
@@ -44,6 +44,7 @@ def revise_bundle(
     executions: tuple[ExecutionSpec, ...] | None = None,
     calibration: Mapping[str, NDArray[np.float32]] | None = None,
     frames: Mapping[str, FrameStatistics] | None = None,
+    files: Mapping[str, bytes] | None = None,
     sign_key: Path | None = None,
 ) -> Bundle:
     """Change what a bundle inspects and how it judges. What is None stays as it is.
@@ -62,6 +63,7 @@ def revise_bundle(
         executions: with their limits
         calibration: scores of good images by execution, see ``save_calibration``
         frames: statistics of good frames, by execution
+        files: contents of further files, by name, such as those of ``versions.COMPARISON``
         sign_key: file of the private key that signs the changed bundle, and signed it as it is
             now; None leaves it unsigned
 
@@ -73,7 +75,10 @@ def revise_bundle(
     recipe, masks = named_by_pixels(recipe or bundle.manifest.recipe, masks or {})
     with locked(bundle.path):
         key, changes = check_revisable(bundle, sign_key)
-        files = _write_files(bundle, recipe, masks, calibration)
+        written = _write_files(bundle, recipe, masks, calibration)
+        for name, content in (files or {}).items():
+            write_whole(bundle.path / name, content)
+        written |= _described(bundle.path, sorted(files or ()))
         scores = bundle.manifest.calibration if calibration is None else _scores(bundle)
         changed = replace(
             bundle.manifest,
@@ -81,7 +86,7 @@ def revise_bundle(
             executions=executions or bundle.manifest.executions,
             frames=bundle.manifest.frames | dict(frames or {}),
             calibration=scores,
-            files=files,
+            files=written,
         )
         facts = bundle_facts(bundle.manifest), bundle_facts(changed)
         changes.append(next_change(changes, action, user, *facts))

@@ -160,16 +160,23 @@ def history_table(changes: Iterable[Change]) -> Table:
 
 
 def changes_table(changes: Iterable[Change]) -> Table:
-    """The changes of jobs' bundles that a station has entered, the oldest first."""
-    table = Table(title="Bundles of the jobs", title_justify="left")
-    for column in ("time, UTC", "job", "bundle", "manifest", "changed by", "hash"):
+    """The changes that a station and its page have entered, the oldest first."""
+    table = Table(title="Changes", title_justify="left")
+    for column in ("time, UTC", "user", "action", "what", "hash"):
         table.add_column(column)
     for c in changes:
-        who = ", ".join(f"{action} by {user}" for _, user, action, _ in c.after["history"])
         time = c.time[:19].replace("T", " ")
-        bundle, sha256 = escape(c.after["bundle"]), c.after["sha256"][:12]
-        table.add_row(time, str(c.after["job"]), bundle, sha256, escape(who), c.sha256[:12])
+        table.add_row(time, escape(c.user), c.action, escape(_what_changed(c)), c.sha256[:12])
     return table
+
+
+def _what_changed(change: Change) -> str:
+    after = change.after
+    if change.action == "replace":
+        who = ", ".join(f"{action} by {user}" for _, user, action, _ in after["history"])
+        what = f"job {after['job']} has {after['bundle']}, manifest {after['sha256'][:12]}"
+        return f"{what}: {who}" if who else what
+    return ", ".join(f"{name} {value}" for name, value in after.items())
 
 
 def doctor_table(findings: list[Finding]) -> Table:

@@ -15,11 +15,11 @@ from rdx_fast.kernels.resize_normalize import check_level_range
 from rdx_fast.reading import in_words, shortened
 from rdx_fast.station.handshake.codes import ResultCode
 from rdx_fast.station.handshake.config import HandshakeConfig
+from rdx_fast.station.hmi_config import HmiConfig, RetrainConfig
+from rdx_fast.station.interfaces import MetricsConfig, ModbusConfig, OpcUaConfig, StatusConfig
 from rdx_fast.station.settings import JobSettings, Parameter
 
 log = logging.getLogger(__name__)
-
-LOOPBACK = "127.0.0.1"
 
 
 class ConfigError(RdxError):
@@ -77,54 +77,6 @@ class CameraConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class ModbusConfig:
-    """The table ``[modbus]``: the Modbus TCP server.
-
-    Attributes:
-        address: IP address of this machine to listen on
-        port: TCP port to listen on; 0 for any free one
-        max_clients: most open connections. A further client replaces the connection that has been
-            idle longest if that is more than ``idle_s``; otherwise the new one is closed
-        idle_s: idle time in seconds after which a connection may be replaced
-    """
-
-    address: str = LOOPBACK
-    port: int = 1502
-    max_clients: int = 8
-    idle_s: float = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class OpcUaConfig:
-    """The table ``[opcua]``: the OPC UA server.
-
-    Attributes:
-        address: IP address of this machine to listen on
-        port: TCP port to listen on; 0 for any free one
-        users: user names and passwords
-        anonymous: whether clients without a user and without encryption are allowed
-        certificate: the server's certificate, PEM or DER; created if neither file exists
-        private_key: the server's private key, PEM or DER; created if neither file exists
-
-    Raises:
-        ValueError: there are no users and anonymous clients are not allowed
-    """
-
-    address: str = LOOPBACK
-    port: int = 4840
-    users: dict[str, str] = field(default_factory=dict)
-    anonymous: bool = False
-    certificate: Path = Path("station-certificate.der")
-    private_key: Path = Path("station-key.pem")
-
-    def __post_init__(self) -> None:
-        if not self.users and not self.anonymous:
-            raise ValueError(
-                "opcua: no client can log in: set users with passwords, or anonymous = true"
-            )
-
-
-@dataclass(frozen=True, slots=True)
 class RecordConfig:
     """The table ``[records]``.
 
@@ -134,9 +86,12 @@ class RecordConfig:
         pictures: folder for frames and anomaly maps
         pictures_mb: most disk space of that folder in units of 10^6 bytes; 0 to keep no pictures
         pictures_of: results whose pictures are kept
+        ok_share: share of all parts that are drawn at random, whatever their result, 0 to 1. Their
+            pictures are kept too, so that a person can look for defective parts among those passed
 
     Raises:
-        ValueError: ``pictures_mb`` is negative, or ``pictures_of`` names what is no result
+        ValueError: ``pictures_mb`` is negative, ``ok_share`` is out of range, or ``pictures_of``
+            names what is no result
     """
 
     path: Path = Path("records.sqlite")
@@ -144,10 +99,15 @@ class RecordConfig:
     pictures: Path = Path("pictures")
     pictures_mb: float = 1000.0
     pictures_of: tuple[str, ...] = ("NG", "REVIEW", "ERROR", "LATE")
+    ok_share: float = 0.0
 
     def __post_init__(self) -> None:
         if self.pictures_mb < 0:
             raise ValueError(f"records: pictures_mb is {self.pictures_mb}, wanted 0 or more")
+        if not 0 <= self.ok_share <= 1:
+            raise ValueError(f"records: ok_share is {self.ok_share}, wanted 0 to 1")
+        if self.ok_share and not self.pictures_mb:
+            raise ValueError("records: ok_share needs pictures, and pictures_mb is 0: set both")
         results = [code.name for code in ResultCode if code]
         if unknown := set(self.pictures_of) - set(results):
             raise ValueError(
@@ -185,20 +145,9 @@ _FILES = {
     "drift": {"path": "drift"},
     "records": {"path": "records.sqlite", "pictures": "pictures"},
     "opcua": {"certificate": "station-certificate.der", "private_key": "station-key.pem"},
+    "status": {"socket": "station.socket"},
+    "hmi": {"users": "hmi-users.json"},
 }
-
-
-@dataclass(frozen=True, slots=True)
-class MetricsConfig:
-    """The table ``[metrics]``: Prometheus metrics over HTTP.
-
-    Attributes:
-        address: IP address of this machine to listen on
-        port: TCP port to listen on
-    """
-
-    address: str = LOOPBACK
-    port: int = 9464
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,8 +227,8 @@ class JobConfig(JobSettings):
 class StationFile:
     """The content of ``station.toml``.
 
-    Relative paths are relative to the file's folder. An interface (Modbus, OPC UA, metrics) is
-    offered only if its table is present.
+    Relative paths are relative to the file's folder. An interface (Modbus, OPC UA, metrics,
+    status socket) is offered only if its table is present.
 
     Attributes:
         jobs: job id as text, "1" to "65535", to its bundle and settings
@@ -297,9 +246,13 @@ class StationFile:
         modbus: table ``[modbus]``; None for no Modbus server
         opcua: table ``[opcua]``; None for no OPC UA server
         metrics: table ``[metrics]``; None for no metrics
+        status: table ``[status]``; None for no status socket
+        hmi: table ``[hmi]``, for ``rdx-fast hmi``; the station itself does not use it
+        retrain: tables ``[retrain.JOB]``, for ``rdx-fast retrain``, likewise
 
     Raises:
-        ValueError: there are no jobs, an id is not a number, or ``first_job`` is not among them
+        ValueError: there are no jobs, an id is not a number, ``first_job`` is not among them, or
+            there is a table to retrain another job
     """
 
     jobs: dict[str, JobConfig]
@@ -315,12 +268,17 @@ class StationFile:
     modbus: ModbusConfig | None = None
     opcua: OpcUaConfig | None = None
     metrics: MetricsConfig | None = None
+    status: StatusConfig | None = None
+    hmi: HmiConfig | None = None
+    retrain: dict[str, RetrainConfig] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.jobs or not all(name.isdecimal() for name in self.jobs):
             raise ValueError(f"jobs: the ids are {list(self.jobs)}, wanted numbers from 1 to 65535")
         if self.first_job is not None and self.first_job not in self.bundles:
             raise ValueError(f"first_job is {self.first_job}, wanted one of the jobs")
+        if unknown := set(self.retrain) - set(self.jobs):
+            raise ValueError(f"retrain: there are no jobs {', '.join(sorted(unknown))}")
 
     @property
     def bundles(self) -> dict[int, Path]:

@@ -36,6 +36,7 @@ class Capture:
         stages_ms: duration of the Detector's stages in ms, as in ``Result.timings_ms``
         frame: the frame, uint8 or uint16, [H, W, 3] or [H, W]
         anomaly_map: the anomaly map, float32 [h, w]; None where maps are not kept
+        sampled: whether the part was drawn for the random sample, see ``RecordConfig.ok_share``
     """
 
     job: Job | None = None
@@ -45,6 +46,7 @@ class Capture:
     stages_ms: dict[str, float] = field(default_factory=dict)
     frame: Frame | None = None
     anomaly_map: NDArray[np.float32] | None = None
+    sampled: bool = False
 
 
 class Inspector:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -85,6 +86,10 @@ class JobSource(Protocol):
 
     ids: frozenset[int]
 
+    @property
+    def opened(self) -> dict[int, Job]:
+        """The jobs that are open, by id. Any thread may read it."""
+
     def open_all(self) -> None:
         """Open every job.
 
@@ -104,6 +109,10 @@ class JobSource(Protocol):
         Raises:
             JobError: the bundle is missing or broken; a detector that was open stays open
         """
+
+    def prepare(self) -> None:
+        """Open what was replaced on disk, so that ``select`` need not. May be called from another
+        thread than the rest. Never raises ``JobError``."""
 
     def reopen(self, job: int) -> Job:
         """Open a new detector for a job whose detector hangs. The hanging one is not closed.
@@ -125,13 +134,14 @@ class JobSource(Protocol):
 class Jobs:
     """Keeps the detectors of all jobs open.
 
-    A bundle that is replaced on disk is reopened when its job is selected next.
+    A bundle that is replaced on disk is used when its job is selected next. ``prepare`` opens it
+    before that, so that no part waits for it.
 
     Args:
         bundles: job id, 1 to 65535, to path of the bundle
         open_detector: opens a bundle with the configured options
-        on_opened: called with each job that is opened, before it is used; what it raises as an
-            ``RdxError`` is a ``JobError``
+        on_opened: called with each job that was opened, before it is used for the first time; what
+            it raises as an ``RdxError`` is a ``JobError``
 
     Raises:
         ValueError: there is no job, or an id is out of range
@@ -151,6 +161,13 @@ class Jobs:
         self._bundles = dict(bundles)
         self._open_detector, self._on_opened = open_detector, on_opened
         self._opened: dict[int, tuple[Stamp, Job]] = {}
+        self._prepared: dict[int, tuple[Stamp, Job | None]] = {}  # None: it cannot be opened
+        self._preparing = threading.Lock()
+
+    @property
+    def opened(self) -> dict[int, Job]:
+        """The jobs that are open, by id."""
+        return {job: held for job, (_, held) in self._opened.copy().items()}
 
     def open_all(self) -> None:
         """Open every job: see ``JobSource.open_all``."""
@@ -164,11 +181,45 @@ class Jobs:
         held = self._opened.get(job)
         if held is not None and held[0] == stamp:
             return held[1]
-        opened = self._open(job, path)
+        opened = self._take_prepared(job, stamp) or self._open(job, path)
+        try:
+            self._on_opened(opened)
+        except (RdxError, ValueError, OSError) as error:
+            opened.detector.close()
+            raise JobError(f"job {job}: {error}") from error
         self._opened[job] = stamp, opened
         if held is not None:
             held[1].detector.close()
         return opened
+
+    def prepare(self) -> None:
+        """Open what was replaced on disk: see ``JobSource.prepare``."""
+        for job, (held, _) in self._opened.copy().items():
+            try:
+                stamp = _stamp(self._bundles[job])
+            except JobError:
+                continue  # is told when the job is selected
+            with self._preparing:
+                done = self._prepared.get(job)
+                if stamp == held or (done is not None and done[0] == stamp):
+                    continue
+                if done is not None and done[1] is not None:
+                    done[1].detector.close()
+                try:
+                    self._prepared[job] = stamp, self._open(job, self._bundles[job])
+                except JobError as error:
+                    log.error("job cannot change over", extra={"job": job, "detail": str(error)})
+                    self._prepared[job] = stamp, None
+
+    def _take_prepared(self, job: int, stamp: Stamp) -> Job | None:
+        with self._preparing:  # waits for the one that is being opened
+            prepared = self._prepared.pop(job, None)
+        if prepared is None or prepared[1] is None:
+            return None
+        if prepared[0] != stamp:  # it was replaced again
+            prepared[1].detector.close()
+            return None
+        return prepared[1]
 
     def reopen(self, job: int) -> Job:
         """Open a new detector for a job: see ``JobSource.reopen``."""
@@ -183,7 +234,6 @@ class Jobs:
         try:
             detector.warmup()
             opened = Job.of(job, detector)
-            self._on_opened(opened)
         except (RdxError, ValueError, OSError) as error:
             detector.close()
             raise JobError(f"job {job}: {error}") from error
@@ -192,9 +242,11 @@ class Jobs:
 
     def close(self) -> None:
         """Close every open detector."""
-        for _, job in self._opened.values():
-            job.detector.close()
+        for _, job in (*self._opened.values(), *self._prepared.values()):
+            if job is not None:
+                job.detector.close()
         self._opened.clear()
+        self._prepared.clear()
 
 
 class OneDetector:
@@ -209,6 +261,11 @@ class OneDetector:
     def __init__(self, detector: Detector) -> None:
         self._job = Job.of(1, detector)
 
+    @property
+    def opened(self) -> dict[int, Job]:
+        """The only job."""
+        return {1: self._job}
+
     def open_all(self) -> None:
         """Warm up the detector. Raises ``JobError`` if it fails."""
         try:
@@ -220,6 +277,9 @@ class OneDetector:
         """Return the only job."""
         assert job in self.ids
         return self._job
+
+    def prepare(self) -> None:
+        """Nothing to prepare: the caller opened the detector."""
 
     def reopen(self, job: int) -> Job:
         """Return the only job with the same detector."""

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from rdx_fast.station.plc.modbus import ModbusServer
     from rdx_fast.station.plc.opcua import OpcUaServer
     from rdx_fast.station.prometheus import StationMetrics
+    from rdx_fast.station.status_socket import StatusSocket
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,9 +135,14 @@ def running(
             from rdx_fast.station.prometheus import StationMetrics
 
             servers["metrics"] = StationMetrics(station, file.metrics)
+        status: list[StatusSocket] = []
+        if file.status is not None:
+            from rdx_fast.station.status_socket import StatusSocket
+
+            status = [StatusSocket(station, file.status)]
         stack.enter_context(station)
         # Servers listen only once the station can answer.
-        for server in servers.values():
+        for server in (*servers.values(), *status):
             stack.enter_context(server)
         ports = {name: server.port for name, server in servers.items()}
         yield Running(station, ports)
@@ -172,6 +178,7 @@ watchdog_ms = 2000     # timeout of the PLC's heartbeat; 0 to disable
 path = "records.sqlite"
 pictures = "pictures"
 pictures_mb = 1000
+ok_share = 0.01        # share of all parts, drawn at random, whose pictures are kept as well
 
 [drift]
 false_alarm_every = 100000  # parts without a change for which one false alarm may be expected
@@ -185,4 +192,10 @@ port = 1502
 
 # [metrics]
 # port = 9464
+
+# [status]             # for the operator's page, which  rdx-fast hmi station.toml  serves
+# socket = "station.socket"
+
+# [hmi]
+# port = 8460
 """

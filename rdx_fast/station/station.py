@@ -26,8 +26,8 @@ from rdx_fast.station.handshake.signals import (
     Taken,
     WriteRecord,
 )
-from rdx_fast.station.inspector import Inspector
-from rdx_fast.station.jobs import JobError, JobSource, OneDetector
+from rdx_fast.station.inspector import Capture, Inspector
+from rdx_fast.station.jobs import Job, JobError, JobSource, OneDetector
 from rdx_fast.station.records.recorder import Recorder
 from rdx_fast.station.records.store import InspectionRecord
 from rdx_fast.station.settings import JobSettings
@@ -66,6 +66,7 @@ class Station:
     Attributes:
         config: as given
         drift: watches the parts for drift; None where the configuration has it off
+        latest: the inspection that was shown last, with its capture; None before the first
 
     Raises:
         ConfigError: the settings of jobs do not fit the camera or each other
@@ -98,6 +99,7 @@ class Station:
         self.drift: DriftWatch | None = None
         if self.config.drift is not None:
             self.drift = DriftWatch(self.config.drift, self._drifted, self._recorder.note)
+        self.latest: tuple[Inspection, Capture] | None = None
         self._handshake = Handshake(
             self.config.handshake,
             self._jobs.ids,
@@ -135,6 +137,16 @@ class Station:
     def status(self) -> Status:
         """The status that the PLC reads now."""
         return self._handshake.status
+
+    @property
+    def controls(self) -> Controls | None:
+        """The controls that the PLC wrote last; None before the first."""
+        return self._handshake.controls
+
+    @property
+    def opened_jobs(self) -> dict[int, Job]:
+        """The jobs, by id, with the bundles that are open now."""
+        return self._jobs.opened
 
     def write(self, controls: Controls) -> None:
         """Pass on the controls that the PLC has written.
@@ -262,6 +274,7 @@ class Station:
         """Start the threads and go online with the first job."""
         self._inspections = self._new_inspections()
         self._results = Worker[InspectionRecord]("results", self._tell)
+        self._bundles = Worker[None]("bundles", lambda _: None, idle=self._jobs.prepare)
         self._recorder.start()
         if self.drift is not None:
             self.drift.start()
@@ -285,6 +298,7 @@ class Station:
             self._sooner.notify_all()
         self._timer.join()
         self._inspections.stop()
+        self._bundles.stop()
         if self.drift is not None:
             self.drift.stop()
         self._recorder.stop()
@@ -329,6 +343,7 @@ class Station:
             self._results.put(self._recorder.record_of(shown))
             self._shown.notify_all()
             capture = self._recorder.capture_of(shown.inspection_id)
+            self.latest = shown, capture or Capture()
             if self.drift is not None and capture is not None:
                 self.drift.put(shown, capture)
         if self.drift is not None and self._drift_shown and not status.drift:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import pickle
 import zipfile
@@ -42,6 +43,8 @@ class Checkpoint:
         held_out: paths of the images kept for the threshold
         teacher_weights: name of the file with the ImageNet weights
         imported: names of the published files with the network, for a run that was imported
+        started_from: ``network_sha256`` of the checkpoint whose weights the run started from; ""
+            for one that started from ImageNet's
     """
 
     recipe: Recipe
@@ -59,6 +62,7 @@ class Checkpoint:
     held_out: list[str]
     teacher_weights: str
     imported: list[str] = field(default_factory=list)
+    started_from: str = ""
 
     @classmethod
     def of_network(
@@ -95,6 +99,15 @@ class Checkpoint:
     @property
     def total_steps(self) -> int:
         return self.recipe.total_steps(self.steps_per_epoch)
+
+    def network_sha256(self) -> str:
+        """SHA-256 over names, types, shapes and values of the network's tensors, hexadecimal."""
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.network.items()):
+            values = tensor.detach().cpu().contiguous()
+            digest.update(f"{name} {values.dtype} {list(values.shape)}\n".encode())
+            digest.update(values.numpy().data)
+        return digest.hexdigest()
 
     def build(self) -> ReverseDistillation:
         """The trained network, in evaluation mode."""

@@ -29,13 +29,14 @@ def check_weights(recipe: Recipe, weights: Path | None) -> None:
 
 
 def make_networks(
-    recipe: Recipe, old: Checkpoint | None, weights: Path | None, torch_device: torch.device
+    recipe: Recipe, weights_of: Checkpoint | None, weights: Path | None, torch_device: torch.device
 ) -> tuple[ReverseDistillation, nn.Module, str]:
-    """Make the networks of a new run, or restore those of a resumed one.
+    """Make the networks of a new run, or those that a checkpoint holds.
 
     Args:
         recipe: options of the run
-        old: checkpoint of the run that is resumed, None for a new one
+        weights_of: checkpoint of the run that is resumed, or whose weights a new one starts from;
+            None for one that starts from the teacher's weights
         weights: file with the teacher's weights, see ``load_teacher``
         torch_device: device to train on
 
@@ -47,7 +48,7 @@ def make_networks(
         WeightsError: see ``check_weights``
     """
     torch.manual_seed(recipe.seed)
-    if old is None:
+    if weights_of is None:
         network = make_network(recipe.method, recipe.backbone, recipe.injection)
         weights_name = load_teacher(network.teacher, recipe.backbone, weights)
         frozen = copy.deepcopy(network.teacher)
@@ -60,11 +61,11 @@ def make_networks(
                 f"--method rd4ad"
             )
     else:
-        network = old.build()
-        weights_name = old.teacher_weights
+        network = weights_of.build()
+        weights_name = weights_of.teacher_weights
         frozen = copy.deepcopy(network.teacher)
-        if old.expert:
-            frozen.load_state_dict(old.expert)
+        if weights_of.expert:
+            frozen.load_state_dict(weights_of.expert)
     network.to(torch_device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     frozen.to(torch_device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network, frozen.eval().requires_grad_(False), weights_name

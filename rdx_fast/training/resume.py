@@ -71,6 +71,38 @@ def check_same_recipe(old: Checkpoint, recipe: Recipe, run: Path) -> None:
         )
 
 
+def check_start(start: Checkpoint, recipe: Recipe) -> None:
+    """A run may start from the weights of another one that has the same network.
+
+    Raises:
+        CheckpointError: the networks differ, or the checkpoint lacks what training needs
+    """
+    for name in ("method", "backbone", "injection"):
+        was, now = getattr(start.recipe, name), getattr(recipe, name)
+        if was != now:
+            raise CheckpointError(
+                f"the checkpoint to start from has {name} {was}, the recipe {now}: give the same"
+            )
+    if recipe.makes_anomalies and not start.expert:
+        raise CheckpointError(
+            f"the checkpoint to start from was imported from {', '.join(start.imported)}, and "
+            f"lacks the expert that {recipe.method} learns from: start from one that was trained"
+        )
+
+
+def check_same_start(old: Checkpoint, start: Checkpoint, run: Path) -> None:
+    """A run goes on from the weights that it started from.
+
+    Raises:
+        CheckpointError: it started from others
+    """
+    if old.started_from != start.network_sha256():
+        raise CheckpointError(
+            f"{run} cannot be resumed: it did not start from the weights that are given now: "
+            f"restore them, or train into another folder"
+        )
+
+
 def check_same_images(old: Checkpoint, fingerprint: str, run: Path) -> None:
     """A run goes on with the images, textures and masks that it began with.
 

@@ -33,6 +33,8 @@ from rdx_fast.training.recipe import Recipe
 from rdx_fast.training.resume import (
     check_same_images,
     check_same_recipe,
+    check_same_start,
+    check_start,
     previous_run,
     resumed_precision,
 )
@@ -69,6 +71,7 @@ def train(
     images: Sequence[Path],
     run: Path,
     *,
+    start: Checkpoint | None = None,
     weights: Path | None = None,
     textures: Sequence[Path] = (),
     foreground: Path | None = None,
@@ -92,6 +95,8 @@ def train(
         recipe: options of the run
         images: images of good parts
         run: folder for the checkpoint
+        start: start from its weights, with new optimizers, instead of untrained ones; images that
+            it held out stay held out. Given again, or left out, when the run is resumed
         weights: file with the teacher's weights, see ``load_teacher``
         textures: for the synthetic anomalies of RD with Expert, see ``AnomalyMaker``
         foreground: mask files for them, see ``mask_files``; instead of ``recipe.foreground``
@@ -121,7 +126,8 @@ def train(
             the part
         MissingDependencyError: masks are to be made, and OpenCV is not installed
         WeightsError: the teacher's weights cannot be loaded
-        CheckpointError: the run cannot be resumed, or ``run`` already contains one
+        CheckpointError: the run cannot be resumed, or ``run`` already contains one, or it cannot
+            begin from ``start``
         ValueError: textures or foreground for a method without synthetic anomalies; or mask files
             beside ``recipe.foreground``
     """
@@ -131,9 +137,8 @@ def train(
     old = previous_run(run, resume)
     precision = _precision(recipe, old, torch_device)
     mixed = autocast(torch_device, precision)
-    if old is not None:
-        check_same_recipe(old, recipe, run)
-    network, frozen, weights_name = make_networks(recipe, old, weights, torch_device)
+    started_from, held_out = _started(recipe, run, old, start)
+    network, frozen, weights_name = make_networks(recipe, old or start, weights, torch_device)
     inputs = training_inputs(recipe, images, textures, foreground, skip_bad, on_stage)
     if old is not None:
         check_same_images(old, inputs.fingerprint, run)
@@ -173,8 +178,11 @@ def train(
             partial_losses=learner.partial_losses,
             images=inputs.fingerprint,
             image_count=len(inputs.images),
-            held_out=[str(path.resolve()) for path in inputs.held_out],
+            held_out=list(
+                dict.fromkeys([*held_out, *(str(path.resolve()) for path in inputs.held_out)])
+            ),
             teacher_weights=weights_name,
+            started_from=started_from,
         )
         save_checkpoint(checkpoint, run)
         on_checkpoint(checkpoint)
@@ -278,6 +286,23 @@ def _with_files(recipe: Recipe, textures: Sequence[Path], foreground: Path | Non
             f"only one of them"
         )
     return replace(recipe, foreground="files")
+
+
+def _started(
+    recipe: Recipe, run: Path, old: Checkpoint | None, start: Checkpoint | None
+) -> tuple[str, list[str]]:
+    """What a run started from, see ``Checkpoint.started_from``, and the images held out before.
+
+    Raises ``CheckpointError`` if the run is another one, or cannot start so.
+    """
+    if old is not None:
+        check_same_recipe(old, recipe, run)
+    if start is None:
+        return (old.started_from, old.held_out) if old and old.started_from else ("", [])
+    check_start(start, recipe)
+    if old is not None:
+        check_same_start(old, start, run)
+    return start.network_sha256(), start.held_out
 
 
 def _precision(recipe: Recipe, old: Checkpoint | None, device: torch.device) -> str:

@@ -37,7 +37,6 @@ from rdx_fast.station import (
     StationConfig,
     StationError,
 )
-from rdx_fast.station.config import LOOPBACK, MetricsConfig, ModbusConfig, OpcUaConfig
 from rdx_fast.station.handshake.codes import ErrorCode, ResultCode
 from rdx_fast.station.handshake.inspection import Inspection, Outcome
 from rdx_fast.station.handshake.signals import (
@@ -45,6 +44,7 @@ from rdx_fast.station.handshake.signals import (
     Counts,
     Status,
 )
+from rdx_fast.station.interfaces import LOOPBACK, MetricsConfig, ModbusConfig, OpcUaConfig
 from rdx_fast.station.plc.modbus import ModbusServer
 from rdx_fast.station.plc.opcua import OpcUaServer
 from rdx_fast.station.plc.registers import (

@@ -16,7 +16,14 @@ from rdx_fast import Detector
 from rdx_fast.bundle.bundle import Bundle
 from rdx_fast.cli.tables import records_table
 from rdx_fast.images import list_images, read_image
-from rdx_fast.station import RecordConfig, RecordError, Station, StationConfig, read_records
+from rdx_fast.station import (
+    Filter,
+    RecordConfig,
+    RecordError,
+    Station,
+    StationConfig,
+    read_records,
+)
 from rdx_fast.station.records.pictures import PictureStore
 from rdx_fast.station.records.store import _SCHEMA, RecordWriter
 from support.scripted import ScriptedCamera, rows, wait_until
@@ -88,6 +95,31 @@ def test_pictures_of_the_results_that_the_configuration_names(
         RecordConfig(pictures_of=("NG", "GOOD"))
 
 
+def test_the_random_sample_is_drawn_whatever_the_result(
+    detector: Detector, camera: ScriptedCamera, config: StationConfig, parts: Path
+) -> None:
+    good = camera.frame
+    notched = read_image(list_images(parts / "test" / "notch")[0])
+    assert config.records is not None
+    with Station(
+        detector, camera, replace(config, records=replace(config.records, ok_share=0.25))
+    ) as station:
+        drawn = iter([0.2, 0.3, 0.2, 0.3])
+        station._recorder._random.random = lambda: next(drawn)  # type: ignore[method-assign]
+        for camera.frame in (good, good, notched, notched):
+            station.inspect(1)
+    found = rows(config)
+    assert [(r.result, r.sampled) for r in found] == [("OK", 1), ("OK", 0), ("NG", 1), ("NG", 0)]
+    assert [r.picture is not None for r in found] == [True, False, True, True]
+    path = config.records.path
+    assert [r.inspection_id for r in read_records(path, Filter(sampled=True))] == [1, 3]
+    assert [r.inspection_id for r in read_records(path, Filter(pictured=False))] == [2]
+    with pytest.raises(ValueError, match="ok_share is 2, wanted 0 to 1"):
+        RecordConfig(ok_share=2)
+    with pytest.raises(ValueError, match="ok_share needs pictures"):
+        RecordConfig(ok_share=0.1, pictures_mb=0)
+
+
 def test_pictures_half_written_by_a_process_that_was_killed_go(tmp_path: Path) -> None:
     (tmp_path / "2026-01-01").mkdir()
     partial = tmp_path / "2026-01-01" / "0000000001_frame.partial"
@@ -110,7 +142,7 @@ def test_records_of_an_earlier_version_go_on(tmp_path: Path) -> None:
         new = (
             "executed TEXT",
             *("p_value REAL", "region TEXT", "ng_above REAL"),
-            *("brightness REAL", "sharpness REAL"),
+            *("brightness REAL", "sharpness REAL", "sampled INTEGER"),
         )
         added = ",\n    ".join(("picture TEXT", *new)) + "\n"
         schema = _SCHEMA.replace(added, "picture TEXT\n")

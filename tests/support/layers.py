@@ -20,7 +20,9 @@ LAYERS = {
     "rdx_fast.report": 6,
     "rdx_fast.evaluation": 6,
     "rdx_fast.station": 6,
+    "rdx_fast.hmi": 6,
     "rdx_fast.line": 6,
+    "rdx_fast.retraining": 6,
     "rdx_fast.bench": 6,
     "rdx_fast.detector": 5,
     "rdx_fast.pipelines": 4,
@@ -80,6 +82,7 @@ OWNED = {
     "pytest": {"rdx_fast.bench.suite"},
     "safetensors": {"rdx_fast.models", "rdx_fast.bench"},
     "sklearn": {"rdx_fast.evaluation"},
+    "starlette": {"rdx_fast.hmi"},
     "structlog": {"rdx_fast.station.logs"},
     "torch": {
         "rdx_fast.models",
@@ -94,6 +97,7 @@ OWNED = {
         "rdx_fast.engines.torch_fusion",
     },
     "triton": {"rdx_fast.kernels.triton_kernels", "rdx_fast.kernels.aot"},
+    "uvicorn": {"rdx_fast.hmi.serve"},
 }
 
 

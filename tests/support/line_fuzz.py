@@ -21,8 +21,9 @@ from asyncua.client.client import Client
 
 from rdx_fast.bench.result_rows import append, facts
 from rdx_fast.station import run
-from rdx_fast.station.config import OpcUaConfig, read_station
+from rdx_fast.station.config import read_station
 from rdx_fast.station.handshake.signals import Controls, Status
+from rdx_fast.station.interfaces import OpcUaConfig
 from rdx_fast.station.logs import log_json
 from rdx_fast.station.plc.registers import PLC_COUNT, STATION_START, TOTAL
 from rdx_fast.station.station import Station

@@ -295,3 +295,65 @@ def test_checkpoint_survives_a_full_write_only(unbroken: Checkpoint, tmp_path: P
     save_checkpoint(unbroken, tmp_path)
     assert os.listdir(tmp_path) == ["checkpoint.pt"]
     assert_same_weights(load_checkpoint(tmp_path), unbroken)
+
+
+def test_warm_start(images: list[Path], unbroken: Checkpoint, tmp_path: Path) -> None:
+    """It goes on from the weights, with a new optimizer, and can be interrupted as any run."""
+    recipe = replace(SHORT, epochs=None, iterations=3, learning_rate=1e-6)
+    started = train(recipe, images, tmp_path / "run", start=unbroken)
+    assert started.started_from == unbroken.network_sha256() != started.network_sha256()
+    assert started.losses["student"][0] == pytest.approx(unbroken.losses["student"][-1], rel=0.3)
+    assert started.losses["student"][0] < 0.8 * unbroken.losses["student"][0]
+    stopped = train(recipe, images, tmp_path / "stopped", start=unbroken, max_minutes=0)
+    assert (stopped.step, stopped.started_from) == (1, started.started_from)
+    resumed = train(recipe, images, tmp_path / "stopped", start=unbroken, resume=True)
+    assert_same_weights(resumed, started)
+    assert load_checkpoint(tmp_path / "stopped").started_from == started.started_from
+    with pytest.raises(CheckpointError, match="did not start from the weights that are given now"):
+        train(recipe, images, tmp_path / "run", start=started, resume=True)
+    with pytest.raises(CheckpointError, match="has backbone efficientnet_lite0, the recipe resnet"):
+        train(replace(recipe, backbone="resnet18"), images, tmp_path / "other", start=unbroken)
+
+
+def test_warm_start_keeps_held_out_images(images: list[Path], tmp_path: Path) -> None:
+    first = train(
+        replace(SHORT, epochs=None, iterations=1, holdout=0.25), images, tmp_path / "first"
+    )
+    recipe = replace(first.recipe, holdout=0.0)
+    left = [path for path in images if str(path.resolve()) not in first.held_out]
+    second = train(recipe, left, tmp_path / "second", start=first)
+    assert second.held_out == first.held_out
+    assert len(second.held_out) == 6
+
+
+def test_network_sha256(unbroken: Checkpoint) -> None:
+    assert unbroken.network_sha256() == unbroken.network_sha256()
+    name, tensor = next(iter(unbroken.network.items()))
+    changed = replace(unbroken, network=unbroken.network | {name: tensor.flip(0)})
+    assert changed.network_sha256() != unbroken.network_sha256()
+    last_first = dict(reversed(unbroken.network.items()))
+    assert replace(unbroken, network=last_first).network_sha256() == unbroken.network_sha256()
+
+
+@pytest.mark.slow
+def test_warm_start_of_rd_expert(
+    expert_checkpoint: Checkpoint, images: list[Path], tmp_path: Path
+) -> None:
+    """Teacher and expert are those of the run."""
+    recipe = replace(
+        expert_checkpoint.recipe,
+        epochs=None,
+        iterations=1,
+        learning_rate=1e-9,
+        teacher_learning_rate=1e-9,
+        frozen_statistics=True,
+    )
+    started = train(recipe, images, tmp_path / "run", start=expert_checkpoint)
+    assert all(torch.equal(v, expert_checkpoint.expert[k]) for k, v in started.expert.items())
+    assert started.expert.keys() == expert_checkpoint.expert.keys()
+    for name, tensor in started.network.items():
+        if name.startswith("teacher."):
+            torch.testing.assert_close(tensor, expert_checkpoint.network[name])
+    imported = replace(expert_checkpoint, expert={}, imported=["a.pth"])
+    with pytest.raises(CheckpointError, match=r"imported from a\.pth, and lacks the expert"):
+        train(recipe, images, tmp_path / "other", start=imported)

@@ -280,6 +280,11 @@ class Handshake:
         """The status that was published last."""
         return self._published
 
+    @property
+    def controls(self) -> Controls | None:
+        """The controls that the PLC wrote last; None before the first."""
+        return self._controls
+
     def allowed_ms(self, deadline_ms: int, job: int) -> float:
         """Time allowed from trigger to result in ms: the PLC's, else the job's, else the station's.
 

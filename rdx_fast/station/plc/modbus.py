@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from rdx_fast.errors import MissingDependencyError
-from rdx_fast.station.config import ModbusConfig
+from rdx_fast.station.interfaces import ModbusConfig
 from rdx_fast.station.plc.registers import (
     PLC_COUNT,
     PLC_START,

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from rdx_fast.errors import MissingDependencyError
-from rdx_fast.station.config import OpcUaConfig
 from rdx_fast.station.handshake.codes import ErrorCode, ResultCode
 from rdx_fast.station.handshake.signals import Status
+from rdx_fast.station.interfaces import OpcUaConfig
 from rdx_fast.station.plc.server_thread import ServerThread
 from rdx_fast.station.records.store import InspectionRecord
 from rdx_fast.station.station import Station, StationError

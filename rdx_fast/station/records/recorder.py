@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from random import SystemRandom
 
 from rdx_fast.station.config import RecordConfig
 from rdx_fast.station.handshake.inspection import Inspection
@@ -66,6 +67,8 @@ class Recorder:
         if config is not None and config.pictures_mb > 0:
             self._pictures = PictureStore(config.pictures, config.pictures_mb)
             self._pictures_of = frozenset(config.pictures_of)
+        self._ok_share = 0.0 if config is None else config.ok_share
+        self._random = SystemRandom()  # no part can be foreseen to be drawn
         self.next_id = 1 if self._writer is None else self._writer.next_id
         self._captures: OrderedDict[int, Capture] = OrderedDict()
         self._failing: set[str] = set()  # which of "records" and "pictures" fail
@@ -96,12 +99,15 @@ class Recorder:
         self._rows.put(command)
 
     def remember(self, inspection_id: int, capture: Capture) -> None:
-        """Keep the capture of an inspection. Call this before its outcome is recorded.
+        """Keep the capture of an inspection, and draw whether it is of the random sample.
+
+        Call this before its outcome is recorded.
 
         Args:
             inspection_id: id of the inspection
             capture: what the camera and the engine delivered
         """
+        capture.sampled = self._random.random() < self._ok_share
         self._captures[inspection_id] = capture
         if len(self._captures) > _REMEMBERED:
             self._captures.popitem(last=False)
@@ -156,6 +162,7 @@ class Recorder:
             executed=job.detector.engine.execution.executed if job else None,
             p_value=outcome.p_value,
             region=outcome.region,
+            sampled=int(capture.sampled),
         )
 
     # In the thread that writes rows
@@ -180,9 +187,10 @@ class Recorder:
         self._note(inspection.inspection_id, "recorded_ms", 1000 * (now - inspection.triggered))
         capture = self._captures.get(inspection.inspection_id)
         if (
-            inspection.code.name in self._pictures_of
-            and capture is not None
+            capture is not None
+            and (inspection.code.name in self._pictures_of or capture.sampled)
             and capture.frame is not None
+            and self._pictures is not None
             and not self._photos.put((inspection, capture))
         ):
             self._lose(inspection)

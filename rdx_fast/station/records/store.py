@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
 from itertools import islice
 from pathlib import Path
@@ -41,7 +41,8 @@ CREATE TABLE IF NOT EXISTS inspections (
     region TEXT,
     ng_above REAL,
     brightness REAL,
-    sharpness REAL
+    sharpness REAL,
+    sampled INTEGER
 ) STRICT;
 CREATE INDEX IF NOT EXISTS by_part ON inspections (part_id);
 CREATE INDEX IF NOT EXISTS by_time ON inspections (triggered_at);
@@ -89,6 +90,7 @@ class InspectionRecord:
         brightness: of the frame, a share of the range from black to white, see
             ``rdx_fast.recipe.frame_check.look_at``; None where drift is not watched
         sharpness: likewise, see ``rdx_fast.recipe.frame_check.sharpness_of``
+        sampled: 1 for a part of the random sample, else 0, see ``RecordConfig.ok_share``
     """
 
     inspection_id: int
@@ -120,6 +122,7 @@ class InspectionRecord:
     ng_above: float | None = None
     brightness: float | None = None
     sharpness: float | None = None
+    sampled: int | None = None
 
 
 # Columns that files of earlier versions lack, and their types.
@@ -130,6 +133,7 @@ _ADDED = {
     "ng_above": "REAL",
     "brightness": "REAL",
     "sharpness": "REAL",
+    "sampled": "INTEGER",
 }
 # Rows kept in memory while the disk cannot be written: hours of production.
 MAX_WAITING = 100_000
@@ -270,6 +274,12 @@ class Filter:
         since: only inspections triggered at or after this time, UTC, ISO 8601 as in the records
         until: only inspections triggered before this time, likewise
         last: only the newest so many of those
+        before: only inspections with a smaller id
+        min_score: only scores of at least this
+        max_score: only scores of at most this
+        labelled: only parts that a person has labelled, or only others
+        sampled: only parts of the random sample, or only others
+        pictured: only parts whose pictures were stored, or only others
     """
 
     part_id: int | None = None
@@ -278,6 +288,34 @@ class Filter:
     since: str | None = None
     until: str | None = None
     last: int | None = None
+    before: int | None = None
+    min_score: float | None = None
+    max_score: float | None = None
+    labelled: bool | None = None
+    sampled: bool | None = None
+    pictured: bool | None = None
+
+    def where(self) -> tuple[str, list[object]]:
+        """The condition in SQL, and its values."""
+        tests: list[tuple[str, object]] = [
+            ("part_id = ?", self.part_id),
+            ("job = ?", self.job),
+            ("triggered_at >= ?", self.since),
+            ("triggered_at < ?", self.until),
+            ("inspection_id < ?", self.before),
+            ("score >= ?", self.min_score),
+            ("score <= ?", self.max_score),
+            ("(ifnull(sampled, 0) = 1) = ?", self.sampled),
+            ("(picture IS NOT NULL) = ?", self.pictured),
+            ("(inspection_id IN (SELECT inspection_id FROM labels)) = ?", self.labelled),
+        ]
+        given = [(text, value) for text, value in tests if value is not None]
+        if self.results:
+            given.append((f"result IN ({', '.join('?' * len(self.results))})", self.results))
+        values: list[object] = []
+        for _, value in given:
+            values.extend(value if isinstance(value, tuple) else (value,))
+        return " AND ".join(text for text, _ in given) or "TRUE", values
 
 
 def read_records(path: Path, wanted: Filter | None = None) -> Iterator[InspectionRecord]:
@@ -293,37 +331,61 @@ def read_records(path: Path, wanted: Filter | None = None) -> Iterator[Inspectio
     Raises:
         RecordError: the file is missing or is not a records file
     """
+    wanted = wanted or Filter()
+    where, values = wanted.where()
+    with reading(path) as connection:
+        # Select the newest first, then restore the order.
+        query = (
+            f"{_labels_too(connection)}SELECT * FROM (SELECT * FROM ({select_records(connection)}) "
+            f"WHERE {where} ORDER BY inspection_id DESC LIMIT ?) ORDER BY inspection_id"
+        )
+        for row in connection.execute(query, [*values, wanted.last or -1]):
+            yield InspectionRecord(*row)
+
+
+def count_records(path: Path, wanted: Filter | None = None) -> dict[tuple[str, bool], int]:
+    """Count records by result, and by whether the part is of the random sample.
+
+    Args:
+        path: the SQLite file
+        wanted: which records, whatever its ``last`` is; None for all
+
+    Raises:
+        RecordError: the file is missing or is not a records file
+    """
+    where, values = (wanted or Filter()).where()
+    with reading(path) as connection:
+        query = (
+            f"{_labels_too(connection)}SELECT result, ifnull(sampled, 0) = 1, count(*) "
+            f"FROM ({select_records(connection)}) WHERE {where} GROUP BY 1, 2"
+        )
+        rows = connection.execute(query, values)
+        return {(result, bool(sampled)): count for result, sampled, count in rows}
+
+
+def select_records(connection: sqlite3.Connection) -> str:
+    """The query of all records, whose columns are the fields of ``InspectionRecord``."""
+    lacking = _lacking(connection)
+    columns = ", ".join(f"NULL AS {c}" if c in lacking else c for c in COLUMNS)
+    return f"SELECT {columns} FROM inspections"
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[sqlite3.Connection]:
+    """Open a records file. Raises ``RecordError`` if it is missing or is none."""
     if not path.is_file():
         raise RecordError(f"{path}: no such file: give the records file of a station")
-    wanted = wanted or Filter()
-    conditions: list[tuple[str, Iterable[object]]] = []
-    for column, test in (("part_id", wanted.part_id), ("job", wanted.job)):
-        if test is not None:
-            conditions.append((f"{column} = ?", [test]))
-    if wanted.results:
-        conditions.append((f"result IN ({', '.join('?' * len(wanted.results))})", wanted.results))
-    if wanted.since is not None:
-        conditions.append(("triggered_at >= ?", [wanted.since]))
-    if wanted.until is not None:
-        conditions.append(("triggered_at < ?", [wanted.until]))
-    where = " AND ".join(text for text, _ in conditions) or "TRUE"
-    values = [value for _, given in conditions for value in given]
-    # Select the newest first, then restore the order.
     try:
-        connection = connect(path)
-        try:
-            lacking = _lacking(connection)
-            columns = ", ".join(f"NULL AS {c}" if c in lacking else c for c in COLUMNS)
-            query = (
-                f"SELECT * FROM (SELECT {columns} FROM inspections WHERE {where} "
-                f"ORDER BY inspection_id DESC LIMIT ?) ORDER BY inspection_id"
-            )
-            for row in connection.execute(query, [*values, wanted.last or -1]):
-                yield InspectionRecord(*row)
-        finally:
-            connection.close()
+        with closing(connect(path)) as connection:
+            yield connection
     except sqlite3.Error as error:
         raise RecordError(f"{path} is not a station's records file: {error}") from error
+
+
+def _labels_too(connection: sqlite3.Connection) -> str:
+    """What a query begins with that may name labels, where no part was ever labelled."""
+    there = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'labels'")
+    return "" if there.fetchone() else "WITH labels AS (SELECT 0 AS inspection_id WHERE FALSE) "
 
 
 def _lacking(connection: sqlite3.Connection) -> list[str]:

@@ -1,0 +1,112 @@
+"""The command ``release``: lists the versions of a bundle, and releases one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from rdx_fast.bundle import versions
+from rdx_fast.bundle.history import system_user
+from rdx_fast.bundle.versions import Version, list_versions
+from rdx_fast.cli.common import JsonFlag, data, notes
+from rdx_fast.errors import BundleError
+from rdx_fast.station.config import StationFile, read_station
+from rdx_fast.station.records.changes import ChangeLog
+
+
+def release(
+    bundle: Annotated[Path, typer.Argument(help="The job's engine bundle.")],
+    sha256: Annotated[
+        str | None,
+        typer.Argument(help="Version to release, by the start of its SHA-256. Default: list them."),
+    ] = None,
+    station: Annotated[
+        Path | None,
+        typer.Option(
+            help="The station's configuration: the release is entered in its log of changes, and "
+            "the version must be signed if the station demands it."
+        ),
+    ] = None,
+    user: Annotated[
+        str | None, typer.Option(help="Who does it. Default: the system's user.")
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """List the versions of a bundle (released, candidates, previous ones), or release one."""
+    there = list_versions(bundle)
+    if sha256 is None:
+        if as_json:
+            print(json.dumps([asdict(v) | {"path": str(v.path)} for v in there], indent=2))
+        else:
+            data.print(_table(there))
+        return
+    chosen = _the_one(there, sha256, bundle)
+    file = None if station is None else read_station(station)
+    jobs = [] if file is None else _jobs_of(file, bundle)
+    if file is not None and not jobs:
+        raise typer.BadParameter(f"{station} has no job with the bundle {bundle}")
+    versions.release(bundle, chosen.sha256, None if file is None else file.public_key)
+    if file is not None:
+        for job in jobs:
+            ChangeLog(file.records.path).enter(
+                "release",
+                user or system_user(),
+                {"job": job, "sha256": there[0].sha256},
+                {"job": job, "sha256": chosen.sha256},
+            )
+    notes.print(
+        f"released {chosen.sha256[:12]} ({chosen.action} by {chosen.user}); before: "
+        f"{there[0].sha256[:12]}. A station changes over when the job is selected next",
+        markup=False,
+        highlight=False,
+    )
+
+
+def _the_one(there: Sequence[Version], start: str, bundle: Path) -> Version:
+    found = {version.sha256: version for version in there if version.sha256.startswith(start)}
+    if len(found) != 1:
+        raise BundleError(
+            f"{bundle}: {len(found) or 'no'} versions begin with {start!r}: choose one of "
+            f"{', '.join(version.sha256[:12] for version in there)}"
+        )
+    return next(iter(found.values()))
+
+
+def _jobs_of(file: StationFile, bundle: Path) -> list[int]:
+    wanted = bundle.resolve()
+    return [job for job, path in file.bundles.items() if path.resolve() == wanted]
+
+
+def _table(there: Sequence[Version]) -> Table:
+    table = Table(
+        title="Versions",
+        title_justify="left",
+        caption="AUROC on the frozen set in percent; verdicts there: old -> new",
+    )
+    for column in ("state", "SHA-256", "changed, UTC", "by", "AUROC", "false rejects", "escapes"):
+        table.add_column(column)
+    for version in there:
+        time = version.changed[:19].replace("T", " ")
+        who = f"{version.action}, {version.user}"
+        figures = _figures((version.comparison or {}).get("frozen"))
+        table.add_row(version.state, version.sha256[:12], time, escape(who), *figures)
+    return table
+
+
+def _figures(frozen: dict[str, Any] | None) -> tuple[str, str, str]:
+    if frozen is None:
+        return "-", "-", "-"
+    auroc = frozen["auroc"]
+    shown = "-" if auroc is None else f"{100 * auroc['old']:.2f} -> {100 * auroc['new']:.2f}"
+    rejects, escapes = (
+        f"{frozen['old'][name]} -> {frozen['new'][name]} of {frozen[of]}"
+        for name, of in (("false_rejects", "good"), ("escapes", "bad"))
+    )
+    return shown, rejects, escapes

@@ -1,0 +1,137 @@
+"""Training a job's network further, from the weights of its bundle, with confirmed good parts."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from rdx_fast.datasets import find_dataset
+from rdx_fast.durable import sync_directory, try_locked
+from rdx_fast.errors import CheckpointError
+from rdx_fast.images import list_images
+from rdx_fast.retraining.confirmed import RetrainError
+from rdx_fast.retraining.origin import RETRAINED, retrained_folder
+from rdx_fast.station.hmi_config import RetrainConfig
+from rdx_fast.training.checkpoint import FILE, Checkpoint
+from rdx_fast.training.recipe import Recipe
+from rdx_fast.training.trainer import Progress, train
+
+ITERATIONS = 200
+RATE_SHARE = 0.2  # of the learning rate that the run began with
+_UNFINISHED = "unfinished"
+
+
+def original_images(config: RetrainConfig, start: Checkpoint) -> list[Path]:
+    """The images that the run was trained on: those of its folder but what it held out.
+
+    Raises:
+        DatasetError: the folder holds no images
+        RetrainError: the folder lacks images that the run held out, or holds images of the
+            calibration folder or of the frozen set
+    """
+    images = find_dataset(config.good).train()
+    held_out = {Path(path).name for path in start.held_out}
+    if missing := held_out - {path.name for path in images}:
+        raise RetrainError(
+            f"{config.good} lacks {len(missing)} images that the run held out of training, such as "
+            f"{min(missing)}: name the folder that it was trained with ([retrain.JOB] good)"
+        )
+    never = {path.resolve() for path in list_images(config.calibration)}
+    never |= {image.path.resolve() for image in find_dataset(config.frozen).test()}
+    chosen = [path for path in images if path.name not in held_out]
+    if shared := [path for path in chosen if path.resolve() in never]:
+        raise RetrainError(
+            f"{len(shared)} images of {config.good} are also calibration images or images of the "
+            f"frozen set, such as {shared[0]}: what is trained on tells nothing about new parts"
+        )
+    return chosen
+
+
+def further_recipe(
+    start: Checkpoint, iterations: int | None = None, learning_rate: float | None = None
+) -> Recipe:
+    """A run's recipe for training further: another length, and smaller steps.
+
+    Args:
+        start: checkpoint of a run, or of a retraining
+        iterations: batches; None for ``ITERATIONS``
+        learning_rate: of student and bottleneck; None for ``RATE_SHARE`` of the run's, and for a
+            retraining's own. The teacher's is changed by the same factor
+    """
+    was = start.recipe
+    factor = 1.0 if start.started_from else RATE_SHARE
+    if learning_rate is not None:
+        factor = learning_rate / was.learning_rate
+    return replace(
+        was,
+        epochs=None,
+        iterations=iterations or ITERATIONS,
+        learning_rate=was.learning_rate * factor,
+        teacher_learning_rate=was.teacher_learning_rate * factor,
+        holdout=0.0,  # what was held out stays so
+    )
+
+
+def train_further(
+    start: Checkpoint,
+    recipe: Recipe,
+    images: Sequence[Path],
+    config: RetrainConfig,
+    *,
+    device: str = "auto",
+    max_minutes: float | None = None,
+    on_stage: Callable[[str], None] = lambda stage: None,
+    on_step: Callable[[Progress], None] = lambda progress: None,
+) -> Checkpoint:
+    """Train from a checkpoint's weights, and keep the new checkpoint in the run's folder.
+
+    A training that was interrupted goes on if it is called again with the same images.
+
+    Args:
+        start: the checkpoint
+        recipe: see ``further_recipe``
+        images: to train on
+        config: of the job
+        device: see ``train``
+        max_minutes: end the training after this time; None for no limit
+        on_stage: see ``train``
+        on_step: see ``train``
+
+    Raises:
+        RetrainError: another process is training the same run further
+        TrainingError: see ``train``
+        DatasetError: likewise
+        CheckpointError: likewise
+    """
+    unfinished = config.run / RETRAINED / _UNFINISHED
+    unfinished.parent.mkdir(exist_ok=True)
+
+    def trained(resume: bool) -> Checkpoint:
+        return train(
+            recipe,
+            images,
+            unfinished,
+            start=start,
+            textures=[] if config.textures is None else list_images(config.textures),
+            foreground=config.foreground,
+            device=device,
+            resume=resume,
+            max_minutes=max_minutes,
+            on_stage=on_stage,
+            on_step=on_step,
+        )
+
+    with try_locked(unfinished.parent) as held:
+        if not held:
+            raise RetrainError(f"{config.run} is being trained further by another process: wait")
+        try:
+            found = trained(resume=(unfinished / FILE).exists())
+        except CheckpointError as error:
+            on_stage(f"an interrupted retraining is given up: {error}")
+            shutil.rmtree(unfinished, ignore_errors=True)
+            found = trained(resume=False)
+        unfinished.rename(retrained_folder(config.run, found))
+        sync_directory(unfinished.parent)
+    return found

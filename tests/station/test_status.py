@@ -1,0 +1,177 @@
+"""What a station tells over its status socket, and how it changes over to a replaced bundle."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import stat
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rdx_fast import Detector
+from rdx_fast.bundle.bundle import Bundle, open_bundle
+from rdx_fast.bundle.changes import override_limits
+from rdx_fast.station import Controls, Jobs, Station, StationConfig, StationError
+from rdx_fast.station.interfaces import StatusConfig
+from rdx_fast.station.status_client import StatusClient, StatusError
+from rdx_fast.station.status_socket import StatusSocket
+from support.scripted import ScriptedCamera, wait_until
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "station.socket"
+
+
+@pytest.fixture
+def station(
+    bundle: Bundle, camera: ScriptedCamera, config: StationConfig, path: Path
+) -> Iterator[Station]:
+    station = Station(Jobs({1: bundle.path, 2: bundle.path}), camera, config)
+    status = StatusSocket(station, StatusConfig(path))
+    with station, status:
+        yield station
+
+
+def test_status_and_frame(station: Station, camera: ScriptedCamera, path: Path) -> None:
+    client = StatusClient(path)
+    status = client.status()
+    assert (status["online"], status["active_job"], status["last_id"]) == (True, 1, 0)
+    assert status["plc_enable"] is None
+    assert client.frame() is None
+    record = station.inspect(5)
+    station.write(Controls(enable=True))
+    status = client.status()
+    assert (status["last_id"], status["counts"]["passed"]) == (record.inspection_id, 1)
+    assert status["plc_enable"] is True
+    assert status["jobs"]["1"]["sha256"] == record.bundle_sha256
+    assert (Path(status["jobs"]["1"]["bundle"]) / "manifest.json").is_file()
+    live = client.frame()
+    assert live is not None
+    assert live.inspection_id == record.inspection_id
+    np.testing.assert_array_equal(live.frame, camera.frame)
+    assert live.relative is not None
+    assert record.score is not None
+    assert record.threshold is not None
+    assert live.relative.max() == pytest.approx(record.score / record.threshold, rel=1e-4)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_frames_of_16_bits_without_maps(
+    bundle: Bundle, camera: ScriptedCamera, config: StationConfig, path: Path
+) -> None:
+    camera.frame = camera.frame.astype(np.uint16) * 16
+    with Detector(bundle.path) as detector:
+        chosen = replace(config, levels=(0, 4080), records=None)
+        station = Station(detector, camera, chosen)
+        with station, StatusSocket(station, StatusConfig(path)):
+            assert station.inspect(1).result == "OK"
+            live = StatusClient(path).frame()
+    assert live is not None
+    np.testing.assert_array_equal(live.frame, camera.frame)
+    assert (live.levels, live.relative) == ((0, 4080), None)
+
+
+def test_an_error_is_told_in_words(station: Station, camera: ScriptedCamera, path: Path) -> None:
+    def broken() -> None:
+        raise TimeoutError("no frame")
+
+    camera.next = [broken]
+    assert station.inspect(1).result == "ERROR"
+    client = StatusClient(path)
+    wait_until(lambda: client.status()["error_detail"])
+    assert "no frame" in client.status()["error_detail"]
+    assert client.frame() is None
+    station.reset()
+    assert (client.status()["error"], client.status()["error_detail"]) == ("NONE", None)
+
+
+def test_select_job(station: Station, path: Path) -> None:
+    client = StatusClient(path)
+    client.select_job(2)
+    wait_until(lambda: client.status()["active_job"] == 2)
+    with pytest.raises(StatusError, match="job is '3', wanted one of 1, 2"):
+        client.select_job(3)
+
+
+@pytest.mark.parametrize(
+    "line", [b"\n", b"{}\n", b"[1]\n", b'{"ask": 3}\n', b"\xff\n", b"[" * 70_000 + b"\n"]
+)
+def test_what_is_no_request(station: Station, path: Path, line: bytes) -> None:
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(path))
+        client.sendall(line)
+        assert "error" in json.loads(client.makefile("rb").readline())
+    assert StatusClient(path).status()["online"]
+
+
+def test_a_station_that_is_away_and_back(
+    bundle: Bundle, camera: ScriptedCamera, config: StationConfig, path: Path
+) -> None:
+    client = StatusClient(path)
+    with pytest.raises(StatusError, match=r"does not answer .* start it"):
+        client.status()
+    for _ in range(2):
+        station = Station(Jobs({1: bundle.path}), camera, config)
+        with station, StatusSocket(station, StatusConfig(path)):
+            assert client.status()["online"]
+        with pytest.raises(StatusError):
+            client.status()
+        assert not path.exists()
+
+
+def test_where_the_socket_cannot_be(
+    station: Station, path: Path, tmp_path: Path, camera: ScriptedCamera
+) -> None:
+    with (
+        pytest.raises(StationError, match="another station listens"),
+        StatusSocket(station, StatusConfig(path)),
+    ):
+        pass
+    file = tmp_path / "file"
+    file.write_text("kept")
+    with (
+        pytest.raises(StationError, match="is not a socket"),
+        StatusSocket(station, StatusConfig(file)),
+    ):
+        pass
+    assert file.read_text() == "kept"
+    killed = tmp_path / "killed.socket"
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(killed))
+    with StatusSocket(station, StatusConfig(killed)):
+        assert StatusClient(killed).status()["online"]
+
+
+def test_a_replaced_bundle_is_opened_before_its_job_is_selected(
+    bundle: Bundle, camera: ScriptedCamera, config: StationConfig, tmp_path: Path
+) -> None:
+    copy = open_bundle(shutil.copytree(bundle.path, tmp_path / "copy.rdx"))
+    opened: list[Path] = []
+
+    def open_one(path: Path) -> Detector:
+        opened.append(path)
+        return Detector(path)
+
+    jobs = Jobs({1: copy.path}, open_one)
+    with Station(jobs, camera, config) as station:
+        before = station.inspect(1)
+        value = copy.manifest.executions[0].threshold.value
+        changed = override_limits(copy, "new lamp", ng_above=3 * value, user="eva")
+        wait_until(lambda: len(opened) == 2)
+        assert station.inspect(2).bundle_sha256 == before.bundle_sha256, "not before a job change"
+        station.select_job(1)
+        after = station.inspect(3)
+        assert len(opened) == 2, "select took what was prepared"
+        assert (after.result, after.ng_above) == ("OK", pytest.approx(3 * value))
+        # Replaced again, and broken: what is open goes on until the job is selected.
+        (changed.path / "manifest.json").write_text("{")
+        wait_until(lambda: len(opened) == 3)
+        assert station.inspect(4).bundle_sha256 == after.bundle_sha256
+        station.select_job(1)
+        assert station.inspect(5).error == "JOB_BROKEN"
