@@ -13,7 +13,7 @@ from rdx_fast.hmi.data import StationData
 from rdx_fast.hmi.part_forms import FrameQuery, SearchQuery
 from rdx_fast.hmi.pictures import Defects, Picture
 from rdx_fast.hmi.refusal import Refused, not_found
-from rdx_fast.station.records.store import InspectionRecord, read_records
+from rdx_fast.station.records.store import InspectionRecord, has_records, read_records
 from rdx_fast.station.status_client import LiveFrame
 
 _RETRY = b"retry: 2000\n\n"  # ms until a browser connects again
@@ -51,7 +51,7 @@ class _PartsApi:
 
     def search(self, call: Call, query: SearchQuery) -> object:
         """A page of parts, the newest first."""
-        if not self._data.path.is_file():
+        if not has_records(self._data.path):
             return {"parts": [], "next": None}
         # One more, to know whether there is another page.
         found = [*read_records(self._data.path, query.filter(query.before, query.limit + 1))]
