@@ -101,11 +101,10 @@ def retrain(
 
 def comparison_table(found: Comparison) -> Table:
     """The candidate against the released bundle."""
-    unseen = "labelled parts that neither was trained on"
     sets = {
         "frozen set": found.frozen,
-        f"labelled parts ({len(found.trained_on)} trained on)": found.labelled,
-        unseen: found.unseen,
+        f"labelled, {len(found.trained_on)} trained on": found.labelled,
+        "labelled, in no training": found.unseen,
     }
     table = Table(
         title="Released bundle -> candidate",

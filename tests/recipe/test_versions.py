@@ -12,9 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.signing import keys
-from support.small_bundle import write_bundle
-from support.small_network import SIZE
 
 from rdx_fast.bundle import versions
 from rdx_fast.bundle.bundle import open_bundle
@@ -30,6 +27,9 @@ from rdx_fast.bundle.versions import (
 )
 from rdx_fast.detector import Detector
 from rdx_fast.errors import BundleError
+from support.signing import keys
+from support.small_bundle import write_bundle
+from support.small_network import SIZE
 
 
 @pytest.fixture
