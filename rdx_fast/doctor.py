@@ -43,6 +43,8 @@ _OPTIONAL = (
     ("asyncua", "a station's OPC UA", "station"),
     ("prometheus-client", "a station's metrics", "station"),
     ("structlog", "a station's logs", "station"),
+    ("starlette", "the operator's page", "hmi"),
+    ("uvicorn", "the operator's page", "hmi"),
     ("opencv-python-headless", "cameras through OpenCV, foreground masks", "opencv"),
     ("pyarrow", "records as Parquet", "parquet"),
     ("elpv-dataset", "demo", "demo"),

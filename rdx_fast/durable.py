@@ -32,14 +32,21 @@ def sync_directory(folder: Path) -> None:
         os.close(handle)
 
 
-def write_whole(file: Path, content: bytes) -> None:
+def write_whole(file: Path, content: bytes, mode: int | None = None) -> None:
     """Write a file, or other contents into its place, at once and durably.
 
     Whoever reads it meanwhile, or after a power failure, finds the old or the new contents whole.
+
+    Args:
+        file: the file
+        content: all that it holds afterwards
+        mode: its permissions, such as 0o600; None for those of any new file
     """
     partial = Path(tempfile.mkdtemp(prefix=f".{file.name}.", dir=file.parent))
     try:
         (partial / file.name).write_bytes(content)
+        if mode is not None:
+            (partial / file.name).chmod(mode)
         flush(partial / file.name)
         (partial / file.name).replace(file)
         sync_directory(file.parent)

@@ -68,18 +68,37 @@ def overlay(
     top, left, height, width = crop or (0, 0, *frame.shape[:2])
     blended = _as_rgb(to_8bit(frame, levels)).copy()
     level, inspected = _resized(relative, labels, (width, height))
-    heat = np.clip((level - 0.5) / 1.5, 0.0, 1.0)
+    colour, alpha = _heat(level)
     line_width = max(1, min(frame.shape[:2]) // _LINE_SHARE)
     line = _contour((level > 1) & inspected, line_width)
-    steps = np.linspace(0, 1, len(_HEAT))
-    colour = np.stack([np.interp(heat, steps, _HEAT[:, c]) for c in range(3)], axis=-1)
     shown = blended[top : top + height, left : left + width]
-    alpha = _STRENGTH * np.minimum(4 * heat, 1.0)[..., None] * inspected[..., None]
+    alpha = alpha[..., None] * inspected[..., None]
     shown[...] = ((1 - alpha) * shown + alpha * colour).round()
     shown[line] = _LINE
     whole = np.zeros(frame.shape[:2], bool)
     whole[top : top + height, left : left + width] = inspected
     return _hatched(blended, ~whole, line_width)
+
+
+def heat_layer(relative: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """The heat map of ``overlay`` by itself, to be laid over a frame.
+
+    Args:
+        relative: float32 [h, w], as for ``overlay``, 0 where nothing is inspected
+
+    Returns:
+        uint8 [h, w, 4] RGBA, transparent up to half the limit.
+    """
+    colour, alpha = _heat(relative)
+    return np.concatenate([colour, 255 * alpha[..., None]], axis=-1).round().astype(np.uint8)
+
+
+def _heat(level: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Colour [h, w, 3] and opacity [h, w] of multiples of the limit."""
+    heat = np.clip((level - 0.5) / 1.5, 0.0, 1.0)
+    steps = np.linspace(0, 1, len(_HEAT))
+    colour = np.stack([np.interp(heat, steps, _HEAT[:, c]) for c in range(3)], axis=-1)
+    return colour, _STRENGTH * np.minimum(4 * heat, 1.0)
 
 
 def _resized(

@@ -169,7 +169,7 @@ def _limits_changed(name: str, before: Any, after: Any) -> str:
             if present != earlier:
                 region = f"{of.named} " if of.named else ""
                 values = f"{earlier.value:.6g} -> " if earlier else ""
-                told.append(f"{region}{kind}{values}{present.value:.6g} ({_origin(present)})")
+                told.append(f"{region}{kind}{values}{present.value:.6g} ({origin(present)})")
     return f"{name}: {', '.join(told)}" if told else name
 
 
@@ -177,7 +177,7 @@ def _limits(facts: Any) -> list[Limits]:
     return [dacite.from_dict(Limits, of, dacite.Config(strict=True)) for of in facts]
 
 
-def _origin(threshold: ThresholdSpec) -> str:
+def origin(threshold: ThresholdSpec) -> str:
     """How a limit came about: the reason, or the method and what it promises."""
     if threshold.expected_false_reject_rate is None:
         return threshold.reason or threshold.method

@@ -40,6 +40,20 @@ def replace_recipe(
         BundleError: see ``revise_bundle``
     """
 
+    check_recipe(bundle, recipe, masks)
+    return revise_bundle(bundle, "recipe", user, recipe=recipe, masks=masks, sign_key=sign_key)
+
+
+def check_recipe(
+    bundle: Bundle, recipe: InspectionRecipe, masks: Mapping[str, NDArray[np.uint8]]
+) -> None:
+    """Check that a bundle can inspect what a recipe says. Arguments: see ``replace_recipe``.
+
+    Raises:
+        RecipeError: it cannot, or a mask is missing
+        BundleError: a mask of the bundle cannot be read
+    """
+
     def mask_named(name: str) -> NDArray[np.uint8]:
         if name in masks:
             return masks[name]
@@ -53,7 +67,6 @@ def replace_recipe(
             map_labels(recipe, map_size(recipe, network), mask_named)
         except ValueError as error:
             raise RecipeError(f"{bundle.path}: {error}") from error
-    return revise_bundle(bundle, "recipe", user, recipe=recipe, masks=masks, sign_key=sign_key)
 
 
 def override_limits(

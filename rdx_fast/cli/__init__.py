@@ -16,6 +16,7 @@ from rdx_fast.cli import (
     evaluate,
     experiment,
     export,
+    hmi,
     import_published,
     info,
     override,
@@ -54,6 +55,7 @@ for command in (
     report.report,
     experiment.experiment,
     station.station,
+    hmi.hmi,
     records.records,
     retrain.retrain,
     release.release,
@@ -64,6 +66,7 @@ for command in (
     demo.demo,
 ):
     app.command()(command)
+app.add_typer(hmi.users_app, name="hmi-user")
 app.command("import")(import_published.import_published)
 # Former names of commands, kept for one release.
 app.command("protocol", hidden=True, deprecated=True)(experiment.experiment)

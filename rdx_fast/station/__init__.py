@@ -25,9 +25,11 @@ from rdx_fast.station.handshake.config import HandshakeConfig
 from rdx_fast.station.handshake.inspection import Inspection, Outcome
 from rdx_fast.station.handshake.signals import Controls, Status
 from rdx_fast.station.jobs import JobError, Jobs
+from rdx_fast.station.records.labels import Label, add_label, agreed, read_labels
 from rdx_fast.station.records.store import Filter, InspectionRecord, RecordError, read_records
 from rdx_fast.station.settings import JobSettings
 from rdx_fast.station.station import Station, StationError
+from rdx_fast.station.status_client import LiveFrame, StatusClient, StatusError
 
 __all__ = [
     "BadFrameError",
@@ -48,6 +50,8 @@ __all__ = [
     "JobError",
     "JobSettings",
     "Jobs",
+    "Label",
+    "LiveFrame",
     "Outcome",
     "RecordConfig",
     "RecordError",
@@ -56,6 +60,11 @@ __all__ = [
     "StationConfig",
     "StationError",
     "Status",
+    "StatusClient",
+    "StatusError",
     "StillImage",
+    "add_label",
+    "agreed",
+    "read_labels",
     "read_records",
 ]

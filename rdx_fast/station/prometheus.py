@@ -23,6 +23,8 @@ except ModuleNotFoundError as _error:
     raise MissingDependencyError("prometheus-client", "the station's metrics", "station") from None
 
 _BUCKETS = (0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0)
+# Of scores as multiples of their OK limit: the limit itself is a bound.
+_SCORE_BUCKETS = (0.25, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0, 3.0, 5.0, 10.0)
 _GAUGES = {
     "online": "Whether the station accepts triggers",
     "trigger_ready": "Whether a trigger would start an inspection now",
@@ -66,11 +68,20 @@ class StationMetrics:
             buckets=_BUCKETS,
             registry=self.registry,
         )
+        self._scores = Histogram(
+            "rdx_fast_score_ratio",
+            "Anomaly score as a multiple of the OK limit",
+            ["job"],
+            buckets=_SCORE_BUCKETS,
+            registry=self.registry,
+        )
         self.registry.register(_StatusCollector(station))
         station.listen(on_result=self._count)
 
     def _count(self, record: InspectionRecord) -> None:
         self._results.labels(record.result, record.error or "", str(record.job)).inc()
+        if record.score is not None and record.threshold:
+            self._scores.labels(str(record.job)).observe(record.score / record.threshold)
         stages = {
             "decided": record.decided_ms,
             "grab": record.grab_ms,

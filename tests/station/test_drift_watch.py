@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -31,6 +32,7 @@ from rdx_fast.station.plc.registers import (
     write_controls,
 )
 from rdx_fast.station.prometheus import StationMetrics
+from support.checkout import ROOT
 from support.scripted import ScriptedCamera, rows, wait_until
 
 USUAL = 40  # parts until something changes
@@ -232,8 +234,15 @@ def test_what_plc_and_metrics_show(detector: Detector, line: Line, watched: Stat
                 break
         assert is_set(words(), "drift")
         assert value(words(), "alarm") == 0
+        scores = "rdx_fast_score_ratio_count", ("1",)  # are counted after the result is shown
+        wait_until(lambda: scraped(metrics.port)[scores] == len(rows(watched)))
         found = scraped(metrics.port)
         assert found["rdx_fast_drift", ()] == 1
+        passed = sum(row.result == "OK" for row in rows(watched))
+        assert found["rdx_fast_score_ratio_bucket", ("1", "1.0")] == passed > USUAL
+        dashboard = (ROOT / "examples" / "grafana.json").read_text()
+        asked = set(re.findall(r"rdx_fast_\w+", dashboard))
+        assert asked <= {name for name, _ in found}
         evidence = [found["rdx_fast_drift_log10", ("1", signal)] for signal in SIGNALS]
         assert min(evidence) < 0 <= max(evidence)
         write(reset=True)

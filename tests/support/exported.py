@@ -24,7 +24,6 @@ from rdx_fast.models.efficientnet import InvertedResidual
 QUICK = [
     ("rd4ad", "resnet18"),
     ("rd4ad", "efficientnet_lite0"),
-    ("rd-expert", "efficientnet_lite0"),
 ]
 NETWORKS = [
     pytest.param(*which, marks=[] if which in QUICK else [pytest.mark.slow])

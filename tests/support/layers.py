@@ -20,6 +20,7 @@ LAYERS = {
     "rdx_fast.report": 6,
     "rdx_fast.evaluation": 6,
     "rdx_fast.station": 6,
+    "rdx_fast.hmi": 6,
     "rdx_fast.line": 6,
     "rdx_fast.retraining": 6,
     "rdx_fast.bench": 6,
@@ -81,6 +82,7 @@ OWNED = {
     "pytest": {"rdx_fast.bench.suite"},
     "safetensors": {"rdx_fast.models", "rdx_fast.bench"},
     "sklearn": {"rdx_fast.evaluation"},
+    "starlette": {"rdx_fast.hmi"},
     "structlog": {"rdx_fast.station.logs"},
     "torch": {
         "rdx_fast.models",
@@ -95,6 +97,7 @@ OWNED = {
         "rdx_fast.engines.torch_fusion",
     },
     "triton": {"rdx_fast.kernels.triton_kernels", "rdx_fast.kernels.aot"},
+    "uvicorn": {"rdx_fast.hmi.serve"},
 }
 
 

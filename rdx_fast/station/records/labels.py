@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Collection, Iterable
-from contextlib import closing
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal
 
 from rdx_fast.station.records.changes import add_change, writing
-from rdx_fast.station.records.store import RecordError, connect
+from rdx_fast.station.records.store import RecordError, reading
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS labels (
@@ -114,22 +113,27 @@ def read_labels(path: Path, inspection_ids: Collection[int] | None = None) -> li
     Raises:
         RecordError: the file is missing or is not a records file
     """
-    if not path.is_file():
-        raise RecordError(f"{path}: no such file: give the records file of a station")
-    try:
-        with closing(connect(path)) as connection:
-            there = "SELECT 1 FROM sqlite_master WHERE name = 'labels'"
-            if connection.execute(there).fetchone() is None:
-                return []
-            wanted = None if inspection_ids is None else json.dumps(sorted(inspection_ids))
-            rows = connection.execute(
-                f"SELECT {_COLUMNS} FROM labels WHERE ?1 IS NULL "
-                f"OR inspection_id IN (SELECT value FROM json_each(?1)) ORDER BY label_id",
-                (wanted,),
-            )
-            return [Label(*row) for row in rows]
-    except sqlite3.Error as error:
-        raise RecordError(f"{path} is not a station's records file: {error}") from error
+    with reading(path) as connection:
+        return labels_in(connection, inspection_ids)
+
+
+def has_labels(connection: sqlite3.Connection) -> bool:
+    """Whether an opened records file has the table of labels, which the first label creates."""
+    there = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'labels'")
+    return there.fetchone() is not None
+
+
+def labels_in(
+    connection: sqlite3.Connection, inspection_ids: Collection[int] | None = None
+) -> list[Label]:
+    """As ``read_labels``, in an opened file. Raises ``sqlite3.Error`` if it cannot be read."""
+    if not has_labels(connection):
+        return []
+    query, values = f"SELECT {_COLUMNS} FROM labels", []
+    if inspection_ids is not None:
+        query += " WHERE inspection_id IN (SELECT value FROM json_each(?))"
+        values = [json.dumps(sorted(inspection_ids))]
+    return [Label(*row) for row in connection.execute(f"{query} ORDER BY label_id", values)]
 
 
 def newest(labels: Iterable[Label]) -> list[Label]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
 from itertools import islice
 from pathlib import Path
@@ -331,32 +331,61 @@ def read_records(path: Path, wanted: Filter | None = None) -> Iterator[Inspectio
     Raises:
         RecordError: the file is missing or is not a records file
     """
-    if not path.is_file():
-        raise RecordError(f"{path}: no such file: give the records file of a station")
     wanted = wanted or Filter()
     where, values = wanted.where()
-    # Select the newest first, then restore the order.
+    with reading(path) as connection:
+        # Select the newest first, then restore the order.
+        query = (
+            f"{_labels_too(connection)}SELECT * FROM (SELECT * FROM ({select_records(connection)}) "
+            f"WHERE {where} ORDER BY inspection_id DESC LIMIT ?) ORDER BY inspection_id"
+        )
+        for row in connection.execute(query, [*values, wanted.last or -1]):
+            yield InspectionRecord(*row)
+
+
+def count_records(path: Path, wanted: Filter | None = None) -> dict[tuple[str, bool], int]:
+    """Count records by result, and by whether the part is of the random sample.
+
+    Args:
+        path: the SQLite file
+        wanted: which records, whatever its ``last`` is; None for all
+
+    Raises:
+        RecordError: the file is missing or is not a records file
+    """
+    where, values = (wanted or Filter()).where()
+    with reading(path) as connection:
+        query = (
+            f"{_labels_too(connection)}SELECT result, ifnull(sampled, 0) = 1, count(*) "
+            f"FROM ({select_records(connection)}) WHERE {where} GROUP BY 1, 2"
+        )
+        rows = connection.execute(query, values)
+        return {(result, bool(sampled)): count for result, sampled, count in rows}
+
+
+def select_records(connection: sqlite3.Connection) -> str:
+    """The query of all records, whose columns are the fields of ``InspectionRecord``."""
+    lacking = _lacking(connection)
+    columns = ", ".join(f"NULL AS {c}" if c in lacking else c for c in COLUMNS)
+    return f"SELECT {columns} FROM inspections"
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[sqlite3.Connection]:
+    """Open a records file. Raises ``RecordError`` if it is missing or is none."""
+    if not path.is_file():
+        raise RecordError(f"{path}: no such file: give the records file of a station")
     try:
-        connection = connect(path)
-        try:
-            lacking = _lacking(connection)
-            columns = ", ".join(f"NULL AS {c}" if c in lacking else c for c in COLUMNS)
-            labels = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'labels'")
-            none = (
-                ""
-                if labels.fetchone()
-                else "WITH labels AS (SELECT 0 AS inspection_id WHERE FALSE) "
-            )
-            query = (
-                f"{none}SELECT * FROM (SELECT * FROM (SELECT {columns} FROM inspections) "
-                f"WHERE {where} ORDER BY inspection_id DESC LIMIT ?) ORDER BY inspection_id"
-            )
-            for row in connection.execute(query, [*values, wanted.last or -1]):
-                yield InspectionRecord(*row)
-        finally:
-            connection.close()
+        with closing(connect(path)) as connection:
+            yield connection
     except sqlite3.Error as error:
         raise RecordError(f"{path} is not a station's records file: {error}") from error
+
+
+def _labels_too(connection: sqlite3.Connection) -> str:
+    """What a query begins with that may name labels, where no part was ever labelled."""
+    there = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'labels'")
+    return "" if there.fetchone() else "WITH labels AS (SELECT 0 AS inspection_id WHERE FALSE) "
 
 
 def _lacking(connection: sqlite3.Connection) -> list[str]:

@@ -1,0 +1,97 @@
+"""What the routes of parts, pictures, labels and exports share."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from typing import ParamSpec, TypeVar
+
+from rdx_fast.hmi.context import Context
+from rdx_fast.hmi.feed import Feed
+from rdx_fast.hmi.frame_views import FrameViews
+from rdx_fast.hmi.live_frames import LiveFrames
+from rdx_fast.hmi.part_json import part_json
+from rdx_fast.hmi.pictures import Pictures
+from rdx_fast.hmi.refusal import not_found
+from rdx_fast.station.records.labels import Label, read_labels
+from rdx_fast.station.records.store import Filter, InspectionRecord, read_records
+
+_PICTURES_AT_ONCE = 2  # decoded and encoded: each takes a core, and memory for a frame
+_EXPORTS_AT_ONCE = 1
+
+Arguments = ParamSpec("Arguments")
+Returned = TypeVar("Returned")
+
+
+class StationData:
+    """A station's records, pictures and live feed.
+
+    Args:
+        context: what all routes share; the feed becomes one of its services
+
+    Attributes:
+        path: the SQLite file of the records
+        pictures: stored pictures
+        live: frames of the station
+        feed: the live feed
+    """
+
+    def __init__(self, context: Context) -> None:
+        records = context.file.records
+        self.path = records.path
+        self.pictures = Pictures(records.pictures, FrameViews(context.file))
+        self.live = LiveFrames(context.station)
+        self.feed = Feed(context.file, context.station, self.pictures, self.live)
+        self._drawing = ThreadPoolExecutor(_PICTURES_AT_ONCE, "pictures")
+        self._exporting = ThreadPoolExecutor(_EXPORTS_AT_ONCE, "exports")
+        context.services.append(self._running)
+
+    @asynccontextmanager
+    async def _running(self) -> AsyncIterator[None]:
+        async with self.feed.running():
+            yield
+        self._drawing.shutdown(cancel_futures=True)
+        self._exporting.shutdown(cancel_futures=True)
+
+    async def draw(
+        self,
+        function: Callable[Arguments, Returned],
+        *given: Arguments.args,
+        **named: Arguments.kwargs,
+    ) -> Returned:
+        """Call a function that decodes or encodes pictures, a few at once."""
+        return await _call(self._drawing, lambda: function(*given, **named))
+
+    async def export(
+        self,
+        function: Callable[Arguments, Returned],
+        *given: Arguments.args,
+        **named: Arguments.kwargs,
+    ) -> Returned:
+        """Call a function that exports, one at a time."""
+        return await _call(self._exporting, lambda: function(*given, **named))
+
+    def record(self, inspection_id: int) -> InspectionRecord:
+        """The record of an inspection. Raises ``Refused`` if there is none."""
+        wanted = Filter(before=inspection_id + 1, last=1)
+        found = list(read_records(self.path, wanted)) if self.path.is_file() else []
+        if not found or found[0].inspection_id != inspection_id:
+            raise not_found(f"inspection {inspection_id}")
+        return found[0]
+
+    def described(self, records: list[InspectionRecord]) -> list[dict[str, object]]:
+        """Parts as the page gets them, in the given order."""
+        if not records:
+            return []
+        labels = read_labels(self.path, [of.inspection_id for of in records])
+        by_part: dict[int, list[Label]] = {of.inspection_id: [] for of in records}
+        for label in labels:
+            by_part[label.inspection_id].append(label)
+        shown = self.feed.shown_id
+        return [part_json(of, by_part[of.inspection_id], self.pictures, shown) for of in records]
+
+
+async def _call(pool: ThreadPoolExecutor, function: Callable[[], Returned]) -> Returned:
+    return await asyncio.get_running_loop().run_in_executor(pool, function)

@@ -1,0 +1,121 @@
+"""Records, labels and frames as files to take away."""
+
+from __future__ import annotations
+
+import csv
+import os
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from dataclasses import asdict, fields
+from datetime import UTC, datetime
+from io import BufferedReader
+from pathlib import Path
+
+from starlette.responses import Response, StreamingResponse
+
+from rdx_fast.hmi.access import Access, ApiRoute, Call, get
+from rdx_fast.hmi.data import StationData
+from rdx_fast.hmi.part_forms import ExportQuery
+from rdx_fast.hmi.refusal import Refused, not_found
+from rdx_fast.station.records.export import write_records
+from rdx_fast.station.records.labels import Label, read_labels
+from rdx_fast.station.records.store import Filter, count_records, read_records
+
+MOST_ROWS = 1_000_000
+MOST_ZIPPED = 5_000  # parts
+MOST_ZIPPED_BYTES = 2_000_000_000  # of their frames
+_CHUNK = 2**18
+_TYPES = {
+    "csv": "text/csv; charset=utf-8",
+    "parquet": "application/vnd.apache.parquet",
+    "zip": "application/zip",
+}
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet would compute
+
+
+def routes(data: StationData, name: str) -> list[ApiRoute]:
+    """The route of exports.
+
+    Args:
+        data: what is exported
+        name: of the station, for the names of files
+    """
+    api = _ExportApi(data, name)
+    return [get("/api/export", Access.VIEW, api.export, query=ExportQuery)]
+
+
+class _ExportApi:
+    def __init__(self, data: StationData, name: str) -> None:
+        self._data, self._name = data, name
+
+    async def export(self, call: Call, query: ExportQuery) -> Response:
+        """A file of the selected parts. It is written first and sent then: nobody who reads slowly
+        keeps the station's log of the database from being shortened."""
+        file = await self._data.export(self._written, query)
+        moment = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+        name = "".join(c if c.isascii() and c.isalnum() else "-" for c in self._name)
+        headers = {
+            "Content-Disposition": f'attachment; filename="{name}-{moment}.{query.format}"',
+            "Content-Length": str(os.fstat(file.fileno()).st_size),
+        }
+        return StreamingResponse(_chunks(file), headers=headers, media_type=_TYPES[query.format])
+
+    def _written(self, query: ExportQuery) -> BufferedReader:
+        """The file, which has no name any more and is gone when it is closed."""
+        path, wanted = self._data.path, query.filter()
+        if not path.is_file():
+            raise not_found("record yet")
+        found = sum(count_records(path, wanted).values())
+        most = MOST_ZIPPED if query.format == "zip" else MOST_ROWS
+        if found > most:
+            raise _too_many(f"{found} parts are selected, at most {most} fit a {query.format} file")
+        with tempfile.TemporaryDirectory(prefix="rdx-fast-export-") as folder:
+            output = Path(folder) / f"inspections.{query.format}"
+            if query.format == "zip":
+                self._zip(output, wanted)
+            else:
+                write_records(read_records(path, wanted), output)
+            return output.open("rb")
+
+    def _zip(self, output: Path, wanted: Filter) -> None:
+        records = list(read_records(self._data.path, wanted))
+        labels = read_labels(self._data.path, [of.inspection_id for of in records])
+        frames = [file for of in records if (file := self._data.pictures.frame_file(of))]
+        size = sum(file.stat().st_size for file in frames if file.exists())
+        if size > MOST_ZIPPED_BYTES:
+            raise _too_many(
+                f"the frames have {size} bytes together, at most {MOST_ZIPPED_BYTES} fit a zip file"
+            )
+        tables = output.parent / "inspections.csv", output.parent / "labels.csv"
+        write_records(iter(records), tables[0])
+        _write_labels(labels, tables[1])
+        with zipfile.ZipFile(output, "w", zipfile.ZIP_STORED) as archive:  # PNGs shrink no more
+            for table in tables:
+                archive.write(table, table.name, zipfile.ZIP_DEFLATED)
+            for file in frames:
+                try:
+                    archive.write(file, f"frames/{file.name}")
+                except FileNotFoundError:
+                    continue  # deleted to make room meanwhile
+
+
+def _write_labels(labels: list[Label], output: Path) -> None:
+    with output.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.DictWriter(stream, [f.name for f in fields(Label)], lineterminator="\n")
+        writer.writeheader()
+        for label in labels:
+            row = asdict(label)
+            if label.comment.startswith(_FORMULA):
+                row["comment"] = f"'{label.comment}"
+            writer.writerow(row)
+
+
+def _chunks(file: BufferedReader) -> Iterator[bytes]:
+    with file:
+        while chunk := file.read(_CHUNK):
+            yield chunk
+
+
+def _too_many(text: str) -> Refused:
+    return Refused(413, "too_many", f"{text}: narrow the selection")

@@ -1,0 +1,77 @@
+"""What the page shows of a job's bundle. Only the manifest and what it names are read."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rdx_fast.bundle.bundle import Bundle, manifest_bytes
+from rdx_fast.bundle.bundle_history import bundle_history, origin, what_changed
+from rdx_fast.bundle.manifest import Manifest
+from rdx_fast.bundle.manifest_file import parse_manifest
+from rdx_fast.bundle.versions import list_versions
+from rdx_fast.recipe.recipe import InspectionRecipe
+
+
+def describe_job(job: int, path: Path) -> dict[str, Any]:
+    """A job's bundle as JSON. Raises ``BundleError`` if it cannot be read."""
+    manifest = parse_manifest(manifest_bytes(path).decode("utf-8", "replace"), str(path))
+    recipe = manifest.recipe
+    return {
+        "job": job,
+        "bundle": path.name,
+        "versions": [asdict(of) | {"path": of.path.name} for of in list_versions(path)],
+        "recipe": {
+            "frame_size": recipe.frame.size,
+            "crop": recipe.frame.crop,
+            "regions": describe_regions(recipe),
+        },
+        "limits": _limits(manifest),
+        "stale": manifest.stale_executions(),
+        "history": [
+            {
+                "time": change.time,
+                "user": change.user,
+                "action": change.action,
+                "after": {"changed": what_changed(change)},
+            }
+            for change in bundle_history(Bundle(path, manifest))
+        ],
+    }
+
+
+def describe_regions(recipe: InspectionRecipe) -> list[dict[str, Any]]:
+    """The regions of a recipe as JSON, in the order in which they are painted."""
+    return [
+        {"name": of.name, "kind": of.kind}
+        | ({"mask": True} if of.polygon is None else {"polygon": of.polygon})
+        for of in recipe.regions
+    ]
+
+
+def present_limits(manifest: Manifest, region: str, executed: str) -> tuple[float, float] | None:
+    """OK below and NG above of a region in an executed precision; None if it has none that hold."""
+    stale = manifest.stale_executions()
+    for e in manifest.executions:
+        for of in e.limits:
+            if (e.executed, of.region) == (executed, region) and e.label not in stale:
+                return of.ok_below.value, of.ng_above.value
+    return None
+
+
+def _limits(manifest: Manifest) -> list[dict[str, Any]]:
+    return [
+        {
+            "execution": e.label,
+            "executed": e.executed,
+            "region": of.region,
+            "ok_below": of.ok_below.value,
+            "ng_above": of.ng_above.value,
+            "origin": origin(of.ng_above)
+            if of.ok_below == of.ng_above
+            else f"OK: {origin(of.ok_below)}; NG: {origin(of.ng_above)}",
+        }
+        for e in manifest.executions
+        for of in e.limits
+    ]

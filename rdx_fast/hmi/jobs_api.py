@@ -1,0 +1,195 @@
+"""Jobs: bundles with versions, limits and regions; the log of changes."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+from threading import Lock
+
+from rdx_fast.bundle.bundle import open_bundle
+from rdx_fast.bundle.changes import check_recipe, override_limits, replace_recipe
+from rdx_fast.bundle.versions import manifest_sha256, new_candidate, release
+from rdx_fast.errors import DatasetError
+from rdx_fast.hmi.access import Access, ApiRoute, Call, get, post
+from rdx_fast.hmi.calibration import Calibration, calibrate_apart
+from rdx_fast.hmi.context import Context
+from rdx_fast.hmi.job_forms import AuditQuery, JobForm, LimitsForm, RegionsForm, ReleaseForm
+from rdx_fast.hmi.job_view import describe_job, describe_regions, present_limits
+from rdx_fast.hmi.refusal import Refused, not_found
+from rdx_fast.hmi.regions import calibration_wish, recipe_with
+from rdx_fast.hmi.tasks import OnProgress
+from rdx_fast.images import list_images
+from rdx_fast.limits.promise import check_promise
+from rdx_fast.station.records.changes import read_changes
+from rdx_fast.station.records.store import RecordError
+from rdx_fast.station.status_client import StatusClient, StatusError
+
+_SELECT_S = 60.0  # longest time for a bundle to open
+
+
+def routes(context: Context) -> list[ApiRoute]:
+    """Routes of jobs and of the log of changes."""
+    api = _JobsApi(context)
+    return [
+        get("/api/jobs/{job:id}", Access.VIEW, api.job),
+        post("/api/jobs/{job:id}/limits", Access.ENGINEER, api.limits, LimitsForm),
+        post("/api/jobs/{job:id}/regions", Access.ENGINEER, api.regions, RegionsForm),
+        post("/api/jobs/{job:id}/release", Access.ENGINEER, api.release, ReleaseForm),
+        post("/api/job", Access.ENGINEER, api.select, JobForm),
+        get("/api/audit", Access.ENGINEER, api.audit, query=AuditQuery),
+    ]
+
+
+class _JobsApi:
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        # Of two changes at once, the second must start from what the first released.
+        self._changing: defaultdict[int, Lock] = defaultdict(Lock)
+
+    def job(self, call: Call) -> object:
+        """What a job's bundle is, its versions and its history."""
+        job, bundle = self._of(call)
+        return describe_job(job, bundle) | {
+            "open_sha256": self._held_by_station(job),
+            "running": self._context.tasks.describe(job),
+        }
+
+    def limits(self, call: Call, form: LimitsForm) -> object:
+        """Set limits by hand, in a new version that is released at once."""
+        job, bundle = self._of(call)
+        hmi, file = self._context.hmi, self._context.file
+        with self._changing[job]:
+            with new_candidate(bundle) as copy:
+                opened = open_bundle(copy, file.public_key)
+                present = present_limits(opened.manifest, form.region, form.executed)
+                ok, ng = present or (None, None)
+                override_limits(
+                    opened,
+                    form.reason,
+                    # What stays as it is keeps its origin.
+                    ok_below=None if form.ok_below == ok else form.ok_below,
+                    ng_above=None if form.ng_above == ng else form.ng_above,
+                    region=form.region,
+                    executed=form.executed,
+                    user=call.user,
+                    sign_key=hmi.sign_key,
+                )
+                sha256 = manifest_sha256(copy)
+            release(bundle, sha256, file.public_key)
+        facts = {"job": job, "region": form.region, "executed": form.executed}
+        self._context.changes.enter(
+            "limits",
+            call.user,
+            facts | {"ok_below": ok, "ng_above": ng},
+            facts
+            | {"ok_below": form.ok_below, "ng_above": form.ng_above}
+            | {"reason": form.reason, "sha256": sha256},
+        )
+        return self.job(call)
+
+    def regions(self, call: Call, form: RegionsForm) -> object:
+        """Begin a candidate with other regions, whose limits are calibrated in the background."""
+        job, bundle = self._of(call)
+        context, user = self._context, call.user
+        context.tasks.check_free(job)
+        file, good = context.file, self._calibration_images(job)
+        opened = open_bundle(bundle, file.public_key)
+        recipe = recipe_with(opened.manifest.recipe, form, good[0])
+        check_recipe(opened, recipe, {})
+        wish = calibration_wish(opened.manifest, form.false_reject)
+        check_promise(len(good), wish, len(recipe.inspected))
+
+        def work(on_progress: OnProgress) -> None:
+            with new_candidate(bundle) as copy:
+                before = open_bundle(copy, file.public_key)
+                replace_recipe(before, recipe, {}, user, context.hmi.sign_key)
+                wanted = Calibration(
+                    copy,
+                    tuple(good),
+                    wish,
+                    user,
+                    file.backend,
+                    file.precision,
+                    file.public_key,
+                    context.hmi.sign_key,
+                )
+                calibrate_apart(wanted, on_progress)
+                sha256 = manifest_sha256(copy)
+            context.changes.enter(
+                "regions",
+                user,
+                {"job": job, "regions": describe_regions(before.manifest.recipe)},
+                {"job": job, "regions": describe_regions(recipe), "sha256": sha256},
+            )
+
+        context.tasks.start(job, "regions", user, work)
+        return self.job(call)
+
+    def release(self, call: Call, form: ReleaseForm) -> object:
+        """Put another version in the released one's place."""
+        job, bundle = self._of(call)
+        with self._changing[job]:
+            before = manifest_sha256(bundle)
+            release(bundle, form.sha256, self._context.file.public_key)
+        facts = {"job": job, "sha256": form.sha256}
+        self._context.changes.enter("release", call.user, facts | {"sha256": before}, facts)
+        return self.job(call)
+
+    def select(self, call: Call, form: JobForm) -> object:
+        """Have the station select a job, or change over to the released version of it."""
+        context = self._context
+        if form.job not in context.file.bundles:
+            raise not_found(f"job {form.job}")
+        if context.file.status is None:
+            raise Refused(
+                409, "station_away", "the configuration has no table [status]: add one for this"
+            )
+        # Not the shared client: the station opens the bundle before it answers.
+        station = StatusClient(context.file.status.socket, _SELECT_S)
+        try:
+            station.select_job(form.job)
+        except StatusError as error:
+            raise Refused(409, "station_away", str(error)) from None
+        finally:
+            station.close()
+        context.changes.enter("job", call.user, {}, {"job": form.job})
+        return {"done": True}
+
+    def audit(self, call: Call, query: AuditQuery) -> object:
+        """The newest changes, and whether the chain of all is whole."""
+        try:
+            changes = read_changes(self._context.file.records.path)
+        except RecordError as error:
+            return {"changes": [], "chain": str(error)}
+        shown = [
+            {name: getattr(of, name) for name in ("time", "user", "action", "before", "after")}
+            for of in reversed(changes[-query.last :])
+        ]
+        return {"changes": shown, "chain": "ok"}
+
+    def _of(self, call: Call) -> tuple[int, Path]:
+        """Id and bundle of the job that the path names."""
+        job: int = call.path["job"]
+        bundle = self._context.file.bundles.get(job)
+        if bundle is None:
+            raise not_found(f"job {job}")
+        return job, bundle
+
+    def _held_by_station(self, job: int) -> str | None:
+        """SHA-256 of the manifest that the station holds open; None if it cannot be asked."""
+        if self._context.station is None:
+            return None
+        try:
+            held = self._context.station.status()["jobs"].get(str(job))
+        except StatusError:
+            return None
+        return None if held is None else str(held["sha256"])
+
+    def _calibration_images(self, job: int) -> list[Path]:
+        stated = self._context.file.retrain.get(str(job))
+        if stated is None:
+            raise DatasetError(
+                f"the limits of other regions are calibrated on images of good parts: name their "
+                f"folder as calibration in the table [retrain.{job}] of the configuration"
+            )
+        return list_images(stated.calibration)

@@ -1,0 +1,108 @@
+"""Serves the page over HTTP or HTTPS, until the process is told to end."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import uvicorn
+
+from rdx_fast.hmi.app import create_app
+from rdx_fast.hmi.users import Users, UsersError
+from rdx_fast.station.config import ConfigError, StationFile
+from rdx_fast.station.hmi_config import HmiConfig
+
+_NICE = 10  # the station goes first, and this still gets the time to end what the station waits for
+_CONNECTIONS = 200
+_GRACE_S = 2  # for answers in flight at the end; event streams would never end
+
+
+def serve(file: StationFile, name: str, on_start: Callable[[str], None]) -> None:
+    """Serve the page of a station until Ctrl-C or SIGTERM.
+
+    Args:
+        file: the configuration
+        name: of the station, shown on the page
+        on_start: called with the page's address once connections are accepted
+
+    Raises:
+        ConfigError: there is no table ``[hmi]``, the port cannot be opened, or the certificate
+            cannot be used
+        UsersError: nobody could log in or see anything
+    """
+    app = create_app(file, name)
+    hmi = file.hmi
+    assert hmi is not None
+    if not hmi.anonymous and not Users(hmi.users).all():
+        raise UsersError(
+            f"nobody can log in: {hmi.users} has no users: add one (rdx-fast hmi-user add NAME "
+            f"--role engineer), or let everybody see the page with anonymous = true in [hmi]"
+        )
+    if hasattr(os, "nice"):
+        os.nice(_NICE)
+    with listening(hmi) as listener:
+        config = uvicorn.Config(
+            app,
+            http="h11",
+            ws="none",
+            lifespan="on",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,  # a stated address would evade the limit of logins
+            server_header=False,
+            limit_concurrency=_CONNECTIONS,
+            timeout_graceful_shutdown=_GRACE_S,
+            ssl_certfile=hmi.certificate,
+            ssl_keyfile=hmi.private_key,
+        )
+        try:
+            config.load()
+        except OSError as error:  # ssl.SSLError is one
+            raise ConfigError(
+                f"certificate {hmi.certificate} with private_key {hmi.private_key} of [hmi] cannot "
+                f"be used: {error}"
+            ) from error
+        on_start(page_address(hmi, listener.getsockname()[1]))
+        _Server(config).run([listener])
+
+
+class _Server(uvicorn.Server):
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Ends in peace: uvicorn would send itself the signal again that it ended on."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self.handle_exit)
+        yield
+
+
+def listening(hmi: HmiConfig) -> socket.socket:
+    """The socket that the page listens on. Raises ``ConfigError`` if it cannot be opened."""
+    family = socket.AF_INET6 if ":" in hmi.address else socket.AF_INET
+    try:
+        return socket.create_server((hmi.address, hmi.port), family=family)
+    except OSError as error:
+        raise ConfigError(
+            f"the page cannot listen on {hmi.address} port {hmi.port}: {error}: free the port, or "
+            f"choose another address or port in [hmi]"
+        ) from error
+
+
+def page_address(hmi: HmiConfig, port: int) -> str:
+    """The address for a browser on this machine."""
+    host = f"[{hmi.address}]" if ":" in hmi.address else hmi.address
+    host = "localhost" if hmi.address in ("0.0.0.0", "::") else host
+    return f"{'http' if hmi.certificate is None else 'https'}://{host}:{port}/"
+
+
+def sends_in_clear(hmi: HmiConfig) -> bool:
+    """Whether passwords pass through a network unencrypted."""
+    if hmi.certificate is not None or hmi.address == "localhost":
+        return False
+    try:
+        return not ipaddress.ip_address(hmi.address).is_loopback
+    except ValueError:
+        return True

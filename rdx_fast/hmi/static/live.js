@@ -1,0 +1,166 @@
+// What is happening now.
+
+import { scoreBar, Trend } from "./chart.js";
+import { h, keyed } from "./dom.js";
+import { addKeys } from "./keys.js";
+import { countsPanel } from "./live_counts.js";
+import { alarmsList, stationPanel } from "./live_station.js";
+import { VerdictPanel } from "./live_verdict.js";
+import { complain } from "./notes.js";
+import { Picture } from "./picture.js";
+import { agreedBadge, badge } from "./verdict.js";
+import { listen, newest, stream } from "./stream.js";
+import { clock, number, t } from "./texts.js";
+
+const PICTURE_MS = 500; // at most so often a new picture
+
+export function open(root) {
+  const verdict = new VerdictPanel();
+  const score = h("div", { class: "panel score" });
+  const bar = h("div", {});
+  const trend = new Trend();
+  score.append(h("h2", {}, t("live.score")), bar, trend.element);
+  const counts = countsPanel();
+  const station = stationPanel();
+  const alarms = alarmsList();
+  const live = livePicture();
+  const strip = h("ol", { class: "strip" });
+  const recent = h("tbody", {});
+  root.append(
+    h("h1", { class: "unseen" }, t("live.title")),
+    alarms.element,
+    h(
+      "div",
+      { class: "live" },
+      verdict.element,
+      score,
+      counts.element,
+      live.element,
+      h("section", { class: "panel strip-panel" }, h("h2", {}, t("live.rejects")), strip),
+      station.element,
+      h(
+        "section",
+        { class: "panel recent" },
+        h("h2", {}, t("live.recent")),
+        h("table", { class: "plain" }, recentHead(), recent),
+      ),
+    ),
+  );
+
+  const update = {
+    link: () => verdict.draw(),
+    status() {
+      verdict.draw();
+      station.draw(stream.status);
+      alarms.draw(stream.status?.alarms ?? []);
+    },
+    parts() {
+      verdict.draw();
+      const part = newest();
+      if (part) bar.replaceChildren(scoreBar(part));
+      trend.show(stream.trend);
+      keyed(recent, stream.recent, (one) => one.inspection_id, recentRow);
+      keyed(strip, stream.strip, (one) => one.inspection_id, stripEntry, (one) => `${one.result}${one.agreed}`);
+      live.next();
+    },
+    counts: () => counts.draw(stream.counts, stream.status?.job?.id),
+  };
+  const drawAll = () => Object.values(update).forEach((draw) => draw());
+  if (stream.begun) drawAll();
+  const stop = listen((what) => update[what]());
+  const clockTimer = setInterval(() => verdict.draw(), 1000);
+  const removeKeys = addKeys({
+    " ": ["live.hold_key", live.toggleHold],
+    Enter: ["live.open_key", () => newest() && (location.hash = `#/part/${live.shown() ?? newest().inspection_id}`)],
+  });
+  return () => {
+    stop();
+    clearInterval(clockTimer);
+    removeKeys();
+    live.close();
+    trend.close();
+  };
+}
+
+const recentHead = () =>
+  h("thead", {}, h("tr", {}, ["part", "time", "result", "score"].map((name) => h("th", { scope: "col" }, t(`column.${name}`)))));
+
+const recentRow = (part) =>
+  h(
+    "tr",
+    {},
+    h("td", {}, h("a", { href: `#/part/${part.inspection_id}` }, String(part.part_id))),
+    h("td", {}, clock(part.triggered_at)),
+    h("td", {}, badge(part.result), agreedBadge(part.agreed)),
+    h("td", { class: "figure" }, part.score === null ? (part.error ?? "–") : number(part.score)),
+  );
+
+const stripEntry = (part) =>
+  h(
+    "li",
+    {},
+    h(
+      "a",
+      { href: `#/part/${part.inspection_id}`, data: { result: part.result } },
+      h("img", { src: `/api/parts/${part.inspection_id}/frame?width=240`, alt: "", loading: "lazy" }),
+      h("span", {}, badge(part.result), String(part.part_id)),
+      agreedBadge(part.agreed),
+    ),
+  );
+
+/** The picture of the newest part. A new one is fetched when the last is there, at most twice a second. */
+function livePicture() {
+  const picture = new Picture();
+  let busy = false;
+  let held = false;
+  let closed = false;
+  let tried = null; // the newest part that was asked for
+  const hold = h("button", { type: "button", "aria-pressed": "false", title: t("live.hold_key"), onclick: () => toggleHold() }, t("live.hold"));
+  const openPart = h("a", { class: "button" }, t("live.open"));
+  picture.element.querySelector(".picture-tools").append(hold, openPart);
+  openPart.hidden = true;
+
+  function toggleHold() {
+    held = !held;
+    hold.setAttribute("aria-pressed", String(held));
+    next();
+  }
+
+  async function next() {
+    const part = newest();
+    if (busy || held || closed || document.hidden || !part || part.inspection_id === tried) return;
+    busy = true;
+    const begun = performance.now();
+    tried = part.inspection_id;
+    try {
+      const caption = t("live.caption", { part: part.part_id, result: part.result, time: clock(part.triggered_at) });
+      if (await picture.show(part, { caption })) {
+        openPart.href = `#/part/${part.inspection_id}`;
+        openPart.hidden = false;
+      }
+    } catch (error) {
+      // The next part may have come meanwhile; its picture is asked for next.
+      const isLast = newest()?.inspection_id === tried;
+      if (error.status === 404 && isLast) picture.clear(t("live.no_picture", { part: part.part_id }));
+      else if (error.status !== 404 && error.status !== 0 && error.name !== "AbortError") complain(error);
+    }
+    setTimeout(() => {
+      busy = false;
+      next();
+    }, Math.max(0, PICTURE_MS - (performance.now() - begun)));
+  }
+
+  document.addEventListener("visibilitychange", next);
+  picture.clear(t("live.waiting"));
+  return {
+    element: h("section", { class: "panel live-picture", "aria-label": t("live.picture") }, picture.element),
+    next,
+    toggleHold,
+    shown: () => picture.part?.inspection_id ?? null,
+    close() {
+      closed = true;
+      document.removeEventListener("visibilitychange", next);
+      picture.close();
+    },
+  };
+}

@@ -1,0 +1,233 @@
+// The state of a polygon editor, how it is drawn, and what the pointer does.
+
+import { t } from "./texts.js";
+
+const NEAR = 10; // screen pixels
+const COLOURS = { include: "#38b6ff", ignore: "#ff5c8a" };
+
+/**
+ * @param regions [{name, kind, polygon | mask}], changed in place
+ * @param may whether they may be changed
+ * @param changed called after each change
+ */
+export function polygonEditor(regions, may, changed) {
+  let drawing = null; // the region whose corners are being clicked
+  let chosen = null; // index of a region
+  let corner = null; // index of a corner of it
+  let dragged = false;
+  let size = null; // height, width of the frame
+  let redraw = () => {};
+  const open = new Set(); // regions whose corners are listed
+
+  function update() {
+    redraw();
+    changed();
+  }
+
+  /** The nearest corner, or the middle of a side, within reach of a point. */
+  function hit([x, y], reach, middles = false) {
+    let best = null;
+    regions.forEach((region, i) =>
+      (region.polygon ?? []).forEach((a, k, all) => {
+        const b = all[(k + 1) % all.length];
+        const [px, py] = middles ? [(a[0] + b[0]) / 2, (a[1] + b[1]) / 2] : a;
+        const far = Math.hypot(px - x, py - y);
+        if (far < (best?.far ?? reach)) best = { i, k, far };
+      }),
+    );
+    return best;
+  }
+
+  const inside = (polygon, [x, y]) => {
+    let is = false;
+    polygon.forEach(([ax, ay], k) => {
+      const [bx, by] = polygon[(k + 1) % polygon.length];
+      if (ay > y !== by > y && x < ((bx - ax) * (y - ay)) / (by - ay) + ax) is = !is;
+    });
+    return is;
+  };
+
+  const within = ([x, y]) => {
+    const [height, width] = size ?? [Infinity, Infinity];
+    return [Math.round(Math.min(Math.max(x, 0), width)), Math.round(Math.min(Math.max(y, 0), height))];
+  };
+
+  let scale = 1;
+  function pointer(kind, point, event) {
+    if (!may || event.button > 0) return false;
+    const reach = (event.pointerType === "touch" ? 2 : 1) * (NEAR / scale);
+    if (kind === "down") return pressed(point, reach);
+    if (kind === "move" && dragged) {
+      regions[chosen].polygon[corner] = within(point);
+      redraw();
+    }
+    if (kind === "up" && dragged) {
+      dragged = false;
+      update();
+    }
+    return true;
+  }
+
+  function pressed(point, reach) {
+    if (drawing) {
+      const [first] = drawing.polygon;
+      const closes = drawing.polygon.length > 2 && Math.hypot(first[0] - point[0], first[1] - point[1]) < reach;
+      if (closes) finish();
+      else {
+        drawing.polygon.push(within(point));
+        update();
+      }
+      return true;
+    }
+    let found = hit(point, reach);
+    const side = found ? null : hit(point, reach, true);
+    if (side) {
+      regions[side.i].polygon.splice(side.k + 1, 0, within(point));
+      found = { i: side.i, k: side.k + 1 };
+    }
+    if (found) {
+      [chosen, corner, dragged] = [found.i, found.k, true];
+      redraw();
+      return true;
+    }
+    const under = regions.findLastIndex((region) => region.polygon && inside(region.polygon, point));
+    [chosen, corner] = [under < 0 ? null : under, null];
+    update();
+    return false; // so that dragging moves the frame
+  }
+
+  function begin(kind) {
+    finish();
+    const names = new Set(regions.map((region) => region.name));
+    let n = 1;
+    while (names.has(`${t(`regions.${kind}_name`)} ${n}`)) n += 1;
+    drawing = { name: `${t(`regions.${kind}_name`)} ${n}`, kind, polygon: [] };
+    chosen = corner = null;
+    update();
+  }
+
+  function finish() {
+    if (drawing && drawing.polygon.length > 2) chosen = regions.push(drawing) - 1;
+    drawing = null;
+    update();
+  }
+
+  function escape() {
+    drawing = chosen = corner = null;
+    update();
+  }
+
+  function deleteChosen() {
+    if (drawing) drawing.polygon.pop();
+    else if (chosen === null) return;
+    else if (corner !== null && regions[chosen].polygon.length > 3) {
+      regions[chosen].polygon.splice(corner, 1);
+      corner = null;
+    } else remove(chosen);
+    update();
+  }
+
+  function remove(i) {
+    regions.splice(i, 1);
+    chosen = corner = null;
+    open.clear();
+    update();
+  }
+
+  function layer(context, now) {
+    scale = now;
+    regions.forEach((region, i) => region.polygon && outline(context, region, i === chosen, true));
+    if (drawing) outline(context, drawing, true, false);
+  }
+
+  function outline(context, region, isChosen, closed) {
+    const { polygon, kind, name } = region;
+    if (!polygon.length) return;
+    const path = new Path2D();
+    polygon.forEach(([x, y], k) => (k ? path.lineTo(x, y) : path.moveTo(x, y)));
+    if (closed) path.closePath();
+    context.fillStyle = COLOURS[kind] + (isChosen ? "40" : "22");
+    if (closed) context.fill(path);
+    for (const [colour, width] of [["#000a", isChosen ? 5 : 4], [COLOURS[kind], isChosen ? 3 : 2]]) {
+      context.strokeStyle = colour;
+      context.lineWidth = width / scale;
+      context.stroke(path);
+    }
+    if (may) {
+      polygon.forEach(([x, y], k) => {
+        const r = (isChosen && k === corner ? 7 : 5) / scale;
+        context.fillStyle = isChosen && k === corner ? "#fff" : COLOURS[kind];
+        context.strokeStyle = "#000";
+        context.lineWidth = 1.5 / scale;
+        context.fillRect(x - r, y - r, 2 * r, 2 * r);
+        context.strokeRect(x - r, y - r, 2 * r, 2 * r);
+      });
+    }
+    context.font = `600 ${14 / scale}px system-ui, sans-serif`;
+    context.textBaseline = "top";
+    const [x, y] = polygon.reduce((a, b) => (b[1] < a[1] ? b : a));
+    context.fillStyle = "#000b";
+    context.fillRect(x + 8 / scale, y + 8 / scale, context.measureText(name).width + 10 / scale, 20 / scale);
+    context.fillStyle = "#fff";
+    context.fillText(name, x + 13 / scale, y + 11 / scale);
+  }
+
+  function hint() {
+    if (!may) return "";
+    if (drawing) return t("regions.hint_drawing", { n: drawing.polygon.length });
+    return t(chosen === null ? "regions.hint" : "regions.hint_chosen");
+  }
+
+  return {
+    begin,
+    finish,
+    escape,
+    deleteChosen,
+    remove,
+    layer,
+    pointer,
+    hint,
+    regions: () => regions,
+    chosen: () => chosen,
+    size: () => size,
+    setSize: (found) => (size = found),
+    onDraw: (draw) => (redraw = draw),
+    isOpen: (i) => open.has(i),
+    setOpen: (i, is) => (is ? open.add(i) : open.delete(i)),
+    choose(i) {
+      if (i === chosen) return;
+      [chosen, corner] = [i, null];
+      redraw(); // the table stays, since an input of it has the focus
+    },
+    change(i, facts) {
+      Object.assign(regions[i], facts);
+      update();
+    },
+    move(i, by) {
+      const [region] = regions.splice(i, 1);
+      regions.splice(i + by, 0, region);
+      [chosen, corner] = [i + by, null];
+      open.clear();
+      update();
+    },
+    reset(original) {
+      regions = original;
+      drawing = chosen = corner = null;
+      update();
+    },
+  };
+}
+
+/** Whether two sides of a polygon cross. */
+export function crossing(polygon) {
+  const turn = (a, b, c) => Math.sign((b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0]));
+  const n = polygon.length;
+  for (let i = 0; i < n; i += 1) {
+    for (let j = i + 2; j < n; j += 1) {
+      if (i === 0 && j === n - 1) continue; // neighbours
+      const [a, b, c, d] = [polygon[i], polygon[i + 1], polygon[j], polygon[(j + 1) % n]];
+      if (turn(a, b, c) * turn(a, b, d) < 0 && turn(c, d, a) * turn(c, d, b) < 0) return true;
+    }
+  }
+  return false;
+}

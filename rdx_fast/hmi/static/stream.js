@@ -1,0 +1,121 @@
+// What the station does now, as the server streams it. One stream serves all views.
+
+import { isUser, refreshSession, serverNow, session } from "./api.js";
+
+const SILENCE_MS = 12000; // the server sends a status every 5 s
+const RECENT = 20;
+const STRIP = 12;
+const TREND = 200;
+
+/** State: `open` is false while the stream is broken; then nothing else is current. */
+export const stream = {
+  open: false,
+  begun: false, // a snapshot has arrived since the page was opened
+  status: null,
+  recent: [],
+  strip: [],
+  trend: [],
+  counts: [],
+};
+
+const listeners = new Set();
+let source = null;
+let heard = 0;
+let retryMs = 1000;
+let timer = 0;
+
+/** Call `listener` with what changed: "link", "status", "parts" or "counts". Returns how to stop. */
+export function listen(listener) {
+  listeners.add(listener);
+  return () => listeners.delete(listener);
+}
+
+const tell = (what) => listeners.forEach((listener) => listener(what));
+
+/** Open the stream, and keep it open. */
+export function start() {
+  clearTimeout(timer);
+  source?.close();
+  source = null;
+  if (!isUser() && !session.anonymous) return;
+  heard = Date.now();
+  source = new EventSource("/api/live");
+  for (const [name, take] of Object.entries(TAKEN)) {
+    source.addEventListener(name, (event) => {
+      heard = Date.now();
+      take(JSON.parse(event.data));
+      tell(name === "snapshot" ? "parts" : name);
+    });
+  }
+  source.onerror = broken;
+}
+
+const TAKEN = {
+  snapshot(told) {
+    Object.assign(stream, told, { open: true, begun: true });
+    retryMs = 1000;
+    tell("link");
+    tell("status");
+    tell("counts");
+  },
+  status: (told) => (stream.status = told),
+  counts: (told) => (stream.counts = told),
+  parts(told) {
+    for (const part of told) take(part);
+  },
+};
+
+function take(part) {
+  const id = part.inspection_id;
+  stream.recent = placed(stream.recent, part).slice(0, RECENT);
+  if (["NG", "REVIEW"].includes(part.result) && part.has_frame) {
+    stream.strip = placed(stream.strip, part).slice(0, STRIP);
+  }
+  if (part.score === null || stream.trend.some((row) => row[0] === id)) return;
+  stream.trend.push([id, part.score, part.threshold, part.ng_above, part.result]);
+  stream.trend.splice(0, stream.trend.length - TREND);
+}
+
+/** The list, newest first, with a part that is new or changed. */
+function placed(list, part) {
+  const others = list.filter((one) => one.inspection_id !== part.inspection_id);
+  const place = others.findIndex((one) => one.inspection_id < part.inspection_id);
+  others.splice(place < 0 ? others.length : place, 0, part);
+  return others;
+}
+
+function broken() {
+  source?.close();
+  source = null;
+  if (stream.open) {
+    stream.open = false;
+    tell("link");
+  }
+  clearTimeout(timer);
+  timer = setTimeout(again, retryMs);
+  retryMs = Math.min(2 * retryMs, 10000);
+}
+
+async function again() {
+  // A stream is also refused where the session has expired: ask, since it does not say so.
+  try {
+    await refreshSession();
+  } catch {
+    broken();
+    return;
+  }
+  if (!source) start();
+}
+
+setInterval(() => {
+  if (source && Date.now() - heard > SILENCE_MS) broken();
+}, 1000);
+
+/** The station's verdicts are current: the stream is open and the station answers. */
+export const isCurrent = () => stream.open && stream.status?.connected === true;
+
+/** The newest part; null before the first. */
+export const newest = () => stream.recent[0] ?? null;
+
+/** Age of a part in ms. */
+export const ageOf = (part) => serverNow() - Date.parse(part.triggered_at);

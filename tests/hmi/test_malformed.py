@@ -1,0 +1,98 @@
+"""Malformed requests are refused: whatever comes, the answer is never a failure of the server."""
+
+from __future__ import annotations
+
+import re
+from random import Random
+
+import pytest
+
+from rdx_fast.errors import CalibrationError
+from rdx_fast.hmi.access import ApiRoute
+from support.form_fuzz import malformed_body, odd_query, well_formed
+from support.page import Client, Page
+from support.small_bundle import write_bundle
+
+JSON = {"Content-Type": "application/json"}
+
+
+@pytest.fixture
+def forms(page: Page, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, type]]:
+    """Method, path and form of all routes that take one, of a station with a bundle."""
+
+    def refuse(*_: object) -> None:
+        raise CalibrationError("not in this test")
+
+    monkeypatch.setattr("rdx_fast.hmi.jobs_api.calibrate_apart", refuse)
+    write_bundle(page.folder / "part.rdx")
+    found = []
+    for route in page.app.routes:
+        if isinstance(route, ApiRoute) and route.form is not None:
+            (method,) = (route.methods or set()) - {"HEAD"}
+            found.append((method, re.sub(r"{\w+:id}", "1", route.path), route.form))
+    assert {path for _, path, _ in found} >= {"/api/login", "/api/jobs/1/limits", "/api/audit"}
+    return found
+
+
+def send_malformed(client: Client, forms: list[tuple[str, str, type]], times: int) -> None:
+    random = Random(0)
+    for _ in range(times):
+        for method, path, form in forms:
+            if method == "POST":
+                body = malformed_body(form, random)
+                answer = client.post(path, content=body, headers=JSON)
+                assert answer.status_code == 400, (path, body[:500], answer.text)
+            else:
+                query = odd_query(form, random)
+                answer = client.get(f"{path}?{query}")
+                assert answer.status_code < 500, (path, query[:500])
+            assert answer.status_code == 200 or set(answer.json()) == {"error", "code"}
+
+
+def send_well_formed(client: Client, forms: list[tuple[str, str, type]], times: int) -> None:
+    """Values that no page would send, in forms as they should be."""
+    random = Random(0)
+    for _ in range(times):
+        for method, path, form in forms:
+            if method == "POST":
+                body = well_formed(form, random)
+                answer = client.post(path, json=body)
+                assert answer.status_code < 500, (path, body)
+
+
+def test_malformed_forms(page: Page, forms: list[tuple[str, str, type]]) -> None:
+    send_malformed(page.client("emil"), forms, 15)
+
+
+def test_odd_values(page: Page, forms: list[tuple[str, str, type]]) -> None:
+    send_well_formed(page.client("emil"), forms, 6)
+
+
+@pytest.mark.slow
+def test_thousands_of_malformed_forms(page: Page, forms: list[tuple[str, str, type]]) -> None:
+    send_malformed(page.client("emil"), forms, 1000)
+
+
+@pytest.mark.slow
+def test_thousands_of_odd_values(page: Page, forms: list[tuple[str, str, type]]) -> None:
+    send_well_formed(page.client("emil"), forms, 400)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Cookie": b"\xff\xfe=\x80; rdx_fast_8460=\xff"},
+        {"Cookie": 'rdx_fast_8460="\\777\\"; ;;=; ='},
+        {"Cookie": "rdx_fast_8460=" + "x" * 10_000},
+        {"X-CSRF-Token": b"\xff" * 100},
+        {"Content-Length": "-1"},
+        {"Content-Type": b"\xff"},
+        {"Origin": b"\xff://\xff"},
+        {"Origin": "http://[::1"},
+    ],
+)
+def test_odd_headers(page: Page, headers: dict[str, str | bytes]) -> None:
+    client = page.client()
+    raw = {k: v if isinstance(v, bytes) else v.encode() for k, v in headers.items()}
+    assert client.get("/api/session", headers=raw).status_code == 200  # of nobody
+    assert 400 <= client.post("/api/job", json={"job": 1}, headers=raw).status_code < 500
