@@ -72,6 +72,7 @@ def export_like(
 def _contents(released: Bundle) -> str:
     """The precision that a bundle was exported with, a key of ``CONTENTS``."""
     manifest = released.manifest
-    there = {(e.stored, e.executed) for e in [*manifest.executions, *manifest.left_out]}
+    there = {(e.stored, e.executed) for e in manifest.executions}
+    there |= {(left.stored, left.executed) for left in manifest.left_out}
     exact = [name for name, which in CONTENTS.items() if set(which) == there]
     return exact[0] if exact else "auto"
