@@ -93,10 +93,10 @@ def label(station: StationFile, number: int, verdict: Verdict, user: str = "anna
 
 
 def a_week(station: StationFile, first: int, dusty: int, bad: int, seed: int) -> None:
-    """Labelled parts: dusty good ones, of which every third is of the sample, then bad ones."""
+    """Labelled parts: dusty good ones, of which every second is of the sample, then bad ones."""
     rng = np.random.default_rng(seed)
     for number in range(first, first + dusty):
-        record(station, number, draw_dusty(rng), sampled=int(number % 3 == 0))
+        record(station, number, draw_dusty(rng), sampled=number % 2)
         label(station, number, "good")
     for number in range(first + dusty, first + dusty + bad):
         record(station, number, draw_part(rng, defective=True))
