@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from selenium.common.exceptions import StaleElementReferenceException
@@ -75,7 +76,7 @@ class Person:
         return wait.until(lambda _: met(), what or "what was waited for")
 
     def script(self, text: str) -> Any:
-        return self.browser.execute_script(text)  # type: ignore[no-untyped-call]
+        return self.browser.execute_script(text)
 
     def log_in(self, user: str, password: str) -> None:
         """By the dialog, which is opened if it is not."""
@@ -96,7 +97,7 @@ class Person:
     def text(self, key: str) -> str:
         """A text of the page, in its language."""
         script = "return import('/static/texts.js').then((texts) => texts.t(arguments[0]))"
-        return str(self.browser.execute_script(script, key))  # type: ignore[no-untyped-call]
+        return str(self.browser.execute_script(script, key))
 
     def label_all(self, is_bad: Callable[[int], bool], most: int = 10_000) -> int:
         """Label what waits in the queue, by the keyboard; the number of labels.
@@ -110,8 +111,11 @@ class Person:
             if (part := self._waiting()) is None:
                 return count
             self.press("b" if is_bad(part) else "g", "1")
-            self.until(lambda part=part: self._waiting() != part, f"the label of part {part}")
+            self.until(partial(self._moved_on, part), f"the label of part {part}")
         return most
+
+    def _moved_on(self, part: int) -> bool:
+        return self._waiting() != part
 
     def _waiting(self) -> int | None:
         """Id of the part that the queue shows; None once it says that none waits."""

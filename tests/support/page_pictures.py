@@ -9,6 +9,7 @@ already in the folder of the work is used again.
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -26,7 +27,7 @@ from support.page_browser import Person, person
 from support.programs import drive, run, running, wait_for_station
 
 SIZES = {"desktop": (1920, 1080), "tablet": (1024, 768), "phone": (390, 844)}
-PASSWORD = "a long password"
+PASSWORDS = dict.fromkeys(("eva", "otto", "anna"), "a long password")
 USERS = {"eva": "engineer", "otto": "operator", "anna": "operator"}
 FIRST, LAST = 110, 60  # parts before the labels, and after
 RATE = 12.0
@@ -118,8 +119,8 @@ calibration = "calibration"
 frozen = "frozen"
 """)
     if not (work / "hmi-users.json").exists():
-        (work / "password").write_text(PASSWORD)
         for name, role in USERS.items():
+            (work / "password").write_text(PASSWORDS[name])
             run(work, "hmi-user", "add", name, "--role", role, "--password-file", "password")
 
 
@@ -135,10 +136,10 @@ def history(work: Path, someone: Person, bad: list[bool]) -> None:
     """Parts, labels of two people who disagree once, and a candidate."""
     drive(work, FIRST, RATE)
     someone.open()
-    someone.log_in("otto", PASSWORD)
+    someone.log_in("otto", PASSWORDS["otto"])
     someone.label_all(lambda part: bad[part - 1])
     someone.log_out()
-    someone.log_in("anna", PASSWORD)
+    someone.log_in("anna", PASSWORDS["anna"])
     someone.label_all(lambda part: bad[part - 1] or part == FIRST, 12)
     someone.log_out()
     assert read_labels(work / "records.sqlite")
@@ -157,7 +158,7 @@ def take_all(work: Path, someone: Person, pictures: Path, size: str) -> None:
     someone.open()
     someone.see("dialog[open]")
     take("login")
-    someone.log_in("eva", PASSWORD)
+    someone.log_in("eva", PASSWORDS["eva"])
     drive(work, 8, RATE)
     someone.until(settled(someone))
     take("live")
@@ -178,7 +179,7 @@ def take_all(work: Path, someone: Person, pictures: Path, size: str) -> None:
         take(view.split("/", maxsplit=1)[0])
 
 
-def settled(someone: Person):
+def settled(someone: Person) -> Callable[[], bool]:
     """Whether the view has looked the same for a while."""
     seen: list[bytes] = []
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -60,7 +60,7 @@ def main(
             with timed(seconds, f"week {week}: stream"):
                 drive(folder, len(defective))
             with timed(seconds, f"week {week}: labels"):
-                labels = label(browser, passwords, lambda part, bad=defective: bad[part - 1])
+                labels = label(browser, passwords, defective)
             with timed(seconds, f"week {week}: retraining"):
                 run(folder, "retrain", 1, "--station", "station.toml", "--iterations", iterations)
             with timed(seconds, f"week {week}: release"):
@@ -150,15 +150,13 @@ frozen = "frozen"
     return page
 
 
-def label(
-    browser: Person, passwords: dict[str, str], is_bad: Callable[[int], bool]
-) -> dict[str, int]:
+def label(browser: Person, passwords: dict[str, str], defective: list[bool]) -> dict[str, int]:
     """The operator labels all that waits, and the engineer some of it too."""
     browser.open()
     given = {}
     for user, most in (("otto", 10_000), ("eva", 20)):
         browser.log_in(user, passwords[user])
-        given[user] = browser.label_all(is_bad, most)
+        given[user] = browser.label_all(lambda part: defective[part - 1], most)
         browser.log_out()
     return given
 
