@@ -23,7 +23,7 @@ def routes(data: StationData, file: StationFile) -> list[ApiRoute]:
     api = _LabelsApi(data, file)
     return [
         post("/api/parts/{id:id}/label", Access.OPERATOR, api.label, LabelForm),
-        get("/api/queue", Access.VIEW, api.queue, query=QueueQuery),
+        get("/api/queue", Access.VIEW, api.queue, query=QueueQuery, renews=False),
         get("/api/quality", Access.VIEW, api.quality, query=QualityQuery),
     ]
 

@@ -25,7 +25,7 @@ def routes(data: StationData) -> list[ApiRoute]:
     return [
         get("/api/live", Access.VIEW, api.live, renews=False),
         get("/api/parts", Access.VIEW, api.search, query=SearchQuery),
-        get("/api/parts/{id:id}", Access.VIEW, api.part),
+        get("/api/parts/{id:id}", Access.VIEW, api.part, renews=False),
         get("/api/parts/{id:id}/frame", Access.VIEW, api.frame, query=FrameQuery, renews=False),
         get("/api/parts/{id:id}/map", Access.VIEW, api.heat_map, renews=False),
     ]
