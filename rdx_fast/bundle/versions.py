@@ -15,7 +15,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -108,24 +108,24 @@ def new_candidate(bundle: Path) -> Iterator[Path]:
     folder = versions_folder(bundle)
     folder.mkdir(exist_ok=True)
     sync_directory(bundle.parent)
-    _remove_left_over(folder)
-    work = Path(tempfile.mkdtemp(prefix=_WORK, dir=folder))
-    try:
-        with locked(work):  # says that a process is at work on it
-            copy = work / bundle.name
-            _link_files(bundle, copy)
-            yield copy
-            sha256 = _check_opens(copy)
-            if sha256 == before:
-                raise BundleError(
-                    f"{copy.name}: nothing was changed, so there is nothing to release: change the "
-                    f"copy before it becomes a candidate"
-                )
-            _make_durable(copy)
-            copy.rename(folder / _name("candidate", sha256))
-            sync_directory(folder)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+    with ExitStack() as stack:
+        with locked(folder):
+            _remove_left_over(folder)
+            work = Path(tempfile.mkdtemp(prefix=_WORK, dir=folder))
+            stack.callback(shutil.rmtree, work, ignore_errors=True)
+            stack.enter_context(locked(work))  # says that a process is at work on it
+        copy = work / bundle.name
+        _link_files(bundle, copy)
+        yield copy
+        sha256 = _check_opens(copy)
+        if sha256 == before:
+            raise BundleError(
+                f"{copy.name}: nothing was changed, so there is nothing to release: change the "
+                f"copy before it becomes a candidate"
+            )
+        _make_durable(copy)
+        copy.rename(folder / _name("candidate", sha256))
+        sync_directory(folder)
 
 
 def release(bundle: Path, sha256: str, public_key: Path | None = None) -> Version:

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from rdx_fast.cli.common import Device, Minutes, SignKey, User, data, need_torch, notes
+from rdx_fast.cli.common import (
+    DarkField,
+    Device,
+    Minutes,
+    SignKey,
+    User,
+    data,
+    need_torch,
+    notes,
+)
 from rdx_fast.cli.progress import Lines, show_training
 from rdx_fast.limits.promise import Wish
 from rdx_fast.station.config import read_station
@@ -45,6 +54,7 @@ def retrain(
             min=1e-6, max=0.999, help="With it: share of good parts that may be REVIEW or NG."
         ),
     ] = None,
+    dark_field: DarkField = False,
     device: Device = "auto",
     user: User = None,
     sign_key: SignKey = None,
@@ -79,6 +89,7 @@ def retrain(
             max_minutes=max_minutes,
             device=device,
             wish=wish,
+            dark_field=dark_field,
             user=user,
             sign_key=sign_key,
             watch=Watch(
@@ -101,11 +112,10 @@ def retrain(
 
 def comparison_table(found: Comparison) -> Table:
     """The candidate against the released bundle."""
-    unseen = "labelled parts that neither was trained on"
     sets = {
         "frozen set": found.frozen,
-        f"labelled parts ({len(found.trained_on)} trained on)": found.labelled,
-        unseen: found.unseen,
+        f"labelled, {len(found.trained_on)} trained on": found.labelled,
+        "labelled, in no training": found.unseen,
     }
     table = Table(
         title="Released bundle -> candidate",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -9,6 +11,7 @@ from rdx_fast.bundle.bundle import Bundle
 from rdx_fast.bundle.changes import replace_recipe
 from rdx_fast.export.check import CONTENTS
 from rdx_fast.export.exporter import export_bundle
+from rdx_fast.kernels.gpu.library import KERNELS
 from rdx_fast.limits.promise import Wish
 from rdx_fast.training.checkpoint import Checkpoint
 
@@ -21,6 +24,7 @@ def export_like(
     wish: Wish,
     user: str,
     sign_key: Path | None,
+    dark_field: bool,
     on_stage: Callable[[str], None],
 ) -> Bundle:
     """Export a checkpoint into a copy of a released bundle, with its kinds of networks and recipe.
@@ -33,6 +37,7 @@ def export_like(
         wish: what the limits of the export are for; they are not those of the recipe's regions
         user: named in the history
         sign_key: file of the private key that signs the bundle; None leaves it unsigned
+        dark_field: see ``FrameStatistics.of_files``
         on_stage: called with the name of each stage as it starts
 
     Raises:
@@ -48,12 +53,16 @@ def export_like(
         fusion=manifest.map.fusion,
         sigma=manifest.map.sigma,
         false_reject_rate=wish.false_reject_rate,
+        dark_field=dark_field,
         name=manifest.name,
         overwrite=True,
         user=user,
         sign_key=sign_key,
         on_stage=on_stage,
     )
+    kernels = released.path / KERNELS  # which are of no network; plans are of the released one
+    if kernels.is_dir():
+        shutil.copytree(kernels, folder / KERNELS, copy_function=os.link)
     if manifest.recipe == bundle.manifest.recipe:
         return bundle
     masks = {of.mask: released.mask(of.mask) for of in manifest.recipe.regions if of.mask}
@@ -63,6 +72,7 @@ def export_like(
 def _contents(released: Bundle) -> str:
     """The precision that a bundle was exported with, a key of ``CONTENTS``."""
     manifest = released.manifest
-    there = {(e.stored, e.executed) for e in [*manifest.executions, *manifest.left_out]}
+    there = {(e.stored, e.executed) for e in manifest.executions}
+    there |= {(left.stored, left.executed) for left in manifest.left_out}
     exact = [name for name, which in CONTENTS.items() if set(which) == there]
     return exact[0] if exact else "auto"

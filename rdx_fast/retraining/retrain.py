@@ -26,6 +26,7 @@ from rdx_fast.images import list_images
 from rdx_fast.limits.promise import Wish
 from rdx_fast.preprocess import FrameOptions
 from rdx_fast.recalibrate import calibrate_bundle
+from rdx_fast.recipe.frame_check import FrameStatistics
 from rdx_fast.retraining.comparing import LabelledParts, compare_on_parts, compare_on_set
 from rdx_fast.retraining.comparison import FORMAT, Compared, Comparison
 from rdx_fast.retraining.confirmed import Confirmed, RetrainError, confirmed_frames
@@ -68,6 +69,7 @@ def retrain(
     max_minutes: float | None = None,
     device: str = "auto",
     wish: Wish | None = None,
+    dark_field: bool = False,
     user: str | None = None,
     sign_key: Path | None = None,
     watch: Watch = Watch(),
@@ -85,6 +87,7 @@ def retrain(
         max_minutes: end the training after this time; None for no limit
         device: "cpu", "cuda", "cuda:N", or "auto" for CUDA if there is a GPU
         wish: what the limits are for; None for what the released ones are for, see ``wish_of``
+        dark_field: see ``FrameStatistics.of_files``
         user: named in the history; None for the system's name of the user
         sign_key: file of the private key that signs the candidate; None leaves it unsigned
         watch: what is called meanwhile
@@ -110,12 +113,10 @@ def retrain(
             f"run, good, calibration and frozen"
         )
     released = open_bundle(path, station.public_key)
-    old_sha256 = manifest_sha256(path)
     start, notes = origin_of(released, config.run)
     options = _frame_options(station, job, released, start)
     if wish is None:
-        wish, said = wish_of(released)
-        notes += said
+        wish_of(released)  # which may raise
     confirmed = confirmed_frames(station.records.path, station.records.pictures, job)
     notes += confirmed.told()
     if not confirmed.to_train_on:
@@ -123,8 +124,8 @@ def retrain(
             f"job {job} has no confirmed good parts to train on ({len(confirmed.frames)} labelled "
             f"parts can be used): label parts first"
         )
-    for note in notes:
-        watch.stage(note)
+    good = list_images(config.calibration) + [frame.path for frame in confirmed.to_calibrate_on]
+    FrameStatistics.of_files(good, options.crop, options.levels, dark_field)  # likewise
     images = original_images(config, start) + [frame.path for frame in confirmed.to_train_on]
     recipe = further_recipe(start, iterations, learning_rate)
     watch.stage(
@@ -141,7 +142,11 @@ def retrain(
         on_stage=watch.stage,
         on_step=watch.step,
     )
-    good = list_images(config.calibration) + [frame.path for frame in confirmed.to_calibrate_on]
+    # Its limits may have been changed meanwhile.
+    released, old_sha256 = open_bundle(path, station.public_key), manifest_sha256(path)
+    if wish is None:
+        wish, said = wish_of(released)
+        notes += said
     with new_candidate(path) as folder:
         candidate = export_like(
             released,
@@ -151,6 +156,7 @@ def retrain(
             wish,
             user,
             sign_key,
+            dark_field,
             lambda stage: watch.stage(f"export: {stage}"),
         )
         watch.stage("calibrating")
@@ -162,6 +168,7 @@ def retrain(
             backend=station.backend,
             threads=station.threads,
             sign_key=sign_key,
+            dark_field=dark_field,
             on_progress=watch.plan,
             on_image=lambda done, total: watch.images("calibrating", done, total),
         )

@@ -15,6 +15,7 @@ from rdx_fast.hmi.refusal import Refused
 from support.form_fuzz import malformed_bodies, malformed_body, odd_query, well_formed
 from support.page import Client, Page
 from support.small_bundle import write_bundle
+from support.station_records import a_record, write_records
 
 JSON = {"Content-Type": "application/json"}
 
@@ -28,6 +29,8 @@ def forms(page: Page, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, t
 
     monkeypatch.setattr("rdx_fast.hmi.jobs_api.calibrate_apart", refuse)
     write_bundle(page.folder / "part.rdx")
+    results = ("NG", "OK", "REVIEW", "ERROR", "LATE")
+    write_records(page.file.records.path, *(a_record(i, of) for i, of in enumerate(results, 1)))
     found = []
     for route in page.app.routes:
         if isinstance(route, ApiRoute) and route.form is not None:

@@ -12,9 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.signing import keys
-from support.small_bundle import write_bundle
-from support.small_network import SIZE
 
 from rdx_fast.bundle import versions
 from rdx_fast.bundle.bundle import open_bundle
@@ -30,6 +27,9 @@ from rdx_fast.bundle.versions import (
 )
 from rdx_fast.detector import Detector
 from rdx_fast.errors import BundleError
+from support.signing import keys
+from support.small_bundle import write_bundle
+from support.small_network import SIZE
 
 
 @pytest.fixture
@@ -315,3 +315,31 @@ def test_release_waits_for_a_change_in_place(bundle: Path) -> None:
     releasing.join()
     assert limit(bundle) == 2.0
     assert os.access(bundle, os.R_OK)
+
+
+def test_candidates_are_made_side_by_side(bundle: Path) -> None:
+    """What a process is at work on stays; what one left that was killed goes."""
+    left = versions_folder(bundle) / ".new-left"
+    left.mkdir(parents=True)
+    with new_candidate(bundle) as copy:
+        sha256 = candidate(bundle, 3.0)
+        override_limits(open_bundle(copy), "a test", ng_above=2.0, user="anna")
+    assert sha256 in states(bundle)
+    assert len(states(bundle)) == 3
+    assert not left.exists()
+
+
+def test_what_a_killed_process_left_is_not_shared(bundle: Path) -> None:
+    """Files without a place in the manifest are written again by the next change."""
+    (bundle / "history-1.jsonl").write_text("left over")
+    (bundle / ".manifest.json.abc").mkdir()
+    with new_candidate(bundle) as copy:
+        assert {file.name for file in copy.iterdir()} == {
+            "history-0.jsonl",
+            "manifest.json",
+            "network_fp32.onnx",
+        }
+        override_limits(open_bundle(copy), "a test", ng_above=2.0, user="anna")
+    override_limits(open_bundle(bundle), "another", ng_above=3.0, user="otto")
+    for version in list_versions(bundle):
+        verify_bundle(open_bundle(version.path))

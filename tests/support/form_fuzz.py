@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import MISSING, fields, is_dataclass
 from random import Random
@@ -25,9 +25,11 @@ _WRONG: dict[type, list[bytes]] = {
     object: [_DEEP, b"", b"nul", b"'x'", b"{1: 2}", b"\x00", b"\xed\xa0\x80"],
 }
 _TEXTS = ["", " ", "x", "all", "fp32", "0" * 64, "x" * 600, "\x00", "\u202e", "💥" * 50, "../.."]
-_TEXTS += ["'; DROP TABLE inspections; --", "%s%n", "{0.__class__}", "good", "bad"]
+_TEXTS += ["'; DROP TABLE inspections; --", "%s%n", "{0.__class__}", "good", "bad", "dust"]
+_TEXTS += ["NG", "2026-03-02T06:00:00"]
 _INTS = [0, 1, -1, 2, 255, 2**31, 2**53, -(2**53), 10**15]
 _FLOATS = [0.0, 1.0, -1.0, 0.5, 1e-300, 5e-324, 2.0**53, 1e9, 1.4]
+_VALUES: dict[type, Sequence[Any]] = {int: _INTS, float: _FLOATS, str: _TEXTS}
 
 
 def _plain(hint: Any) -> Any:
@@ -67,8 +69,8 @@ def _value(hint: Any, random: Random) -> Any:
         return [_value(of, random) for of in inner]
     if hint is bool:
         return random.random() < 0.5
-    if hint in (int, float, str):
-        return random.choice({int: _INTS, float: _FLOATS, str: _TEXTS}[hint])
+    if hint in _VALUES:
+        return random.choice(_VALUES[hint])
     return well_formed(hint, random)
 
 
@@ -115,8 +117,9 @@ def wrong_values(hint: Any) -> Iterator[bytes]:
         if wrong != b"null" or plain is hint:
             yield wrong
     if get_origin(plain) is tuple and get_args(plain)[-1] is ...:
-        inner = get_args(plain)[0]
-        inside = malformed_bodies(inner) if is_dataclass(inner) else wrong_values(inner)
+        (inner, _) = get_args(plain)
+        is_form = isinstance(inner, type) and is_dataclass(inner)
+        inside = malformed_bodies(inner) if is_form else wrong_values(inner)
         yield from (b"[" + wrong + b"]" for wrong in inside if wrong)
 
 

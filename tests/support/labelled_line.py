@@ -50,7 +50,9 @@ def write_station(folder: Path, parts: Path, run: Path, bundle: Path) -> Station
     return read_station(folder / "station.toml")
 
 
-def record(station: StationFile, number: int, frame: NDArray[np.uint8] | None, **facts: object) -> None:
+def record(
+    station: StationFile, number: int, frame: NDArray[np.uint8] | None, **facts: object
+) -> None:
     """A part of job 1 and its stored frame."""
     time = datetime.fromtimestamp(1_767_225_600 + number, UTC)
     picture = None
@@ -91,10 +93,10 @@ def label(station: StationFile, number: int, verdict: Verdict, user: str = "anna
 
 
 def a_week(station: StationFile, first: int, dusty: int, bad: int, seed: int) -> None:
-    """Labelled parts: dusty good ones, of which every third is of the sample, then bad ones."""
+    """Labelled parts: dusty good ones, of which every second is of the sample, then bad ones."""
     rng = np.random.default_rng(seed)
     for number in range(first, first + dusty):
-        record(station, number, draw_dusty(rng), sampled=int(number % 3 == 0))
+        record(station, number, draw_dusty(rng), sampled=number % 2)
         label(station, number, "good")
     for number in range(first + dusty, first + dusty + bad):
         record(station, number, draw_part(rng, defective=True))
