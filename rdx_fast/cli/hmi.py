@@ -69,9 +69,7 @@ def add(
     name: Name,
     role: Annotated[
         Literal["operator", "engineer"],
-        typer.Option(
-            help="operator: labels parts. engineer: also changes jobs, limits, regions."
-        ),
+        typer.Option(help="operator: labels parts. engineer: also changes jobs, limits, regions."),
     ],
     station: Station = Path("station.toml"),
     password_file: PasswordFile = None,
