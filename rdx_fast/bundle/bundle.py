@@ -176,7 +176,7 @@ def new_bundle(path: Path, overwrite: bool = False) -> Iterator[Path]:
     work = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
     try:
         yield work
-        os.chmod(work, 0o755)
+        work.chmod(0o755)  # the station may run as another user
         old = work.with_suffix(".old")
         if path.exists():
             path.rename(old)

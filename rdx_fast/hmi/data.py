@@ -16,7 +16,7 @@ from rdx_fast.hmi.part_json import part_json
 from rdx_fast.hmi.pictures import Pictures
 from rdx_fast.hmi.refusal import not_found
 from rdx_fast.station.records.labels import Label, read_labels
-from rdx_fast.station.records.store import Filter, InspectionRecord, read_records
+from rdx_fast.station.records.store import Filter, InspectionRecord, has_records, read_records
 
 _PICTURES_AT_ONCE = 2  # decoded and encoded: each takes a core, and memory for a frame
 _EXPORTS_AT_ONCE = 1
@@ -76,7 +76,7 @@ class StationData:
     def record(self, inspection_id: int) -> InspectionRecord:
         """The record of an inspection. Raises ``Refused`` if there is none."""
         wanted = Filter(before=inspection_id + 1, last=1)
-        found = list(read_records(self.path, wanted)) if self.path.is_file() else []
+        found = list(read_records(self.path, wanted)) if has_records(self.path) else []
         if not found or found[0].inspection_id != inspection_id:
             raise not_found(f"inspection {inspection_id}")
         return found[0]

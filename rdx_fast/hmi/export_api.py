@@ -20,7 +20,7 @@ from rdx_fast.hmi.part_forms import ExportQuery
 from rdx_fast.hmi.refusal import Refused, not_found
 from rdx_fast.station.records.export import write_records
 from rdx_fast.station.records.labels import Label, read_labels
-from rdx_fast.station.records.store import Filter, count_records, read_records
+from rdx_fast.station.records.store import Filter, count_records, has_records, read_records
 
 MOST_ROWS = 1_000_000
 MOST_ZIPPED = 5_000  # parts
@@ -64,7 +64,7 @@ class _ExportApi:
     def _written(self, query: ExportQuery) -> BufferedReader:
         """The file, which has no name any more and is gone when it is closed."""
         path, wanted = self._data.path, query.filter()
-        if not path.is_file():
+        if not has_records(path):
             raise not_found("record yet")
         found = sum(count_records(path, wanted).values())
         most = MOST_ZIPPED if query.format == "zip" else MOST_ROWS

@@ -36,9 +36,7 @@ def from_json(kind: type[Form], content: bytes) -> Form:
             is not what the form wants
     """
     try:
-        given = json.loads(
-            content.decode("utf-8"), parse_constant=_not_a_number, parse_float=_finite
-        )
+        given = json.loads(content.decode("utf-8"), parse_constant=_not_a_number)
         json.dumps(given, ensure_ascii=False).encode("utf-8")  # no half of a surrogate pair
         given = with_tuples(given)
     except (ValueError, RecursionError) as error:

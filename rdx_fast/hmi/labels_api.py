@@ -15,7 +15,7 @@ from rdx_fast.station.config import StationFile
 from rdx_fast.station.records.labels import add_label, read_labels
 from rdx_fast.station.records.quality import Kind, quality_of
 from rdx_fast.station.records.queue import read_queue
-from rdx_fast.station.records.store import count_records, read_records
+from rdx_fast.station.records.store import count_records, has_records, read_records
 
 
 def routes(data: StationData, file: StationFile) -> list[ApiRoute]:
@@ -23,7 +23,7 @@ def routes(data: StationData, file: StationFile) -> list[ApiRoute]:
     api = _LabelsApi(data, file)
     return [
         post("/api/parts/{id:id}/label", Access.OPERATOR, api.label, LabelForm),
-        get("/api/queue", Access.VIEW, api.queue, query=QueueQuery),
+        get("/api/queue", Access.VIEW, api.queue, query=QueueQuery, renews=False),
         get("/api/quality", Access.VIEW, api.quality, query=QualityQuery),
     ]
 
@@ -59,7 +59,7 @@ class _LabelsApi:
 
     def queue(self, call: Call, query: QueueQuery) -> object:
         """Parts that wait for a label of the user, the newest first."""
-        if not self._data.path.is_file():
+        if not has_records(self._data.path):
             return {"parts": [], "waiting": 0}
         user = "" if call.session is None else call.user
         found, waiting = read_queue(self._data.path, self._pictures, user, query.limit)
@@ -68,7 +68,7 @@ class _LabelsApi:
     def quality(self, call: Call, query: QualityQuery) -> object:
         """Quality figures of a job, or of all, in a time."""
         again = self._again_rejected(query.job)
-        if not self._data.path.is_file():
+        if not has_records(self._data.path):
             return {"job": query.job, **asdict(quality_of({}, {}, []))}
         path = self._data.path
         counts = {Kind(*kind): n for kind, n in count_records(path, query.filter()).items()}

@@ -13,7 +13,7 @@ from rdx_fast.hmi.data import StationData
 from rdx_fast.hmi.part_forms import FrameQuery, SearchQuery
 from rdx_fast.hmi.pictures import Defects, Picture
 from rdx_fast.hmi.refusal import Refused, not_found
-from rdx_fast.station.records.store import InspectionRecord, read_records
+from rdx_fast.station.records.store import InspectionRecord, has_records, read_records
 from rdx_fast.station.status_client import LiveFrame
 
 _RETRY = b"retry: 2000\n\n"  # ms until a browser connects again
@@ -25,7 +25,7 @@ def routes(data: StationData) -> list[ApiRoute]:
     return [
         get("/api/live", Access.VIEW, api.live, renews=False),
         get("/api/parts", Access.VIEW, api.search, query=SearchQuery),
-        get("/api/parts/{id:id}", Access.VIEW, api.part),
+        get("/api/parts/{id:id}", Access.VIEW, api.part, renews=False),
         get("/api/parts/{id:id}/frame", Access.VIEW, api.frame, query=FrameQuery, renews=False),
         get("/api/parts/{id:id}/map", Access.VIEW, api.heat_map, renews=False),
     ]
@@ -51,7 +51,7 @@ class _PartsApi:
 
     def search(self, call: Call, query: SearchQuery) -> object:
         """A page of parts, the newest first."""
-        if not self._data.path.is_file():
+        if not has_records(self._data.path):
             return {"parts": [], "next": None}
         # One more, to know whether there is another page.
         found = [*read_records(self._data.path, query.filter(query.before, query.limit + 1))]

@@ -94,7 +94,9 @@ def listening(hmi: HmiConfig) -> socket.socket:
 def page_address(hmi: HmiConfig, port: int) -> str:
     """The address for a browser on this machine."""
     host = f"[{hmi.address}]" if ":" in hmi.address else hmi.address
-    host = "localhost" if hmi.address in ("0.0.0.0", "::") else host
+    found = _ip(hmi.address)
+    if found is not None and found.is_unspecified:  # all addresses of this machine
+        host = "localhost"
     return f"{'http' if hmi.certificate is None else 'https'}://{host}:{port}/"
 
 
@@ -102,7 +104,13 @@ def sends_in_clear(hmi: HmiConfig) -> bool:
     """Whether passwords pass through a network unencrypted."""
     if hmi.certificate is not None or hmi.address == "localhost":
         return False
+    found = _ip(hmi.address)
+    return found is None or not found.is_loopback
+
+
+def _ip(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """The IP address; None for a name."""
     try:
-        return not ipaddress.ip_address(hmi.address).is_loopback
+        return ipaddress.ip_address(address)
     except ValueError:
-        return True
+        return None

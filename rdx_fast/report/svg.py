@@ -80,7 +80,8 @@ def to_svg(
     with rc_context({**_STYLE, "svg.hashsalt": name}):  # so that ids differ between figures
         nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         figure.savefig(stream, format="svg", transparent=True, metadata=nothing)
-    root = _without_page(ElementTree.fromstring(stream.getvalue()))
+    svg = ElementTree.fromstring(stream.getvalue())  # noqa: S314 - Matplotlib wrote it just now
+    root = _without_page(svg)
     root.set("role", "img")
     root.set("aria-label", label)
     (left, top), (right, bottom) = (axes.transData.transform(p) for p in ((0, 0), (1, 1)))

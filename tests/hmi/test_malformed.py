@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from random import Random
 
 import pytest
 
 from rdx_fast.errors import CalibrationError
 from rdx_fast.hmi.access import ApiRoute
-from support.form_fuzz import malformed_body, odd_query, well_formed
+from rdx_fast.hmi.forms import from_json
+from rdx_fast.hmi.refusal import Refused
+from support.form_fuzz import malformed_bodies, malformed_body, odd_query, well_formed
 from support.page import Client, Page
 from support.small_bundle import write_bundle
+from support.station_records import a_record, write_records
 
 JSON = {"Content-Type": "application/json"}
 
@@ -25,6 +29,8 @@ def forms(page: Page, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, t
 
     monkeypatch.setattr("rdx_fast.hmi.jobs_api.calibrate_apart", refuse)
     write_bundle(page.folder / "part.rdx")
+    results = ("NG", "OK", "REVIEW", "ERROR", "LATE")
+    write_records(page.file.records.path, *(a_record(i, of) for i, of in enumerate(results, 1)))
     found = []
     for route in page.app.routes:
         if isinstance(route, ApiRoute) and route.form is not None:
@@ -34,19 +40,22 @@ def forms(page: Page, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, t
     return found
 
 
-def send_malformed(client: Client, forms: list[tuple[str, str, type]], times: int) -> None:
+def refused(client: Client, path: str, body: bytes) -> None:
+    answer = client.post(path, content=body, headers=JSON)
+    assert answer.status_code == 400, (path, body[:500], answer.text)
+    assert set(answer.json()) == {"error", "code"}
+
+
+def ask(client: Client, forms: list[tuple[str, str, type]], times: int) -> None:
+    """Queries with any names and values."""
     random = Random(0)
     for _ in range(times):
         for method, path, form in forms:
-            if method == "POST":
-                body = malformed_body(form, random)
-                answer = client.post(path, content=body, headers=JSON)
-                assert answer.status_code == 400, (path, body[:500], answer.text)
-            else:
+            if method == "GET":
                 query = odd_query(form, random)
                 answer = client.get(f"{path}?{query}")
                 assert answer.status_code < 500, (path, query[:500])
-            assert answer.status_code == 200 or set(answer.json()) == {"error", "code"}
+                assert answer.status_code == 200 or set(answer.json()) == {"error", "code"}
 
 
 def send_well_formed(client: Client, forms: list[tuple[str, str, type]], times: int) -> None:
@@ -60,8 +69,27 @@ def send_well_formed(client: Client, forms: list[tuple[str, str, type]], times: 
                 assert answer.status_code < 500, (path, body)
 
 
+@dataclass
+class Number:
+    value: float
+
+
+@pytest.mark.parametrize("text", ["NaN", "Infinity", "-Infinity", "1e400", "9" * 400, "true"])
+def test_numbers_are_finite(text: str) -> None:
+    with pytest.raises(Refused):
+        from_json(Number, f'{{"value": {text}}}'.encode())
+
+
 def test_malformed_forms(page: Page, forms: list[tuple[str, str, type]]) -> None:
-    send_malformed(page.client("emil"), forms, 15)
+    client = page.client("emil")
+    for method, path, form in forms:
+        if method == "POST":
+            for body in malformed_bodies(form):
+                refused(client, path, body)
+
+
+def test_odd_queries(page: Page, forms: list[tuple[str, str, type]]) -> None:
+    ask(page.client("emil"), forms, 20)
 
 
 def test_odd_values(page: Page, forms: list[tuple[str, str, type]]) -> None:
@@ -70,7 +98,12 @@ def test_odd_values(page: Page, forms: list[tuple[str, str, type]]) -> None:
 
 @pytest.mark.slow
 def test_thousands_of_malformed_forms(page: Page, forms: list[tuple[str, str, type]]) -> None:
-    send_malformed(page.client("emil"), forms, 1000)
+    client, random = page.client("emil"), Random(0)
+    for _ in range(500):
+        for method, path, form in forms:
+            if method == "POST":
+                refused(client, path, malformed_body(form, random))
+    ask(client, forms, 1000)
 
 
 @pytest.mark.slow

@@ -22,8 +22,11 @@ def test_login_logout(page: Page) -> None:
     assert (answer["user"], answer["role"], answer["expires_in_s"]) == ("olga", "operator", 3600)
     assert client.get("/api/session").json() == answer
     assert (answer["station"], answer["jobs"]) == ("line 1", [{"id": 1, "name": "part"}])
+    kept = page.client()
+    kept.cookies.update(client.cookies)
     assert client.post("/api/logout").json()["user"] is None
-    assert client.get("/api/jobs/1").status_code == 401
+    assert not client.cookies
+    assert kept.get("/api/jobs/1").status_code == 401
 
 
 @pytest.mark.parametrize("user", ["olga", "nobody", "", "olga ", "OLGA", "ol\u0000ga"])

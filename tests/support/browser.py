@@ -17,8 +17,8 @@ DESKTOP, PHONE = 1440, 390  # widths in CSS pixels
 
 
 @contextmanager
-def opened(page: Path, width: int = DESKTOP, dark: bool = False) -> Iterator[Chrome]:
-    """The page in Chromium. Skips the test where there is none."""
+def chrome(width: int = DESKTOP, height: int = 900) -> Iterator[Chrome]:
+    """Chromium, with no page yet. Skips the test where there is none."""
     chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if chromium is None or driver is None:
         pytest.skip("no chromium or chromedriver (Debian's chromium-driver)")
@@ -29,13 +29,20 @@ def opened(page: Path, width: int = DESKTOP, dark: bool = False) -> Iterator[Chr
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     browser = Chrome(options=options, service=Service(driver))
     try:
-        size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width == PHONE}
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width == PHONE}
         browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-        emulate(browser, dark)
-        browser.get(page.as_uri())
         yield browser
     finally:
         browser.quit()
+
+
+@contextmanager
+def opened(page: Path, width: int = DESKTOP, dark: bool = False) -> Iterator[Chrome]:
+    """The page of a file in Chromium. Skips the test where there is none."""
+    with chrome(width) as browser:
+        emulate(browser, dark)
+        browser.get(page.as_uri())
+        yield browser
 
 
 def emulate(browser: Chrome, dark: bool, media: str = "") -> None:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
-from dataclasses import MISSING, fields
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import MISSING, fields, is_dataclass
 from random import Random
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from urllib.parse import quote
+
+from rdx_fast.hmi.forms import from_json
+from rdx_fast.hmi.refusal import Refused
 
 # Of JSON, which a form takes for no field of another type.
 _DEEP = b"[" * 2000 + b"]" * 2000
@@ -20,9 +25,11 @@ _WRONG: dict[type, list[bytes]] = {
     object: [_DEEP, b"", b"nul", b"'x'", b"{1: 2}", b"\x00", b"\xed\xa0\x80"],
 }
 _TEXTS = ["", " ", "x", "all", "fp32", "0" * 64, "x" * 600, "\x00", "\u202e", "💥" * 50, "../.."]
-_TEXTS += ["'; DROP TABLE inspections; --", "%s%n", "{0.__class__}", "good", "bad"]
+_TEXTS += ["'; DROP TABLE inspections; --", "%s%n", "{0.__class__}", "good", "bad", "dust"]
+_TEXTS += ["NG", "2026-03-02T06:00:00"]
 _INTS = [0, 1, -1, 2, 255, 2**31, 2**53, -(2**53), 10**15]
 _FLOATS = [0.0, 1.0, -1.0, 0.5, 1e-300, 5e-324, 2.0**53, 1e9, 1.4]
+_VALUES: dict[type, Sequence[Any]] = {int: _INTS, float: _FLOATS, str: _TEXTS}
 
 
 def _plain(hint: Any) -> Any:
@@ -41,13 +48,14 @@ def _kind(hint: Any) -> type:
     return origin if origin is tuple else hint if hint in _WRONG else object
 
 
-def well_formed(form: type, random: Random) -> dict[str, Any]:
-    """What a form takes if it does not mind the values."""
+def well_formed(form: type, random: Random, optional: float = 0.7) -> dict[str, Any]:
+    """What a form takes if it does not mind the values; fields that need not be given are there
+    with a probability."""
     hints = get_type_hints(form)
     return {
         of.name: _value(hints[of.name], random)
         for of in fields(form)
-        if of.default is MISSING or random.random() < 0.7
+        if of.default is MISSING or random.random() < optional
     }
 
 
@@ -61,38 +69,62 @@ def _value(hint: Any, random: Random) -> Any:
         return [_value(of, random) for of in inner]
     if hint is bool:
         return random.random() < 0.5
-    if hint in (int, float, str):
-        return random.choice({int: _INTS, float: _FLOATS, str: _TEXTS}[hint])
+    if hint in _VALUES:
+        return random.choice(_VALUES[hint])
     return well_formed(hint, random)
 
 
-def malformed_body(form: type, random: Random) -> bytes:
-    """A body that no form of this kind is read from."""
-    given = well_formed(form, random) | {
-        of.name: None for of in fields(form) if of.default is MISSING
-    }
+def taken(form: type) -> dict[str, Any]:
+    """Some values that a form takes, so that what replaces one of them is all that is wrong."""
+    for seed in range(10_000):
+        given = well_formed(form, Random(seed), 0.9)
+        with suppress(Refused):
+            from_json(form, json.dumps(given).encode())
+            return given
+    raise AssertionError(f"no values of {form} were found: add some to those above")
+
+
+def malformed_bodies(form: type) -> Iterator[bytes]:
+    """Bodies that no form of this kind is read from: each wrong value in each field, fields that
+    are missing or unknown, and what is no JSON."""
+    texts = {name: json.dumps(of).encode() for name, of in taken(form).items()}
     hints = get_type_hints(form)
-    texts = {name.encode(): json.dumps(_value(hints[name], random)).encode() for name in given}
-    name = random.choice(sorted(texts))
-    how = random.randrange(5)
-    if how == 0:
-        required = [of.name.encode() for of in fields(form) if of.default is MISSING]
-        if required:
-            del texts[random.choice(required)]
-        else:
-            texts[b"unknown"] = b"1"
-    elif how == 1:
-        texts[random.choice([b"unknown", b"", b"__class__", b"user ", b"\\u0000"])] = b"1"
-    else:
-        wrong = _WRONG[_kind(hints[name.decode()])]
-        optional = _plain(hints[name.decode()]) is not hints[name.decode()]
-        wrong = [of for of in wrong if not (optional and of == b"null")]
-        texts[name] = random.choice([*wrong, *_WRONG[object]])
-    body = b"{" + b", ".join(b'"' + key + b'": ' + text for key, text in texts.items()) + b"}"
-    if how == 4:
-        end = random.randrange(len(body))
-        return random.choice([body[:end], body + b"}", b"[" + body + b"]", b"\xff\xfe" + body, b""])
-    return body
+    for of in fields(form):
+        for wrong in wrong_values(hints[of.name]):
+            yield _object(texts | {of.name: wrong})
+        if of.default is MISSING:
+            yield _object({name: text for name, text in texts.items() if name != of.name})
+    for name in ("unknown", "", "__class__", "\\u0000"):
+        yield _object(texts | {name: b"1"})
+    body = _object(texts)
+    yield from (body[:end] for end in range(0, len(body), 7))
+    yield from (body + b"}", b"[" + body + b"]", b"\xff\xfe" + body, body.decode().encode("utf-16"))
+
+
+def malformed_body(form: type, random: Random) -> bytes:
+    """A body with a wrong value in a field, and any well-formed ones in the others."""
+    texts = {name: json.dumps(of).encode() for name, of in well_formed(form, random).items()}
+    hints = get_type_hints(form)
+    name = random.choice(sorted(hints))
+    body = _object(texts | {name: random.choice([*wrong_values(hints[name])])})
+    return body[: random.randrange(len(body))] if random.random() < 0.2 else body
+
+
+def wrong_values(hint: Any) -> Iterator[bytes]:
+    """Of JSON, what no field of a type takes."""
+    plain = _plain(hint)
+    for wrong in (*_WRONG[_kind(plain)], *_WRONG[object]):
+        if wrong != b"null" or plain is hint:
+            yield wrong
+    if get_origin(plain) is tuple and get_args(plain)[-1] is ...:
+        (inner, _) = get_args(plain)
+        is_form = isinstance(inner, type) and is_dataclass(inner)
+        inside = malformed_bodies(inner) if is_form else wrong_values(inner)
+        yield from (b"[" + wrong + b"]" for wrong in inside if wrong)
+
+
+def _object(texts: dict[str, bytes]) -> bytes:
+    return b"{" + b", ".join(b'"%s": %s' % (n.encode(), of) for n, of in texts.items()) + b"}"
 
 
 def odd_query(form: type, random: Random) -> str:

@@ -73,7 +73,7 @@ export function open(root, { query: given }) {
       task.dataset.kind = error === null ? "running" : "error";
       task.replaceChildren(
         ...(error === null
-          ? [t("job.running", { task: actionText(name) }), bar, typeof progress === "number" ? percent(progress, 0) : ""]
+          ? [t("job.running", { task: actionText(name) }), bar, typeof progress === "number" ? percent(progress, 2) : ""]
           : [t("job.failed", { task: actionText(name) }), ` ${error}`]),
       );
     }

@@ -38,14 +38,14 @@ const NAMES = { " ": "Space", ArrowLeft: "←", ArrowRight: "→", ArrowUp: "↑
 export function showKeys() {
   const rows = layers.toReversed().flatMap((layer) =>
     Object.entries(layer).map(([key, [text, , values]]) =>
-      h("tr", {}, h("td", {}, h("kbd", {}, NAMES[key] ?? key.replace(/^[a-z]$/, (k) => k.toUpperCase()))), h("td", {}, t(text, values))),
+      h("li", {}, h("span", {}, h("kbd", {}, NAMES[key] ?? key.replace(/^[a-z]$/, (k) => k.toUpperCase()))), t(text, values)),
     ),
   );
   const dialog = h(
     "dialog",
-    { class: "dialog", "aria-labelledby": "keys-title", onclose: () => dialog.remove() },
+    { class: "keys", "aria-labelledby": "keys-title", onclose: () => dialog.remove() },
     h("h2", { id: "keys-title" }, t("keys.title")),
-    h("table", { class: "plain" }, h("tbody", {}, rows)),
+    h("ul", {}, rows),
     h("form", { method: "dialog", class: "actions" }, h("button", {}, t("shell.close"))),
   );
   document.body.append(dialog);

@@ -89,7 +89,7 @@ export function labelForm(saved) {
     b: ["label.bad", () => choose("bad")],
     c: ["label.comment", () => comment.focus()],
     ...Object.fromEntries(
-      Array.from({ length: 9 }, (_, i) => [
+      Array.from({ length: Math.max(session.reasons.good.length, session.reasons.bad.length) }, (_, i) => [
         String(i + 1),
         ["label.reason_key", () => verdict && session.reasons[verdict][i] && save(session.reasons[verdict][i]), { n: i + 1 }],
       ]),

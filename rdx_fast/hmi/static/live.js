@@ -9,10 +9,11 @@ import { VerdictPanel } from "./live_verdict.js";
 import { complain } from "./notes.js";
 import { Picture } from "./picture.js";
 import { agreedBadge, badge } from "./verdict.js";
-import { listen, newest, stream } from "./stream.js";
+import { isCurrent, listen, newest, stream } from "./stream.js";
 import { clock, number, t } from "./texts.js";
 
 const PICTURE_MS = 500; // at most so often a new picture
+const STRIP_MS = 2000; // at most so often new thumbnails
 
 export function open(root) {
   const verdict = new VerdictPanel();
@@ -26,31 +27,43 @@ export function open(root) {
   const live = livePicture();
   const strip = h("ol", { class: "strip" });
   const recent = h("tbody", {});
+  const grid = h(
+    "div",
+    { class: "live" },
+    verdict.element,
+    score,
+    counts.element,
+    live.element,
+    h("section", { class: "panel strip-panel" }, h("h2", {}, t("live.rejects")), strip),
+    station.element,
+    h("section", { class: "panel recent" }, h("h2", {}, t("live.recent")), h("table", { class: "plain" }, recentHead(), recent)),
+  );
   root.append(
     h("h1", { class: "unseen" }, t("live.title")),
     alarms.element,
-    h(
-      "div",
-      { class: "live" },
-      verdict.element,
-      score,
-      counts.element,
-      live.element,
-      h("section", { class: "panel strip-panel" }, h("h2", {}, t("live.rejects")), strip),
-      station.element,
-      h(
-        "section",
-        { class: "panel recent" },
-        h("h2", {}, t("live.recent")),
-        h("table", { class: "plain" }, recentHead(), recent),
-      ),
-    ),
+    grid,
   );
 
+  // Each new entry fetches a picture: at a line that rejects all parts, these would be many.
+  let stripTimer = null;
+  let stripDrawn = -STRIP_MS;
+  function drawStrip() {
+    stripTimer = null;
+    stripDrawn = performance.now();
+    keyed(strip, stream.strip, (one) => one.inspection_id, stripEntry, (one) => `${one.result}${one.agreed}`);
+  }
+
+  function drawCurrent() {
+    verdict.draw();
+    grid.dataset.current = isCurrent();
+  }
   const update = {
-    link: () => verdict.draw(),
+    link() {
+      drawCurrent();
+      station.draw(stream.status);
+    },
     status() {
-      verdict.draw();
+      drawCurrent();
       station.draw(stream.status);
       alarms.draw(stream.status?.alarms ?? []);
     },
@@ -60,7 +73,7 @@ export function open(root) {
       if (part) bar.replaceChildren(scoreBar(part));
       trend.show(stream.trend);
       keyed(recent, stream.recent, (one) => one.inspection_id, recentRow);
-      keyed(strip, stream.strip, (one) => one.inspection_id, stripEntry, (one) => `${one.result}${one.agreed}`);
+      stripTimer ??= setTimeout(drawStrip, stripDrawn + STRIP_MS - performance.now());
       live.next();
     },
     counts: () => counts.draw(stream.counts, stream.status?.job?.id),
@@ -76,6 +89,7 @@ export function open(root) {
   return () => {
     stop();
     clearInterval(clockTimer);
+    clearTimeout(stripTimer);
     removeKeys();
     live.close();
     trend.close();
@@ -92,7 +106,7 @@ const recentRow = (part) =>
     h("td", {}, h("a", { href: `#/part/${part.inspection_id}` }, String(part.part_id))),
     h("td", {}, clock(part.triggered_at)),
     h("td", {}, badge(part.result), agreedBadge(part.agreed)),
-    h("td", { class: "figure" }, part.score === null ? (part.error ?? "–") : number(part.score)),
+    h("td", { class: "figure" }, part.score === null ? h("small", {}, part.error ?? "–") : number(part.score)),
   );
 
 const stripEntry = (part) =>

@@ -37,7 +37,7 @@ export function stationPanel() {
       say(lamp.lastChild, t(`lamp.${state}`));
     });
     const counts = status?.counts ?? {};
-    const values = { triggers: count(counts.triggers), answered: count(counts.answered), missed: count(counts.missed) };
+    const values = { triggers: count(counts.triggers), missed: count(counts.missed) };
     say(facts, status?.connected ? t("live.since_start", values) : "");
   }
   return { element, draw };

@@ -49,7 +49,7 @@ function ask() {
   );
   const dialog = h(
     "dialog",
-    { class: "dialog", "aria-labelledby": "login-title" },
+    { "aria-labelledby": "login-title" },
     h("h2", { id: "login-title" }, t("login.title")),
     expired && h("p", {}, t("login.expired")),
     form,
@@ -114,7 +114,7 @@ export function changePassword() {
   );
   const dialog = h(
     "dialog",
-    { class: "dialog", "aria-labelledby": "password-title" },
+    { "aria-labelledby": "password-title" },
     h("h2", { id: "password-title" }, t("password.title")),
     form,
   );

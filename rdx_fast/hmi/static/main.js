@@ -32,6 +32,7 @@ function address() {
 }
 
 function openView() {
+  at("menu").hidePopover();
   const { name, rest, query } = address();
   close();
   const main = at("main");
@@ -139,6 +140,7 @@ async function main() {
   });
   shownUser = session.user;
   onWaiting((n) => {
+    if (n === waiting) return;
     waiting = n;
     drawNavigation(address().name);
   });

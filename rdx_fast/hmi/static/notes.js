@@ -38,7 +38,7 @@ export function confirmed(title, text, yes) {
   return new Promise((resolve) => {
     const dialog = h(
       "dialog",
-      { class: "dialog", "aria-labelledby": "confirm-title" },
+      { "aria-labelledby": "confirm-title" },
       h("h2", { id: "confirm-title" }, title),
       h("p", {}, text),
       h(

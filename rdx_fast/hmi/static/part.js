@@ -7,6 +7,7 @@ import { addKeys } from "./keys.js";
 import { labelForm, labelsTable } from "./labelling.js";
 import { complain, note } from "./notes.js";
 import { Picture } from "./picture.js";
+import { newest } from "./stream.js";
 import { count, moment, number, percent, t } from "./texts.js";
 import { agreedBadge, badge } from "./verdict.js";
 import { countWaiting } from "./waiting.js";
@@ -45,9 +46,9 @@ export function open(root, { rest }) {
       ...(defects?.length ? [panel(t("part.defects"), defectsTable(defects))] : []),
     );
     drawLabels(part);
-    if (!part.has_frame) picture.clear(t("part.no_picture"));
-    // Also where it is not stored: the station may still have it.
-    await picture.show(part).catch((error) => {
+    // The station may still have the newest one, though it is not stored.
+    if (!part.has_frame && part.inspection_id !== newest()?.inspection_id) picture.clear(t("part.no_picture"));
+    else await picture.show(part).catch((error) => {
       if (error.status === 404) picture.clear(t("part.no_picture"));
       else throw error;
     });
@@ -89,7 +90,7 @@ const identity = (part) => [
   ["triggered_at", moment(part.triggered_at)],
   ["job", String(part.job)],
   ["bundle", part.bundle ?? "–"],
-  ["bundle_sha256", part.bundle_sha256 ?? "–"],
+  ["bundle_sha256", h("code", {}, part.bundle_sha256 ?? "–")],
   ["sampled", part.sampled ? t("part.sampled_long") : t("part.not_sampled")],
   ["picture", part.picture ?? "–"],
 ];
@@ -98,7 +99,7 @@ const list = (facts) =>
   h(
     "dl",
     { class: "facts" },
-    facts.map(([name, value]) => h("div", {}, h("dt", {}, t(`field.${name}`)), h("dd", {}, value))),
+    facts.map(([name, value]) => h("div", { class: name === "bundle_sha256" && "whole" }, h("dt", {}, t(`field.${name}`)), h("dd", {}, value))),
   );
 
 function timesTable(part) {
@@ -107,7 +108,7 @@ function timesTable(part) {
   );
   const used = part.decided_ms / part.deadline_ms;
   const last = h("tr", {}, h("td", {}, t("field.deadline_ms")), h("td", { class: "figure" }, `${number(part.deadline_ms, 4)} ms`));
-  return h("div", {}, h("table", { class: "plain" }, h("tbody", {}, rows, last)), h("p", { class: "muted" }, t("part.used", { share: percent(used, 0) })));
+  return h("div", {}, h("table", { class: "plain" }, h("tbody", {}, rows, last)), h("p", { class: "muted" }, t("part.used", { share: percent(used, 2) })));
 }
 
 const defectsTable = (defects) =>

@@ -90,10 +90,7 @@ export class Picture {
     const [detail, frame, map] = await Promise.all([
       get(path, {}, signal),
       bitmap(`${path}/frame?width=${width}`, signal),
-      bitmap(`${path}/map`, signal).catch((error) => {
-        if (error.status !== 404) throw error;
-        return null;
-      }),
+      part.score === null ? null : this.#map(path, signal),
     ]);
     if (signal.aborted || this.closed) {
       frame.image.close();
@@ -111,6 +108,16 @@ export class Picture {
     this.canvas.setAttribute("aria-label", t("picture.described", { part: part.part_id, result: part.result, n: this.boxes.length }));
     this.draw();
     return detail;
+  }
+
+  /** The heat map; null where none is kept. */
+  async #map(path, signal) {
+    try {
+      return await bitmap(`${path}/map`, signal);
+    } catch (error) {
+      if (error.status === 404) return null;
+      throw error;
+    }
   }
 
   /** Show no picture, but why there is none. */
@@ -269,7 +276,7 @@ export class Picture {
       const scale = this.#fitScale();
       Object.assign(view, { scale, x: (canvas.clientWidth - w * scale) / 2, y: (canvas.clientHeight - h_ * scale) / 2 });
     }
-    this.zoomed.textContent = percent(view.scale, 0);
+    this.zoomed.textContent = percent(view.scale);
     if (view.scale * devicePixelRatio * w > this.frame.width * 1.1) this.#loadWhole();
     const { scale, x, y } = view;
     const r = devicePixelRatio;

@@ -8,7 +8,7 @@ const COLOURS = { include: "#38b6ff", ignore: "#ff5c8a" };
 /**
  * @param regions [{name, kind, polygon | mask}], changed in place
  * @param may whether they may be changed
- * @param changed called after each change
+ * @param changed called after a change; with true if there are other regions or corners than before
  */
 export function polygonEditor(regions, may, changed) {
   let drawing = null; // the region whose corners are being clicked
@@ -19,9 +19,9 @@ export function polygonEditor(regions, may, changed) {
   let redraw = () => {};
   const open = new Set(); // regions whose corners are listed
 
-  function update() {
+  function update(isOther = true) {
     redraw();
-    changed();
+    changed(isOther);
   }
 
   /** The nearest corner, or the middle of a side, within reach of a point. */
@@ -197,11 +197,12 @@ export function polygonEditor(regions, may, changed) {
     choose(i) {
       if (i === chosen) return;
       [chosen, corner] = [i, null];
-      redraw(); // the table stays, since an input of it has the focus
+      update(false);
     },
     change(i, facts) {
+      const isOther = "polygon" in facts && facts.polygon.length !== regions[i].polygon.length;
       Object.assign(regions[i], facts);
-      update();
+      update(isOther);
     },
     move(i, by) {
       const [region] = regions.splice(i, 1);

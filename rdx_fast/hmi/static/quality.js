@@ -85,13 +85,15 @@ function drawn(q) {
 
 function card(name, { value, low, high, counted, hint = null, empty }) {
   const known = low !== null && low !== undefined && !empty;
+  const end = known ? Math.min(1, Math.max(0.02, 1.25 * high)) : 1;
   return h(
     "section",
     { class: "panel card" },
     h("h2", {}, t(`quality.${name}`)),
-    h("p", { class: "big" }, empty ? t("quality.unknown") : percent(value, 2)),
-    known ? interval(value, low, high, Math.min(1, Math.max(0.02, 1.25 * high))) : null,
-    known ? h("p", {}, t("quality.interval", { low: percent(low, 2), high: percent(high, 2) })) : null,
+    h("p", { class: "big" }, empty ? t("quality.unknown") : percent(value)),
+    known ? interval(value, low, high, end) : null,
+    known ? h("p", { class: "ends", "aria-hidden": "true" }, h("span", {}, percent(0)), h("span", {}, percent(end, 2))) : null,
+    known ? h("p", {}, t("quality.interval", { low: percent(low), high: percent(high) })) : null,
     h("p", {}, counted),
     h("p", { class: "muted" }, t(`quality.${name}_meaning`)),
     hint && h("p", { class: "hint" }, hint[0], hint[1] ? h("a", { href: hint[1] }, ` ${t("quality.to_queue")}`) : null),

@@ -11,7 +11,7 @@ import { t } from "./texts.js";
 export function regionsPanel(job, reload) {
   const original = JSON.stringify(job.recipe.regions);
   const may = isEngineer();
-  const editor = polygonEditor(JSON.parse(original), may, () => drawTable());
+  const editor = polygonEditor(JSON.parse(original), may, (isOther) => (isOther ? drawTable() : drawState()));
   const picture = new Picture({ layers: [editor.layer], pointer: editor.pointer, overlays: false });
   editor.onDraw(() => picture.draw());
   const table = h("div", { class: "region-list" });
@@ -37,21 +37,35 @@ export function regionsPanel(job, reload) {
 
   async function show(part) {
     const found = part ?? (await get("/api/parts", { job: job.job, pictured: 1, limit: 1 })).parts[0];
-    if (!found) return picture.clear(t("regions.no_frame"));
-    const told = await picture.show({ part_id: "", result: "", ...found });
-    if (!told) return undefined;
+    if (!found) {
+      picture.clear(t("regions.no_frame"));
+      return;
+    }
+    const told = await picture.show({ part_id: "", result: "", score: null, ...found });
+    if (!told) return;
     number.value = found.inspection_id;
     editor.setSize(told.frame_size ?? picture.size);
-    return drawTable();
+    drawTable();
+  }
+
+  /** What changes while inputs of the table keep the focus. */
+  function drawState() {
+    const regions = editor.regions();
+    status.textContent = editor.hint();
+    enter.disabled = undo.disabled = JSON.stringify(stated(regions)) === JSON.stringify(stated(JSON.parse(original)));
+    table.querySelectorAll("ol > li").forEach((row, i) => {
+      Object.assign(row.dataset, { kind: regions[i].kind, chosen: i === editor.chosen() });
+    });
   }
 
   function drawTable() {
     const regions = editor.regions();
-    status.textContent = editor.hint();
-    enter.disabled = undo.disabled = JSON.stringify(stated(regions)) === JSON.stringify(stated(JSON.parse(original)));
+    const focused = document.activeElement?.dataset.place;
     table.replaceChildren(
       regions.length ? h("ol", {}, regions.map((region, i) => entry(region, i, regions.length))) : h("p", { class: "muted" }, t("regions.none")),
     );
+    drawState();
+    if (focused) table.querySelector(`[data-place="${focused}"]`)?.focus();
   }
 
   function entry(region, i, n) {
@@ -59,7 +73,7 @@ export function regionsPanel(job, reload) {
     const kinds = ["include", "ignore"].map((kind) => [kind, t(`regions.${kind}`)]);
     const kind = select(kinds, region.kind, { disabled: !may, "aria-label": t("regions.kind"), onchange: (e) => editor.change(i, { kind: e.target.value }) });
     const button = (text, label, action, disabled = false) =>
-      may && h("button", { type: "button", "aria-label": label, title: label, onclick: action, disabled }, text);
+      may && h("button", { type: "button", "aria-label": label, title: label, onclick: action, disabled, data: { place: `${i} ${text}` } }, text);
     const corners = region.polygon
       ? h(
           "details",
@@ -70,7 +84,7 @@ export function regionsPanel(job, reload) {
       : h("p", { class: "muted" }, t("regions.mask"));
     return h(
       "li",
-      { data: { kind: region.kind, chosen: i === editor.chosen() }, onfocusin: () => editor.choose(i) },
+      { onfocusin: () => editor.choose(i) },
       h(
         "div",
         { class: "region-head" },
@@ -89,6 +103,7 @@ export function regionsPanel(job, reload) {
       const change = (event) => {
         const polygon = region.polygon.map((corner) => [...corner]);
         polygon[k][axis] = Math.min(Math.max(event.target.valueAsNumber || 0, 0), editor.size()?.[1 - axis] ?? 1e6);
+        event.target.value = polygon[k][axis];
         editor.change(i, { polygon });
       };
       const label = t("regions.coordinate", { axis: "xy"[axis], n: k + 1 });
@@ -106,8 +121,8 @@ export function regionsPanel(job, reload) {
       h(
         "td",
         {},
-        h("button", { type: "button", title: t("regions.insert"), "aria-label": t("regions.insert"), onclick: () => insert(k) }, "+"),
-        h("button", { type: "button", title: t("regions.remove_corner"), "aria-label": t("regions.remove_corner"), disabled: region.polygon.length <= 3, onclick: () => remove(k) }, "−"),
+        h("button", { type: "button", data: { place: `${i} ${k} +` }, title: t("regions.insert"), "aria-label": t("regions.insert"), onclick: () => insert(k) }, "+"),
+        h("button", { type: "button", data: { place: `${i} ${k} -` }, title: t("regions.remove_corner"), "aria-label": t("regions.remove_corner"), disabled: region.polygon.length <= 3, onclick: () => remove(k) }, "−"),
       );
     return h(
       "table",

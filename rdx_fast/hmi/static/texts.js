@@ -45,17 +45,17 @@ export const count = (value) =>
   value === null || value === undefined ? "–" : new Intl.NumberFormat(chosen).format(value);
 
 /** A share of 0 to 1 in percent. */
-export function percent(value, digits = 1) {
+export function percent(value, digits = 3) {
   if (value === null || value === undefined) return "–";
-  const options = { style: "percent", maximumFractionDigits: digits };
+  const options = { style: "percent", maximumSignificantDigits: digits };
   return new Intl.NumberFormat(chosen, options).format(value);
 }
 
 const format = (iso, options) =>
-  iso ? new Intl.DateTimeFormat(chosen, options).format(new Date(iso)) : "–";
+  iso ? new Intl.DateTimeFormat(chosen, { hourCycle: "h23", ...options }).format(new Date(iso)) : "–";
 
 export const clock = (iso) => format(iso, { timeStyle: "medium" });
-export const moment = (iso) => format(iso, { dateStyle: "short", timeStyle: "medium" });
+export const moment = (iso) => format(iso, { dateStyle: "medium", timeStyle: "medium" });
 export const shortClock = (iso) => format(iso, { timeStyle: "short" });
 
 /** An age in ms as "3 s ago". */

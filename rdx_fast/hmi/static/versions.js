@@ -21,7 +21,7 @@ export function versionsPanel(job, reload) {
   const entry = (version) => {
     const title = t(version.state === "previous" ? "versions.back" : "versions.release");
     const button =
-      isEngineer() && version.state !== "released"
+      isEngineer() && version.state !== "released" && version !== previous
         ? h("button", { type: "button", class: version.state === "candidate" ? "primary" : "", onclick: release(version, title) }, title)
         : null;
     return h(

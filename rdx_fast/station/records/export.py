@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator
-from dataclasses import asdict
 from itertools import islice
+from operator import attrgetter
 from pathlib import Path
 
 from rdx_fast.errors import MissingDependencyError
 from rdx_fast.station.records.store import COLUMNS, InspectionRecord, RecordError
 
 _ROWS_AT_ONCE = 10_000
+_values = attrgetter(*COLUMNS)  # a third of the time of ``asdict``
 
 
 def write_records(found: Iterator[InspectionRecord], output: Path) -> int:
@@ -33,10 +34,10 @@ def write_records(found: Iterator[InspectionRecord], output: Path) -> int:
     if output.suffix == ".csv":
         count = 0
         with output.open("w", encoding="utf-8", newline="") as stream:
-            writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
-            writer.writeheader()
+            writer = csv.writer(stream, lineterminator="\n")
+            writer.writerow(COLUMNS)
             for count, record in enumerate(found, 1):  # noqa: B007
-                writer.writerow(asdict(record))
+                writer.writerow(_values(record))
         return count
     if output.suffix == ".parquet":
         return _write_parquet(found, output)
@@ -57,7 +58,10 @@ def _write_parquet(found: Iterator[InspectionRecord], output: Path) -> int:
     schema = pa.schema([(n, kinds[names[hints[n].partition(" ")[0]]]) for n in COLUMNS])
     count = 0
     with pq.ParquetWriter(output, schema) as writer:
-        while rows := [asdict(record) for record in islice(found, _ROWS_AT_ONCE)]:
+        while rows := [
+            dict(zip(COLUMNS, _values(record), strict=True))
+            for record in islice(found, _ROWS_AT_ONCE)
+        ]:
             writer.write_table(pa.Table.from_pylist(rows, schema))
             count += len(rows)
     return count

@@ -363,6 +363,19 @@ def count_records(path: Path, wanted: Filter | None = None) -> dict[tuple[str, b
         return {(result, bool(sampled)): count for result, sampled, count in rows}
 
 
+def has_records(path: Path) -> bool:
+    """Whether a station has begun to write records to a file, which need not be there.
+
+    Raises:
+        RecordError: it is no records file
+    """
+    if not path.is_file():
+        return False
+    with reading(path) as connection:
+        there = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'inspections'")
+        return there.fetchone() is not None
+
+
 def select_records(connection: sqlite3.Connection) -> str:
     """The query of all records, whose columns are the fields of ``InspectionRecord``."""
     lacking = _lacking(connection)
