@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from rdx_fast.errors import RdxError
 from rdx_fast.preprocess import Frame
 
-
 _OPENING_S = 120.0  # longest time for a station to open a bundle
 
 
