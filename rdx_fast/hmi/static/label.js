@@ -33,7 +33,15 @@ export function open(root) {
       "div",
       { class: "queue" },
       h("section", { class: "panel" }, picture.element),
-      h("section", { class: "panel queue-side" }, waits, facts, form.element, h("div", { class: "actions" }, back, skip), last),
+      h(
+        "section",
+        { class: "panel queue-side" },
+        waits,
+        facts,
+        form.element,
+        h("div", { class: "actions" }, back, skip),
+        last,
+      ),
     ),
   );
   let parts = [];
@@ -46,7 +54,10 @@ export function open(root) {
     if (closed) return;
     // Those already seen stay before, so that one can go back to them.
     const known = new Set(parts.map((part) => part.inspection_id));
-    parts = [...parts.slice(-BATCH), ...told.parts.filter((part) => !known.has(part.inspection_id))];
+    parts = [
+      ...parts.slice(-BATCH),
+      ...told.parts.filter((part) => !known.has(part.inspection_id)),
+    ];
     waiting = told.waiting;
   }
 
@@ -67,7 +78,9 @@ export function open(root) {
         { class: "queue-part" },
         badge(part.result),
         h("a", { href: `#/part/${part.inspection_id}` }, t("live.part", { part: part.part_id })),
-        part.sampled ? h("span", { class: "chip", title: t("part.sampled_long") }, t("part.sampled")) : null,
+        part.sampled
+          ? h("span", { class: "chip", title: t("part.sampled_long") }, t("part.sampled"))
+          : null,
       ),
       h("p", { class: "muted" }, `${moment(part.triggered_at)} · ${t("column.job")} ${part.job}`),
       scoreBar(part),
@@ -94,7 +107,11 @@ export function open(root) {
     const again = parts[at].labelledNow;
     parts[at] = { ...part, labelledNow: true };
     if (!again) waiting = Math.max(0, waiting - 1);
-    last.textContent = t("label.saved", { part: part.part_id, verdict: t(`agreed.${given.verdict}`), reason: reasonText(given.reason) });
+    last.textContent = t("label.saved", {
+      part: part.part_id,
+      verdict: t(`agreed.${given.verdict}`),
+      reason: reasonText(given.reason),
+    });
     countWaiting().catch(complain);
     if (at === place) move(1);
   }
