@@ -244,6 +244,8 @@ export class Picture {
     context.setTransform(1, 0, 0, 1, 0, 0);
     context.clearRect(0, 0, width, height);
     this.zoomed.textContent = "";
+    // A finger scrolls the page past a picture that is shown whole.
+    canvas.classList.toggle("fitted", this.fitted && !this.pointer);
     if (!this.frame) return;
     const [h_, w] = this.size;
     if (this.fitted) {

@@ -7,6 +7,8 @@ import { h } from "./dom.js";
 import { attempt, confirmed, note } from "./notes.js";
 import { moment, t } from "./texts.js";
 
+const COMPARISON_FORMAT = 1;
+
 export function versionsPanel(job, reload) {
   const previous = job.versions.find((version) => version.state === "previous");
   const release = (version, title) => async (event) => {
@@ -64,7 +66,7 @@ export function versionsPanel(job, reload) {
         h("span", { class: "spacer" }),
         button,
       ),
-      version.comparison
+      version.comparison?.format === COMPARISON_FORMAT
         ? comparisonTable(version.comparison, version.state !== "candidate")
         : null,
     );
