@@ -12,6 +12,7 @@ from typing import NamedTuple
 from rdx_fast.bundle.bundle import Bundle, open_bundle
 from rdx_fast.bundle.history import system_user
 from rdx_fast.bundle.revision import revise_bundle
+from rdx_fast.bundle.signature import SigningKey
 from rdx_fast.bundle.versions import (
     COMPARISON,
     Version,
@@ -112,11 +113,14 @@ def retrain(
             f"job {job} has no table [retrain.{job}] in the station's configuration: add one, with "
             f"run, good, calibration and frozen"
         )
+    # What may be refused is, before minutes or hours of training.
     released = open_bundle(path, station.public_key)
+    if sign_key is not None:
+        SigningKey.read(sign_key)
     start, notes = origin_of(released, config.run)
     options = _frame_options(station, job, released, start)
     if wish is None:
-        wish_of(released)  # which may raise
+        wish_of(released)
     confirmed = confirmed_frames(station.records.path, station.records.pictures, job)
     notes += confirmed.told()
     if not confirmed.to_train_on:
@@ -125,7 +129,7 @@ def retrain(
             f"parts can be used): label parts first"
         )
     good = list_images(config.calibration) + [frame.path for frame in confirmed.to_calibrate_on]
-    FrameStatistics.of_files(good, options.crop, options.levels, dark_field)  # likewise
+    FrameStatistics.of_files(good, options.crop, options.levels, dark_field)
     images = original_images(config, start) + [frame.path for frame in confirmed.to_train_on]
     recipe = further_recipe(start, iterations, learning_rate)
     watch.stage(

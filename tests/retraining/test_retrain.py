@@ -8,13 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from rdx_fast.bundle.bundle import Bundle, open_bundle
 from rdx_fast.bundle.bundle_history import verify_bundle
 from rdx_fast.bundle.changes import override_limits, replace_recipe
 from rdx_fast.bundle.signature import sign_bundle
 from rdx_fast.bundle.versions import list_versions, manifest_sha256, release
-from rdx_fast.errors import CheckpointError
+from rdx_fast.errors import BundleError, CalibrationError, CheckpointError
 from rdx_fast.images import list_images
 from rdx_fast.limits.limits import rates_of_parts
 from rdx_fast.limits.promise import Wish
@@ -197,10 +198,21 @@ def test_what_cannot_be_trained_with(station: StationFile, tmp_path: Path) -> No
         shared = replace(config, good=never)
         with pytest.raises(RetrainError, match=r"images of .* are also calibration images"):
             retrain(replace(station, retrain={"1": shared}), 1)
+    with pytest.raises(BundleError, match="the private key cannot be read"):
+        retrain(station, 1, sign_key=tmp_path / "none.pem")
+    with pytest.raises(CalibrationError, match="good images show nothing"):
+        retrain(replace(station, retrain={"1": replace(config, calibration=dark(tmp_path))}), 1)
     toml = tmp_path / "station" / "station.toml"
     toml.write_text(toml.read_text().replace("[camera]", '[camera]\npixel_format = "bgr"'))
     with pytest.raises(RetrainError, match="are read with pixel_format bgr, the images of the run"):
         retrain(read_station(toml), 1)
+
+
+def dark(folder: Path) -> Path:
+    """A folder with an image that shows nothing."""
+    (folder / "dark").mkdir()
+    Image.fromarray(np.zeros((80, 112, 3), np.uint8)).save(folder / "dark" / "0.png")
+    return folder / "dark"
 
 
 def test_recipe_to_train_further(checkpoint: Checkpoint) -> None:

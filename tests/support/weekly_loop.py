@@ -169,9 +169,9 @@ def release(browser: Person, password: str) -> None:
     browser.click(".version[data-state=candidate] button")
     browser.click("dialog[open] button.primary")
     browser.see(".version[data-state=previous]")
-    browser.click(".view-job .bar button.primary")
+    browser.click(".view-job > .bar button.primary")
     browser.click("dialog[open] button.primary")
-    browser.until(lambda: not browser.all(".view-job .bar button.primary:not([hidden])"))
+    browser.until(lambda: not browser.all(".view-job > .bar button.primary:not([hidden])"))
     browser.log_out()
 
 
