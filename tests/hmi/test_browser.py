@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import uvicorn
 from numpy.typing import NDArray
-from selenium.webdriver import Keys
+from selenium.webdriver import ActionChains, Keys
 from starlette.applications import Starlette
 
 from rdx_fast import Detector
@@ -190,32 +190,28 @@ def test_what_was_entered_outlives_the_session(line: Line) -> None:
         someone.see(".version", "emil")
 
 
-def test_regions_are_drawn_and_changed_by_numbers(line: Line) -> None:
+def test_regions_are_drawn_by_pointer_and_by_keyboard(line: Line) -> None:
     line.inspect(31, is_bad=True)
     with person(line.address) as someone:
         someone.open("job")
         log_in(someone, "emil")
-        someone.see(".region-tools button", someone.text("regions.add_include")).click()
         canvas = someone.see(".region-editor canvas")
         someone.until(lambda: "31" in (canvas.get_attribute("aria-label") or ""))
-        someone.script(
-            "const c = document.querySelector('.region-editor canvas');"
-            "const box = c.getBoundingClientRect();"
-            "c.setPointerCapture = () => {};"
-            "for (const [x, y] of [[0.45, 0.4], [0.55, 0.4], [0.5, 0.6]])"
-            "  for (const type of ['pointerdown', 'pointerup'])"
-            "    c.dispatchEvent(new PointerEvent(type, {pointerId: 1,"
-            "      clientX: box.left + x * box.width, clientY: box.top + y * box.height}))"
-        )
-        someone.press(Keys.ENTER)
+        someone.press("i", Keys.ENTER)  # a rectangle
+        assert len(someone.all(".corners tbody tr")) == 4
         someone.click(".region-list summary")
         someone.fill(".corners tr:nth-child(1) td:nth-child(2) input", "7" + Keys.TAB)
-        focused = someone.browser.switch_to.active_element.get_attribute("aria-label")
-        assert focused == someone.see(
-            ".corners tr:nth-child(1) td:nth-child(3) input"
-        ).get_attribute("aria-label")
+        focused = someone.browser.switch_to.active_element
+        assert focused == someone.see(".corners tr:nth-child(1) td:nth-child(3) input")
         someone.click(".corners button")
-        assert len(someone.all(".corners tbody tr")) == 4
+        assert len(someone.all(".corners tbody tr")) == 5
         someone.click(".region-head button:last-child")
         someone.see(".region-list", someone.text("regions.none"))
+        someone.click(".region-tools button", someone.text("regions.add_include"))
+        for x, y in ((-40, -40), (40, -40), (0, 40)):
+            click = ActionChains(someone.browser)
+            click.move_to_element_with_offset(canvas, x, y).click().perform()
+        someone.press(Keys.ENTER)
+        assert len(someone.all(".corners tbody tr")) == 3
+        assert someone.see(".regions button.primary").is_enabled()
         assert complaints(someone.browser) == []

@@ -66,7 +66,8 @@ async function send(path, options) {
     const { user } = session;
     if (error.code === "csrf") await refreshSession();
     else if (error.status !== 401 || !(await signIn())) throw error;
-    if (user !== null && session.user !== user) throw error; // what one user entered is not another's
+    // What one user entered is not sent as another's.
+    if (user !== null && session.user !== user) throw error;
     return answered(path, options());
   }
 }

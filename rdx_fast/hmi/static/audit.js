@@ -8,7 +8,15 @@ import { has, moment, t } from "./texts.js";
 export function open(root) {
   const chain = h("p", { class: "chain", role: "status" });
   const rows = h("tbody", {});
-  const last = select([["200", "200"], ["1000", "1000"], ["5000", "5000"]], "200", { onchange: () => load() });
+  const last = select(
+    [
+      ["200", "200"],
+      ["1000", "1000"],
+      ["5000", "5000"],
+    ],
+    "200",
+    { onchange: () => load() },
+  );
   const only = select([["", t("parts.any")]], "", { onchange: () => draw() });
   root.append(h("h1", {}, t("audit.title")));
   if (!isEngineer()) {
@@ -29,7 +37,17 @@ export function open(root) {
       h(
         "table",
         { class: "plain wide" },
-        h("thead", {}, h("tr", {}, ["time", "user", "action", "before", "after"].map((name) => h("th", { scope: "col" }, t(`column.${name}`))))),
+        h(
+          "thead",
+          {},
+          h(
+            "tr",
+            {},
+            ["time", "user", "action", "before", "after"].map((name) =>
+              h("th", { scope: "col" }, t(`column.${name}`)),
+            ),
+          ),
+        ),
         rows,
       ),
     ),
@@ -49,10 +67,15 @@ export function open(root) {
       entries = [...told.changes].sort((a, b) => (a.time < b.time ? 1 : -1));
       const kept = only.value;
       const actions = [...new Set(entries.map((entry) => entry.action))].sort();
-      only.replaceChildren(...[["", t("parts.any")], ...actions.map((a) => [a, actionText(a)])].map(([value, text]) => h("option", { value }, text)));
+      only.replaceChildren(
+        ...[["", t("parts.any")], ...actions.map((a) => [a, actionText(a)])].map(([value, text]) =>
+          h("option", { value }, text),
+        ),
+      );
       only.value = kept;
       chain.dataset.state = told.chain === "ok" ? "ok" : "broken";
-      chain.textContent = told.chain === "ok" ? t("audit.whole") : t("audit.broken", { detail: told.chain });
+      chain.textContent =
+        told.chain === "ok" ? t("audit.whole") : t("audit.broken", { detail: told.chain });
       draw();
     } catch (error) {
       if (!closed) complain(error);
@@ -81,8 +104,20 @@ export const values = (facts) =>
     "ul",
     { class: "values" },
     Object.entries(facts ?? {}).map(([name, value]) => {
-      if (/^[0-9a-f]{64}$/.test(value)) return h("li", {}, h("span", {}, `${name} `), h("code", { title: value }, value.slice(0, 12)));
-      const text = value !== null && typeof value === "object" ? JSON.stringify(value) : String(value);
-      return h("li", {}, h("span", {}, `${name} `), text.length > 80 ? h("details", {}, h("summary", {}, `${text.slice(0, 60)}…`), text) : text);
+      if (/^[0-9a-f]{64}$/.test(value))
+        return h(
+          "li",
+          {},
+          h("span", {}, `${name} `),
+          h("code", { title: value }, value.slice(0, 12)),
+        );
+      const text =
+        value !== null && typeof value === "object" ? JSON.stringify(value) : String(value);
+      return h(
+        "li",
+        {},
+        h("span", {}, `${name} `),
+        text.length > 80 ? h("details", {}, h("summary", {}, `${text.slice(0, 60)}…`), text) : text,
+      );
     }),
   );

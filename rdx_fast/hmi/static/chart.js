@@ -12,12 +12,29 @@ export function scoreBar({ score, threshold, ng_above: ng }) {
   const percent = (value) => `${(100 * Math.min(value, end)) / end}%`;
   const zone = (name, from, to) =>
     to > from &&
-    svg("rect", { class: `zone zone-${name}`, x: percent(from), width: `${(100 * (to - from)) / end}%`, y: 0, height: "100%" });
-  const line = (value) => svg("line", { class: "limit", x1: percent(value), x2: percent(value), y1: 0, y2: "100%" });
+    svg("rect", {
+      class: `zone zone-${name}`,
+      x: percent(from),
+      width: `${(100 * (to - from)) / end}%`,
+      y: 0,
+      height: "100%",
+    });
+  const line = (value) =>
+    svg("line", { class: "limit", x1: percent(value), x2: percent(value), y1: 0, y2: "100%" });
   const bar = svg(
     "svg",
-    { class: "score-zones", role: "img", "aria-label": t("score.described", { score: number(score), ok: number(threshold), ng: number(upper) }) },
-    [zone("ok", 0, threshold), zone("review", threshold, upper), zone("ng", upper, end)].filter(Boolean),
+    {
+      class: "score-zones",
+      role: "img",
+      "aria-label": t("score.described", {
+        score: number(score),
+        ok: number(threshold),
+        ng: number(upper),
+      }),
+    },
+    [zone("ok", 0, threshold), zone("review", threshold, upper), zone("ng", upper, end)].filter(
+      Boolean,
+    ),
     line(threshold),
     line(upper),
     svg("line", { class: "score-mark", x1: percent(score), x2: percent(score), y1: 0, y2: "100%" }),
@@ -63,27 +80,42 @@ export class Trend {
     const [left, right, top, bottom] = [44, width - 8, 6, height - 18];
     const limits = rows.flatMap((row) => row.slice(2, 4)).filter((value) => value !== null);
     const highest = Math.max(...rows.map((row) => row[1]));
-    const end = Math.max(1.1 * Math.max(...limits, 0), Math.min(1.05 * highest, 2.2 * Math.max(...limits, highest / 2.2)));
+    const end = Math.max(
+      1.1 * Math.max(...limits, 0),
+      Math.min(1.05 * highest, 2.2 * Math.max(...limits, highest / 2.2)),
+    );
     const lowest = Math.min(...rows.map((row) => row[1]), ...limits);
     const start = lowest > end / 3 ? lowest - 0.1 * (end - lowest) : 0;
     const x = (i) => left + ((right - left) * (i + 0.5)) / Math.max(rows.length, 20);
     const y = (value) => bottom - ((bottom - top) * (Math.min(value, end) - start)) / (end - start);
     const step = (column) =>
-      rows.map((row, i) => (row[column] === null ? "" : `M${x(i - 0.5)} ${y(row[column])}H${x(i + 0.5)}`)).join("");
+      rows
+        .map((row, i) =>
+          row[column] === null ? "" : `M${x(i - 0.5)} ${y(row[column])}H${x(i + 0.5)}`,
+        )
+        .join("");
     const dots = (result) =>
-      rows.map((row, i) => (row[4] === result ? `M${x(i).toFixed(1)} ${y(row[1]).toFixed(1)}h0` : "")).join("");
+      rows
+        .map((row, i) => (row[4] === result ? `M${x(i).toFixed(1)} ${y(row[1]).toFixed(1)}h0` : ""))
+        .join("");
     const path = (d, name) => svg("path", { d, class: name });
     const label = (value, text = number(value, 2)) =>
       svg("text", { x: left - 6, y: y(value) + 4, "text-anchor": "end" }, text);
     const last = rows.at(-1);
-    const marks = last[2] !== null && y(last[2]) - y(last[3] ?? last[2]) < 12 ? [last[3] ?? last[2]] : [last[2], last[3]];
+    const marks =
+      last[2] !== null && y(last[2]) - y(last[3] ?? last[2]) < 12
+        ? [last[3] ?? last[2]]
+        : [last[2], last[3]];
     this.plot.setAttribute("viewBox", `0 0 ${width} ${height}`);
     this.plot.setAttribute("aria-label", t("trend.described", { n: rows.length }));
     this.plot.replaceChildren(
       svg("line", { class: "axis", x1: left, x2: right, y1: bottom, y2: bottom }),
       path(step(2), "trend-ok-limit"),
       path(step(3), "trend-ng-limit"),
-      path(rows.map((row, i) => `${i ? "L" : "M"}${x(i).toFixed(1)} ${y(row[1]).toFixed(1)}`).join(""), "trend-line"),
+      path(
+        rows.map((row, i) => `${i ? "L" : "M"}${x(i).toFixed(1)} ${y(row[1]).toFixed(1)}`).join(""),
+        "trend-line",
+      ),
       ...RESULTS.map((result) => path(dots(result), `dot dot-${result}`)),
       ...marks.filter((value) => value !== null).map((value) => label(value)),
       svg("text", { x: left, y: height - 4 }, t("trend.oldest", { n: rows.length })),

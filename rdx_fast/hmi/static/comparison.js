@@ -9,19 +9,49 @@ const COUNTS = { false_rejects: "good", good_reviews: "good", escapes: "bad", ba
 
 export function comparisonTable(comparison, folded) {
   const sets = SETS.filter((name) => comparison[name]);
-  const head = sets.map((name) => h("th", { scope: "col" }, t(`comparison.${name}`), h("small", {}, t("comparison.images", { good: count(comparison[name].good), bad: count(comparison[name].bad) }))));
+  const head = sets.map((name) =>
+    h(
+      "th",
+      { scope: "col" },
+      t(`comparison.${name}`),
+      h(
+        "small",
+        {},
+        t("comparison.images", {
+          good: count(comparison[name].good),
+          bad: count(comparison[name].bad),
+        }),
+      ),
+    ),
+  );
   const counts = Object.entries(COUNTS).map(([name, of]) =>
-    h("tr", {}, h("th", { scope: "row" }, t(`comparison.${name}`)), sets.map((set) => change(comparison[set], name, of))),
+    h(
+      "tr",
+      {},
+      h("th", { scope: "row" }, t(`comparison.${name}`)),
+      sets.map((set) => change(comparison[set], name, of)),
+    ),
   );
   const notes = [
     ...comparison.notes,
-    ...(comparison.disputed.length ? [t("comparison.disputed", { n: count(comparison.disputed.length) })] : []),
-    ...(comparison.missing.length ? [t("comparison.missing", { n: count(comparison.missing.length) })] : []),
+    ...(comparison.disputed.length
+      ? [t("comparison.disputed", { n: count(comparison.disputed.length) })]
+      : []),
+    ...(comparison.missing.length
+      ? [t("comparison.missing", { n: count(comparison.missing.length) })]
+      : []),
   ];
   return h(
     "details",
     { class: "comparison", open: !folded },
-    h("summary", {}, t("comparison.title", { sha256: comparison.old_sha256.slice(0, 12), time: moment(comparison.time) })),
+    h(
+      "summary",
+      {},
+      t("comparison.title", {
+        sha256: comparison.old_sha256.slice(0, 12),
+        time: moment(comparison.time),
+      }),
+    ),
     h(
       "div",
       { class: "scroll" },
@@ -29,13 +59,37 @@ export function comparisonTable(comparison, folded) {
         "table",
         { class: "plain" },
         h("thead", {}, h("tr", {}, h("td", {}), head)),
-        h("tbody", {}, h("tr", {}, h("th", { scope: "row" }, t("comparison.auroc")), sets.map((set) => areaCell(comparison[set].auroc))), counts),
+        h(
+          "tbody",
+          {},
+          h(
+            "tr",
+            {},
+            h("th", { scope: "row" }, t("comparison.auroc")),
+            sets.map((set) => areaCell(comparison[set].auroc)),
+          ),
+          counts,
+        ),
       ),
     ),
     judged("again_rejected", comparison.again_rejected),
     judged("escaped", comparison.escaped),
-    h("p", { class: "muted" }, t("comparison.training", { images: count(comparison.images), parts: count(comparison.trained_on.length), steps: count(comparison.steps) })),
-    notes.length ? h("ul", { class: "muted" }, notes.map((text) => h("li", {}, text))) : null,
+    h(
+      "p",
+      { class: "muted" },
+      t("comparison.training", {
+        images: count(comparison.images),
+        parts: count(comparison.trained_on.length),
+        steps: count(comparison.steps),
+      }),
+    ),
+    notes.length
+      ? h(
+          "ul",
+          { class: "muted" },
+          notes.map((text) => h("li", {}, text)),
+        )
+      : null,
   );
 }
 
@@ -48,14 +102,27 @@ function areaCell(auroc) {
     "td",
     { data: { change: better } },
     `${number(auroc.old, 4)} → ${number(auroc.new, 4)}`,
-    h("small", {}, t("comparison.difference", { difference: signed(auroc.difference), low: signed(auroc.low), high: signed(auroc.high) })),
+    h(
+      "small",
+      {},
+      t("comparison.difference", {
+        difference: signed(auroc.difference),
+        low: signed(auroc.low),
+        high: signed(auroc.high),
+      }),
+    ),
   );
 }
 
 function change(set, name, of) {
   const [before, now] = [set.old[name], set.new[name]];
   const better = now < before ? "better" : now > before ? "worse" : "same";
-  return h("td", { data: { change: better } }, `${count(before)} → ${count(now)}`, h("small", {}, t("comparison.of", { n: count(set[of]) })));
+  return h(
+    "td",
+    { data: { change: better } },
+    `${count(before)} → ${count(now)}`,
+    h("small", {}, t("comparison.of", { n: count(set[of]) })),
+  );
 }
 
 /** Labelled parts that the candidate judges otherwise than people do. */
@@ -71,5 +138,10 @@ function judged(name, parts) {
       badge(part.verdict),
       part.trained_on ? h("small", {}, t("comparison.trained_on")) : null,
     );
-  return h("div", {}, h("p", {}, h("strong", {}, t(`comparison.${name}`, { n: count(parts.length) }))), h("ul", { class: "judged" }, parts.slice(0, 50).map(entry)));
+  return h(
+    "div",
+    {},
+    h("p", {}, h("strong", {}, t(`comparison.${name}`, { n: count(parts.length) }))),
+    h("ul", { class: "judged" }, parts.slice(0, 50).map(entry)),
+  );
 }

@@ -2,7 +2,7 @@
 
 const SVG = "http://www.w3.org/2000/svg";
 
-/** An HTML element. `on…` properties are listeners, `data` a dataset, others properties or attributes. */
+/** An HTML element. `on…` properties are listeners, `data` is its dataset, others are attributes. */
 export function h(tag, properties = {}, ...children) {
   return filled(document.createElement(tag), properties, children);
 }

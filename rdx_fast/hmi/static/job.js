@@ -15,7 +15,11 @@ const RUNNING_MS = 2000; // while a task runs in the background
 export function open(root, { query: given }) {
   const active = () => stream.status?.job?.id ?? null;
   const first = given.get("job") ?? active() ?? session.jobs[0]?.id ?? "";
-  const job = select(session.jobs.map(({ id, name }) => [String(id), `${id} · ${name}`]), String(first), { onchange: () => load(true) });
+  const job = select(
+    session.jobs.map(({ id, name }) => [String(id), `${id} · ${name}`]),
+    String(first),
+    { onchange: () => load(true) },
+  );
   const chosen = () => Number(job.value);
   const state = h("p", { class: "job-state" });
   const change = h("button", { type: "button", onclick: changeOver });
@@ -24,7 +28,14 @@ export function open(root, { query: given }) {
   const body = h("div", { class: "job" });
   root.append(
     h("h1", {}, t("job.title")),
-    h("div", { class: "bar" }, h("label", { class: "field" }, h("span", {}, t("column.job")), job), state, h("span", { class: "spacer" }), change),
+    h(
+      "div",
+      { class: "bar" },
+      h("label", { class: "field" }, h("span", {}, t("column.job")), job),
+      state,
+      h("span", { class: "spacer" }),
+      change,
+    ),
     changeover,
     task,
     body,
@@ -49,17 +60,26 @@ export function open(root, { query: given }) {
     } catch (error) {
       if (!closed) complain(error);
     }
-    if (!closed && told?.running && told.running.error === null) timer = setTimeout(() => load(false), RUNNING_MS);
+    if (!closed && told?.running && told.running.error === null)
+      timer = setTimeout(() => load(false), RUNNING_MS);
   }
 
-  const shownOf = (facts) => facts && JSON.stringify([facts.versions, facts.open_sha256, facts.limits, facts.recipe]);
+  const shownOf = (facts) =>
+    facts && JSON.stringify([facts.versions, facts.open_sha256, facts.limits, facts.recipe]);
 
   function drawHead() {
     if (!told) return;
     const isActive = told.job === active();
     const released = told.versions.find((version) => version.state === "released");
     const waits = isActive && released && told.open_sha256 && released.sha256 !== told.open_sha256;
-    state.replaceChildren(h("span", { class: "chip", data: { on: isActive } }, t(isActive ? "job.active" : "job.not_active")), h("code", {}, told.bundle));
+    state.replaceChildren(
+      h(
+        "span",
+        { class: "chip", data: { on: isActive } },
+        t(isActive ? "job.active" : "job.not_active"),
+      ),
+      h("code", {}, told.bundle),
+    );
     change.hidden = !isEngineer() || (isActive && !waits);
     change.textContent = t(isActive ? "job.change_over" : "job.select");
     change.className = waits ? "primary" : "";
@@ -73,7 +93,11 @@ export function open(root, { query: given }) {
       task.dataset.kind = error === null ? "running" : "error";
       task.replaceChildren(
         ...(error === null
-          ? [t("job.running", { task: actionText(name) }), bar, typeof progress === "number" ? percent(progress, 2) : ""]
+          ? [
+              t("job.running", { task: actionText(name) }),
+              bar,
+              typeof progress === "number" ? percent(progress, 2) : "",
+            ]
           : [t("job.failed", { task: actionText(name) }), ` ${error}`]),
       );
     }
@@ -96,7 +120,9 @@ export function open(root, { query: given }) {
 
   load(true);
   const stop = listen((what) => what === "status" && drawHead());
-  job.addEventListener("change", () => history.replaceState(null, "", `#/job${query({ job: job.value })}`));
+  job.addEventListener("change", () =>
+    history.replaceState(null, "", `#/job${query({ job: job.value })}`),
+  );
   return () => {
     closed = true;
     clearTimeout(timer);
@@ -116,7 +142,17 @@ const historyPanel = (entries) =>
       h(
         "table",
         { class: "plain wide" },
-        h("thead", {}, h("tr", {}, ["time", "user", "action", "after"].map((name) => h("th", { scope: "col" }, t(`column.${name}`))))),
+        h(
+          "thead",
+          {},
+          h(
+            "tr",
+            {},
+            ["time", "user", "action", "after"].map((name) =>
+              h("th", { scope: "col" }, t(`column.${name}`)),
+            ),
+          ),
+        ),
         h(
           "tbody",
           {},
@@ -124,7 +160,14 @@ const historyPanel = (entries) =>
             .toReversed()
             .slice(0, 50)
             .map((entry) =>
-              h("tr", {}, h("td", { class: "nowrap" }, moment(entry.time)), h("td", {}, entry.user), h("td", {}, actionText(entry.action)), h("td", {}, values(entry.after))),
+              h(
+                "tr",
+                {},
+                h("td", { class: "nowrap" }, moment(entry.time)),
+                h("td", {}, entry.user),
+                h("td", {}, actionText(entry.action)),
+                h("td", {}, values(entry.after)),
+              ),
             ),
         ),
       ),

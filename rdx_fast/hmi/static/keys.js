@@ -36,11 +36,18 @@ const NAMES = { " ": "Space", ArrowLeft: "←", ArrowRight: "→", ArrowUp: "↑
 
 /** List all shortcuts in a dialog. */
 export function showKeys() {
-  const rows = layers.toReversed().flatMap((layer) =>
-    Object.entries(layer).map(([key, [text, , values]]) =>
-      h("li", {}, h("span", {}, h("kbd", {}, NAMES[key] ?? key.replace(/^[a-z]$/, (k) => k.toUpperCase()))), t(text, values)),
-    ),
-  );
+  const rows = layers
+    .toReversed()
+    .flatMap((layer) =>
+      Object.entries(layer).map(([key, [text, , values]]) =>
+        h(
+          "li",
+          {},
+          h("span", {}, h("kbd", {}, NAMES[key] ?? key.replace(/^[a-z]$/, (k) => k.toUpperCase()))),
+          t(text, values),
+        ),
+      ),
+    );
   const dialog = h(
     "dialog",
     { class: "keys", "aria-labelledby": "keys-title", onclose: () => dialog.remove() },

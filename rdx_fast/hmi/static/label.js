@@ -10,9 +10,10 @@ import { attempt, complain } from "./notes.js";
 import { Picture } from "./picture.js";
 import { count, moment, reasonText, t } from "./texts.js";
 import { badge } from "./verdict.js";
-import { countWaiting } from "./waiting.js";
+import { countWaiting, onWaiting } from "./waiting.js";
 
 const BATCH = 30;
+const MOST = 200; // that the server gives
 
 export function open(root) {
   if (!isUser()) {
@@ -33,32 +34,49 @@ export function open(root) {
       "div",
       { class: "queue" },
       h("section", { class: "panel" }, picture.element),
-      h("section", { class: "panel queue-side" }, waits, facts, form.element, h("div", { class: "actions" }, back, skip), last),
+      h(
+        "section",
+        { class: "panel queue-side" },
+        waits,
+        facts,
+        form.element,
+        h("div", { class: "actions" }, back, skip),
+        last,
+      ),
     ),
   );
   let parts = [];
   let place = 0;
   let waiting = 0;
+  let loading = false;
   let closed = false;
 
+  /** Add what waits and is not in the list yet. Those already seen stay before, to go back to. */
   async function load() {
-    const told = await get("/api/queue", { limit: BATCH });
+    const skipped = parts.filter((part) => !part.labelledNow).length;
+    const told = await get("/api/queue", { limit: Math.min(MOST, BATCH + skipped) });
     if (closed) return;
-    // Those already seen stay before, so that one can go back to them.
     const known = new Set(parts.map((part) => part.inspection_id));
-    parts = [...parts.slice(-BATCH), ...told.parts.filter((part) => !known.has(part.inspection_id))];
-    waiting = told.waiting;
+    const dropped = Math.max(0, parts.length - MOST);
+    const fresh = told.parts.filter((part) => !known.has(part.inspection_id));
+    parts = [...parts.slice(dropped), ...fresh];
+    place -= dropped;
+    drawWaiting(told.waiting);
+  }
+
+  function drawWaiting(n) {
+    waiting = n ?? 0;
+    waits.replaceChildren(h("strong", {}, count(waiting)), ` ${t("label.waiting")}`);
   }
 
   function draw() {
     const part = parts[place];
-    waits.replaceChildren(h("strong", {}, count(waiting)), ` ${t("label.waiting")}`);
     back.disabled = place === 0;
     skip.disabled = !part;
     form.show(part ?? null);
     if (!part) {
       facts.replaceChildren();
-      picture.clear(t("label.empty"));
+      picture.clear(waiting ? t("label.only_skipped", { n: count(waiting) }) : t("label.empty"));
       return;
     }
     facts.replaceChildren(
@@ -67,7 +85,9 @@ export function open(root) {
         { class: "queue-part" },
         badge(part.result),
         h("a", { href: `#/part/${part.inspection_id}` }, t("live.part", { part: part.part_id })),
-        part.sampled ? h("span", { class: "chip", title: t("part.sampled_long") }, t("part.sampled")) : null,
+        part.sampled
+          ? h("span", { class: "chip", title: t("part.sampled_long") }, t("part.sampled"))
+          : null,
       ),
       h("p", { class: "muted" }, `${moment(part.triggered_at)} · ${t("column.job")} ${part.job}`),
       scoreBar(part),
@@ -79,22 +99,27 @@ export function open(root) {
   }
 
   async function move(by) {
-    const seen = parts[place]?.inspection_id;
-    let to = place + by;
-    if (to >= parts.length) {
+    if (loading) return;
+    const atEnd = place === parts.length;
+    if (place + by >= parts.length) {
+      loading = true;
       await attempt(load);
-      to = parts.findIndex((part) => part.inspection_id === seen) + by;
+      loading = false;
     }
-    place = Math.min(Math.max(to, 0), parts.length);
+    // At the end the next part is the one that has come there.
+    place = Math.min(Math.max(atEnd && by > 0 ? place : place + by, 0), parts.length);
     if (!closed) draw();
   }
 
   function saved(part, given) {
     const at = parts.findIndex((one) => one.inspection_id === part.inspection_id);
-    const again = parts[at].labelledNow;
+    if (!parts[at].labelledNow) drawWaiting(Math.max(0, waiting - 1));
     parts[at] = { ...part, labelledNow: true };
-    if (!again) waiting = Math.max(0, waiting - 1);
-    last.textContent = t("label.saved", { part: part.part_id, verdict: t(`agreed.${given.verdict}`), reason: reasonText(given.reason) });
+    last.textContent = t("label.saved", {
+      part: part.part_id,
+      verdict: t(`agreed.${given.verdict}`),
+      reason: reasonText(given.reason),
+    });
     countWaiting().catch(complain);
     if (at === place) move(1);
   }
@@ -105,8 +130,13 @@ export function open(root) {
     ArrowLeft: ["label.back", () => move(-1)],
   });
   attempt(load).then(() => closed || draw());
+  const stop = onWaiting((n) => {
+    drawWaiting(n);
+    if (n && place === parts.length) move(1);
+  });
   return () => {
     closed = true;
+    stop();
     removeKeys();
     picture.close();
   };

@@ -39,15 +39,32 @@ export function labelForm(saved) {
   const buttons = ["good", "bad"].map((name) =>
     h(
       "button",
-      { type: "button", class: "judge", data: { agreed: name }, "aria-pressed": "false", onclick: () => choose(name) },
+      {
+        type: "button",
+        class: "judge",
+        data: { agreed: name },
+        "aria-pressed": "false",
+        onclick: () => choose(name),
+      },
       t(`label.${name}`),
       h("kbd", {}, name[0].toUpperCase()),
     ),
   );
   const reasons = h("div", { class: "reasons", role: "group", "aria-label": t("label.reason") });
-  const comment = h("input", { maxlength: 500, placeholder: t("label.comment_hint"), "aria-label": t("label.comment") });
+  const comment = h("input", {
+    maxlength: 500,
+    placeholder: t("label.comment_hint"),
+    "aria-label": t("label.comment"),
+  });
   const hint = h("p", { class: "muted" });
-  const element = h("form", { class: "judging", onsubmit: (event) => event.preventDefault() }, h("div", { class: "judges" }, buttons), hint, reasons, comment);
+  const element = h(
+    "form",
+    { class: "judging", onsubmit: (event) => event.preventDefault() },
+    h("div", { class: "judges" }, buttons),
+    hint,
+    reasons,
+    comment,
+  );
 
   function draw() {
     const allowed = part !== null && isJudged(part);
@@ -56,10 +73,20 @@ export function labelForm(saved) {
       button.setAttribute("aria-pressed", String(button.dataset.agreed === verdict));
     }
     comment.hidden = !allowed;
-    hint.textContent = part === null ? "" : !allowed ? t("label.not_judged") : t(verdict ? "label.choose_reason" : "label.choose");
+    hint.textContent =
+      part === null
+        ? ""
+        : !allowed
+          ? t("label.not_judged")
+          : t(verdict ? "label.choose_reason" : "label.choose");
     reasons.replaceChildren(
       ...(verdict ? session.reasons[verdict] : []).map((reason, i) =>
-        h("button", { type: "button", onclick: (event) => save(reason, event.currentTarget) }, h("kbd", {}, String(i + 1)), reasonText(reason)),
+        h(
+          "button",
+          { type: "button", onclick: (event) => save(reason, event.currentTarget) },
+          h("kbd", {}, String(i + 1)),
+          reasonText(reason),
+        ),
       ),
     );
   }
@@ -89,10 +116,17 @@ export function labelForm(saved) {
     b: ["label.bad", () => choose("bad")],
     c: ["label.comment", () => comment.focus()],
     ...Object.fromEntries(
-      Array.from({ length: Math.max(session.reasons.good.length, session.reasons.bad.length) }, (_, i) => [
-        String(i + 1),
-        ["label.reason_key", () => verdict && session.reasons[verdict][i] && save(session.reasons[verdict][i]), { n: i + 1 }],
-      ]),
+      Array.from(
+        { length: Math.max(session.reasons.good.length, session.reasons.bad.length) },
+        (_, i) => [
+          String(i + 1),
+          [
+            "label.reason_key",
+            () => verdict && session.reasons[verdict][i] && save(session.reasons[verdict][i]),
+            { n: i + 1 },
+          ],
+        ],
+      ),
     ),
   };
   comment.addEventListener("keydown", (event) => {

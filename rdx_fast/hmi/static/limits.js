@@ -16,15 +16,40 @@ export function limitsPanel(job, reload) {
       h("td", { class: "figure" }, number(limit.ok_below, 4)),
       h("td", { class: "figure" }, number(limit.ng_above, 4)),
       h("td", {}, limit.origin),
-      isEngineer() ? h("td", {}, h("button", { type: "button", onclick: () => edit.replaceChildren(form(limit)) }, t("limits.change"))) : null,
+      isEngineer()
+        ? h(
+            "td",
+            {},
+            h(
+              "button",
+              { type: "button", onclick: () => edit.replaceChildren(form(limit)) },
+              t("limits.change"),
+            ),
+          )
+        : null,
     ),
   );
   const columns = ["executed", "region", "ok_below", "ng_above", "origin"];
-  const head = [...columns.map((name) => h("th", { scope: "col" }, t(`column.${name}`))), isEngineer() && h("th", {})];
+  const head = [
+    ...columns.map((name) => h("th", { scope: "col" }, t(`column.${name}`))),
+    isEngineer() && h("th", {}),
+  ];
 
   function form(limit) {
-    const ok = h("input", { type: "number", step: "any", min: 0, required: true, value: limit.ok_below });
-    const ng = h("input", { type: "number", step: "any", min: 0, required: true, value: limit.ng_above });
+    const ok = h("input", {
+      type: "number",
+      step: "any",
+      min: 0,
+      required: true,
+      value: limit.ok_below,
+    });
+    const ng = h("input", {
+      type: "number",
+      step: "any",
+      min: 0,
+      required: true,
+      value: limit.ng_above,
+    });
     const reason = h("input", { required: true, maxlength: 300 });
     const enter = h("button", { class: "primary" }, t("limits.enter"));
     const wrong = h("p", { class: "wrong", role: "alert" });
@@ -33,8 +58,19 @@ export function limitsPanel(job, reload) {
       const [low, high] = [ok.valueAsNumber, ng.valueAsNumber];
       wrong.textContent = low > 0 && high >= low ? "" : t("limits.order");
       if (wrong.textContent) return;
-      const body = { region: limit.region, executed: limit.executed, ok_below: low, ng_above: high, reason: reason.value.trim() };
-      const text = t("limits.confirm", { region: limit.region, executed: limit.executed, ok: number(low, 4), ng: number(high, 4) });
+      const body = {
+        region: limit.region,
+        executed: limit.executed,
+        ok_below: low,
+        ng_above: high,
+        reason: reason.value.trim(),
+      };
+      const text = t("limits.confirm", {
+        region: limit.region,
+        executed: limit.executed,
+        ok: number(low, 4),
+        ng: number(high, 4),
+      });
       if (!(await confirmed(t("limits.change"), text, t("limits.enter")))) return;
       if (await attempt(() => post(`/api/jobs/${job.job}/limits`, body), enter)) {
         note(t("job.released"));
@@ -49,7 +85,12 @@ export function limitsPanel(job, reload) {
       field(t("column.ng_above"), ng),
       field(t("column.reason"), reason, t("limits.reason_hint")),
       wrong,
-      h("div", { class: "actions" }, h("button", { type: "button", onclick: () => made.remove() }, t("shell.cancel")), enter),
+      h(
+        "div",
+        { class: "actions" },
+        h("button", { type: "button", onclick: () => made.remove() }, t("shell.cancel")),
+        enter,
+      ),
     );
     setTimeout(() => ok.focus());
     return made;
@@ -59,8 +100,19 @@ export function limitsPanel(job, reload) {
     "section",
     { class: "panel limits" },
     h("h2", {}, t("limits.title")),
-    job.stale.length ? h("p", { class: "hint" }, t("limits.stale", { executions: job.stale.join(", ") })) : null,
-    h("div", { class: "scroll" }, h("table", { class: "plain" }, h("thead", {}, h("tr", {}, head.filter(Boolean))), h("tbody", {}, rows))),
+    job.stale.length
+      ? h("p", { class: "hint" }, t("limits.stale", { executions: job.stale.join(", ") }))
+      : null,
+    h(
+      "div",
+      { class: "scroll" },
+      h(
+        "table",
+        { class: "plain" },
+        h("thead", {}, h("tr", {}, head.filter(Boolean))),
+        h("tbody", {}, rows),
+      ),
+    ),
     h("p", { class: "muted" }, t("limits.meaning")),
     edit,
   );

@@ -36,13 +36,14 @@ export function open(root) {
     live.element,
     h("section", { class: "panel strip-panel" }, h("h2", {}, t("live.rejects")), strip),
     station.element,
-    h("section", { class: "panel recent" }, h("h2", {}, t("live.recent")), h("table", { class: "plain" }, recentHead(), recent)),
+    h(
+      "section",
+      { class: "panel recent" },
+      h("h2", {}, t("live.recent")),
+      h("table", { class: "plain" }, recentHead(), recent),
+    ),
   );
-  root.append(
-    h("h1", { class: "unseen" }, t("live.title")),
-    alarms.element,
-    grid,
-  );
+  root.append(h("h1", { class: "unseen" }, t("live.title")), alarms.element, grid);
 
   // Each new entry fetches a picture: at a line that rejects all parts, these would be many.
   let stripTimer = null;
@@ -50,7 +51,13 @@ export function open(root) {
   function drawStrip() {
     stripTimer = null;
     stripDrawn = performance.now();
-    keyed(strip, stream.strip, (one) => one.inspection_id, stripEntry, (one) => `${one.result}${one.agreed}`);
+    keyed(
+      strip,
+      stream.strip,
+      (one) => one.inspection_id,
+      stripEntry,
+      (one) => `${one.result}${one.agreed}`,
+    );
   }
 
   function drawCurrent() {
@@ -84,7 +91,10 @@ export function open(root) {
   const clockTimer = setInterval(() => verdict.draw(), 1000);
   const removeKeys = addKeys({
     " ": ["live.hold_key", live.toggleHold],
-    Enter: ["live.open_key", () => newest() && (location.hash = `#/part/${live.shown() ?? newest().inspection_id}`)],
+    Enter: [
+      "live.open_key",
+      () => newest() && (location.hash = `#/part/${live.shown() ?? newest().inspection_id}`),
+    ],
   });
   return () => {
     stop();
@@ -97,7 +107,17 @@ export function open(root) {
 }
 
 const recentHead = () =>
-  h("thead", {}, h("tr", {}, ["part", "time", "result", "score"].map((name) => h("th", { scope: "col" }, t(`column.${name}`)))));
+  h(
+    "thead",
+    {},
+    h(
+      "tr",
+      {},
+      ["part", "time", "result", "score"].map((name) =>
+        h("th", { scope: "col" }, t(`column.${name}`)),
+      ),
+    ),
+  );
 
 const recentRow = (part) =>
   h(
@@ -106,7 +126,11 @@ const recentRow = (part) =>
     h("td", {}, h("a", { href: `#/part/${part.inspection_id}` }, String(part.part_id))),
     h("td", {}, clock(part.triggered_at)),
     h("td", {}, badge(part.result), agreedBadge(part.agreed)),
-    h("td", { class: "figure" }, part.score === null ? h("small", {}, part.error ?? "–") : number(part.score)),
+    h(
+      "td",
+      { class: "figure" },
+      part.score === null ? h("small", {}, part.error ?? "–") : number(part.score),
+    ),
   );
 
 const stripEntry = (part) =>
@@ -116,20 +140,33 @@ const stripEntry = (part) =>
     h(
       "a",
       { href: `#/part/${part.inspection_id}`, data: { result: part.result } },
-      h("img", { src: `/api/parts/${part.inspection_id}/frame?width=240`, alt: "", loading: "lazy" }),
+      h("img", {
+        src: `/api/parts/${part.inspection_id}/frame?width=240`,
+        alt: "",
+        loading: "lazy",
+      }),
       h("span", {}, badge(part.result), String(part.part_id)),
       agreedBadge(part.agreed),
     ),
   );
 
-/** The picture of the newest part. A new one is fetched when the last is there, at most twice a second. */
+/** The picture of the newest part, fetched when the last one is there, at most twice a second. */
 function livePicture() {
   const picture = new Picture();
   let busy = false;
   let held = false;
   let closed = false;
   let tried = null; // the newest part that was asked for
-  const hold = h("button", { type: "button", "aria-pressed": "false", title: t("live.hold_key"), onclick: () => toggleHold() }, t("live.hold"));
+  const hold = h(
+    "button",
+    {
+      type: "button",
+      "aria-pressed": "false",
+      title: t("live.hold_key"),
+      onclick: () => toggleHold(),
+    },
+    t("live.hold"),
+  );
   const openPart = h("a", { class: "button" }, t("live.open"));
   picture.element.querySelector(".picture-tools").append(hold, openPart);
   openPart.hidden = true;
@@ -147,7 +184,11 @@ function livePicture() {
     const begun = performance.now();
     tried = part.inspection_id;
     try {
-      const caption = t("live.caption", { part: part.part_id, result: part.result, time: clock(part.triggered_at) });
+      const caption = t("live.caption", {
+        part: part.part_id,
+        result: part.result,
+        time: clock(part.triggered_at),
+      });
       if (await picture.show(part, { caption })) {
         openPart.href = `#/part/${part.inspection_id}`;
         openPart.hidden = false;
@@ -155,19 +196,28 @@ function livePicture() {
     } catch (error) {
       // The next part may have come meanwhile; its picture is asked for next.
       const isLast = newest()?.inspection_id === tried;
-      if (error.status === 404 && isLast) picture.clear(t("live.no_picture", { part: part.part_id }));
-      else if (error.status !== 404 && error.status !== 0 && error.name !== "AbortError") complain(error);
+      if (error.status === 404 && isLast)
+        picture.clear(t("live.no_picture", { part: part.part_id }));
+      else if (error.status !== 404 && error.status !== 0 && error.name !== "AbortError")
+        complain(error);
     }
-    setTimeout(() => {
-      busy = false;
-      next();
-    }, Math.max(0, PICTURE_MS - (performance.now() - begun)));
+    setTimeout(
+      () => {
+        busy = false;
+        next();
+      },
+      Math.max(0, PICTURE_MS - (performance.now() - begun)),
+    );
   }
 
   document.addEventListener("visibilitychange", next);
   picture.clear(t("live.waiting"));
   return {
-    element: h("section", { class: "panel live-picture", "aria-label": t("live.picture") }, picture.element),
+    element: h(
+      "section",
+      { class: "panel live-picture", "aria-label": t("live.picture") },
+      picture.element,
+    ),
     next,
     toggleHold,
     shown: () => picture.part?.inspection_id ?? null,

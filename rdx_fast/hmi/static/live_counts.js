@@ -7,7 +7,9 @@ import { RESULTS } from "./verdict.js";
 export function countsPanel() {
   const figures = h("dl", { class: "figures" });
   const rows = h("tbody", {});
-  const head = ["shift", "job", "parts", "yield"].map((name) => h("th", { scope: "col" }, t(`column.${name}`)));
+  const head = ["shift", "job", "parts", "yield"].map((name) =>
+    h("th", { scope: "col" }, t(`column.${name}`)),
+  );
   const element = h(
     "section",
     { class: "panel counts" },
@@ -16,16 +18,33 @@ export function countsPanel() {
     h(
       "div",
       { class: "scroll" },
-      h("table", { class: "plain" }, h("thead", {}, h("tr", {}, head, RESULTS.slice(1).map((r) => h("th", { scope: "col" }, r)))), rows),
+      h(
+        "table",
+        { class: "plain" },
+        h(
+          "thead",
+          {},
+          h(
+            "tr",
+            {},
+            head,
+            RESULTS.slice(1).map((r) => h("th", { scope: "col" }, r)),
+          ),
+        ),
+        rows,
+      ),
     ),
   );
 
   /** @param counts rows of the current and the previous shift; @param job the active one */
   function draw(counts, job) {
-    const sorted = [...counts].sort((a, b) => (a.shift < b.shift ? 1 : a.shift > b.shift ? -1 : a.job - b.job));
+    const sorted = [...counts].sort((a, b) =>
+      a.shift < b.shift ? 1 : a.shift > b.shift ? -1 : a.job - b.job,
+    );
     const now = sorted[0]?.shift;
     const current = sorted.find((row) => row.shift === now && row.job === job) ?? sorted[0];
-    const entry = (name, value, result) => h("div", { data: { result } }, h("dt", {}, name), h("dd", {}, value));
+    const entry = (name, value, result) =>
+      h("div", { data: { result } }, h("dt", {}, name), h("dd", {}, value));
     figures.replaceChildren(
       entry(t("column.yield"), percent(current?.yield)),
       entry(t("column.parts"), count(current?.parts ?? 0)),
@@ -38,7 +57,13 @@ export function countsPanel() {
         h(
           "tr",
           { class: row.shift === now ? "now" : "" },
-          h("td", {}, t(row.shift === now ? "live.shift_now" : "live.shift_before", { time: shortClock(row.shift) })),
+          h(
+            "td",
+            {},
+            t(row.shift === now ? "live.shift_now" : "live.shift_before", {
+              time: shortClock(row.shift),
+            }),
+          ),
           h("td", {}, String(row.job)),
           h("td", { class: "figure" }, count(row.parts)),
           h("td", { class: "figure" }, percent(row.yield)),

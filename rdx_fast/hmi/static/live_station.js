@@ -9,7 +9,13 @@ const LAMPS = ["camera", "plc", "disk", "heartbeat", "drift"];
 
 export function stationPanel() {
   const lamps = LAMPS.map((name) =>
-    h("li", { data: { lamp: "off" } }, h("span", { class: "lamp", "aria-hidden": "true" }), h("span", {}, t(`lamp.${name}`)), h("em", {})),
+    h(
+      "li",
+      { data: { lamp: "off" } },
+      h("span", { class: "lamp", "aria-hidden": "true" }),
+      h("span", {}, t(`lamp.${name}`)),
+      h("em", {}),
+    ),
   );
   const name = h("strong", {});
   const checksum = h("code", {});

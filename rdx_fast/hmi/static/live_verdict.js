@@ -18,14 +18,27 @@ export class VerdictPanel {
     this.element = h(
       "section",
       { class: "verdict", "aria-label": t("live.verdict") },
-      h("div", { class: "verdict-box" }, h("p", { class: "verdict-word" }, this.symbol, this.word), this.meaning, this.part, this.age),
+      h(
+        "div",
+        { class: "verdict-box" },
+        h("p", { class: "verdict-word" }, this.symbol, this.word),
+        this.meaning,
+        this.part,
+        this.age,
+      ),
     );
   }
 
   draw() {
     const part = newest();
     const isLocked = !isUser() && !session.anonymous;
-    const away = isLocked ? "session" : !stream.open ? "link" : !stream.status?.connected ? "station" : null;
+    const away = isLocked
+      ? "session"
+      : !stream.open
+        ? "link"
+        : !stream.status?.connected
+          ? "station"
+          : null;
     const age = part ? ageOf(part) : 0;
     const shown = isCurrent() && part ? part.result : "AWAY";
     const state = away ? "away" : !part ? "none" : age > OLD_MS ? "old" : "fresh";
@@ -37,7 +50,8 @@ export class VerdictPanel {
     if (away || !part) {
       say(this.word, away ? t(`live.away_${away}`) : t("live.none"));
       say(this.meaning, away ? t(`live.away_${away}_meaning`) : t("live.waiting"));
-      const last = part && t("live.last", { result: part.result, part: part.part_id, age: ago(age) });
+      const last =
+        part && t("live.last", { result: part.result, part: part.part_id, age: ago(age) });
       say(this.part, "");
       say(this.age, last ?? "");
       return;

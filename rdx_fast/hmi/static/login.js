@@ -18,8 +18,18 @@ export function signIn() {
 
 function ask() {
   const expired = last;
-  const user = h("input", { name: "user", autocomplete: "username", required: true, value: expired ?? "" });
-  const password = h("input", { name: "password", type: "password", autocomplete: "current-password", required: true });
+  const user = h("input", {
+    name: "user",
+    autocomplete: "username",
+    required: true,
+    value: expired ?? "",
+  });
+  const password = h("input", {
+    name: "password",
+    type: "password",
+    autocomplete: "current-password",
+    required: true,
+  });
   const error = h("p", { class: "wrong", role: "alert" });
   const enter = h("button", { class: "primary" }, t("login.enter"));
   const form = h(

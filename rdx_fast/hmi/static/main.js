@@ -54,21 +54,27 @@ const views = () => IN_NAVIGATION.filter((name) => name !== "audit" || isEnginee
 
 function drawNavigation(current) {
   const links = views().map((name, i) => {
-    const badge = name === "label" && waiting ? h("span", { class: "waiting" }, count(waiting)) : null;
+    const badge =
+      name === "label" && waiting ? h("span", { class: "waiting" }, count(waiting)) : null;
     const properties = { href: `#/${name}`, title: `Shift+${i + 1}` };
-    if (name === current || (name === "parts" && current === "part")) properties["aria-current"] = "page";
+    if (name === current || (name === "parts" && current === "part"))
+      properties["aria-current"] = "page";
     return h("a", properties, t(`${name}.title`), badge);
   });
   at("nav").replaceChildren(...links);
 }
 
 function drawShell() {
-  for (const element of document.querySelectorAll("[data-text]")) say(element, t(element.dataset.text));
+  for (const element of document.querySelectorAll("[data-text]"))
+    say(element, t(element.dataset.text));
   for (const element of document.querySelectorAll("[data-label]")) {
     element.setAttribute("aria-label", t(element.dataset.label));
   }
   say(at("station"), session.station ?? "rdx_fast");
-  say(at("menu-button"), isUser() ? `${session.user} · ${t(`role.${session.role}`)}` : t("shell.menu"));
+  say(
+    at("menu-button"),
+    isUser() ? `${session.user} · ${t(`role.${session.role}`)}` : t("shell.menu"),
+  );
   at("menu").replaceChildren(...menu());
   drawLink();
 }
@@ -88,8 +94,18 @@ function menu() {
   const entry = (text, action) =>
     h("button", { type: "button", onclick: () => (at("menu").hidePopover(), action()) }, text);
   return [
-    h("label", { class: "field" }, h("span", {}, t("shell.language")), select(languages(), language(), { onchange: setLanguage })),
-    h("label", { class: "field" }, h("span", {}, t("shell.theme")), select(themes, document.documentElement.dataset.theme, { onchange: setTheme })),
+    h(
+      "label",
+      { class: "field" },
+      h("span", {}, t("shell.language")),
+      select(languages(), language(), { onchange: setLanguage }),
+    ),
+    h(
+      "label",
+      { class: "field" },
+      h("span", {}, t("shell.theme")),
+      select(themes, document.documentElement.dataset.theme, { onchange: setTheme }),
+    ),
     entry(t("keys.title"), showKeys),
     ...(isUser()
       ? [entry(t("password.title"), changePassword), entry(t("login.leave"), logOut)]
@@ -101,7 +117,15 @@ function menu() {
 function drawLink() {
   const away = stream.begun && stream.open && stream.status && !stream.status.connected;
   const isLocked = !isUser() && !session.anonymous;
-  const state = isLocked ? "locked" : !stream.begun ? "opening" : !stream.open ? "broken" : away ? "away" : "open";
+  const state = isLocked
+    ? "locked"
+    : !stream.begun
+      ? "opening"
+      : !stream.open
+        ? "broken"
+        : away
+          ? "away"
+          : "open";
   at("link").dataset.state = state;
   say(at("link"), t(`link.${state}`));
   const broken = at("broken");

@@ -5,7 +5,11 @@ import { t } from "./texts.js";
 
 /** Show a message for some seconds; errors stay until they are closed. */
 export function note(text, kind = "done") {
-  const close = h("button", { type: "button", "aria-label": t("shell.close"), onclick: () => shown.remove() }, "×");
+  const close = h(
+    "button",
+    { type: "button", "aria-label": t("shell.close"), onclick: () => shown.remove() },
+    "×",
+  );
   const shown = h("div", { class: "note", data: { kind } }, h("span", {}, text), close);
   const notes = document.getElementById("notes");
   notes.append(shown);
@@ -19,7 +23,7 @@ export const complain = (error) => {
   note(error.message, "error");
 };
 
-/** Run an action of a button: it is disabled meanwhile, an error is shown. Returns whether it went well. */
+/** Run an action of a button, which is disabled meanwhile; an error is shown. True if it went well. */
 export async function attempt(action, button = null) {
   if (button) button.disabled = true;
   try {

@@ -11,7 +11,17 @@ import { count, moment, number, percent, t } from "./texts.js";
 import { agreedBadge, badge } from "./verdict.js";
 import { countWaiting } from "./waiting.js";
 
-const TIMES = ["start_ms", "grab_ms", "preprocess_ms", "network_ms", "postprocess_ms", "score_ms", "decided_ms", "recorded_ms", "taken_ms"];
+const TIMES = [
+  "start_ms",
+  "grab_ms",
+  "preprocess_ms",
+  "network_ms",
+  "postprocess_ms",
+  "score_ms",
+  "decided_ms",
+  "recorded_ms",
+  "taken_ms",
+];
 
 export function open(root, { rest }) {
   const id = rest[0];
@@ -24,21 +34,34 @@ export function open(root, { rest }) {
     drawLabels(part);
     countWaiting().catch(complain);
   });
-  root.append(head, h("div", { class: "part" }, h("section", { class: "panel" }, picture.element), side));
+  root.append(
+    head,
+    h("div", { class: "part" }, h("section", { class: "panel" }, picture.element), side),
+  );
   let closed = false;
 
   function drawLabels(part) {
     form.show(part);
     labels.replaceChildren(labelsTable(part));
-    head.replaceChildren(badge(part.result), t("live.part", { part: part.part_id }), agreedBadge(part.agreed) ?? "");
+    head.replaceChildren(
+      badge(part.result),
+      t("live.part", { part: part.part_id }),
+      agreedBadge(part.agreed) ?? "",
+    );
   }
 
   async function load() {
     const { part, defects } = await get(`/api/parts/${encodeURIComponent(id)}`);
     if (closed) return;
-    const panel = (title, ...children) => h("section", { class: "panel" }, h("h2", {}, title), ...children);
+    const panel = (title, ...children) =>
+      h("section", { class: "panel" }, h("h2", {}, title), ...children);
     side.append(
-      panel(t("part.decision"), part.error && errorText(part), scoreBar(part), list(decision(part))),
+      panel(
+        t("part.decision"),
+        part.error && errorText(part),
+        scoreBar(part),
+        list(decision(part)),
+      ),
       panel(t("part.judgement"), labels, form.element),
       panel(t("part.recorded"), list(identity(part))),
       panel(t("part.times"), timesTable(part)),
@@ -52,7 +75,11 @@ export function open(root, { rest }) {
   }
 
   const to = (by) => () => (location.hash = `#/part/${Number(id) + by}`);
-  const removeKeys = addKeys({ ...form.keys, ArrowLeft: ["part.before", to(-1)], ArrowRight: ["part.after", to(1)] });
+  const removeKeys = addKeys({
+    ...form.keys,
+    ArrowLeft: ["part.before", to(-1)],
+    ArrowRight: ["part.after", to(1)],
+  });
   load().catch((error) => {
     if (error.status !== 404) complain(error);
     if (!closed) picture.clear(error.message);
@@ -68,7 +95,12 @@ const errorText = (part) =>
   h(
     "div",
     { class: "hint" },
-    h("p", {}, h("strong", {}, t(`alarm.${part.error}.cause`)), ` ${t(`alarm.${part.error}.remedy`)}`),
+    h(
+      "p",
+      {},
+      h("strong", {}, t(`alarm.${part.error}.cause`)),
+      ` ${t(`alarm.${part.error}.remedy`)}`,
+    ),
     h("small", {}, [part.error, part.detail].filter(Boolean).join(": ")),
   );
 
@@ -96,23 +128,55 @@ const list = (facts) =>
   h(
     "dl",
     { class: "facts" },
-    facts.map(([name, value]) => h("div", { class: name === "bundle_sha256" && "whole" }, h("dt", {}, t(`field.${name}`)), h("dd", {}, value))),
+    facts.map(([name, value]) =>
+      h(
+        "div",
+        { class: name === "bundle_sha256" && "whole" },
+        h("dt", {}, t(`field.${name}`)),
+        h("dd", {}, value),
+      ),
+    ),
   );
 
 function timesTable(part) {
   const rows = TIMES.filter((name) => part[name] !== null && part[name] !== undefined).map((name) =>
-    h("tr", {}, h("td", {}, t(`field.${name}`)), h("td", { class: "figure" }, `${number(part[name])} ms`)),
+    h(
+      "tr",
+      {},
+      h("td", {}, t(`field.${name}`)),
+      h("td", { class: "figure" }, `${number(part[name])} ms`),
+    ),
   );
   const used = part.decided_ms / part.deadline_ms;
-  const last = h("tr", {}, h("td", {}, t("field.deadline_ms")), h("td", { class: "figure" }, `${number(part.deadline_ms, 4)} ms`));
-  return h("div", {}, h("table", { class: "plain" }, h("tbody", {}, rows, last)), h("p", { class: "muted" }, t("part.used", { share: percent(used, 2) })));
+  const last = h(
+    "tr",
+    {},
+    h("td", {}, t("field.deadline_ms")),
+    h("td", { class: "figure" }, `${number(part.deadline_ms, 4)} ms`),
+  );
+  return h(
+    "div",
+    {},
+    h("table", { class: "plain" }, h("tbody", {}, rows, last)),
+    h("p", { class: "muted" }, t("part.used", { share: percent(used, 2) })),
+  );
 }
 
 const defectsTable = (defects) =>
   h(
     "table",
     { class: "plain" },
-    h("thead", {}, h("tr", {}, ["place", "size", "area", "peak"].map((name) => h("th", { scope: "col" }, t(`column.${name}`))))),
+    h(
+      "thead",
+      {},
+      h(
+        "tr",
+        {},
+        ["place", "size", "area", "peak"].map((name) =>
+          h("th", { scope: "col" }, t(`column.${name}`)),
+        ),
+      ),
+    ),
     h(
       "tbody",
       {},

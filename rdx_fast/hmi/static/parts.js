@@ -7,14 +7,32 @@ import { count, moment, number, t } from "./texts.js";
 import { agreedBadge, badge, RESULTS } from "./verdict.js";
 
 const PAGE = 50;
-const FIELDS = ["part_id", "job", "since", "until", "min_score", "max_score", "labelled", "sampled", "pictured"];
+const FIELDS = [
+  "part_id",
+  "job",
+  "since",
+  "until",
+  "min_score",
+  "max_score",
+  "labelled",
+  "sampled",
+  "pictured",
+];
 
 export function open(root, { query: given }) {
   const form = filterForm(given);
   const rows = h("tbody", {});
   const found = h("p", { class: "muted", role: "status" });
-  const newer = h("button", { type: "button", onclick: () => load(pages.slice(0, -1)) }, `← ${t("parts.newer")}`);
-  const older = h("button", { type: "button", onclick: () => load([...pages, next]) }, `${t("parts.older")} →`);
+  const newer = h(
+    "button",
+    { type: "button", onclick: () => load(pages.slice(0, -1)) },
+    `← ${t("parts.newer")}`,
+  );
+  const older = h(
+    "button",
+    { type: "button", onclick: () => load([...pages, next]) },
+    `${t("parts.older")} →`,
+  );
   const exports = h("div", { class: "exports" });
   root.append(
     h("h1", {}, t("parts.title")),
@@ -34,13 +52,27 @@ export function open(root, { query: given }) {
       pages = wanted;
       next = told.next;
       rows.replaceChildren(...told.parts.map(row));
-      found.textContent = told.parts.length ? t("parts.found", { from: count(PAGE * (pages.length - 1) + 1), to: count(PAGE * (pages.length - 1) + told.parts.length) }) : t("parts.nothing");
+      found.textContent = told.parts.length
+        ? t("parts.found", {
+            from: count(PAGE * (pages.length - 1) + 1),
+            to: count(PAGE * (pages.length - 1) + told.parts.length),
+          })
+        : t("parts.nothing");
       newer.disabled = pages.length === 1;
       older.disabled = next === null;
       exports.replaceChildren(
         h("span", {}, t("parts.export")),
         ...["csv", "parquet", "zip"].map((format) =>
-          h("a", { class: "button", href: `/api/export${query({ format, ...values })}`, download: true, title: t(`parts.${format}`) }, format.toUpperCase()),
+          h(
+            "a",
+            {
+              class: "button",
+              href: `/api/export${query({ format, ...values })}`,
+              download: true,
+              title: t(`parts.${format}`),
+            },
+            format.toUpperCase(),
+          ),
         ),
       );
     } catch (error) {
@@ -68,7 +100,13 @@ function asked(values) {
 function filterForm(given) {
   const inputs = {
     part_id: h("input", { inputmode: "numeric", pattern: "[0-9]*", size: 7 }),
-    job: select([["", t("parts.any")], ...session.jobs.map((job) => [String(job.id), `${job.id} · ${job.name}`])], ""),
+    job: select(
+      [
+        ["", t("parts.any")],
+        ...session.jobs.map((job) => [String(job.id), `${job.id} · ${job.name}`]),
+      ],
+      "",
+    ),
     since: h("input", { type: "datetime-local" }),
     until: h("input", { type: "datetime-local" }),
     min_score: h("input", { type: "number", step: "any", min: 0 }),
@@ -78,35 +116,86 @@ function filterForm(given) {
     pictured: yesNo(),
   };
   const results = RESULTS.map((result) =>
-    h("label", { class: "check" }, h("input", { type: "checkbox", value: result, name: "result" }), badge(result)),
+    h(
+      "label",
+      { class: "check" },
+      h("input", { type: "checkbox", value: result, name: "result" }),
+      badge(result),
+    ),
   );
   for (const name of FIELDS) inputs[name].value = given.get(name) ?? "";
-  for (const label of results) label.firstChild.checked = given.getAll("result").includes(label.firstChild.value);
+  for (const label of results)
+    label.firstChild.checked = given.getAll("result").includes(label.firstChild.value);
   const element = h(
     "form",
     { class: "panel filters" },
     FIELDS.map((name) => field(t(`filter.${name}`), inputs[name])),
-    h("fieldset", { class: "field" }, h("legend", {}, t("filter.result")), h("div", { class: "checks" }, results)),
-    h("div", { class: "actions" }, h("button", { type: "reset" }, t("parts.reset")), h("button", { class: "primary" }, t("parts.search"))),
+    h(
+      "fieldset",
+      { class: "field" },
+      h("legend", {}, t("filter.result")),
+      h("div", { class: "checks" }, results),
+    ),
+    h(
+      "div",
+      { class: "actions" },
+      h("button", { type: "reset" }, t("parts.reset")),
+      h("button", { class: "primary" }, t("parts.search")),
+    ),
   );
   return {
     element,
     values: () => ({
       ...Object.fromEntries(FIELDS.map((name) => [name, inputs[name].value])),
-      result: results.map((label) => label.firstChild).filter((box) => box.checked).map((box) => box.value),
+      result: results
+        .map((label) => label.firstChild)
+        .filter((box) => box.checked)
+        .map((box) => box.value),
     }),
   };
 }
 
-const yesNo = () => select([["", t("parts.any")], ["1", t("parts.yes")], ["0", t("parts.no")]], "");
+const yesNo = () =>
+  select(
+    [
+      ["", t("parts.any")],
+      ["1", t("parts.yes")],
+      ["0", t("parts.no")],
+    ],
+    "",
+  );
 
-const COLUMNS = ["part", "result", "score", "limits", "time", "job", "region", "error", "label", "sampled", "inspection"];
+const COLUMNS = [
+  "part",
+  "result",
+  "score",
+  "limits",
+  "time",
+  "job",
+  "region",
+  "error",
+  "label",
+  "sampled",
+  "inspection",
+];
 
-const head = () => h("thead", {}, h("tr", {}, h("th", { scope: "col" }, t("column.picture")), COLUMNS.map((name) => h("th", { scope: "col" }, t(`column.${name}`)))));
+const head = () =>
+  h(
+    "thead",
+    {},
+    h(
+      "tr",
+      {},
+      h("th", { scope: "col" }, t("column.picture")),
+      COLUMNS.map((name) => h("th", { scope: "col" }, t(`column.${name}`))),
+    ),
+  );
 
 function row(part) {
   const address = `#/part/${part.inspection_id}`;
-  const image = part.has_frame ? h("img", { src: `/api/parts/${part.inspection_id}/frame?width=80`, alt: "", loading: "lazy" }) : null;
+  const image = part.has_frame
+    ? h("img", { src: `/api/parts/${part.inspection_id}/frame?width=80`, alt: "", loading: "lazy" })
+    : null;
   const cell = (...children) => h("td", {}, ...children);
   const figure = (text) => h("td", { class: "figure" }, text);
   return h(
@@ -116,7 +205,11 @@ function row(part) {
     cell(h("a", { href: address }, String(part.part_id))),
     cell(badge(part.result)),
     figure(number(part.score)),
-    figure(part.threshold === null ? "–" : `${number(part.threshold)} / ${number(part.ng_above ?? part.threshold)}`),
+    figure(
+      part.threshold === null
+        ? "–"
+        : `${number(part.threshold)} / ${number(part.ng_above ?? part.threshold)}`,
+    ),
     cell(moment(part.triggered_at)),
     figure(String(part.job)),
     cell(part.region ?? ""),

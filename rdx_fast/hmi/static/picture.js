@@ -4,9 +4,10 @@
 import { ApiError, get, getRaw } from "./api.js";
 import { h } from "./dom.js";
 import { addKeys } from "./keys.js";
-import { number, percent, t } from "./texts.js";
+import { drawBoxes } from "./picture_boxes.js";
+import { listen, STEP } from "./picture_pointer.js";
+import { percent, t } from "./texts.js";
 
-const STEP = 1.25;
 const PIXELS_FROM = 2; // from this zoom on, pixels are drawn as squares
 const MOST = 64;
 
@@ -41,9 +42,12 @@ export class Picture {
     );
     this.observer = new ResizeObserver(() => this.draw());
     this.observer.observe(this.canvas.parentElement);
-    this.#listen();
+    listen(this);
     this.removeKeys = addKeys({
-      ...(overlays && { h: ["picture.heat", () => this.toggle("heat")], x: ["picture.boxes", () => this.toggle("boxes")] }),
+      ...(overlays && {
+        h: ["picture.heat", () => this.toggle("heat")],
+        x: ["picture.boxes", () => this.toggle("boxes")],
+      }),
       "+": ["picture.in", () => this.zoom(STEP)],
       "-": ["picture.out", () => this.zoom(1 / STEP)],
       0: ["picture.fit", () => this.fit()],
@@ -53,7 +57,11 @@ export class Picture {
 
   #toolbar(overlays) {
     const button = (text, label, action, properties = {}) =>
-      h("button", { type: "button", title: label, "aria-label": label, onclick: action, ...properties }, text);
+      h(
+        "button",
+        { type: "button", title: label, "aria-label": label, onclick: action, ...properties },
+        text,
+      );
     this.toggles = overlays
       ? ["heat", "boxes"].map((name) =>
           button(t(`picture.${name}_short`), t(`picture.${name}`), () => this.toggle(name), {
@@ -76,7 +84,8 @@ export class Picture {
 
   toggle(name) {
     wanted[name] = !wanted[name];
-    for (const button of this.toggles) button.setAttribute("aria-pressed", String(wanted[button.dataset.name]));
+    for (const button of this.toggles)
+      button.setAttribute("aria-pressed", String(wanted[button.dataset.name]));
     this.draw();
   }
 
@@ -104,12 +113,21 @@ export class Picture {
     if (String(size) !== String(this.size)) this.fitted = true;
     this.#release();
     const { part } = detail;
-    Object.assign(this, { part, size, boxes: detail.defects ?? [], frame: frame.image, map: map?.image ?? null });
+    Object.assign(this, {
+      part,
+      size,
+      boxes: detail.defects ?? [],
+      frame: frame.image,
+      map: map?.image ?? null,
+    });
     this.crop = map?.crop?.length === 4 ? map.crop : [0, 0, ...size];
     this.whole = frame.image.width >= size[1];
     this.message.textContent = "";
     this.caption.textContent = caption;
-    this.canvas.setAttribute("aria-label", t("picture.described", { part: part.part_id, result: part.result, n: this.boxes.length }));
+    this.canvas.setAttribute(
+      "aria-label",
+      t("picture.described", { part: part.part_id, result: part.result, n: this.boxes.length }),
+    );
     this.draw();
     return detail;
   }
@@ -210,57 +228,6 @@ export class Picture {
     return [(event.clientX - box.left - x) / scale, (event.clientY - box.top - y) / scale];
   }
 
-  #listen() {
-    const { canvas } = this;
-    const down = new Map(); // pointers that are pressed
-    let held = false;
-    canvas.addEventListener(
-      "wheel",
-      (event) => {
-        if (!this.size) return;
-        event.preventDefault();
-        const box = canvas.getBoundingClientRect();
-        this.zoom(event.deltaY < 0 ? STEP : 1 / STEP, event.clientX - box.left, event.clientY - box.top);
-      },
-      { passive: false },
-    );
-    canvas.addEventListener("pointerdown", (event) => {
-      canvas.setPointerCapture(event.pointerId);
-      down.set(event.pointerId, event);
-      held = down.size === 1 && (this.pointer?.("down", this.pointOf(event), event) ?? false);
-    });
-    canvas.addEventListener("pointermove", (event) => {
-      const before = down.get(event.pointerId);
-      if (!before) return;
-      down.set(event.pointerId, event);
-      if (held) this.pointer("move", this.pointOf(event), event);
-      else if (down.size === 2) this.#pinch(before, event, down);
-      else this.pan(event.clientX - before.clientX, event.clientY - before.clientY);
-    });
-    const up = (event) => {
-      if (held) this.pointer("up", this.pointOf(event), event);
-      held = false;
-      down.delete(event.pointerId);
-    };
-    canvas.addEventListener("pointerup", up);
-    canvas.addEventListener("pointercancel", up);
-    canvas.addEventListener("dblclick", () => !this.pointer && (this.fitted ? this.toPixels() : this.fit()));
-    canvas.addEventListener("keydown", (event) => {
-      const way = { ArrowLeft: [40, 0], ArrowRight: [-40, 0], ArrowUp: [0, 40], ArrowDown: [0, -40] }[event.key];
-      if (!way || this.fitted) return; // then the view's own keys count
-      event.preventDefault();
-      event.stopPropagation();
-      this.pan(...way);
-    });
-  }
-
-  #pinch(before, now, down) {
-    const other = [...down.values()].find((event) => event.pointerId !== now.pointerId);
-    const apart = (event) => Math.hypot(event.clientX - other.clientX, event.clientY - other.clientY) || 1;
-    const box = this.canvas.getBoundingClientRect();
-    this.zoom(apart(now) / apart(before), other.clientX - box.left, other.clientY - box.top);
-  }
-
   draw() {
     cancelAnimationFrame(this.drawing);
     this.drawing = requestAnimationFrame(() => this.closed || this.#draw());
@@ -268,17 +235,26 @@ export class Picture {
 
   #draw() {
     const { canvas, view } = this;
-    const [width, height] = [canvas.clientWidth, canvas.clientHeight].map((n) => Math.round(n * devicePixelRatio));
-    if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
+    const [width, height] = [canvas.clientWidth, canvas.clientHeight].map((n) =>
+      Math.round(n * devicePixelRatio),
+    );
+    if (canvas.width !== width || canvas.height !== height)
+      Object.assign(canvas, { width, height });
     const context = canvas.getContext("2d");
     context.setTransform(1, 0, 0, 1, 0, 0);
     context.clearRect(0, 0, width, height);
     this.zoomed.textContent = "";
+    // A finger scrolls the page past a picture that is shown whole.
+    canvas.classList.toggle("fitted", this.fitted && !this.pointer);
     if (!this.frame) return;
     const [h_, w] = this.size;
     if (this.fitted) {
       const scale = this.#fitScale();
-      Object.assign(view, { scale, x: (canvas.clientWidth - w * scale) / 2, y: (canvas.clientHeight - h_ * scale) / 2 });
+      Object.assign(view, {
+        scale,
+        x: (canvas.clientWidth - w * scale) / 2,
+        y: (canvas.clientHeight - h_ * scale) / 2,
+      });
     }
     this.zoomed.textContent = percent(view.scale);
     if (view.scale * devicePixelRatio * w > this.frame.width * 1.1) this.#loadWhole();
@@ -293,30 +269,7 @@ export class Picture {
       context.imageSmoothingEnabled = true;
       context.drawImage(this.map, left, top, wide, tall);
     }
-    if (wanted.boxes && this.toggles.length) this.#drawBoxes(context, scale);
+    if (wanted.boxes && this.toggles.length) drawBoxes(context, scale, this.boxes);
     for (const layer of this.layers) layer(context, scale);
-  }
-
-  #drawBoxes(context, scale) {
-    context.font = `600 ${13 / scale}px system-ui, sans-serif`;
-    context.textBaseline = "bottom";
-    const around = 4 / scale;
-    for (const { box, peak } of this.boxes) {
-      const [top, left, tall, wide] = box;
-      const place = [left - around, top - around, wide + 2 * around, tall + 2 * around];
-      for (const [colour, line] of [["#000", 4], ["#fff", 2]]) {
-        context.strokeStyle = colour;
-        context.lineWidth = line / scale;
-        context.strokeRect(...place);
-      }
-      const text = `×${number(peak, 3)}`;
-      const high = 18 / scale;
-      const above = place[1] > high;
-      const base = above ? place[1] : place[1] + place[3] + high;
-      context.fillStyle = "#000c";
-      context.fillRect(place[0], base - high, context.measureText(text).width + 10 / scale, high);
-      context.fillStyle = "#fff";
-      context.fillText(text, place[0] + 5 / scale, base - 2 / scale);
-    }
   }
 }

@@ -1,9 +1,9 @@
 // The state of a polygon editor, how it is drawn, and what the pointer does.
 
+import { outline } from "./polygon_drawing.js";
 import { t } from "./texts.js";
 
 const NEAR = 10; // screen pixels
-const COLOURS = { include: "#38b6ff", ignore: "#ff5c8a" };
 
 /**
  * @param regions [{name, kind, polygon | mask}], changed in place
@@ -49,7 +49,10 @@ export function polygonEditor(regions, may, changed) {
 
   const within = ([x, y]) => {
     const [height, width] = size ?? [Infinity, Infinity];
-    return [Math.round(Math.min(Math.max(x, 0), width)), Math.round(Math.min(Math.max(y, 0), height))];
+    return [
+      Math.round(Math.min(Math.max(x, 0), width)),
+      Math.round(Math.min(Math.max(y, 0), height)),
+    ];
   };
 
   let scale = 1;
@@ -71,7 +74,8 @@ export function polygonEditor(regions, may, changed) {
   function pressed(point, reach) {
     if (drawing) {
       const [first] = drawing.polygon;
-      const closes = drawing.polygon.length > 2 && Math.hypot(first[0] - point[0], first[1] - point[1]) < reach;
+      const closes =
+        drawing.polygon.length > 2 && Math.hypot(first[0] - point[0], first[1] - point[1]) < reach;
       if (closes) finish();
       else {
         drawing.polygon.push(within(point));
@@ -90,7 +94,9 @@ export function polygonEditor(regions, may, changed) {
       redraw();
       return true;
     }
-    const under = regions.findLastIndex((region) => region.polygon && inside(region.polygon, point));
+    const under = regions.findLastIndex(
+      (region) => region.polygon && inside(region.polygon, point),
+    );
     [chosen, corner] = [under < 0 ? null : under, null];
     update();
     return false; // so that dragging moves the frame
@@ -110,6 +116,20 @@ export function polygonEditor(regions, may, changed) {
     if (drawing && drawing.polygon.length > 2) chosen = regions.push(drawing) - 1;
     drawing = null;
     update();
+  }
+
+  /** As a person ends a polygon. Without corners, such as without a pointer, it is a rectangle. */
+  function close() {
+    if (drawing?.polygon.length === 0) {
+      const [height, width] = (size ?? [100, 100]).map((n) => Math.round(n / 4));
+      drawing.polygon = [
+        [width, height],
+        [3 * width, height],
+        [3 * width, 3 * height],
+        [width, 3 * height],
+      ];
+    }
+    finish();
   }
 
   function escape() {
@@ -136,40 +156,13 @@ export function polygonEditor(regions, may, changed) {
 
   function layer(context, now) {
     scale = now;
-    regions.forEach((region, i) => region.polygon && outline(context, region, i === chosen, true));
-    if (drawing) outline(context, drawing, true, false);
-  }
-
-  function outline(context, region, isChosen, closed) {
-    const { polygon, kind, name } = region;
-    if (!polygon.length) return;
-    const path = new Path2D();
-    polygon.forEach(([x, y], k) => (k ? path.lineTo(x, y) : path.moveTo(x, y)));
-    if (closed) path.closePath();
-    context.fillStyle = COLOURS[kind] + (isChosen ? "40" : "22");
-    if (closed) context.fill(path);
-    for (const [colour, width] of [["#000a", isChosen ? 5 : 4], [COLOURS[kind], isChosen ? 3 : 2]]) {
-      context.strokeStyle = colour;
-      context.lineWidth = width / scale;
-      context.stroke(path);
-    }
-    if (may) {
-      polygon.forEach(([x, y], k) => {
-        const r = (isChosen && k === corner ? 7 : 5) / scale;
-        context.fillStyle = isChosen && k === corner ? "#fff" : COLOURS[kind];
-        context.strokeStyle = "#000";
-        context.lineWidth = 1.5 / scale;
-        context.fillRect(x - r, y - r, 2 * r, 2 * r);
-        context.strokeRect(x - r, y - r, 2 * r, 2 * r);
-      });
-    }
-    context.font = `600 ${14 / scale}px system-ui, sans-serif`;
-    context.textBaseline = "top";
-    const [x, y] = polygon.reduce((a, b) => (b[1] < a[1] ? b : a));
-    context.fillStyle = "#000b";
-    context.fillRect(x + 8 / scale, y + 8 / scale, context.measureText(name).width + 10 / scale, 20 / scale);
-    context.fillStyle = "#fff";
-    context.fillText(name, x + 13 / scale, y + 11 / scale);
+    regions.forEach((region, i) => {
+      if (!region.polygon) return;
+      const isChosen = i === chosen;
+      const how = { isChosen, closed: true, handles: may, corner: isChosen ? corner : null };
+      outline(context, region, scale, how);
+    });
+    if (drawing) outline(context, drawing, scale, { isChosen: true, closed: false, handles: may });
   }
 
   function hint() {
@@ -181,6 +174,7 @@ export function polygonEditor(regions, may, changed) {
   return {
     begin,
     finish,
+    close,
     escape,
     deleteChosen,
     remove,
@@ -221,7 +215,8 @@ export function polygonEditor(regions, may, changed) {
 
 /** Whether two sides of a polygon cross. */
 export function crossing(polygon) {
-  const turn = (a, b, c) => Math.sign((b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0]));
+  const turn = (a, b, c) =>
+    Math.sign((b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0]));
   const n = polygon.length;
   for (let i = 0; i < n; i += 1) {
     for (let j = i + 2; j < n; j += 1) {

@@ -9,13 +9,24 @@ import { count, percent, t } from "./texts.js";
 const DAYS = [1, 7, 30, 365];
 
 export function open(root, { query: given }) {
-  const job = select(session.jobs.map(({ id, name }) => [String(id), `${id} · ${name}`]), given.get("job") ?? String(session.jobs[0]?.id ?? ""));
-  const days = select(DAYS.map((n) => [String(n), t(n === 1 ? "quality.day" : "quality.days", { n })]), given.get("days") ?? "7");
+  const job = select(
+    session.jobs.map(({ id, name }) => [String(id), `${id} · ${name}`]),
+    given.get("job") ?? String(session.jobs[0]?.id ?? ""),
+  );
+  const days = select(
+    DAYS.map((n) => [String(n), t(n === 1 ? "quality.day" : "quality.days", { n })]),
+    given.get("days") ?? "7",
+  );
   const cards = h("div", { class: "cards" });
   root.append(
     h("h1", {}, t("quality.title")),
     h("p", { class: "lead" }, t("quality.lead")),
-    h("form", { class: "bar", onsubmit: (event) => event.preventDefault() }, field(t("column.job"), job), field(t("quality.period"), days)),
+    h(
+      "form",
+      { class: "bar", onsubmit: (event) => event.preventDefault() },
+      field(t("column.job"), job),
+      field(t("quality.period"), days),
+    ),
     cards,
   );
   let closed = false;
@@ -44,15 +55,27 @@ function drawn(q) {
       value: q.escape_rate,
       low: q.escape_low,
       high: q.escape_high,
-      counted: t("quality.escapes_counted", { n: count(q.escapes), of: count(q.sampled_ok_labelled) }),
-      hint: unlabelled > 0 ? [t("quality.escapes_hint", { n: count(unlabelled), of: count(q.sampled_ok) }), "#/label"] : null,
+      counted: t("quality.escapes_counted", {
+        n: count(q.escapes),
+        of: count(q.sampled_ok_labelled),
+      }),
+      hint:
+        unlabelled > 0
+          ? [
+              t("quality.escapes_hint", { n: count(unlabelled), of: count(q.sampled_ok) }),
+              "#/label",
+            ]
+          : null,
       empty: q.sampled_ok_labelled === 0,
     }),
     card("rejects", {
       value: q.false_reject_share,
       low: q.false_reject_low,
       high: q.false_reject_high,
-      counted: t("quality.rejects_counted", { n: count(q.false_rejects), of: count(q.rejects_labelled) }),
+      counted: t("quality.rejects_counted", {
+        n: count(q.false_rejects),
+        of: count(q.rejects_labelled),
+      }),
       hint: q.rejects_labelled < 30 ? [t("quality.rejects_hint"), "#/label"] : null,
       empty: q.rejects_labelled === 0,
     }),
@@ -67,7 +90,10 @@ function drawn(q) {
       value: q.agreement,
       low: q.agreement_low,
       high: q.agreement_high,
-      counted: t("quality.agreement_counted", { n: count(q.agreements), of: count(q.labelled_twice) }),
+      counted: t("quality.agreement_counted", {
+        n: count(q.agreements),
+        of: count(q.labelled_twice),
+      }),
       hint: q.labelled_twice === 0 ? [t("quality.agreement_hint"), "#/label"] : null,
       empty: q.labelled_twice === 0,
     }),
@@ -92,11 +118,24 @@ function card(name, { value, low, high, counted, hint = null, empty }) {
     h("h2", {}, t(`quality.${name}`)),
     h("p", { class: "big" }, empty ? t("quality.unknown") : percent(value)),
     known ? interval(value, low, high, end) : null,
-    known ? h("p", { class: "ends", "aria-hidden": "true" }, h("span", {}, percent(0)), h("span", {}, percent(end, 2))) : null,
+    known
+      ? h(
+          "p",
+          { class: "ends", "aria-hidden": "true" },
+          h("span", {}, percent(0)),
+          h("span", {}, percent(end, 2)),
+        )
+      : null,
     known ? h("p", {}, t("quality.interval", { low: percent(low), high: percent(high) })) : null,
     h("p", {}, counted),
     h("p", { class: "muted" }, t(`quality.${name}_meaning`)),
-    hint && h("p", { class: "hint" }, `${hint[0]} `, hint[1] ? h("a", { href: hint[1] }, t("quality.to_queue")) : null),
+    hint &&
+      h(
+        "p",
+        { class: "hint" },
+        `${hint[0]} `,
+        hint[1] ? h("a", { href: hint[1] }, t("quality.to_queue")) : null,
+      ),
   );
 }
 

@@ -1,17 +1,20 @@
 // Regions of a job's recipe, drawn on a frame; the same by numbers in a table.
 
 import { get, isEngineer, post } from "./api.js";
-import { field, h, select } from "./dom.js";
+import { field, h } from "./dom.js";
 import { addKeys } from "./keys.js";
 import { attempt, complain, confirmed, note } from "./notes.js";
 import { Picture } from "./picture.js";
 import { crossing, polygonEditor } from "./polygons.js";
+import { regionEntry } from "./region_list.js";
 import { t } from "./texts.js";
 
 export function regionsPanel(job, reload) {
   const original = JSON.stringify(job.recipe.regions);
   const may = isEngineer();
-  const editor = polygonEditor(JSON.parse(original), may, (isOther) => (isOther ? drawTable() : drawState()));
+  const editor = polygonEditor(JSON.parse(original), may, (isOther) =>
+    isOther ? drawTable() : drawState(),
+  );
   const picture = new Picture({ layers: [editor.layer], pointer: editor.pointer, overlays: false });
   editor.onDraw(() => picture.draw());
   const table = h("div", { class: "region-list" });
@@ -21,22 +24,47 @@ export function regionsPanel(job, reload) {
     attempt(() => show(number.value ? { inspection_id: Number(number.value) } : null));
   };
   const status = h("p", { class: "muted", role: "status" });
-  const share = h("input", { type: "number", min: 0.0001, max: 0.5, step: "any", value: 0.005, required: true });
-  const enter = h("button", { type: "button", class: "primary", onclick: enterRegions }, t("regions.enter"));
-  const undo = h("button", { type: "button", onclick: () => editor.reset(JSON.parse(original)) }, t("regions.reset"));
+  const share = h("input", {
+    type: "number",
+    min: 0.0001,
+    max: 0.5,
+    step: "any",
+    value: 0.005,
+    required: true,
+  });
+  const enter = h(
+    "button",
+    { type: "button", class: "primary", onclick: enterRegions },
+    t("regions.enter"),
+  );
+  const undo = h(
+    "button",
+    { type: "button", onclick: () => editor.reset(JSON.parse(original)) },
+    t("regions.reset"),
+  );
 
   const tools = h(
     "div",
     { class: "bar region-tools" },
-    h("button", { type: "button", onclick: () => editor.begin("include") }, t("regions.add_include")),
+    h(
+      "button",
+      { type: "button", onclick: () => editor.begin("include") },
+      t("regions.add_include"),
+    ),
     h("button", { type: "button", onclick: () => editor.begin("ignore") }, t("regions.add_ignore")),
-    h("button", { type: "button", onclick: editor.finish }, t("regions.finish")),
+    h("button", { type: "button", onclick: editor.close }, t("regions.finish")),
     h("span", { class: "spacer" }),
-    h("form", { class: "inline-form", onsubmit: showFrame }, h("label", { class: "inline-field" }, t("regions.frame_of"), number), h("button", {}, t("regions.show"))),
+    h(
+      "form",
+      { class: "inline-form", onsubmit: showFrame },
+      h("label", { class: "inline-field" }, t("regions.frame_of"), number),
+      h("button", {}, t("regions.show")),
+    ),
   );
 
   async function show(part) {
-    const found = part ?? (await get("/api/parts", { job: job.job, pictured: 1, limit: 1 })).parts[0];
+    const found =
+      part ?? (await get("/api/parts", { job: job.job, pictured: 1, limit: 1 })).parts[0];
     if (!found) {
       picture.clear(t("regions.no_frame"));
       return;
@@ -52,7 +80,8 @@ export function regionsPanel(job, reload) {
   function drawState() {
     const regions = editor.regions();
     status.textContent = editor.hint();
-    enter.disabled = undo.disabled = JSON.stringify(stated(regions)) === JSON.stringify(stated(JSON.parse(original)));
+    enter.disabled = undo.disabled =
+      JSON.stringify(stated(regions)) === JSON.stringify(stated(JSON.parse(original)));
     table.querySelectorAll("ol > li").forEach((row, i) => {
       Object.assign(row.dataset, { kind: regions[i].kind, chosen: i === editor.chosen() });
     });
@@ -62,80 +91,23 @@ export function regionsPanel(job, reload) {
     const regions = editor.regions();
     const focused = document.activeElement?.dataset.place;
     table.replaceChildren(
-      regions.length ? h("ol", {}, regions.map((region, i) => entry(region, i, regions.length))) : h("p", { class: "muted" }, t("regions.none")),
+      regions.length
+        ? h(
+            "ol",
+            {},
+            regions.map((_, i) => regionEntry(editor, i, may)),
+          )
+        : h("p", { class: "muted" }, t("regions.none")),
     );
     drawState();
     if (focused) table.querySelector(`[data-place="${focused}"]`)?.focus();
   }
 
-  function entry(region, i, n) {
-    const name = h("input", { value: region.name, disabled: !may, maxlength: 60, onchange: (e) => editor.change(i, { name: e.target.value.trim() }), "aria-label": t("regions.name") });
-    const kinds = ["include", "ignore"].map((kind) => [kind, t(`regions.${kind}`)]);
-    const kind = select(kinds, region.kind, { disabled: !may, "aria-label": t("regions.kind"), onchange: (e) => editor.change(i, { kind: e.target.value }) });
-    const button = (text, label, action, disabled = false) =>
-      may && h("button", { type: "button", "aria-label": label, title: label, onclick: action, disabled, data: { place: `${i} ${text}` } }, text);
-    const corners = region.polygon
-      ? h(
-          "details",
-          { open: editor.isOpen(i), ontoggle: (e) => editor.setOpen(i, e.target.open) },
-          h("summary", {}, t("regions.corners", { n: region.polygon.length })),
-          cornersTable(region, i),
-        )
-      : h("p", { class: "muted" }, t("regions.mask"));
-    return h(
-      "li",
-      { onfocusin: () => editor.choose(i) },
-      h(
-        "div",
-        { class: "region-head" },
-        name,
-        kind,
-        button("↑", t("regions.up"), () => editor.move(i, -1), i === 0),
-        button("↓", t("regions.down"), () => editor.move(i, 1), i === n - 1),
-        button("×", t("regions.delete"), () => editor.remove(i)),
-      ),
-      corners,
-    );
-  }
-
-  function cornersTable(region, i) {
-    const cell = (k, axis) => {
-      const change = (event) => {
-        const polygon = region.polygon.map((corner) => [...corner]);
-        polygon[k][axis] = Math.min(Math.max(event.target.valueAsNumber || 0, 0), editor.size()?.[1 - axis] ?? 1e6);
-        event.target.value = polygon[k][axis];
-        editor.change(i, { polygon });
-      };
-      const label = t("regions.coordinate", { axis: "xy"[axis], n: k + 1 });
-      return h("td", {}, h("input", { type: "number", min: 0, step: "any", value: region.polygon[k][axis], disabled: !may, "aria-label": label, onchange: change }));
-    };
-    const insert = (k) => {
-      const polygon = region.polygon.map((corner) => [...corner]);
-      const after = polygon[(k + 1) % polygon.length];
-      polygon.splice(k + 1, 0, [0, 1].map((axis) => Math.round((polygon[k][axis] + after[axis]) / 2)));
-      editor.change(i, { polygon });
-    };
-    const remove = (k) => editor.change(i, { polygon: region.polygon.filter((_, j) => j !== k) });
-    const buttons = (k) =>
-      may &&
-      h(
-        "td",
-        {},
-        h("button", { type: "button", data: { place: `${i} ${k} +` }, title: t("regions.insert"), "aria-label": t("regions.insert"), onclick: () => insert(k) }, "+"),
-        h("button", { type: "button", data: { place: `${i} ${k} -` }, title: t("regions.remove_corner"), "aria-label": t("regions.remove_corner"), disabled: region.polygon.length <= 3, onclick: () => remove(k) }, "−"),
-      );
-    return h(
-      "table",
-      { class: "corners" },
-      h("thead", {}, h("tr", {}, ["#", "x", "y"].map((text) => h("th", { scope: "col" }, text)))),
-      h("tbody", {}, region.polygon.map((_, k) => h("tr", {}, ...[h("td", {}, String(k + 1)), cell(k, 0), cell(k, 1), buttons(k)].filter(Boolean)))),
-    );
-  }
-
   /** What is wrong, in words; empty if nothing is. */
   function wrong(regions) {
     const names = regions.map((region) => region.name);
-    if (names.some((name) => !name) || new Set(names).size < names.length) return t("regions.wrong_names");
+    if (names.some((name) => !name) || new Set(names).size < names.length)
+      return t("regions.wrong_names");
     const crossed = regions.find((region) => region.polygon && crossing(region.polygon));
     return crossed ? t("regions.crosses", { name: crossed.name }) : "";
   }
@@ -157,7 +129,7 @@ export function regionsPanel(job, reload) {
     ? addKeys({
         n: ["regions.add_include", () => editor.begin("include")],
         i: ["regions.add_ignore", () => editor.begin("ignore")],
-        Enter: ["regions.finish", editor.finish],
+        Enter: ["regions.finish", editor.close],
         Escape: ["regions.escape", editor.escape],
         Delete: ["regions.remove_corner", editor.deleteChosen],
       })
@@ -168,8 +140,22 @@ export function regionsPanel(job, reload) {
     h("h2", {}, t("regions.title")),
     h("p", { class: "muted" }, t("regions.meaning")),
     may ? tools : null,
-    h("div", { class: "region-editor" }, picture.element, h("div", { class: "region-side" }, status, table)),
-    may ? h("div", { class: "bar" }, h("p", { class: "hint" }, t("regions.notice")), field(t("regions.share"), share), undo, enter) : null,
+    h(
+      "div",
+      { class: "region-editor" },
+      picture.element,
+      h("div", { class: "region-side" }, status, table),
+    ),
+    may
+      ? h(
+          "div",
+          { class: "bar" },
+          h("p", { class: "hint" }, t("regions.notice")),
+          field(t("regions.share"), share),
+          undo,
+          enter,
+        )
+      : null,
   );
   drawTable();
   show(null).catch((error) => {
@@ -187,4 +173,6 @@ export function regionsPanel(job, reload) {
 
 /** Regions as the server takes them: a mask that is kept has no polygon. */
 const stated = (regions) =>
-  regions.map(({ name, kind, polygon }) => (polygon ? { name, kind, polygon } : { name, kind, keep: true }));
+  regions.map(({ name, kind, polygon }) =>
+    polygon ? { name, kind, polygon } : { name, kind, keep: true },
+  );

@@ -24,7 +24,7 @@ let heard = 0;
 let retryMs = 1000;
 let timer = 0;
 
-/** Call `listener` with what changed: "link", "status", "parts" or "counts". Returns how to stop. */
+/** Call `listener` with what changed: "link", "status", "parts", "counts". Returns how to stop. */
 export function listen(listener) {
   listeners.add(listener);
   return () => listeners.delete(listener);

@@ -52,7 +52,9 @@ export function percent(value, digits = 3) {
 }
 
 const format = (iso, options) =>
-  iso ? new Intl.DateTimeFormat(chosen, { hourCycle: "h23", ...options }).format(new Date(iso)) : "–";
+  iso
+    ? new Intl.DateTimeFormat(chosen, { hourCycle: "h23", ...options }).format(new Date(iso))
+    : "–";
 
 export const clock = (iso) => format(iso, { timeStyle: "medium" });
 export const moment = (iso) => format(iso, { dateStyle: "medium", timeStyle: "medium" });

@@ -7,13 +7,20 @@ import { h } from "./dom.js";
 import { attempt, confirmed, note } from "./notes.js";
 import { moment, t } from "./texts.js";
 
+const COMPARISON_FORMAT = 1;
+
 export function versionsPanel(job, reload) {
   const previous = job.versions.find((version) => version.state === "previous");
   const release = (version, title) => async (event) => {
-    const text = t(version.state === "previous" ? "versions.confirm_back" : "versions.confirm", { name: version.name, sha256: version.sha256.slice(0, 12) });
+    const text = t(version.state === "previous" ? "versions.confirm_back" : "versions.confirm", {
+      name: version.name,
+      sha256: version.sha256.slice(0, 12),
+    });
     const button = event.currentTarget;
     if (!(await confirmed(title, text, title))) return;
-    if (await attempt(() => post(`/api/jobs/${job.job}/release`, { sha256: version.sha256 }), button)) {
+    if (
+      await attempt(() => post(`/api/jobs/${job.job}/release`, { sha256: version.sha256 }), button)
+    ) {
       note(t("job.released"));
       reload();
     }
@@ -22,7 +29,15 @@ export function versionsPanel(job, reload) {
     const title = t(version.state === "previous" ? "versions.back" : "versions.release");
     const button =
       isEngineer() && version.state !== "released" && version !== previous
-        ? h("button", { type: "button", class: version.state === "candidate" ? "primary" : "", onclick: release(version, title) }, title)
+        ? h(
+            "button",
+            {
+              type: "button",
+              class: version.state === "candidate" ? "primary" : "",
+              onclick: release(version, title),
+            },
+            title,
+          )
         : null;
     return h(
       "li",
@@ -30,14 +45,30 @@ export function versionsPanel(job, reload) {
       h(
         "div",
         { class: "version-head" },
-        h("span", { class: "chip", data: { state: version.state } }, t(`versions.${version.state}`)),
+        h(
+          "span",
+          { class: "chip", data: { state: version.state } },
+          t(`versions.${version.state}`),
+        ),
         h("code", { title: version.sha256 }, version.sha256.slice(0, 12)),
-        version.sha256 === job.open_sha256 ? h("span", { class: "chip", data: { on: true } }, t("versions.open")) : null,
-        h("span", {}, t("versions.by", { action: actionText(version.action), user: version.user || "–", time: moment(version.changed) })),
+        version.sha256 === job.open_sha256
+          ? h("span", { class: "chip", data: { on: true } }, t("versions.open"))
+          : null,
+        h(
+          "span",
+          {},
+          t("versions.by", {
+            action: actionText(version.action),
+            user: version.user || "–",
+            time: moment(version.changed),
+          }),
+        ),
         h("span", { class: "spacer" }),
         button,
       ),
-      version.comparison ? comparisonTable(version.comparison, version.state !== "candidate") : null,
+      version.comparison?.format === COMPARISON_FORMAT
+        ? comparisonTable(version.comparison, version.state !== "candidate")
+        : null,
     );
   };
   const element = h(
@@ -45,7 +76,18 @@ export function versionsPanel(job, reload) {
     { class: "panel versions" },
     h("h2", {}, t("versions.title")),
     isEngineer() && previous
-      ? h("p", { class: "back" }, h("button", { type: "button", onclick: release(previous, t("versions.back")) }, t("versions.back_to", { sha256: previous.sha256.slice(0, 12), time: moment(previous.changed) })))
+      ? h(
+          "p",
+          { class: "back" },
+          h(
+            "button",
+            { type: "button", onclick: release(previous, t("versions.back")) },
+            t("versions.back_to", {
+              sha256: previous.sha256.slice(0, 12),
+              time: moment(previous.changed),
+            }),
+          ),
+        )
       : null,
     h("ol", { class: "version-list" }, job.versions.map(entry)),
   );

@@ -2,12 +2,17 @@
 
 import { get, isUser } from "./api.js";
 
-let told = () => {};
+const listeners = new Set();
 
-export const onWaiting = (listener) => (told = listener);
+/** Call `listener` with the number, null without a user. Returns how to stop. */
+export function onWaiting(listener) {
+  listeners.add(listener);
+  return () => listeners.delete(listener);
+}
 
 /** Ask again, such as after a label. */
 export async function countWaiting() {
   if (document.hidden) return;
-  told(isUser() ? (await get("/api/queue", { limit: 1 })).waiting : null);
+  const waiting = isUser() ? (await get("/api/queue", { limit: 1 })).waiting : null;
+  for (const listener of listeners) listener(waiting);
 }
