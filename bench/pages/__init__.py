@@ -20,6 +20,7 @@ from rdx_fast.bench.pages import (
     promise,
     recipe,
     training,
+    weekly,
 )
 from rdx_fast.bench.pages.rows import Row, read_rows
 
@@ -30,6 +31,7 @@ PAGES = (
     Path("docs/measured/precision.md"),
     Path("docs/measured/accuracy.md"),
     Path("docs/measured/plc.md"),
+    Path("docs/measured/weekly.md"),
     Path("docs/explanation/drift.md"),
     Path("docs/explanation/kernels.md"),
     Path("docs/explanation/promise.md"),
@@ -48,6 +50,7 @@ TABLES = {
     **drift.TABLES,
     **promise.TABLES,
     **recipe.TABLES,
+    **weekly.TABLES,
 }
 
 __all__ = ["PAGES", "RESULTS", "TABLES", "read_rows", "rewritten"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable, Sequence
 
 from rdx_fast.bench.pages.rows import (
@@ -67,10 +68,36 @@ def _line_fuzz(rows: Sequence[Row]) -> str:
     return markdown(header, [line]) + measured(row, command)
 
 
+def _line_browsers(rows: Sequence[Row]) -> str:
+    row = rows_of(rows, "line browsers", lambda row: True)[-1]
+    lines = []
+    for arm in row["p99_ms"]:
+        ratios = [row.get(f"{p} {arm} / without", {}) for p in ("p50", "p99")]
+        lines.append(
+            (
+                f"{row['browsers']} browsers" if arm == "with" else arm,
+                *(f"{row[f'{p}_ms'][arm]:.2f}" for p in ("p50", "p99")),
+                *(f"{ratio['all']:.3f}" if ratio else "1" for ratio in ratios),
+                *("-" if not ratio else _middle(ratio["rounds"]) for ratio in ratios[1:]),
+            )
+        )
+    header = (
+        *("open pages", "p50, ms", "p99, ms", "p50 / without", "p99 / without"),
+        "p99 / without, median of the rounds (lowest to highest)",
+    )
+    command = "PYTHONPATH=tests python -m support.line_browsers demo/cells.rdx"
+    return markdown(header, lines) + measured(row, command)
+
+
+def _middle(ratios: Sequence[float]) -> str:
+    return f"{statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})"
+
+
 TABLES: dict[str, Callable[[Sequence[Row]], str]] = {
     "registers": _registers,
     "errors": _errors,
     "line": _line,
     "line-faults": _line_faults,
     "line-fuzz": _line_fuzz,
+    "line-browsers": _line_browsers,
 }

@@ -37,6 +37,8 @@ class Context:
         tasks: long work on bundles, one task for each job
         services: opened when the application starts, and closed when it ends; a module of routes
             appends its own
+        endings: called when the server is told to end, so that answers that go on for ever end;
+            a module of routes appends its own
     """
 
     file: StationFile
@@ -49,3 +51,4 @@ class Context:
     station: StatusClient | None
     tasks: Tasks
     services: list[Service] = field(default_factory=list)
+    endings: list[Callable[[], None]] = field(default_factory=list)

@@ -47,6 +47,7 @@ class StationData:
         self._drawing = ThreadPoolExecutor(_PICTURES_AT_ONCE, "pictures")
         self._exporting = ThreadPoolExecutor(_EXPORTS_AT_ONCE, "exports")
         context.services.append(self._running)
+        context.endings.append(self.feed.end)
 
     @asynccontextmanager
     async def _running(self) -> AsyncIterator[None]:

@@ -126,11 +126,15 @@ class Feed:
             for task in tasks:
                 with suppress(asyncio.CancelledError):
                     await task
-            for subscriber in [*self._subscribers]:
-                subscriber.end()
+            self.end()
             await self._in_records_thread(self._tail.close)
             self._records_thread.shutdown()
             self._status_thread.shutdown()
+
+    def end(self) -> None:
+        """End the streams of all browsers."""
+        for subscriber in self._subscribers:
+            subscriber.end()
 
     @property
     def is_full(self) -> bool:

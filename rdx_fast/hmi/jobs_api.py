@@ -24,8 +24,6 @@ from rdx_fast.station.records.changes import read_changes
 from rdx_fast.station.records.store import RecordError
 from rdx_fast.station.status_client import StatusClient, StatusError
 
-_SELECT_S = 60.0  # longest time for a bundle to open
-
 
 def routes(context: Context) -> list[ApiRoute]:
     """Routes of jobs and of the log of changes."""
@@ -145,7 +143,7 @@ class _JobsApi:
                 409, "station_away", "the configuration has no table [status]: add one for this"
             )
         # Not the shared client: the station opens the bundle before it answers.
-        station = StatusClient(context.file.status.socket, _SELECT_S)
+        station = StatusClient(context.file.status.socket)
         try:
             station.select_job(form.job)
         except StatusError as error:

@@ -10,15 +10,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import uvicorn
+from starlette.applications import Starlette
 
 from rdx_fast.hmi.app import create_app
+from rdx_fast.hmi.context import Context
 from rdx_fast.hmi.users import Users, UsersError
 from rdx_fast.station.config import ConfigError, StationFile
 from rdx_fast.station.hmi_config import HmiConfig
 
 _NICE = 10  # the station goes first, and this still gets the time to end what the station waits for
 _CONNECTIONS = 200
-_GRACE_S = 2  # for answers in flight at the end; event streams would never end
+_GRACE_S = 2  # for answers in flight at the end
 
 
 def serve(file: StationFile, name: str, on_start: Callable[[str], None]) -> None:
@@ -77,6 +79,15 @@ class _Server(uvicorn.Server):
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self.handle_exit)
         yield
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Has streams of events end first, which would go on until they are cut off."""
+        app = self.config.app
+        assert isinstance(app, Starlette)
+        context: Context = app.state.context
+        for end in context.endings:
+            end()
+        await super().shutdown(sockets)
 
 
 def listening(hmi: HmiConfig) -> socket.socket:

@@ -221,6 +221,19 @@ class Station:
         with self._in_turn():
             self._do(self._handshake.select_job(job, time.monotonic()))
 
+    def change_over(self, job: int) -> None:
+        """As ``select_job``, but bundles that were replaced on disk are opened before, in the
+        calling thread, so that no part waits for them.
+
+        Args:
+            job: id of the job
+
+        Raises:
+            StationError: the station is not running
+        """
+        self._jobs.prepare()
+        self.select_job(job)
+
     def inspect(self, part_id: int, deadline_ms: int = 0, job: int = 0) -> InspectionRecord:
         """Trigger, wait for the result and acknowledge it.
 

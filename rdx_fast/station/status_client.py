@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from rdx_fast.errors import RdxError
 from rdx_fast.preprocess import Frame
 
+_OPENING_S = 120.0  # longest time for a station to open a bundle
+
 
 class StatusError(RdxError):
     """The station is not running, does not answer, or cannot do what was asked."""
@@ -90,6 +92,8 @@ class StatusClient:
     def select_job(self, job: int) -> None:
         """Have the station select a job, which also changes over to a replaced bundle of it.
 
+        The station opens that bundle first, and inspects with the one before meanwhile.
+
         Args:
             job: id of the job
 
@@ -97,7 +101,7 @@ class StatusClient:
             StatusError: the station is not running, does not answer, or has no such job
         """
         with self._lock:
-            answer, _ = self._ask({"ask": "select_job", "job": job})
+            answer, _ = self._ask({"ask": "select_job", "job": job}, _OPENING_S)
         if "error" in answer:
             raise StatusError(answer["error"])
 
@@ -106,7 +110,9 @@ class StatusClient:
         with self._lock:
             self._forget()
 
-    def _ask(self, request: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+    def _ask(
+        self, request: dict[str, Any], timeout_s: float | None = None
+    ) -> tuple[dict[str, Any], bytes]:
         line = json.dumps(request).encode() + b"\n"
         # A connection of before may be to a station that was restarted since.
         for fresh in (False, True) if self._socket is not None else (True,):
@@ -115,6 +121,7 @@ class StatusClient:
                     self._forget()
                     self._connect()
                 assert self._socket is not None
+                self._socket.settimeout(timeout_s or self._timeout_s)
                 self._socket.sendall(line)
                 answer = self._stream.readline()
                 if not answer:

@@ -40,7 +40,7 @@ class StatusSocket:
 
     - ``{"ask": "status"}``: status, counts and the jobs with the bundles that are open
     - ``{"ask": "frame"}``: the part that was shown last, see ``LiveFrame``
-    - ``{"ask": "select_job", "job": 2}``: as ``Station.select_job``, ``{"done": true}``
+    - ``{"ask": "select_job", "job": 2}``: as ``Station.change_over``, ``{"done": true}``
 
     What cannot be answered is ``{"error": ...}``.
 
@@ -161,7 +161,7 @@ class StatusSocket:
         if not isinstance(job, int) or isinstance(job, bool) or job not in jobs:
             return _error(f"job is {str(job)[:40]!r}, wanted one of {', '.join(map(str, jobs))}")
         try:
-            self._station.select_job(job)
+            self._station.change_over(job)
         except StationError as error:
             return _error(str(error))
         return {"done": True}, []

@@ -157,9 +157,16 @@ def test_serving(station: Path, tmp_path: Path, encrypted: bool) -> None:
             answer = httpx.get(f"{found[1]}://localhost:{found[2]}/api/session", verify=trust)
             assert answer.json()["station"] == "line"
             assert "server" not in answer.headers
+            live = f"{found[1]}://localhost:{found[2]}/api/live"
+            with httpx.stream("GET", live, verify=trust) as events:
+                lines = events.iter_lines()
+                assert next(lines).startswith("retry: ")
+                page.send_signal(signal.SIGTERM)
+                assert "event: snapshot" in list(lines), "the stream ends by itself"
         finally:
-            page.send_signal(signal.SIGTERM)
+            page.terminate()
             page.wait(20)
+        assert page.stderr.read() == ""
     assert page.returncode == 0
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rdx_fast.bundle.bundle import Bundle
+from rdx_fast.bundle.versions import manifest_sha256
 from rdx_fast.hmi import feed as feed_module
 from rdx_fast.hmi.feed import Feed, Subscriber
 from rdx_fast.hmi.frame_views import FrameViews
@@ -24,6 +24,7 @@ from rdx_fast.station.records.pictures import PictureStore
 from rdx_fast.station.records.store import RecordWriter
 from rdx_fast.station.status_client import LiveFrame, StatusError
 from support.page import Clock, station_file
+from support.small_bundle import write_bundle
 from support.station_records import START, a_record, write_records
 
 STATUS: dict[str, Any] = {
@@ -244,12 +245,8 @@ def test_a_heartbeat_that_stands_still(world: World) -> None:
     world.runs(test)
 
 
-def test_the_changeover_to_a_bundle_that_was_replaced(world: World, bundle: Bundle) -> None:
-    from shutil import copytree
-
-    from rdx_fast.bundle.versions import manifest_sha256
-
-    copytree(bundle.path, world.file.bundles[1])
+def test_the_changeover_to_a_bundle_that_was_replaced(world: World) -> None:
+    bundle = write_bundle(world.file.bundles[1])
     held = {"1": {**STATUS["jobs"]["1"], "sha256": manifest_sha256(bundle.path)}}
 
     async def test(browser: Subscriber) -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from rdx_fast import Detector
@@ -20,6 +21,7 @@ from support.page import PASSWORDS, Client, open_page
 from support.scripted import ScriptedCamera, wait_until
 
 
+@pytest.mark.slow
 def test_parts_of_a_station_with_frames_that_are_not_stored(
     bundle: Bundle, camera: ScriptedCamera, config: StationConfig, parts: Path, tmp_path: Path
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,6 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from rdx_fast.bundle.bundle import Bundle
 from rdx_fast.errors import ImageError
 from rdx_fast.hmi.frame_views import FrameView, FrameViews
 from rdx_fast.hmi.pictures import Picture, Pictures
@@ -22,6 +22,7 @@ from rdx_fast.station.config import CameraConfig, JobConfig, StationFile
 from rdx_fast.station.records.pictures import PictureStore
 from rdx_fast.station.records.store import InspectionRecord
 from rdx_fast.station.status_client import LiveFrame
+from support.small_bundle import write_bundle
 from support.station_records import START, a_record
 
 SIZE, MAP = (60, 80), (12, 16)
@@ -162,13 +163,9 @@ def test_pictures_that_were_deleted_or_damaged(pictures: Pictures, tmp_path: Pat
     assert pictures.frame(record) is None
 
 
-def test_frames_are_shown_as_the_bundle_that_scored_them_says(
-    bundle: Bundle, tmp_path: Path
-) -> None:
+def test_frames_are_shown_as_the_bundle_that_scored_them_says(tmp_path: Path) -> None:
     """Also when another bundle has taken its place since, which is kept beside it."""
-    import hashlib
-
-    manifest = bundle.manifest
+    manifest = write_bundle(tmp_path / "small.rdx").manifest
     shas = []
     released = tmp_path / "part.rdx"
     for folder, crop in (

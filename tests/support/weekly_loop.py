@@ -49,13 +49,14 @@ def main(
     with timed(seconds, "first bundle"):
         first_bundle(folder, iterations)
     page_port = configure(folder, share, passwords)
-    row: dict[str, Any] = {"weeks": []}
+    row: dict[str, Any] = {"first_images": TRAIN, "weeks": []}
     with (
         running(folder, "station", "station.toml"),
         running(folder, "hmi", "station.toml"),
         person(f"http://127.0.0.1:{page_port}") as browser,
     ):
         wait_for_station(folder)
+        before = 0
         for week, defective in enumerate(truth, 1):
             with timed(seconds, f"week {week}: stream"):
                 drive(folder, len(defective))
@@ -65,7 +66,8 @@ def main(
                 run(folder, "retrain", 1, "--station", "station.toml", "--iterations", iterations)
             with timed(seconds, f"week {week}: release"):
                 release(browser, passwords["eva"])
-            row["weeks"].append(week_row(folder, labels))
+            row["weeks"].append(week_row(folder, before, labels))
+            before += len(defective)
             print(json.dumps(row["weeks"][-1], indent=2))
         row["quality"] = quality(browser)
         wrong = [e for e in browser.browser.get_log("browser") if e["level"] == "SEVERE"]  # type: ignore[no-untyped-call]
@@ -169,9 +171,9 @@ def release(browser: Person, password: str) -> None:
     browser.click(".version[data-state=candidate] button")
     browser.click("dialog[open] button.primary")
     browser.see(".version[data-state=previous]")
-    browser.click(".view-job .bar button.primary")
+    browser.click(".view-job > .bar button.primary")
     browser.click("dialog[open] button.primary")
-    browser.until(lambda: not browser.all(".view-job .bar button.primary:not([hidden])"))
+    browser.until(lambda: not browser.all(".view-job > .bar button.primary:not([hidden])"))
     browser.log_out()
 
 
@@ -182,12 +184,21 @@ def quality(browser: Person) -> dict[str, Any]:
     return dict(found)
 
 
-def week_row(folder: Path, labels: dict[str, int]) -> dict[str, Any]:
-    """Results of the streams so far, and the released bundle against the one before."""
+def week_row(folder: Path, before: int, labels: dict[str, int]) -> dict[str, Any]:
+    """Results and labels of a week, and the bundle that was released at its end against the one
+    before it."""
     released, *_ = list_versions(folder / "cells.rdx")
-    assert released.comparison is not None
-    results = Counter(r.result for r in read_records(folder / "records.sqlite"))
-    return {"results so far": dict(results), "labels": labels, **released.comparison}
+    found = released.comparison
+    assert found is not None
+    parts = [r for r in read_records(folder / "records.sqlite") if r.inspection_id > before]
+    return {
+        "results": dict(Counter(r.result for r in parts)),
+        "sampled": sum(bool(r.sampled) for r in parts),
+        "labels": labels,
+        "confirmed_good_trained_on": len(found["trained_on"]),
+        **{name: found[name] for name in ("images", "steps", "frozen", "labelled", "unseen")},
+        **{name: len(found[name]) for name in ("again_rejected", "escaped")},
+    }
 
 
 @contextmanager

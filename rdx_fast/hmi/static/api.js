@@ -63,8 +63,10 @@ async function send(path, options) {
     return await answered(path, options());
   } catch (error) {
     // Another page of this browser may have logged in anew.
+    const { user } = session;
     if (error.code === "csrf") await refreshSession();
     else if (error.status !== 401 || !(await signIn())) throw error;
+    if (user !== null && session.user !== user) throw error; // what one user entered is not another's
     return answered(path, options());
   }
 }

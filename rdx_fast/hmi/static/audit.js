@@ -83,6 +83,6 @@ export const values = (facts) =>
     Object.entries(facts ?? {}).map(([name, value]) => {
       if (/^[0-9a-f]{64}$/.test(value)) return h("li", {}, h("span", {}, `${name} `), h("code", { title: value }, value.slice(0, 12)));
       const text = value !== null && typeof value === "object" ? JSON.stringify(value) : String(value);
-      return h("li", {}, h("span", {}, `${name} `), text.length > 160 ? h("details", {}, h("summary", {}, `${text.slice(0, 60)}…`), text) : text);
+      return h("li", {}, h("span", {}, `${name} `), text.length > 80 ? h("details", {}, h("summary", {}, `${text.slice(0, 60)}…`), text) : text);
     }),
   );

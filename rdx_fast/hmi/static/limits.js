@@ -11,7 +11,7 @@ export function limitsPanel(job, reload) {
     h(
       "tr",
       {},
-      h("td", {}, limit.executed),
+      h("td", {}, limit.execution),
       h("td", {}, limit.region),
       h("td", { class: "figure" }, number(limit.ok_below, 4)),
       h("td", { class: "figure" }, number(limit.ng_above, 4)),

@@ -1,5 +1,6 @@
 // The last verdict, readable at two metres, and whether it is current.
 
+import { isUser, session } from "./api.js";
 import { h, say } from "./dom.js";
 import { ageOf, isCurrent, newest, stream } from "./stream.js";
 import { ago, t } from "./texts.js";
@@ -23,7 +24,8 @@ export class VerdictPanel {
 
   draw() {
     const part = newest();
-    const away = !stream.open ? "link" : !stream.status?.connected ? "station" : null;
+    const isLocked = !isUser() && !session.anonymous;
+    const away = isLocked ? "session" : !stream.open ? "link" : !stream.status?.connected ? "station" : null;
     const age = part ? ageOf(part) : 0;
     const shown = isCurrent() && part ? part.result : "AWAY";
     const state = away ? "away" : !part ? "none" : age > OLD_MS ? "old" : "fresh";

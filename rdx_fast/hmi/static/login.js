@@ -1,11 +1,14 @@
 // Dialogs for login and password. A login may be asked for in the middle of a request.
 
-import { login, post, refreshSession, session } from "./api.js";
+import { login, onSession, post, session } from "./api.js";
 import { field, h } from "./dom.js";
 import { attempt, note } from "./notes.js";
 import { t } from "./texts.js";
 
 let pending = null;
+let last = null; // who was logged in last
+
+onSession(() => (last = session.user ?? last));
 
 /** Ask for a login; true once somebody is logged in, false if the dialog was closed. */
 export function signIn() {
@@ -14,7 +17,7 @@ export function signIn() {
 }
 
 function ask() {
-  const expired = session.user;
+  const expired = last;
   const user = h("input", { name: "user", autocomplete: "username", required: true, value: expired ?? "" });
   const password = h("input", { name: "password", type: "password", autocomplete: "current-password", required: true });
   const error = h("p", { class: "wrong", role: "alert" });
@@ -73,7 +76,7 @@ function shown(dialog, first) {
 export async function logOut() {
   await attempt(async () => {
     await post("/api/logout");
-    await refreshSession();
+    location.reload(); // nothing of this user stays on the page
   });
 }
 

@@ -21,7 +21,7 @@ const IN_NAVIGATION = ["live", "parts", "label", "quality", "job", "audit"];
 
 const at = (id) => document.getElementById(id);
 let close = () => {};
-let shownUser;
+let shownUser = null;
 let waiting = null; // parts that wait for a label
 
 /** "#/parts?result=NG" as its view, the rest of the path and the query. */
@@ -100,12 +100,13 @@ function menu() {
 /** Whether what is shown is current. */
 function drawLink() {
   const away = stream.begun && stream.open && stream.status && !stream.status.connected;
-  const state = !stream.begun ? "opening" : !stream.open ? "broken" : away ? "away" : "open";
+  const isLocked = !isUser() && !session.anonymous;
+  const state = isLocked ? "locked" : !stream.begun ? "opening" : !stream.open ? "broken" : away ? "away" : "open";
   at("link").dataset.state = state;
   say(at("link"), t(`link.${state}`));
   const broken = at("broken");
-  broken.hidden = state !== "broken";
-  if (state === "broken") say(broken, t("link.broken_long"));
+  broken.hidden = !(stream.begun && ["broken", "locked"].includes(state));
+  if (!broken.hidden) say(broken, t(`link.${state}_long`));
 }
 
 // Spoken for those who do not see the page: what is not OK, and not more often than every 5 s.
@@ -130,12 +131,15 @@ async function main() {
   setTexts(texts, session.language);
   onSession(() => {
     drawShell();
-    // The view stays as it is where the same user comes back: what was entered is kept.
-    if (session.user === shownUser) return;
-    const first = shownUser === null && !session.anonymous;
-    shownUser = session.user ?? shownUser;
-    if (session.user || !first) openView();
+    if (session.user === null && shownUser !== null) {
+      // The session has ended. The view stays: what was entered is kept until the user comes back.
+      if (!session.anonymous) signIn();
+      return;
+    }
     start();
+    if (session.user === shownUser) return;
+    shownUser = session.user;
+    openView();
     countWaiting().catch(complain);
   });
   shownUser = session.user;

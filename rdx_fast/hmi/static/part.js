@@ -7,7 +7,6 @@ import { addKeys } from "./keys.js";
 import { labelForm, labelsTable } from "./labelling.js";
 import { complain, note } from "./notes.js";
 import { Picture } from "./picture.js";
-import { newest } from "./stream.js";
 import { count, moment, number, percent, t } from "./texts.js";
 import { agreedBadge, badge } from "./verdict.js";
 import { countWaiting } from "./waiting.js";
@@ -46,9 +45,7 @@ export function open(root, { rest }) {
       ...(defects?.length ? [panel(t("part.defects"), defectsTable(defects))] : []),
     );
     drawLabels(part);
-    // The station may still have the newest one, though it is not stored.
-    if (!part.has_frame && part.inspection_id !== newest()?.inspection_id) picture.clear(t("part.no_picture"));
-    else await picture.show(part).catch((error) => {
+    await picture.show(part).catch((error) => {
       if (error.status === 404) picture.clear(t("part.no_picture"));
       else throw error;
     });

@@ -100,7 +100,7 @@ function filterForm(given) {
 
 const yesNo = () => select([["", t("parts.any")], ["1", t("parts.yes")], ["0", t("parts.no")]], "");
 
-const COLUMNS = ["part", "inspection", "time", "job", "result", "score", "limits", "region", "error", "label", "sampled"];
+const COLUMNS = ["part", "result", "score", "limits", "time", "job", "region", "error", "label", "sampled", "inspection"];
 
 const head = () => h("thead", {}, h("tr", {}, h("th", { scope: "col" }, t("column.picture")), COLUMNS.map((name) => h("th", { scope: "col" }, t(`column.${name}`)))));
 
@@ -114,15 +114,15 @@ function row(part) {
     { onclick: (event) => event.target.closest("a") || (location.hash = address) },
     h("td", { class: "thumbnail" }, image),
     cell(h("a", { href: address }, String(part.part_id))),
-    figure(String(part.inspection_id)),
-    cell(moment(part.triggered_at)),
-    figure(String(part.job)),
     cell(badge(part.result)),
     figure(number(part.score)),
     figure(part.threshold === null ? "–" : `${number(part.threshold)} / ${number(part.ng_above ?? part.threshold)}`),
+    cell(moment(part.triggered_at)),
+    figure(String(part.job)),
     cell(part.region ?? ""),
     cell(part.error ? h("abbr", { title: t(`alarm.${part.error}.cause`) }, part.error) : ""),
     cell(agreedBadge(part.agreed) ?? ""),
     cell(part.sampled ? t("parts.yes") : ""),
+    figure(String(part.inspection_id)),
   );
 }

@@ -1,7 +1,7 @@
 // A frame with its heat map and boxes: zoom to pixels, pan, layers. Drawn on a canvas from bitmaps,
 // which are closed when the next ones come.
 
-import { get, getRaw } from "./api.js";
+import { ApiError, get, getRaw } from "./api.js";
 import { h } from "./dom.js";
 import { addKeys } from "./keys.js";
 import { number, percent, t } from "./texts.js";
@@ -20,7 +20,6 @@ async function bitmap(path, signal) {
 
 export class Picture {
   /**
-   * @param caption whether a caption says which part is shown
    * @param layers more to draw, called with (context, scale) in frame pixels
    * @param pointer called with (kind, point, event) before panning; true if it was dealt with
    */
@@ -81,16 +80,20 @@ export class Picture {
     this.draw();
   }
 
-  /** Load and show a part. Resolves to its details; to null if another was asked for meanwhile. */
-  async show(part, { caption = "" } = {}) {
+  /**
+   * Load and show a part, of which the inspection_id is needed. Resolves to its details; to null if
+   * another was asked for meanwhile. Raises ApiError 404 if no frame is kept.
+   */
+  async show({ inspection_id: id }, { caption = "" } = {}) {
     this.loading?.abort();
     const { signal } = (this.loading = new AbortController());
-    const path = `/api/parts/${part.inspection_id}`;
+    const path = `/api/parts/${id}`;
     const width = Math.ceil((this.canvas.clientWidth * devicePixelRatio) / 320) * 320 || 960;
-    const [detail, frame, map] = await Promise.all([
-      get(path, {}, signal),
+    const detail = await get(path, {}, signal);
+    if (!detail.part.has_frame) throw new ApiError(404, "no_picture", t("part.no_picture"));
+    const [frame, map] = await Promise.all([
       bitmap(`${path}/frame?width=${width}`, signal),
-      part.score === null ? null : this.#map(path, signal),
+      detail.part.has_map ? this.#map(path, signal) : null,
     ]);
     if (signal.aborted || this.closed) {
       frame.image.close();
@@ -100,6 +103,7 @@ export class Picture {
     const size = detail.frame_size ?? [frame.image.height, frame.image.width];
     if (String(size) !== String(this.size)) this.fitted = true;
     this.#release();
+    const { part } = detail;
     Object.assign(this, { part, size, boxes: detail.defects ?? [], frame: frame.image, map: map?.image ?? null });
     this.crop = map?.crop?.length === 4 ? map.crop : [0, 0, ...size];
     this.whole = frame.image.width >= size[1];
@@ -110,7 +114,7 @@ export class Picture {
     return detail;
   }
 
-  /** The heat map; null where none is kept. */
+  /** The heat map; null where it is gone meanwhile. */
   async #map(path, signal) {
     try {
       return await bitmap(`${path}/map`, signal);

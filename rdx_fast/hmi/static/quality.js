@@ -60,8 +60,8 @@ function drawn(q) {
       value: q.review_share,
       low: q.review_low,
       high: q.review_high,
-      counted: t("quality.reviews_counted", { of: count(q.parts) }),
-      empty: q.parts === 0,
+      counted: t("quality.reviews_counted", { n: count(q.reviews), of: count(q.verdicts) }),
+      empty: q.verdicts === 0,
     }),
     card("agreement", {
       value: q.agreement,
@@ -96,7 +96,7 @@ function card(name, { value, low, high, counted, hint = null, empty }) {
     known ? h("p", {}, t("quality.interval", { low: percent(low), high: percent(high) })) : null,
     h("p", {}, counted),
     h("p", { class: "muted" }, t(`quality.${name}_meaning`)),
-    hint && h("p", { class: "hint" }, hint[0], hint[1] ? h("a", { href: hint[1] }, ` ${t("quality.to_queue")}`) : null),
+    hint && h("p", { class: "hint" }, `${hint[0]} `, hint[1] ? h("a", { href: hint[1] }, t("quality.to_queue")) : null),
   );
 }
 

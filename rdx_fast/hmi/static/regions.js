@@ -41,7 +41,7 @@ export function regionsPanel(job, reload) {
       picture.clear(t("regions.no_frame"));
       return;
     }
-    const told = await picture.show({ part_id: "", result: "", score: null, ...found });
+    const told = await picture.show(found);
     if (!told) return;
     number.value = found.inspection_id;
     editor.setSize(told.frame_size ?? picture.size);

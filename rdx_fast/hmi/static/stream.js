@@ -32,12 +32,10 @@ export function listen(listener) {
 
 const tell = (what) => listeners.forEach((listener) => listener(what));
 
-/** Open the stream, and keep it open. */
+/** Open the stream unless it is, and keep it open. */
 export function start() {
+  if (source || (!isUser() && !session.anonymous)) return;
   clearTimeout(timer);
-  source?.close();
-  source = null;
-  if (!isUser() && !session.anonymous) return;
   heard = Date.now();
   source = new EventSource("/api/live");
   for (const [name, take] of Object.entries(TAKEN)) {
@@ -104,7 +102,7 @@ async function again() {
     broken();
     return;
   }
-  if (!source) start();
+  start();
 }
 
 setInterval(() => {

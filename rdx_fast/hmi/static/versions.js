@@ -33,7 +33,7 @@ export function versionsPanel(job, reload) {
         h("span", { class: "chip", data: { state: version.state } }, t(`versions.${version.state}`)),
         h("code", { title: version.sha256 }, version.sha256.slice(0, 12)),
         version.sha256 === job.open_sha256 ? h("span", { class: "chip", data: { on: true } }, t("versions.open")) : null,
-        h("span", {}, t("versions.by", { action: actionText(version.action), user: version.user, time: moment(version.changed) })),
+        h("span", {}, t("versions.by", { action: actionText(version.action), user: version.user || "–", time: moment(version.changed) })),
         h("span", { class: "spacer" }),
         button,
       ),
