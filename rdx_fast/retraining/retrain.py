@@ -34,7 +34,12 @@ from rdx_fast.retraining.confirmed import Confirmed, RetrainError, confirmed_fra
 from rdx_fast.retraining.export_like import export_like
 from rdx_fast.retraining.origin import origin_of
 from rdx_fast.retraining.promises import wish_of
-from rdx_fast.retraining.training import further_recipe, original_images, train_further
+from rdx_fast.retraining.training import (
+    further_recipe,
+    original_images,
+    repeats_of_confirmed,
+    train_further,
+)
 from rdx_fast.station.config import StationFile
 from rdx_fast.station.records.changes import ChangeLog
 from rdx_fast.station.settings import JobSettings
@@ -130,16 +135,17 @@ def retrain(
         )
     good = list_images(config.calibration) + [frame.path for frame in confirmed.to_calibrate_on]
     FrameStatistics.of_files(good, options.crop, options.levels, dark_field)
-    images = original_images(config, start) + [frame.path for frame in confirmed.to_train_on]
-    recipe = further_recipe(start, iterations, learning_rate)
+    originals = original_images(config, start)
+    added = [frame.path for frame in confirmed.to_train_on]
+    repeats = repeats_of_confirmed(len(originals), len(added))
     watch.stage(
-        f"training further on {len(images)} images, {len(confirmed.to_train_on)} of them confirmed "
-        f"good parts"
+        f"training further on {len(originals)} images and {len(added)} confirmed good parts, each "
+        f"of these shown {repeats} times as often"
     )
     checkpoint = train_further(
         start,
-        recipe,
-        images,
+        further_recipe(start, iterations, learning_rate),
+        originals + added * repeats,
         config,
         device=device,
         max_minutes=max_minutes,
@@ -196,7 +202,7 @@ def retrain(
             old_executed=measured.executed[0],
             new_executed=measured.executed[1],
             steps=checkpoint.step,
-            images=len(images),
+            images=len(originals) + len(added),
             trained_on=tuple(frame.inspection_id for frame in confirmed.to_train_on),
             calibrated_on=tuple(frame.inspection_id for frame in confirmed.to_calibrate_on),
             disputed=confirmed.disputed,

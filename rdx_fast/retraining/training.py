@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -20,6 +21,7 @@ from rdx_fast.training.trainer import Progress, train
 
 ITERATIONS = 200
 RATE_SHARE = 0.2  # of the learning rate that the run began with
+MOST_REPEATS = 4
 _UNFINISHED = "unfinished"
 
 
@@ -47,6 +49,15 @@ def original_images(config: RetrainConfig, start: Checkpoint) -> list[Path]:
             f"frozen set, such as {shared[0]}: what is trained on tells nothing about new parts"
         )
     return chosen
+
+
+def repeats_of_confirmed(originals: int, confirmed: int) -> int:
+    """How often each confirmed part is shown for each time that an original image is.
+
+    So often that they are about a third of what is shown, at most ``MOST_REPEATS`` times: a few
+    among many images are hardly learned.
+    """
+    return min(MOST_REPEATS, math.ceil(originals / (2 * confirmed)))
 
 
 def further_recipe(

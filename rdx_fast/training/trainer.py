@@ -93,7 +93,7 @@ def train(
 
     Args:
         recipe: options of the run
-        images: images of good parts
+        images: images of good parts; one that is given several times is shown so often
         run: folder for the checkpoint
         start: start from its weights, with new optimizers, instead of untrained ones; images that
             it held out stay held out. Given again, or left out, when the run is resumed
@@ -177,7 +177,7 @@ def train(
             losses=learner.losses,
             partial_losses=learner.partial_losses,
             images=inputs.fingerprint,
-            image_count=len(inputs.images),
+            image_count=len(set(inputs.images)),
             held_out=list(
                 dict.fromkeys([*held_out, *(str(path.resolve()) for path in inputs.held_out)])
             ),

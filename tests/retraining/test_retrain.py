@@ -24,7 +24,7 @@ from rdx_fast.recipe.recipe import FrameSpec, InspectionRecipe, RegionSpec
 from rdx_fast.retraining.comparison import Comparison
 from rdx_fast.retraining.confirmed import RetrainError, is_held_out
 from rdx_fast.retraining.retrain import Watch, retrain
-from rdx_fast.retraining.training import RATE_SHARE, further_recipe
+from rdx_fast.retraining.training import RATE_SHARE, further_recipe, repeats_of_confirmed
 from rdx_fast.station.config import StationFile, read_station
 from rdx_fast.station.records.changes import read_changes
 from rdx_fast.training.checkpoint import Checkpoint, save_checkpoint
@@ -146,11 +146,11 @@ def test_interrupted(station: StationFile) -> None:
         pass
 
     def interrupt(step: object) -> None:
-        if step.step == 27:  # type: ignore[attr-defined]
+        if step.step == 33:  # type: ignore[attr-defined]
             raise Interrupted
 
     def made(watch: Watch) -> Comparison:
-        return retrain(station, 1, iterations=30, device="cpu", watch=watch)[1]
+        return retrain(station, 1, iterations=40, device="cpu", watch=watch)[1]
 
     with pytest.raises(Interrupted):
         made(Watch(step=interrupt))
@@ -159,7 +159,7 @@ def test_interrupted(station: StationFile) -> None:
     told: list[str] = []
     watch = Watch(told.append, lambda step: steps.append(step.step))
     made(watch)
-    assert (steps[0], steps[-1]) == (26, 30)  # a checkpoint is written every five epochs
+    assert (steps[0], steps[-1]) == (31, 40)  # a checkpoint is written every five epochs
     assert not any("given up" in line for line in told)
     with pytest.raises(Interrupted):
         made(Watch(step=interrupt))
@@ -225,3 +225,11 @@ def test_recipe_to_train_further(checkpoint: Checkpoint) -> None:
     asked = further_recipe(checkpoint, learning_rate=checkpoint.recipe.learning_rate / 2)
     assert asked.learning_rate == checkpoint.recipe.learning_rate / 2
     assert asked.teacher_learning_rate == checkpoint.recipe.teacher_learning_rate / 2
+
+
+@pytest.mark.parametrize(
+    ("originals", "confirmed", "wanted"), [(200, 1, 4), (200, 40, 3), (200, 100, 1), (10, 100, 1)]
+)
+def test_confirmed_parts_are_shown_more_often(originals: int, confirmed: int, wanted: int) -> None:
+    assert repeats_of_confirmed(originals, confirmed) == wanted
+    assert confirmed * (wanted - 1) <= originals / 2  # they do not outnumber the others
