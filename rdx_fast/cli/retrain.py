@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 
 
 def retrain(
-    job: Annotated[int, typer.Argument(help="Id of the job, with a table [retrain.JOB].")],
+    job: Annotated[
+        int, typer.Argument(help="Id of the job; the configuration has a table retrain.JOB.")
+    ],
     station: Annotated[Path, typer.Option(help="The station's configuration, station.toml.")],
     iterations: Annotated[
         int | None, typer.Option(min=1, help="Batches of training. Default: 200.")
