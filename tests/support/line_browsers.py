@@ -11,6 +11,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -104,9 +105,13 @@ def alternate(
         )
         for phase in range(count // parts):
             show(people, ARMS[phase % len(ARMS)] == "with")
-            plc.wait_for(lambda until=(phase + 1) * parts: len(plc.answers) >= until, 600)
+            plc.wait_for(partial(_told, plc, (phase + 1) * parts), 600)
         plc.stop()
         return plc.answers
+
+
+def _told(plc: PlcProcess, count: int) -> bool:
+    return len(plc.answers) >= count
 
 
 def show(people: list[Person], open_pages: bool) -> None:
