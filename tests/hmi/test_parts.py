@@ -171,7 +171,7 @@ def test_labels_that_are_refused(olga: Client) -> None:
     assert ids(olga.get("/api/parts?labelled=1")) == []
 
 
-def test_the_queue_is_of_each_user(page: Page, olga: Client) -> None:
+def test_the_queue(page: Page, olga: Client) -> None:
     def queue(client: Client, limit: int = 50) -> tuple[list[int], int]:
         answer = client.get(f"/api/queue?limit={limit}")
         return ids(answer), answer.json()["waiting"]
@@ -180,7 +180,7 @@ def test_the_queue_is_of_each_user(page: Page, olga: Client) -> None:
     assert queue(olga, 1) == ([6], 4)
     olga.post("/api/parts/4/label", json={"verdict": "bad", "reason": "crack"})
     assert queue(olga) == ([6, 3, 2], 3)
-    assert queue(page.client("emil")) == ([6, 4, 3, 2], 4)
+    assert queue(page.client("emil")) == ([6, 3, 2], 3), "labelled once is enough"
     for kind in ("frame", "map"):  # as the oldest pictures go, to make room
         (page.folder / f"pictures/2026-03-02/0000000002_{kind}.png").unlink()
     assert queue(olga) == ([6, 3], 2)

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from rdx_fast.station import Filter, InspectionRecord, RecordError, read_records
 from rdx_fast.station.records.changes import ChangeLog, read_changes
 from rdx_fast.station.records.labels import add_label, agreed, newest, read_labels
+from rdx_fast.station.records.pictures import PictureStore
+from rdx_fast.station.records.queue import read_queue
 from rdx_fast.station.records.store import RecordWriter
 from support.commands import run
 
@@ -120,3 +124,29 @@ def test_filters(records: Path) -> None:
     assert ids(before=4, last=2) == [2, 3]
     assert ids(sampled=False) == [1, 2, 3, 4, 5]
     assert ids(results=("OK", "NG"), part_id=104) == [4]
+
+
+def test_one_part_in_ten_waits_for_a_second_user(tmp_path: Path) -> None:
+    records, pictures = tmp_path / "records.sqlite", tmp_path / "pictures"
+    store, frame = PictureStore(pictures, 100), np.zeros((4, 4), np.uint8)
+    writer = RecordWriter(records)
+    for i in range(1, 98):
+        picture = store.keep(i, datetime(2026, 1, 1, tzinfo=UTC), frame, None)
+        writer.write(row(i, picture=picture))
+    writer.close()
+
+    def waiting(user: str) -> set[int]:
+        found, count = read_queue(records, pictures, user, 200)
+        assert len(found) == count
+        return {r.inspection_id for r in found}
+
+    assert len(waiting("anna")) == 97
+    for i in range(1, 98):
+        add_label(records, i, "anna", "good", "dust")
+    assert waiting("anna") == set()
+    twice = waiting("otto")
+    assert len(twice) == 10
+    assert len({i % 10 for i in twice}) > 4, "not every tenth part, which may be of one nest"
+    for i in twice:
+        add_label(records, i, "otto", "bad", "crack")
+    assert waiting("otto") == waiting("eva") == set()

@@ -99,20 +99,19 @@ class Person:
         script = "return import('/static/texts.js').then((texts) => texts.t(arguments[0]))"
         return str(self.browser.execute_script(script, key))
 
-    def label_all(self, is_bad: Callable[[int], bool], most: int = 10_000) -> int:
+    def label_all(self, is_bad: Callable[[int], bool]) -> int:
         """Label what waits in the queue, by the keyboard; the number of labels.
 
         Args:
             is_bad: whether the part with an id is really bad
-            most: labels to give at most
         """
         self.open("label")
-        for count in range(most):
-            if (part := self._waiting()) is None:
-                return count
+        count = 0
+        while (part := self._waiting()) is not None:
             self.press("b" if is_bad(part) else "g", "1")
             self.until(partial(self._moved_on, part), f"the label of part {part}")
-        return most
+            count += 1
+        return count
 
     def _moved_on(self, part: int) -> bool:
         return self._waiting() != part

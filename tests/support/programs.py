@@ -58,4 +58,5 @@ def drive(folder: Path, count: int, rate: float | None = None) -> None:
     with PlcProcess(modbus.port, "--count", count, "--give-up", 10, *paced) as plc:
         plc.wait_for(lambda: plc.process.poll() is not None, LONGEST_S)
         plc.stop()
-        assert len(plc.answers) == count
+        # Part 0 is a result that a PLC before this one had not acknowledged when it ended.
+        assert sum(answer.part > 0 for answer in plc.answers) == count

@@ -153,12 +153,12 @@ frozen = "frozen"
 
 
 def label(browser: Person, passwords: dict[str, str], defective: list[bool]) -> dict[str, int]:
-    """The operator labels all that waits, and the engineer some of it too."""
+    """All that waits is labelled by one user, then by another what waits for a second."""
     browser.open()
     given = {}
-    for user, most in (("otto", 10_000), ("eva", 20)):
+    for user in ("otto", "eva"):
         browser.log_in(user, passwords[user])
-        given[user] = browser.label_all(lambda part: defective[part - 1], most)
+        given[user] = browser.label_all(lambda part: defective[part - 1])
         browser.log_out()
     return given
 
