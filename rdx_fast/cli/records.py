@@ -15,7 +15,7 @@ from rdx_fast.cli.common import JsonFlag, data, notes
 from rdx_fast.station.handshake.codes import ResultCode
 from rdx_fast.station.records.changes import read_changes
 from rdx_fast.station.records.export import write_records
-from rdx_fast.station.records.store import Filter, read_records
+from rdx_fast.station.records.read import Filter, read_records
 
 
 def records(

@@ -16,7 +16,8 @@ from rdx_fast.hmi.part_json import part_json
 from rdx_fast.hmi.pictures import Pictures
 from rdx_fast.hmi.refusal import not_found
 from rdx_fast.station.records.labels import Label, read_labels
-from rdx_fast.station.records.store import Filter, InspectionRecord, has_records, read_records
+from rdx_fast.station.records.read import Filter, has_records, read_records
+from rdx_fast.station.records.store import InspectionRecord
 
 _PICTURES_AT_ONCE = 2  # decoded and encoded: each takes a core, and memory for a frame
 _EXPORTS_AT_ONCE = 1

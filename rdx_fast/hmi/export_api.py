@@ -20,7 +20,7 @@ from rdx_fast.hmi.part_forms import ExportQuery
 from rdx_fast.hmi.refusal import Refused, not_found
 from rdx_fast.station.records.export import write_records
 from rdx_fast.station.records.labels import Label, read_labels
-from rdx_fast.station.records.store import Filter, count_records, has_records, read_records
+from rdx_fast.station.records.read import Filter, count_records, has_records, read_records
 
 MOST_ROWS = 1_000_000
 MOST_ZIPPED = 5_000  # parts

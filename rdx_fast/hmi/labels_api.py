@@ -15,7 +15,7 @@ from rdx_fast.station.config import StationFile
 from rdx_fast.station.records.labels import add_label, read_labels
 from rdx_fast.station.records.quality import Kind, quality_of
 from rdx_fast.station.records.queue import read_queue
-from rdx_fast.station.records.store import count_records, has_records, read_records
+from rdx_fast.station.records.read import count_records, has_records, read_records
 
 
 def routes(data: StationData, file: StationFile) -> list[ApiRoute]:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from rdx_fast.hmi.pictures import WIDTHS
 from rdx_fast.hmi.shifts import RESULTS
-from rdx_fast.station.records.store import Filter
+from rdx_fast.station.records.read import Filter
 
 MOST_PARTS = 200  # of one answer
 MOST_COMMENT = 1000  # characters

@@ -13,7 +13,8 @@ from rdx_fast.hmi.data import StationData
 from rdx_fast.hmi.part_forms import FrameQuery, SearchQuery
 from rdx_fast.hmi.pictures import Defects, Picture
 from rdx_fast.hmi.refusal import Refused, not_found
-from rdx_fast.station.records.store import InspectionRecord, has_records, read_records
+from rdx_fast.station.records.read import has_records, read_records
+from rdx_fast.station.records.store import InspectionRecord
 from rdx_fast.station.status_client import LiveFrame
 
 _RETRY = b"retry: 2000\n\n"  # ms until a browser connects again

@@ -14,7 +14,8 @@ from urllib.parse import quote
 
 from rdx_fast.hmi.shifts import ShiftCounts
 from rdx_fast.station.records.labels import Label, has_labels, labels_in
-from rdx_fast.station.records.store import InspectionRecord, select_records
+from rdx_fast.station.records.read import select_records
+from rdx_fast.station.records.store import InspectionRecord
 
 WINDOW = 512  # newest ids, whose rows may still change
 STRIP = 12  # newest rejected parts with pictures

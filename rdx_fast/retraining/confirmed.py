@@ -9,7 +9,8 @@ from pathlib import Path
 
 from rdx_fast.errors import RdxError, listed
 from rdx_fast.station.records.labels import Label, agreed, read_labels
-from rdx_fast.station.records.store import Filter, InspectionRecord, read_records
+from rdx_fast.station.records.read import Filter, read_records
+from rdx_fast.station.records.store import InspectionRecord
 
 HOLD_OUT = 0.25
 

@@ -26,7 +26,8 @@ from rdx_fast.station.handshake.inspection import Inspection, Outcome
 from rdx_fast.station.handshake.signals import Controls, Status
 from rdx_fast.station.jobs import JobError, Jobs
 from rdx_fast.station.records.labels import Label, add_label, agreed, read_labels
-from rdx_fast.station.records.store import Filter, InspectionRecord, RecordError, read_records
+from rdx_fast.station.records.read import Filter, read_records
+from rdx_fast.station.records.store import InspectionRecord, RecordError
 from rdx_fast.station.settings import JobSettings
 from rdx_fast.station.station import Station, StationError
 from rdx_fast.station.status_client import LiveFrame, StatusClient, StatusError

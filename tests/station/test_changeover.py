@@ -10,7 +10,7 @@ import pytest
 from rdx_fast.bundle.bundle import Bundle, open_bundle
 from rdx_fast.bundle.changes import override_limits
 from rdx_fast.bundle.versions import list_versions, new_candidate, release
-from rdx_fast.station.records.store import read_records
+from rdx_fast.station.records.read import read_records
 from rdx_fast.station.status_client import StatusClient
 from support.line import check
 from support.line_processes import PlcProcess, free_port

@@ -20,7 +20,8 @@ from rich.progress import Progress
 from rdx_fast.bench.result_rows import append, facts
 from rdx_fast.solar_cells import solar_cells
 from rdx_fast.station.handshake.codes import ResultCode
-from rdx_fast.station.records.store import InspectionRecord, read_records
+from rdx_fast.station.records.read import read_records
+from rdx_fast.station.records.store import InspectionRecord
 from support.line_processes import LineProcess, PlcProcess, configure
 from support.simulated_plc import Answer
 

@@ -20,7 +20,7 @@ import psutil
 import typer
 
 from rdx_fast.bench.result_rows import append, facts
-from rdx_fast.station.records.store import read_records
+from rdx_fast.station.records.read import read_records
 from support.line import check, demo_frames
 from support.line_processes import PlcProcess, free_port
 from support.page_browser import Person, person

@@ -21,7 +21,7 @@ import typer
 
 from rdx_fast.bench.result_rows import append, facts
 from rdx_fast.station.handshake.codes import ErrorCode, ResultCode
-from rdx_fast.station.records.store import read_records
+from rdx_fast.station.records.read import read_records
 from support.line_processes import PlcProcess, StationProcess, configure
 from support.simulated_plc import Answer
 

@@ -20,7 +20,7 @@ from PIL import Image
 
 from rdx_fast.bench.example import DEFECTS, SIZE, draw_part, write_parts
 from rdx_fast.station.records.labels import read_labels
-from rdx_fast.station.records.store import read_records
+from rdx_fast.station.records.read import read_records
 from support.browser import emulate
 from support.line_processes import free_port
 from support.page_browser import Person, person

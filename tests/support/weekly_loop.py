@@ -23,7 +23,7 @@ from rdx_fast.bench.result_rows import append, facts
 from rdx_fast.bundle.versions import list_versions
 from rdx_fast.solar_cells import solar_cells
 from rdx_fast.station.records.quality import Quality
-from rdx_fast.station.records.store import read_records
+from rdx_fast.station.records.read import read_records
 from support.line_processes import free_port
 from support.page_browser import Person, person
 from support.programs import drive, run, running, wait_for_station

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Literal
 
 from rdx_fast.station.records.changes import add_change, writing
-from rdx_fast.station.records.store import RecordError, reading
+from rdx_fast.station.records.read import reading
+from rdx_fast.station.records.store import RecordError
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS labels (

@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from rdx_fast.station.records.labels import has_labels
-from rdx_fast.station.records.store import InspectionRecord, reading, select_records
+from rdx_fast.station.records.read import reading, select_records
+from rdx_fast.station.records.store import InspectionRecord
 
-_WAITING = (
-    "picture >= ? AND (result IN ('REVIEW', 'NG') OR (result = 'OK' AND sampled = 1))"
-)
+_WAITING = "picture >= ? AND (result IN ('REVIEW', 'NG') OR (result = 'OK' AND sampled = 1))"
 # One part in ten waits for a second user too. The choice has no period of a line, such as of ten
 # nests of a mould.
 _UNLABELLED = (
