@@ -93,6 +93,8 @@ class Person:
         self.click("#menu-button")
         self.click("#menu button", self.text("login.leave"))
         self.until(lambda: self.see("#menu-button").text != user, "the end of the session")
+        if not self.script("return fetch('/api/session').then((a) => a.json())")["anonymous"]:
+            self.see("dialog[open]")  # the page asks for the next one
 
     def text(self, key: str) -> str:
         """A text of the page, in its language."""
