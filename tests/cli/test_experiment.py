@@ -89,6 +89,7 @@ def test_evaluation_leaves_bad_images_out(bundle: Bundle, parts: Path, tmp_path:
     assert not output.exists()
 
 
+@pytest.mark.slow
 def test_experiment_leaves_bad_images_out(parts: Path, tmp_path: Path) -> None:
     root = Path(shutil.copytree(parts, tmp_path / "parts"))
     good = sorted((root / "train" / "good").iterdir())

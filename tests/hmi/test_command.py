@@ -39,6 +39,7 @@ def station(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_users(station: Path, tmp_path: Path) -> None:
     password = tmp_path / "password.txt"
     password.write_text("secret word\nsecond line\n")

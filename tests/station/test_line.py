@@ -75,6 +75,7 @@ def test_a_fault_that_is_not_named_is_noticed() -> None:
     assert unexpected({"errors": {}, "results": {"OK": 2}}, (quiet,)) == ["OK"]
 
 
+@pytest.mark.slow
 def test_every_part_is_answered_once(
     bundle: Bundle, parts: Path, expected: list[str], tmp_path: Path
 ) -> None:

@@ -473,6 +473,7 @@ def test_metrics(make_station: Callable[..., Station]) -> None:
 # Strangers
 
 
+@pytest.mark.slow
 def test_malformed_messages(bundle: Bundle, parts: Path, tmp_path: Path) -> None:
     """As ``python -m support.line_fuzz`` does, with fewer of them."""
     frames = parts / "calibration"

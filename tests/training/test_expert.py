@@ -265,6 +265,7 @@ train(recipe, images, Path(sys.argv[2]), checkpoint_every=1, on_step=on_step)
 """
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_is_as_unbroken(
     parts: Path, images: list[Path], unbroken: Checkpoint, tmp_path: Path
 ) -> None:

@@ -242,6 +242,7 @@ def test_the_contact_sheet_shows_a_part_that_is_not_found(tmp_path: Path) -> Non
     assert green
 
 
+@pytest.mark.slow
 def test_training_with_masks_and_its_resume(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
