@@ -157,7 +157,7 @@ def release(bundle: Path, sha256: str, public_key: Path | None = None) -> Versio
         released = _version(bundle, "released")
         if released.sha256 == sha256:
             return released
-        found = _find(bundle, sha256)
+        found = find_version(bundle, sha256).path
         _check_opens(found, public_key)
         _make_durable(found)
         # The folder gets its name before its contents: from the exchange on, all is as it should
@@ -199,8 +199,9 @@ def _folders(bundle: Path) -> list[Path]:
     return [path for path in found if path.is_dir() and not path.name.startswith(".")]
 
 
-def _find(bundle: Path, sha256: str) -> Path:
-    there = {version.sha256: version.path for version in list_versions(bundle)}
+def find_version(bundle: Path, sha256: str) -> Version:
+    """The version with this SHA-256 of its manifest. Raises ``BundleError`` if there is none."""
+    there = {version.sha256: version for version in list_versions(bundle)}
     if sha256 not in there:
         raise BundleError(
             f"{bundle}: there is no version {sha256[:12]!r}: choose one of "

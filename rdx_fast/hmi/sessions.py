@@ -22,18 +22,23 @@ class Session:
     """A user who is logged in.
 
     Attributes:
-        user: as when the session began
+        users: the user as when the session began, and with each password set in it since
         csrf: token that every change must state
         key: under which it is kept, the hash of the cookie's token
         ends: when it ends whatever happens, on the sessions' clock
         used: of the last request, on the sessions' clock
     """
 
-    user: User
+    users: tuple[User, ...]
     csrf: str
     key: str
     ends: float
     used: float
+
+    @property
+    def user(self) -> User:
+        """The user as now."""
+        return self.users[-1]
 
 
 class Sessions:
@@ -62,7 +67,7 @@ class Sessions:
         """
         token, now = secrets.token_urlsafe(32), self._clock()
         key = _hashed(token)
-        session = Session(user, secrets.token_urlsafe(32), key, now + self._longest_s, now)
+        session = Session((user,), secrets.token_urlsafe(32), key, now + self._longest_s, now)
         with self._lock:
             self._sessions[key] = session
             if len(self._sessions) > _MOST:
@@ -86,12 +91,19 @@ class Sessions:
 
     def is_current(self, session: Session) -> bool:
         """Whether a session goes on; one that does not is forgotten."""
-        with_user = self._users.get(session.user.name) == session.user
+        name = session.user.name
+        # Twice: the file may have been read just before the session's own user was written to it.
+        with_user = any(self._users.get(name) in session.users for _ in range(2))
         current = self._sessions.get(session.key) is session and with_user
         if current and self.expires_in_s(session) > 0:
             return True
         self.end(session)
         return False
+
+    def renew_user(self, session: Session, user: User) -> None:
+        """Have a session go on with another password of its user. Call it before that one is
+        written to the file of users: until then, the one before counts too."""
+        session.users = (*session.users, user)
 
     def expires_in_s(self, session: Session) -> float:
         """Seconds until a session ends if no further request comes."""

@@ -7,9 +7,11 @@ import os
 import re
 import signal
 import socket
+import sqlite3
 import ssl
 import subprocess
 import sys
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -66,6 +68,23 @@ def test_users(station: Path, tmp_path: Path) -> None:
     ]
     password.write_text("")
     assert "is empty" in run("hmi-user", "add", "a", "--role", "operator", *options, code=2).stderr
+
+
+@pytest.mark.slow
+def test_no_user_is_added_or_removed_without_an_entry(station: Path, tmp_path: Path) -> None:
+    password = tmp_path / "password.txt"
+    password.write_text("secret word\n")
+    options = ("--station", station, "--password-file", password)
+    run("hmi-user", "add", "olga", "--role", "operator", *options)
+    with closing(sqlite3.connect(tmp_path / "records.sqlite", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        refused = [
+            run("hmi-user", "add", "emil", "--role", "engineer", *options, code=2),
+            run("hmi-user", "remove", "olga", "--station", station, code=2),
+        ]
+    assert all("cannot be entered" in of.stderr for of in refused)
+    assert [of.name for of in Users(tmp_path / "hmi-users.json").all()] == ["olga"]
+    assert len(read_changes(tmp_path / "records.sqlite")) == 1
 
 
 def test_what_is_missing_is_said(station: Path, tmp_path: Path) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from rdx_fast.hmi.sessions import LoginLimit, Sessions
-from rdx_fast.hmi.users import Users, UsersError, open_to_others
+from rdx_fast.hmi.users import User, Users, UsersError, open_to_others
 from support.page import PASSWORDS, Clock, Page
 
 
@@ -76,6 +78,30 @@ def test_a_new_password_ends_the_other_sessions(page: Page) -> None:
     assert other.get("/api/jobs/2").status_code == 401
     assert page.client().log_in("olga", PASSWORDS["olga"]).status_code == 401
     assert page.client().log_in("olga", "another password").status_code == 200
+
+
+def test_a_session_outlives_its_own_new_password(tmp_path: Path) -> None:
+    users = Users(tmp_path / "users.json", n=2)
+    sessions = Sessions(users, 60, 3600, Clock())
+    token, session = sessions.begin(users.add("olga", "operator", "operator-olga"))
+    other, _ = sessions.begin(users.all()[0])
+
+    @contextmanager
+    def renewed(changed: User) -> Iterator[None]:
+        sessions.renew_user(session, changed)
+        assert sessions.is_current(session), "before the file is written"
+        yield
+        assert sessions.is_current(session), "after it, whoever asks first"
+
+    users.set_password("olga", "another password", renewed)
+    assert sessions.find(token) is session
+    assert sessions.find(other) is None
+    # A thread that read the file just before it was written.
+    users.set_password("olga", "a third password", renewed)
+    real, stale = users.get, [session.users[0]]
+    users.get = lambda name: stale.pop() if stale else real(name)  # type: ignore[method-assign]
+    session.users = session.users[1:]
+    assert sessions.is_current(session)
 
 
 def test_a_login_ends_the_session_before(page: Page) -> None:
