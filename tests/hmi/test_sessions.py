@@ -147,6 +147,22 @@ def test_attempts_at_once_are_counted_before_they_are_checked() -> None:
     assert limit.attempt("olga", "10.0.0.1") == 0.0
 
 
+def test_failures_at_a_shared_terminal_are_forgotten() -> None:
+    clock = Clock()
+    limit = LoginLimit(clock)
+    for _ in range(10 * LoginLimit.ADDRESS):  # at each change of shifts somebody mistypes once
+        assert limit.attempt("olga", "10.0.0.1") == 0.0
+        assert limit.attempt("olga", "10.0.0.1") == 0.0
+        limit.succeeded("olga", "10.0.0.1")
+        clock.now += 1800
+    for i in range(LoginLimit.ADDRESS):
+        limit.attempt(f"user {i}", "10.0.0.1")
+    clock.now += LoginLimit.LONGEST_S
+    assert limit.attempt("olga", "10.0.0.1") == 0.0
+    limit.succeeded("olga", "10.0.0.1")
+    assert limit.attempt("emil", "10.0.0.1") == 0.0, "no wait after a login that was right"
+
+
 def test_counters_do_not_grow_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(LoginLimit, "MOST", 20)
     clock = Clock()
