@@ -192,11 +192,11 @@ class LoginLimit:
 
 def _keys(user: str, address: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The counters of an attempt: of the pair and of the address."""
-    where = _network(address)
+    where = network_of(address)
     return (user, where), (where,)
 
 
-def _network(address: str) -> str:
+def network_of(address: str) -> str:
     """An address; of IPv6 its network, since one machine has all addresses of it."""
     try:
         found = ipaddress.ip_address(address)
