@@ -66,6 +66,7 @@ export function open(root) {
       drawCurrent();
       station.draw(stream.status);
       alarms.draw(stream.status?.alarms ?? []);
+      update.counts(); // of the active job, which may be another one now
     },
     parts() {
       verdict.draw();
