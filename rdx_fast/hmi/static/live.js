@@ -144,6 +144,11 @@ function livePicture() {
   async function next() {
     const part = newest();
     if (busy || held || closed || document.hidden || !part || part.inspection_id === tried) return;
+    if (!part.has_frame) {
+      // If one is stored yet, the part comes again.
+      picture.clear(t("live.no_picture", { part: part.part_id }));
+      return;
+    }
     busy = true;
     const begun = performance.now();
     tried = part.inspection_id;

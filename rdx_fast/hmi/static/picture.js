@@ -90,7 +90,7 @@ export class Picture {
     const [detail, frame, map] = await Promise.all([
       get(path, {}, signal),
       bitmap(`${path}/frame?width=${width}`, signal),
-      part.score === null ? null : this.#map(path, signal),
+      this.toggles.length && part.has_map ? this.#map(path, signal) : null,
     ]);
     if (signal.aborted || this.closed) {
       frame.image.close();
@@ -110,7 +110,7 @@ export class Picture {
     return detail;
   }
 
-  /** The heat map; null where none is kept. */
+  /** The heat map; null where none is kept any more. */
   async #map(path, signal) {
     try {
       return await bitmap(`${path}/map`, signal);
