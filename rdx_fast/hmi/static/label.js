@@ -1,13 +1,14 @@
 // The queue of parts that wait for a person's judgement, one at a time.
 
-import { get, isUser } from "./api.js";
+import { get, isUser, session } from "./api.js";
 import { scoreBar } from "./chart.js";
 import { h } from "./dom.js";
 import { addKeys } from "./keys.js";
-import { labelForm } from "./labelling.js";
+import { isJudged, labelForm } from "./labelling.js";
 import { signIn } from "./login.js";
 import { attempt, complain } from "./notes.js";
 import { Picture } from "./picture.js";
+import { listen, stream } from "./stream.js";
 import { count, moment, reasonText, t } from "./texts.js";
 import { badge } from "./verdict.js";
 import { countWaiting } from "./waiting.js";
@@ -104,9 +105,26 @@ export function open(root) {
     ArrowRight: ["label.skip", () => move(1)],
     ArrowLeft: ["label.back", () => move(-1)],
   });
-  attempt(load).then(() => closed || draw());
+  // A queue that is empty goes on with the next part that comes.
+  let busy = true;
+  async function refill() {
+    const known = new Set(parts.map((part) => part.inspection_id));
+    const isNew = (part) => !known.has(part.inspection_id) && !part.labels.some(({ user }) => user === session.user);
+    const hasCome = stream.recent.some((part) => isJudged(part) && part.has_frame && isNew(part));
+    if (busy || parts[place] || !hasCome) return;
+    busy = true;
+    await attempt(load);
+    busy = false;
+    if (!closed) draw();
+  }
+  const stop = listen((what) => what === "parts" && refill());
+  attempt(load).then(() => {
+    busy = false;
+    if (!closed) draw();
+  });
   return () => {
     closed = true;
+    stop();
     removeKeys();
     picture.close();
   };
