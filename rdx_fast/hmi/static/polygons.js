@@ -112,6 +112,17 @@ export function polygonEditor(regions, may, changed) {
     update();
   }
 
+  /** Finish; a polygon without corners becomes a rectangle, to be changed by its numbers. */
+  function finishAny() {
+    if (drawing?.polygon.length === 0) {
+      const [height, width] = size ?? [100, 100];
+      const [left, right, top, bottom] = [width / 4, (3 * width) / 4, height / 4, (3 * height) / 4].map(Math.round);
+      drawing.polygon = [[left, top], [right, top], [right, bottom], [left, bottom]];
+      open.add(regions.length);
+    }
+    finish();
+  }
+
   function escape() {
     drawing = chosen = corner = null;
     update();
@@ -181,6 +192,7 @@ export function polygonEditor(regions, may, changed) {
   return {
     begin,
     finish,
+    finishAny,
     escape,
     deleteChosen,
     remove,

@@ -30,7 +30,7 @@ export function regionsPanel(job, reload) {
     { class: "bar region-tools" },
     h("button", { type: "button", onclick: () => editor.begin("include") }, t("regions.add_include")),
     h("button", { type: "button", onclick: () => editor.begin("ignore") }, t("regions.add_ignore")),
-    h("button", { type: "button", onclick: editor.finish }, t("regions.finish")),
+    h("button", { type: "button", onclick: editor.finishAny }, t("regions.finish")),
     h("span", { class: "spacer" }),
     h("form", { class: "inline-form", onsubmit: showFrame }, h("label", { class: "inline-field" }, t("regions.frame_of"), number), h("button", {}, t("regions.show"))),
   );
@@ -157,7 +157,7 @@ export function regionsPanel(job, reload) {
     ? addKeys({
         n: ["regions.add_include", () => editor.begin("include")],
         i: ["regions.add_ignore", () => editor.begin("ignore")],
-        Enter: ["regions.finish", editor.finish],
+        Enter: ["regions.finish", editor.finishAny],
         Escape: ["regions.escape", editor.escape],
         Delete: ["regions.remove_corner", editor.deleteChosen],
       })
