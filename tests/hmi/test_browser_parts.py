@@ -21,7 +21,7 @@ from rdx_fast.station.cameras.source import CameraTimeoutError
 from rdx_fast.station.records.changes import read_changes
 from rdx_fast.station.records.labels import add_label, read_labels
 from rdx_fast.station.records.pictures import LEVEL_OF_LIMIT
-from rdx_fast.station.records.store import read_records
+from rdx_fast.station.records.read import read_records
 from support.browser import emulate
 from support.labelled_line import record
 from support.page import PASSWORDS
