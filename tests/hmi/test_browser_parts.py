@@ -383,23 +383,3 @@ def test_languages_and_themes(line: PageLine, olga: Person) -> None:
     emulate(olga.browser, dark=False)
     olga.choose("#menu label:first-of-type select", "en")
     olga.see("h1", "Parts")
-
-
-def test_a_password_is_changed(line: PageLine) -> None:
-    line.users.add("nina", "operator", "the first one")
-    with person(line.address) as nina:
-        nina.open("quality")
-        nina.log_in("nina", "the first one")
-        nina.click("#menu-button")
-        nina.click("#menu button", nina.text("password.title"))
-        old, new, again = nina.all("dialog input[type=password]")
-        old.send_keys("the first one")
-        new.send_keys("the second one")
-        again.send_keys("the third one" + Keys.ENTER)
-        nina.see("dialog .wrong", nina.text("password.differ"))
-        again.clear()
-        again.send_keys("the second one" + Keys.ENTER)
-        nina.see(".note", nina.text("password.done"))
-        nina.log_out()
-        nina.log_in("nina", "the second one")
-        nina.check()
