@@ -37,7 +37,8 @@ class AppliedRecipe:
     Attributes:
         recipe: of the bundle
         limits: of its regions
-        labels: of the map, see ``Detector``
+        calibration: see ``Detector``
+        labels: of the map, likewise
 
     Raises:
         RecipeError: the recipe was changed after the limits were calibrated
@@ -55,7 +56,7 @@ class AppliedRecipe:
         self._engine, self._top_k, self._own_region = engine, top_k, region is not None
         self.recipe = engine.manifest.recipe
         self._judge = Judge.of_engine(engine, limits)
-        self.limits = self._judge.limits
+        self.limits, self.calibration = self._judge.limits, self._judge.calibration
         self.labels = region_labels(region)
         if self.recipe.regions:
             if region is not None:

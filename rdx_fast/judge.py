@@ -41,6 +41,10 @@ class Judge:
         limits: of R regions
         calibration: scores of good images, float32 [n, R] sorted in each column; None where the
             bundle holds none that these limits hold for
+
+    Attributes:
+        limits: as given
+        calibration: as given
     """
 
     def __init__(
@@ -52,7 +56,7 @@ class Judge:
         # A product, unlike a quotient, is rounded alike by all that execute standalone files.
         self._per_limit = 1 / self._ok_below
         self._ng_above = np.array([limit.ng_above.value for limit in limits], np.float32)
-        self._calibration = calibration
+        self.calibration = calibration
         self._first = (float(self._ok_below[0]), float(self._ng_above[0]))
 
     @classmethod
@@ -80,7 +84,7 @@ class Judge:
 
     def __call__(self, scores: NDArray[np.float32]) -> Judgement:
         """Judge ``scores``, float32 [B, R], all finite."""
-        calibration = self._calibration
+        calibration = self.calibration
         p = None if calibration is None else p_values(scores, calibration)
         if scores.shape[1] == 1:  # the usual case: plain numbers take less time than arrays
             verdicts = [self._of_one(score) for score in scores[:, 0].tolist()]

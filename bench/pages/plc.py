@@ -69,20 +69,22 @@ def _line_fuzz(rows: Sequence[Row]) -> str:
 
 
 def _line_browsers(rows: Sequence[Row]) -> str:
-    row = rows_of(rows, "line browsers", lambda row: True)[-1]
     lines = []
-    for arm in row["p99_ms"]:
-        ratios = [row.get(f"{p} {arm} / without", {}) for p in ("p50", "p99")]
-        lines.append(
-            (
-                f"{row['browsers']} browsers" if arm == "with" else arm,
-                *(f"{row[f'{p}_ms'][arm]:.2f}" for p in ("p50", "p99")),
-                *(f"{ratio['all']:.3f}" if ratio else "1" for ratio in ratios),
-                *("-" if not ratio else _middle(ratio["rounds"]) for ratio in ratios[1:]),
+    for row in newest(rows, "line browsers", "camera"):
+        size = "300 x 300" if row["camera"] is None else " x ".join(map(str, row["camera"]))
+        for arm in row["p99_ms"]:
+            ratios = [row.get(f"{p} {arm} / without", {}) for p in ("p50", "p99")]
+            lines.append(
+                (
+                    size,
+                    f"{row['browsers']} browsers" if arm == "with" else arm,
+                    *(f"{row[f'{p}_ms'][arm]:.2f}" for p in ("p50", "p99")),
+                    *(f"{ratio['all']:.3f}" if ratio else "1" for ratio in ratios),
+                    *("-" if not ratio else _middle(ratio["rounds"]) for ratio in ratios[1:]),
+                )
             )
-        )
     header = (
-        *("open pages", "p50, ms", "p99, ms", "p50 / without", "p99 / without"),
+        *("frames", "open pages", "p50, ms", "p99, ms", "p50 / without", "p99 / without"),
         "p99 / without, median of the rounds (lowest to highest)",
     )
     command = "PYTHONPATH=tests python -m support.line_browsers demo/cells.rdx"

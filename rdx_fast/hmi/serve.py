@@ -49,32 +49,46 @@ def serve(file: StationFile, name: str, on_start: Callable[[str], None]) -> None
     if hasattr(os, "nice"):
         os.nice(_NICE)
     with listening(hmi) as listener:
-        config = uvicorn.Config(
-            app,
-            http=Connection,
-            ws="none",
-            lifespan="on",
-            log_config=None,
-            access_log=False,
-            proxy_headers=False,  # a stated address would evade the limit of logins
-            server_header=False,
-            timeout_graceful_shutdown=_GRACE_S,
-            ssl_certfile=hmi.certificate,
-            ssl_keyfile=hmi.private_key,
-        )
-        try:
-            config.load()
-        except OSError as error:  # ssl.SSLError is one
-            raise ConfigError(
-                f"certificate {hmi.certificate} with private_key {hmi.private_key} of [hmi] cannot "
-                f"be used: {error}"
-            ) from error
+        server = make_server(app, hmi)
         on_start(page_address(hmi, listener.getsockname()[1]))
-        with asyncio.Runner(loop_factory=Loop) as runner:
-            runner.run(_Server(config).serve([listener]))
+        server.run([listener])
+
+
+def make_server(app: Starlette, hmi: HmiConfig) -> uvicorn.Server:
+    """The server of an application, which runs when it is told to.
+
+    Raises:
+        ConfigError: the certificate cannot be used
+    """
+    config = uvicorn.Config(
+        app,
+        http=Connection,
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,  # a stated address would evade the limit of logins
+        server_header=False,
+        timeout_graceful_shutdown=_GRACE_S,
+        ssl_certfile=hmi.certificate,
+        ssl_keyfile=hmi.private_key,
+    )
+    try:
+        config.load()
+    except OSError as error:  # ssl.SSLError is one
+        raise ConfigError(
+            f"certificate {hmi.certificate} with private_key {hmi.private_key} of [hmi] cannot "
+            f"be used: {error}"
+        ) from error
+    return _Server(config)
 
 
 class _Server(uvicorn.Server):
+    def run(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve in a loop of its own."""
+        with asyncio.Runner(loop_factory=Loop) as runner:
+            runner.run(self.serve(sockets))
+
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Ends in peace: uvicorn would send itself the signal again that it ended on."""

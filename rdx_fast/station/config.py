@@ -86,8 +86,9 @@ class RecordConfig:
         pictures: folder for frames and anomaly maps
         pictures_mb: most disk space of that folder in units of 10^6 bytes; 0 to keep no pictures
         pictures_of: results whose pictures are kept
-        ok_share: share of all parts that are drawn at random, whatever their result, 0 to 1. Their
-            pictures are kept too, so that a person can look for defective parts among those passed
+        ok_share: share of the parts that are scored in time that is drawn at random, whatever the
+            result, 0 to 1. Their pictures are kept too, so that a person can look for defective
+            parts among those passed
 
     Raises:
         ValueError: ``pictures_mb`` is negative, ``ok_share`` is out of range, or ``pictures_of``

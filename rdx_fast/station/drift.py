@@ -160,8 +160,8 @@ class DriftWatch:
 def _calibrated(job: Job) -> NDArray[np.float64]:
     """Scores of the job's calibration that passed, as shares of the limit; none where the bundle
     holds none."""
-    detector = job.detector
-    scores = detector.engine.bundle.calibration().get(detector.engine.execution.label)
+    # As they were when the bundle was opened: another one may lie in its place by now.
+    scores = job.detector.calibration
     if scores is None:
         return np.empty(0)
-    return passed_scores(scores, [limits.ok_below.value for limits in detector.limits])
+    return passed_scores(scores, [limits.ok_below.value for limits in job.detector.limits])

@@ -18,6 +18,7 @@ from rdx_fast.station.settings import JobSettings
 
 log = logging.getLogger(__name__)
 Stamp = tuple[int, int, int]
+_CLOSE_S = 5.0  # longest wait for a bundle that is being opened
 OpenDetector = Callable[[Path], Detector]
 
 
@@ -110,9 +111,12 @@ class JobSource(Protocol):
             JobError: the bundle is missing or broken; a detector that was open stays open
         """
 
-    def prepare(self) -> None:
-        """Open what was replaced on disk, so that ``select`` need not. May be called from another
-        thread than the rest. Never raises ``JobError``."""
+    def prepare(self) -> dict[int, JobError]:
+        """Open what was replaced on disk, so that ``select`` need not. Any thread may call it.
+
+        Returns:
+            By job, why its replaced bundle cannot be opened.
+        """
 
     def reopen(self, job: int) -> Job:
         """Open a new detector for a job whose detector hangs. The hanging one is not closed.
@@ -161,8 +165,10 @@ class Jobs:
         self._bundles = dict(bundles)
         self._open_detector, self._on_opened = open_detector, on_opened
         self._opened: dict[int, tuple[Stamp, Job]] = {}
-        self._prepared: dict[int, tuple[Stamp, Job | None]] = {}  # None: it cannot be opened
-        self._preparing = threading.Lock()
+        self._prepared: dict[int, tuple[Stamp, Job | JobError]] = {}
+        # Of each job: held while its bundle is opened or taken.
+        self._locks = {job: threading.Lock() for job in bundles}
+        self._closed = False
 
     @property
     def opened(self) -> dict[int, Job]:
@@ -176,59 +182,68 @@ class Jobs:
 
     def select(self, job: int) -> Job:
         """Return a job, (re)opened where needed: see ``JobSource.select``."""
-        path = self._bundles[job]
-        stamp = _stamp(path)
+        stamp = _stamp(self._bundles[job])
         held = self._opened.get(job)
         if held is not None and held[0] == stamp:
             return held[1]
-        opened = self._take_prepared(job, stamp) or self._open(job, path)
+        with self._locks[job]:  # waits for the one that is being prepared
+            return self._take(job, stamp, self._prepared.pop(job, None))
+
+    def prepare(self) -> dict[int, JobError]:
+        """Open what was replaced on disk: see ``JobSource.prepare``."""
+        failed = {}
+        for job in list(self._opened):
+            with self._locks[job]:
+                self._prepare(job)
+                prepared = self._prepared.get(job)
+                if prepared is not None and isinstance(prepared[1], JobError):
+                    failed[job] = prepared[1]
+        return failed
+
+    def reopen(self, job: int) -> Job:
+        """Open a new detector for a job: see ``JobSource.reopen``."""
+        # Without the lock: what is being prepared may hang as the detector does.
+        self._opened.pop(job, None)
+        return self._take(job, _stamp(self._bundles[job]), None)
+
+    def _prepare(self, job: int) -> None:
+        try:
+            stamp = _stamp(self._bundles[job])
+        except JobError:
+            return  # is told when the job is selected
+        held, prepared = self._opened.get(job), self._prepared.get(job)
+        wanted = held is not None and held[0] != stamp and not self._closed
+        if wanted and prepared is not None and prepared[0] == stamp:
+            return
+        _close(self._prepared.pop(job, None))
+        if not wanted:
+            return
+        try:
+            self._prepared[job] = stamp, self._open(job)
+        except JobError as error:
+            log.error("job cannot change over", extra={"job": job, "detail": str(error)})
+            self._prepared[job] = stamp, error
+
+    def _take(self, job: int, stamp: Stamp, prepared: tuple[Stamp, Job | JobError] | None) -> Job:
+        """Make the bundle on disk the job's, by what was prepared if it is of that."""
+        if prepared is not None and prepared[0] == stamp and isinstance(prepared[1], Job):
+            opened = prepared[1]
+        else:
+            _close(prepared)
+            opened = self._open(job)
         try:
             self._on_opened(opened)
         except (RdxError, ValueError, OSError) as error:
             opened.detector.close()
             raise JobError(f"job {job}: {error}") from error
+        held = self._opened.get(job)
         self._opened[job] = stamp, opened
-        if held is not None:
-            held[1].detector.close()
+        _close(held)
         return opened
 
-    def prepare(self) -> None:
-        """Open what was replaced on disk: see ``JobSource.prepare``."""
-        for job, (held, _) in self._opened.copy().items():
-            try:
-                stamp = _stamp(self._bundles[job])
-            except JobError:
-                continue  # is told when the job is selected
-            with self._preparing:
-                done = self._prepared.get(job)
-                if stamp == held or (done is not None and done[0] == stamp):
-                    continue
-                if done is not None and done[1] is not None:
-                    done[1].detector.close()
-                try:
-                    self._prepared[job] = stamp, self._open(job, self._bundles[job])
-                except JobError as error:
-                    log.error("job cannot change over", extra={"job": job, "detail": str(error)})
-                    self._prepared[job] = stamp, None
-
-    def _take_prepared(self, job: int, stamp: Stamp) -> Job | None:
-        with self._preparing:  # waits for the one that is being opened
-            prepared = self._prepared.pop(job, None)
-        if prepared is None or prepared[1] is None:
-            return None
-        if prepared[0] != stamp:  # it was replaced again
-            prepared[1].detector.close()
-            return None
-        return prepared[1]
-
-    def reopen(self, job: int) -> Job:
-        """Open a new detector for a job: see ``JobSource.reopen``."""
-        self._opened.pop(job, None)
-        return self.select(job)
-
-    def _open(self, job: int, path: Path) -> Job:
+    def _open(self, job: int) -> Job:
         try:
-            detector = self._open_detector(path)
+            detector = self._open_detector(self._bundles[job])
         except (RdxError, ValueError, OSError) as error:
             raise JobError(f"job {job}: {error}") from error
         try:
@@ -242,11 +257,18 @@ class Jobs:
 
     def close(self) -> None:
         """Close every open detector."""
-        for _, job in (*self._opened.values(), *self._prepared.values()):
-            if job is not None:
-                job.detector.close()
-        self._opened.clear()
-        self._prepared.clear()
+        self._closed = True
+        for job, lock in self._locks.items():
+            waited = lock.acquire(timeout=_CLOSE_S)  # what is being opened may hang
+            _close(self._opened.pop(job, None))
+            _close(self._prepared.pop(job, None))
+            if waited:
+                lock.release()
+
+
+def _close(opened: tuple[Stamp, Job | JobError] | None) -> None:
+    if opened is not None and isinstance(opened[1], Job):
+        opened[1].detector.close()
 
 
 class OneDetector:
@@ -278,8 +300,9 @@ class OneDetector:
         assert job in self.ids
         return self._job
 
-    def prepare(self) -> None:
+    def prepare(self) -> dict[int, JobError]:
         """Nothing to prepare: the caller opened the detector."""
+        return {}
 
     def reopen(self, job: int) -> Job:
         """Return the only job with the same detector."""

@@ -17,7 +17,7 @@ from rdx_fast.errors import DatasetError, ImageError
 from rdx_fast.station.cameras.source import FolderReplay, FrameSource, StillImage
 from rdx_fast.station.config import CameraConfig, ConfigError, StationFile
 from rdx_fast.station.jobs import Jobs, OpenDetector
-from rdx_fast.station.records.changes import ChangeLog
+from rdx_fast.station.records.bundle_log import BundleLog
 from rdx_fast.station.station import OnStatus, Station
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def running(
         except (DatasetError, ImageError) as error:
             raise ConfigError(f"[camera] path of the configuration: {error}") from error
         stack.callback(camera.close)
-        changes = ChangeLog(file.records.path)
+        changes = BundleLog(file.records.path)
         jobs = Jobs(
             file.bundles,
             open_one,
@@ -120,6 +120,7 @@ def running(
             file.station,
             first_job=file.first_job,
             on_status=on_status,
+            prepare_bundles=file.status is not None,
             wall_clock=wall_clock,
         )
         servers: dict[str, ModbusServer | OpcUaServer | StationMetrics] = {}

@@ -60,6 +60,9 @@ class Station:
         first_job: id of the job that is active at the start; None for the lowest id
         on_status: as for ``listen``
         on_result: as for ``listen``
+        prepare_bundles: whether a bundle that is replaced on disk is opened at once, in a thread of
+            its own, so that no part waits for it when its job is selected next. Until then both
+            take memory
         wall_clock: returns seconds since 1970; used for the records only, all other times are of a
             monotonic clock
 
@@ -83,6 +86,7 @@ class Station:
         first_job: int | None = None,
         on_status: OnStatus | None = None,
         on_result: OnResult | None = None,
+        prepare_bundles: bool = False,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self.config = config or StationConfig()
@@ -90,6 +94,8 @@ class Station:
         self._jobs: JobSource = (
             OneDetector(detector) if isinstance(detector, Detector) else detector
         )
+        self._prepare = prepare_bundles
+        self._bundles: Worker[None] | None = None
         self._first_job = first_job if first_job is not None else min(self._jobs.ids)
         with_pictures = records is not None and records.pictures_mb > 0
         self._inspector = Inspector(self._jobs, source, self.config, with_pictures)
@@ -229,9 +235,11 @@ class Station:
             job: id of the job
 
         Raises:
-            StationError: the station is not running
+            StationError: the station is not running, or the job's replaced bundle cannot be opened:
+                the one that is open goes on
         """
-        self._jobs.prepare()
+        if (error := self._jobs.prepare().get(job)) is not None:
+            raise StationError(f"the job stays as it is: {error}") from error
         self.select_job(job)
 
     def inspect(self, part_id: int, deadline_ms: int = 0, job: int = 0) -> InspectionRecord:
@@ -287,7 +295,8 @@ class Station:
         """Start the threads and go online with the first job."""
         self._inspections = self._new_inspections()
         self._results = Worker[InspectionRecord]("results", self._tell)
-        self._bundles = Worker[None]("bundles", lambda _: None, idle=self._jobs.prepare)
+        if self._prepare:
+            self._bundles = Worker[None]("bundles", lambda _: None, idle=self._jobs.prepare)
         self._recorder.start()
         if self.drift is not None:
             self.drift.start()
@@ -311,7 +320,8 @@ class Station:
             self._sooner.notify_all()
         self._timer.join()
         self._inspections.stop()
-        self._bundles.stop()
+        if self._bundles is not None:
+            self._bundles.stop()
         if self.drift is not None:
             self.drift.stop()
         self._recorder.stop()

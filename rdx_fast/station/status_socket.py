@@ -26,7 +26,8 @@ _FLAGS = (
     *("overrun", "drift_cause", "heartbeat", "active_job", "waiting"),
 )
 _LONGEST = 65536  # bytes of a request
-_Answer = tuple[dict[str, Any], list[bytes]]
+_ANSWER_S = 2.0  # longest wait for a station that may be there
+_Answer = tuple[dict[str, Any], list[memoryview]]
 
 
 class StatusSocket:
@@ -150,11 +151,13 @@ class StatusSocket:
             "map_shape": None,
             "bytes": frame.nbytes,
         }
+        # Not copied: a copy of a large frame would make all other threads wait.
         if capture.anomaly_map is None:
-            return header, [frame.tobytes()]
-        relative = capture.job.detector.relative_map(capture.anomaly_map).astype(np.float32)
+            return header, [frame.data.cast("B")]
+        relative = capture.job.detector.relative_map(capture.anomaly_map)
+        relative = np.ascontiguousarray(relative, np.float32)
         header |= {"map_shape": relative.shape, "bytes": frame.nbytes + relative.nbytes}
-        return header, [frame.tobytes(), relative.tobytes()]
+        return header, [frame.data.cast("B"), relative.data.cast("B")]
 
     def _select_job(self, job: Any) -> _Answer:
         jobs = sorted(self._station.opened_jobs)
@@ -223,6 +226,7 @@ def _make_room(path: Path) -> None:
     if not stat.S_ISSOCK(mode):
         raise FileExistsError(f"{path} exists and is not a socket")
     with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(_ANSWER_S)
         try:
             client.connect(str(path))
         except ConnectionRefusedError:

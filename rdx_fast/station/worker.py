@@ -29,7 +29,7 @@ class Worker(Generic[T]):
         self,
         name: str,
         handle: Callable[[T], None],
-        idle: Callable[[], None] | None = None,
+        idle: Callable[[], object] | None = None,
         max_waiting: int = 0,
     ) -> None:
         self._handle, self._idle = handle, idle

@@ -10,7 +10,9 @@ import pytest
 
 from rdx_fast.bundle.bundle import Bundle, open_bundle
 from rdx_fast.bundle.changes import override_limits
-from rdx_fast.station.jobs import JobError, Jobs
+from rdx_fast.station.jobs import Jobs
+from rdx_fast.station.records import bundle_log
+from rdx_fast.station.records.bundle_log import BundleLog
 from rdx_fast.station.records.changes import ChangeLog, read_changes
 from rdx_fast.station.records.store import RecordError, RecordWriter
 from support.commands import run
@@ -22,7 +24,7 @@ def copy(bundle: Bundle, tmp_path: Path) -> Bundle:
 
 
 def jobs_of(bundle: Path, records: Path) -> Jobs:
-    changes = ChangeLog(records)
+    changes = BundleLog(records)
     return Jobs(
         {1: bundle, 7: bundle},
         on_opened=lambda j: changes.opened(j.id, j.detector.engine.bundle, j.bundle_sha256),
@@ -60,7 +62,9 @@ def test_another_bundle_of_a_job_is_entered_once(copy: Bundle, tmp_path: Path) -
     assert run("records", records, "--changes", "--json").stdout.count("\n") == 5
 
 
-def test_entries_that_were_altered_are_found(copy: Bundle, tmp_path: Path) -> None:
+def test_entries_that_were_altered_are_found(
+    copy: Bundle, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     records = tmp_path / "records.sqlite"
     RecordWriter(records).close()
     jobs = jobs_of(copy.path, records)
@@ -70,9 +74,39 @@ def test_entries_that_were_altered_are_found(copy: Bundle, tmp_path: Path) -> No
         database.execute("DELETE FROM changes WHERE entry = 1")
     with pytest.raises(RecordError, match="history is broken before entry 1"):
         read_changes(records)
-    with pytest.raises(JobError, match=r"job 1: .* broken before entry 1"):
-        jobs_of(copy.path, records).open_all()
     assert "broken before entry 1" in run("records", records, "--changes", code=2).stderr
+    caplog.clear()
+    jobs = jobs_of(copy.path, records)
+    jobs.open_all()  # the line does not stop for it
+    jobs.close()
+    (told,) = [r for r in caplog.records if r.getMessage() == "log of changes broken"]
+    assert "broken before entry 1" in told.detail
+
+
+def test_a_changeover_does_not_read_the_log(
+    copy: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The log has an entry of each label: reading it all would make a part late."""
+    records = tmp_path / "records.sqlite"
+    jobs = jobs_of(copy.path, records)
+    jobs.open_all()
+
+    def read(path: Path) -> list[str]:
+        raise AssertionError("the log was read")
+
+    monkeypatch.setattr(bundle_log, "change_lines", read)
+    monkeypatch.setattr(bundle_log, "read_changes", read)
+    value = copy.manifest.executions[0].threshold.value
+    override_limits(copy, "another lamp", ng_above=2 * value, user="otto")
+    jobs.select(1)
+    jobs.close()
+    assert [c.after["job"] for c in read_changes(records)] == [1, 7, 1]
+
+
+def test_changes_before_the_first_part(tmp_path: Path) -> None:
+    records = tmp_path / "records.sqlite"
+    ChangeLog(records).enter("login", "eva", {}, {})
+    assert [c.user for c in read_changes(records)] == ["eva"]
 
 
 def test_no_records(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import shutil
 import socket
 import stat
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,8 +17,9 @@ import pytest
 from rdx_fast import Detector
 from rdx_fast.bundle.bundle import Bundle, open_bundle
 from rdx_fast.bundle.changes import override_limits
-from rdx_fast.station import Controls, Jobs, Station, StationConfig, StationError
+from rdx_fast.station import Controls, DriftConfig, Jobs, Station, StationConfig, StationError
 from rdx_fast.station.interfaces import StatusConfig
+from rdx_fast.station.jobs import Job
 from rdx_fast.station.status_client import StatusClient, StatusError
 from rdx_fast.station.status_socket import StatusSocket
 from support.scripted import ScriptedCamera, wait_until
@@ -159,7 +161,7 @@ def test_a_replaced_bundle_is_opened_before_its_job_is_selected(
         return Detector(path)
 
     jobs = Jobs({1: copy.path}, open_one)
-    with Station(jobs, camera, config) as station:
+    with Station(jobs, camera, config, prepare_bundles=True) as station:
         before = station.inspect(1)
         value = copy.manifest.executions[0].threshold.value
         changed = override_limits(copy, "new lamp", ng_above=3 * value, user="eva")
@@ -173,5 +175,75 @@ def test_a_replaced_bundle_is_opened_before_its_job_is_selected(
         (changed.path / "manifest.json").write_text("{")
         wait_until(lambda: len(opened) == 3)
         assert station.inspect(4).bundle_sha256 == after.bundle_sha256
+        with pytest.raises(StationError, match=r"stays as it is: job 1: .*manifest"):
+            station.change_over(1)
+        assert station.inspect(5).bundle_sha256 == after.bundle_sha256
         station.select_job(1)
-        assert station.inspect(5).error == "JOB_BROKEN"
+        assert station.inspect(6).error == "JOB_BROKEN"
+
+
+def test_a_bundle_is_opened_once_and_waits_for_no_other_job(bundle: Bundle, tmp_path: Path) -> None:
+    paths = {job: tmp_path / f"{job}.rdx" for job in (1, 2)}
+    for path in paths.values():
+        shutil.copytree(bundle.path, path)
+    opened: list[Path] = []
+    opening, go_on = threading.Event(), threading.Event()
+
+    def open_one(path: Path) -> Detector:
+        opened.append(path)
+        if opened.count(paths[2]) == 2:
+            opening.set()
+            assert go_on.wait(60)
+        return Detector(path)
+
+    meanwhile: list[threading.Thread] = []
+
+    def on_opened(job: Job) -> None:  # as the station's thread that prepares may at any moment
+        meanwhile.append(threading.Thread(target=jobs.prepare))
+        meanwhile[-1].start()
+
+    jobs = Jobs(paths, open_one, on_opened)
+    jobs.open_all()
+    replaced(paths[1])
+    assert jobs.prepare() == {}
+    replaced(paths[2])
+    slow = threading.Thread(target=jobs.prepare)
+    slow.start()
+    assert opening.wait(60)
+    jobs.select(1)  # though job 2 is being opened
+    assert opened.count(paths[1]) == 2
+    jobs.reopen(2)
+    go_on.set()
+    for thread in (slow, *meanwhile):
+        thread.join()
+    jobs.prepare()
+    assert opened.count(paths[1]) == 2, "what was taken is not prepared again"
+    assert jobs._prepared == {}
+    jobs.close()
+
+
+def replaced(path: Path) -> None:
+    opened = open_bundle(path)
+    value = opened.manifest.executions[0].threshold.value
+    override_limits(opened, "another lamp", ng_above=3 * value, user="eva")
+
+
+def test_scores_of_drift_are_those_of_the_open_bundle(
+    bundle: Bundle, camera: ScriptedCamera, config: StationConfig, tmp_path: Path
+) -> None:
+    """Another bundle may lie in its place when the first part is watched."""
+    path = shutil.copytree(bundle.path, tmp_path / "part.rdx")
+    watched = replace(config, drift=DriftConfig(path=tmp_path / "drift"))
+    with Station(Jobs({1: path}), camera, watched) as station:
+        shutil.rmtree(path)
+        assert station.inspect(1).result == "OK"
+        assert station.drift is not None
+        wait_until(lambda: station.drift.statistics)
+
+
+def test_frames_are_not_copied(station: Station, path: Path) -> None:
+    """A copy of a large frame makes all threads of the station wait."""
+    station.inspect(1)
+    _, (frame, _) = StatusSocket(station, StatusConfig(path)).answer(b'{"ask": "frame"}')
+    assert station.latest is not None
+    assert np.shares_memory(np.frombuffer(frame, np.uint8), station.latest[1].frame)

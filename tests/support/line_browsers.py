@@ -18,6 +18,7 @@ from typing import Annotated, Any
 import numpy as np
 import psutil
 import typer
+from PIL import Image
 
 from rdx_fast.bench.result_rows import append, facts
 from rdx_fast.station.records.read import read_records
@@ -37,6 +38,10 @@ def main(
         Path | None,
         typer.Option(help="Folder of images; by default the demo's, 1 in 20 defective."),
     ] = None,
+    camera: Annotated[
+        tuple[int, int] | None,
+        typer.Option(help="Instead, one frame of this height and width, of noise."),
+    ] = None,
     browsers: Annotated[int, typer.Option(min=1)] = 5,
     rounds: Annotated[int, typer.Option(min=1)] = 8,
     parts: Annotated[int, typer.Option(min=SETTLE + 1, help="Parts of a phase.")] = 250,
@@ -47,12 +52,15 @@ def main(
     count = rounds * len(ARMS) * parts
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        frames = frames or demo_frames(folder)
-        ports = configure(folder, bundle, frames)
+        source = ("folder", frames or demo_frames(folder))
+        if camera is not None:
+            source = ("still", noise(folder / "frame.png", camera))
+        ports = configure(folder, bundle, *source)
         answers = alternate(folder, ports, browsers, count, parts, rate)
         records = {r.inspection_id: r for r in read_records(folder / "records.sqlite")}
     check(answers, records, count)
     row = {
+        "camera": camera,
         "browsers": browsers,
         "rounds": rounds,
         "parts_per_phase": parts,
@@ -64,13 +72,19 @@ def main(
         append(output, [{**facts("line browsers", ("openvino", "pymodbus", "starlette")), **row}])
 
 
-def configure(folder: Path, bundle: Path, frames: Path) -> dict[str, int]:
+def noise(file: Path, size: tuple[int, int]) -> Path:
+    pixels = np.random.default_rng(0).integers(60, 200, (*size, 3), np.uint8)
+    Image.fromarray(pixels).save(file)
+    return file
+
+
+def configure(folder: Path, bundle: Path, kind: str, frames: Path) -> dict[str, int]:
     ports = {name: free_port() for name in ("modbus", "hmi")}
     (folder / "station.toml").write_text(f"""\
 [jobs]
 1 = "{bundle.resolve()}"
 [camera]
-kind = "folder"
+kind = "{kind}"
 path = "{frames.resolve()}"
 timeout_ms = 5000
 [handshake]

@@ -37,13 +37,13 @@ def run(folder: Path, *command: object) -> None:
 
 
 @contextmanager
-def running(folder: Path, *command: object) -> Iterator[None]:
+def running(folder: Path, *command: object) -> Iterator[subprocess.Popen[bytes]]:
     """A program of the product that runs until the end of the body, and then ends by itself."""
     log = folder / f"{command[0]}.log"
     with log.open("w") as stream:
         process = subprocess.Popen([PROGRAM, *map(str, command)], cwd=folder, stderr=stream)
         try:
-            yield
+            yield process
         finally:
             process.send_signal(signal.SIGTERM)
             code = process.wait(30)

@@ -16,6 +16,10 @@ TOGETHER = (
     ("test_site.py", "site"),  # built once
     ("test_real_images.py", "real images"),  # one training for all
     ("test_browser.py", "real images"),
+    ("test_browser_jobs.py", "jobs on the page"),  # one station and its browsers for all
+    ("test_browser_live.py", "live page"),
+    ("test_browser_parts.py", "parts on the page"),
+    ("test_browser_trouble.py", "trouble on the page"),
     ("test_contents_of_the_other_method", "other method"),  # likewise
     ("test_aot.py", "kernels"),  # built once, while the other worker does something else
     ("test_cli.py::test_plan", "kernels"),

@@ -119,7 +119,13 @@ export function open(root, { query: given }) {
   }
 
   load(true);
-  const stop = listen((what) => what === "status" && drawHead());
+  const stop = listen((what) => {
+    if (what !== "status") return;
+    const held = stream.status?.job;
+    // The station changes over some time after it is told to.
+    if (told && held?.id === told.job && held.sha256 !== told.open_sha256) load(false);
+    else drawHead();
+  });
   job.addEventListener("change", () =>
     history.replaceState(null, "", `#/job${query({ job: job.value })}`),
   );

@@ -1,10 +1,10 @@
 // The queue of parts that wait for a person's judgement, one at a time.
 
-import { get, isUser } from "./api.js";
+import { get, isUser, session } from "./api.js";
 import { scoreBar } from "./chart.js";
 import { h } from "./dom.js";
 import { addKeys } from "./keys.js";
-import { labelForm } from "./labelling.js";
+import { isJudged, labelForm } from "./labelling.js";
 import { signIn } from "./login.js";
 import { attempt, complain } from "./notes.js";
 import { Picture } from "./picture.js";

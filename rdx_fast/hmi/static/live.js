@@ -73,6 +73,7 @@ export function open(root) {
       drawCurrent();
       station.draw(stream.status);
       alarms.draw(stream.status?.alarms ?? []);
+      update.counts(); // of the active job, which may be another one now
     },
     parts() {
       verdict.draw();
@@ -180,6 +181,11 @@ function livePicture() {
   async function next() {
     const part = newest();
     if (busy || held || closed || document.hidden || !part || part.inspection_id === tried) return;
+    if (!part.has_frame) {
+      // If one is stored yet, the part comes again.
+      picture.clear(t("live.no_picture", { part: part.part_id }));
+      return;
+    }
     busy = true;
     const begun = performance.now();
     tried = part.inspection_id;

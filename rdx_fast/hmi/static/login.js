@@ -114,6 +114,7 @@ export function changePassword() {
         }
       },
     },
+    h("input", { autocomplete: "username", value: session.user, hidden: true }), // whose it is
     field(t("password.old"), old),
     field(t("password.new"), fresh),
     field(t("password.again"), again),

@@ -102,7 +102,7 @@ export class Picture {
     if (!detail.part.has_frame) throw new ApiError(404, "no_picture", t("part.no_picture"));
     const [frame, map] = await Promise.all([
       bitmap(`${path}/frame?width=${width}`, signal),
-      detail.part.has_map ? this.#map(path, signal) : null,
+      this.toggles.length && detail.part.has_map ? this.#map(path, signal) : null,
     ]);
     if (signal.aborted || this.closed) {
       frame.image.close();

@@ -128,6 +128,7 @@ export function polygonEditor(regions, may, changed) {
         [3 * width, 3 * height],
         [width, 3 * height],
       ];
+      open.add(regions.length);
     }
     finish();
   }

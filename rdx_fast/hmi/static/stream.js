@@ -3,6 +3,7 @@
 import { isUser, refreshSession, serverNow, session } from "./api.js";
 
 const SILENCE_MS = 12000; // the server sends a status every 5 s
+const HIDDEN_MS = 10000; // so long the stream of a hidden page stays open
 const RECENT = 20;
 const STRIP = 12;
 const TREND = 200;
@@ -104,6 +105,25 @@ async function again() {
   }
   start();
 }
+
+// A page that was left may be kept by the browser, and with it one of the few connections that it
+// opens to a server. One in a hidden tab needs none either.
+function rest() {
+  clearTimeout(timer);
+  source?.close();
+  source = null;
+  stream.open = stream.begun = false;
+  tell("link");
+}
+
+let hiding = 0;
+addEventListener("pagehide", rest);
+addEventListener("pageshow", (event) => event.persisted && again());
+document.addEventListener("visibilitychange", () => {
+  clearTimeout(hiding);
+  if (document.hidden) hiding = setTimeout(rest, HIDDEN_MS);
+  else if (!source) again();
+});
 
 setInterval(() => {
   if (source && Date.now() - heard > SILENCE_MS) broken();

@@ -10,9 +10,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from rdx_fast.bundle.bundle import Bundle
-from rdx_fast.bundle.bundle_history import bundle_history
-from rdx_fast.bundle.history import START, Change, read_history, system_user
+from rdx_fast.bundle.history import START, Change, read_history
 from rdx_fast.errors import BundleError
 from rdx_fast.station.records.store import RecordError, connect
 
@@ -38,32 +36,6 @@ class ChangeLog:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def opened(self, job: int, bundle: Bundle, sha256: str) -> None:
-        """Enter that a job has a bundle now; nothing if that is what it had.
-
-        The entry states the bundle's own changes that the ones before did not have.
-
-        Args:
-            job: id of the job
-            bundle: what it has now
-            sha256: of the bundle's manifest
-
-        Raises:
-            RecordError: the entry cannot be written, or the chain of the entries is broken
-            BundleError: the chain of the bundle's history is broken
-        """
-        history = [[c.time, c.user, c.action, c.sha256] for c in bundle_history(bundle)]
-        after = {"job": job, "bundle": bundle.manifest.name, "sha256": sha256, "history": history}
-        # Read before the transaction: the station's rows would wait for a long log.
-        changes = _read(self._path) if self._path.is_file() else []
-        had = [c.after for c in changes if c.action == "replace" and c.after["job"] == job]
-        before = had[-1] if had else {}
-        if before.get("sha256") == sha256:
-            return
-        known = [entry for facts in had for entry in facts["history"]]
-        after["history"] = [entry for entry in history if entry not in known]
-        self._add(system_user(), "replace", before, after, f"that job {job} has another bundle")
-
     def enter(
         self, action: str, user: str, before: dict[str, Any], after: dict[str, Any]
     ) -> Change:
@@ -78,12 +50,7 @@ class ChangeLog:
         Raises:
             RecordError: the entry cannot be written
         """
-        return self._add(user, action, before, after, f"the change {action!r}")
-
-    def _add(
-        self, user: str, action: str, before: dict[str, Any], after: dict[str, Any], what: str
-    ) -> Change:
-        with writing(self._path, what) as connection:
+        with writing(self._path, f"the change {action!r}") as connection:
             return add_change(connection, user, action, before, after)
 
 
@@ -142,21 +109,27 @@ def read_changes(path: Path) -> list[Change]:
     Raises:
         RecordError: the file is missing or is not a records file, or the chain is broken
     """
-    if not path.is_file():
-        raise RecordError(f"{path}: no such file: give the records file of a station")
-    return _read(path, "SELECT inspection_id FROM inspections LIMIT 1")
-
-
-def _read(path: Path, first: str = "SELECT 1") -> list[Change]:
     try:
-        with closing(connect(path)) as connection:
-            connection.execute(first)
-            there = "SELECT 1 FROM sqlite_master WHERE name = 'changes'"
-            if connection.execute(there).fetchone() is None:
-                return []
-            rows = connection.execute("SELECT line FROM changes ORDER BY entry")
-            return read_history("".join(line for (line,) in rows), str(path))
+        return read_history("".join(change_lines(path)), str(path))
     except BundleError as error:
         raise RecordError(str(error)) from error
+
+
+def change_lines(path: Path) -> list[str]:
+    """The entries as they are in the file, the oldest first.
+
+    Raises:
+        RecordError: the file is missing or is not a records file
+    """
+    if not path.is_file():
+        raise RecordError(f"{path}: no such file: give the records file of a station")
+    try:
+        with closing(connect(path)) as connection:
+            there = "SELECT 1 FROM sqlite_master WHERE name = 'changes'"
+            if connection.execute(there).fetchone() is None:
+                connection.execute("SELECT inspection_id FROM inspections LIMIT 1")
+                return []
+            rows = connection.execute("SELECT line FROM changes ORDER BY entry")
+            return [line for (line,) in rows]
     except sqlite3.Error as error:
         raise RecordError(f"{path} is not a station's records file: {error}") from error
