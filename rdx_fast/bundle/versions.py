@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from rdx_fast.bundle.bundle import describe_file, manifest_bytes, open_bundle
+from rdx_fast.bundle.bundle import describe_file, manifest_bytes, open_bundle, read_steadily
 from rdx_fast.bundle.bundle_history import verify_bundle
 from rdx_fast.bundle.history import read_history
 from rdx_fast.bundle.manifest import Manifest
@@ -86,6 +86,8 @@ def list_versions(bundle: Path) -> list[Version]:
         try:
             others.append(_version(path, "candidate"))
         except (RdxError, OSError) as error:
+            if not path.exists():  # it was released, or was removed, meanwhile
+                continue
             log.warning("a version of a bundle is left out: %s", error)
     return [released, *sorted(others, key=lambda version: version.changed, reverse=True)]
 
@@ -191,7 +193,11 @@ def _sha256(manifest: Manifest) -> str:
 
 
 def _manifest(folder: Path) -> Manifest:
-    return parse_manifest(manifest_bytes(folder).decode("utf-8", "replace"), str(folder))
+    return _parsed(manifest_bytes(folder), folder)
+
+
+def _parsed(content: bytes, folder: Path) -> Manifest:
+    return parse_manifest(content.decode("utf-8", "replace"), str(folder))
 
 
 def _folders(bundle: Path) -> list[Path]:
@@ -212,7 +218,11 @@ def find_version(bundle: Path, sha256: str) -> Version:
 
 def _version(path: Path, state: State) -> Version:
     """Read what is told of a version. Raises ``BundleError`` if that is damaged."""
-    manifest = _manifest(path)
+    return read_steadily(path, lambda content: _described(path, state, content))
+
+
+def _described(path: Path, state: State, content: bytes) -> Version:
+    manifest = _parsed(content, path)
     sha256 = _sha256(manifest)
     if path.name.startswith("previous-") and path.name.endswith(f"-{sha256[:12]}"):
         state = "previous"

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rdx_fast.bundle.bundle import open_bundle
-from rdx_fast.bundle.bundle_history import verify_bundle
+from rdx_fast.bundle.bundle import Bundle, open_bundle
+from rdx_fast.bundle.bundle_history import bundle_history, verify_bundle
+from rdx_fast.bundle.history import Change
 from rdx_fast.bundle.versions import list_versions, manifest_sha256, release
 from rdx_fast.errors import BundleError, CalibrationError
 from rdx_fast.hmi.calibration import Calibration, calibrate_apart
@@ -133,6 +134,33 @@ def test_release_and_back(page: Page) -> None:
     ]
     assert client.post("/api/jobs/1/release", json={"sha256": "0" * 64}).status_code == 409
     assert client.post("/api/jobs/1/release", json={"sha256": "../x"}).status_code == 400
+
+
+def test_a_job_is_shown_while_a_version_is_released(
+    page: Page, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = page.folder / "part.rdx"
+    client = page.client("emil")
+    client.post("/api/jobs/1/limits", json=LIMITS)
+    previous = list_versions(path)[1]
+    released: list[str] = []
+
+    def releasing(bundle: Bundle) -> list[Change]:
+        if not released:  # its files are no longer in the folder from now on
+            released.append(release(path, previous.sha256).sha256)
+        return bundle_history(bundle)
+
+    monkeypatch.setattr("rdx_fast.hmi.job_view.bundle_history", releasing)
+    found = client.get("/api/jobs/1").json()
+    assert found["versions"][0]["sha256"] == previous.sha256
+    assert found["limits"][0]["ng_above"] == THRESHOLDS["add"]
+    assert [of["action"] for of in found["history"]] == ["export"]
+
+
+def test_a_job_without_its_history(page: Page) -> None:
+    (page.folder / "part.rdx" / "history-0.jsonl").unlink()
+    answer = page.client("emil").get("/api/jobs/1")
+    assert (answer.status_code, "history-0.jsonl" in answer.text) == (409, True)
 
 
 def test_regions_are_calibrated_in_the_background(page: Page) -> None:
