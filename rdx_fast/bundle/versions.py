@@ -14,9 +14,9 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -51,6 +51,8 @@ class Version:
         state: "released", "candidate", or "previous": was released, and nobody has changed it since
         comparison: contents of its ``comparison.json``; None if there is none, or if the bundle was
             changed since it was compared
+        lacks_changes: whether it is a candidate that was begun before the last change of the
+            released bundle: its release takes that change back
     """
 
     path: Path
@@ -61,6 +63,7 @@ class Version:
     action: str
     state: State
     comparison: dict[str, Any] | None
+    lacks_changes: bool = False
 
 
 def versions_folder(bundle: Path) -> Path:
@@ -80,11 +83,13 @@ def list_versions(bundle: Path) -> list[Version]:
     Raises:
         BundleError: the released bundle is missing or damaged
     """
-    released = _version(bundle, "released")
+    released, hashes = _version(bundle, "released")
     others = []
     for path in _folders(bundle):
         try:
-            others.append(_version(path, "candidate"))
+            version, known = _version(path, "candidate")
+            lacks = version.state == "candidate" and not set(hashes[-1:]) <= set(known)
+            others.append(replace(version, lacks_changes=lacks))
         except (RdxError, OSError) as error:
             if not path.exists():  # it was released, or was removed, meanwhile
                 continue
@@ -156,7 +161,7 @@ def release(bundle: Path, sha256: str, public_key: Path | None = None) -> Versio
     folder.mkdir(exist_ok=True)
     # One release at a time, and none while the released bundle is being changed in place.
     with locked(folder), locked(bundle):
-        released = _version(bundle, "released")
+        released, _ = _version(bundle, "released")
         if released.sha256 == sha256:
             return released
         found = find_version(bundle, sha256).path
@@ -176,7 +181,7 @@ def release(bundle: Path, sha256: str, public_key: Path | None = None) -> Versio
             ) from error
         sync_directory(bundle.parent)
         sync_directory(folder)
-        return _version(bundle, "released")
+        return _version(bundle, "released")[0]
 
 
 def manifest_sha256(bundle: Path) -> str:
@@ -205,6 +210,41 @@ def _folders(bundle: Path) -> list[Path]:
     return [path for path in found if path.is_dir() and not path.name.startswith(".")]
 
 
+def remove_versions(bundle: Path, sha256s: Collection[str]) -> None:
+    """Remove versions that are needed no more. A station may still have the one open that was
+    released before the present one.
+
+    Args:
+        bundle: folder of the released bundle
+        sha256s: of the versions' manifests
+
+    Raises:
+        BundleError: one of them is of no version or of the released one, and nothing was removed;
+            or a version cannot be removed
+    """
+    _check_own_folder(bundle)
+    gone = [find_version(bundle, sha256) for sha256 in sha256s]
+    if any(version.state == "released" for version in gone):
+        raise BundleError(f"{bundle}: the released version cannot be removed: release another one")
+    if not gone:
+        return
+    with locked(versions_folder(bundle)):
+        for version in gone:
+            try:
+                if manifest_sha256(version.path) == version.sha256:  # and not released meanwhile
+                    shutil.rmtree(version.path)
+            except OSError as error:
+                raise BundleError(f"{version.path} cannot be removed: {error}") from error
+
+
+def earlier_versions(bundle: Path, keep: int) -> list[Version]:
+    """The previous versions of a bundle but so many of those that were released last."""
+    previous = [of for of in list_versions(bundle) if of.state == "previous"]
+    # Their names begin with the time at which the next one was released.
+    previous.sort(key=lambda version: version.path.name, reverse=True)
+    return previous[keep:]
+
+
 def find_version(bundle: Path, sha256: str) -> Version:
     """The version with this SHA-256 of its manifest. Raises ``BundleError`` if there is none."""
     there = {version.sha256: version for version in list_versions(bundle)}
@@ -216,12 +256,13 @@ def find_version(bundle: Path, sha256: str) -> Version:
     return there[sha256]
 
 
-def _version(path: Path, state: State) -> Version:
-    """Read what is told of a version. Raises ``BundleError`` if that is damaged."""
+def _version(path: Path, state: State) -> tuple[Version, list[str]]:
+    """Read what is told of a version, and the hashes of its changes. Raises ``BundleError`` if that
+    is damaged."""
     return read_steadily(path, lambda content: _described(path, state, content))
 
 
-def _described(path: Path, state: State, content: bytes) -> Version:
+def _described(path: Path, state: State, content: bytes) -> tuple[Version, list[str]]:
     manifest = _parsed(content, path)
     sha256 = _sha256(manifest)
     if path.name.startswith("previous-") and path.name.endswith(f"-{sha256[:12]}"):
@@ -234,7 +275,7 @@ def _described(path: Path, state: State, content: bytes) -> Version:
             comparison = json.loads(_checked_text(path, manifest, COMPARISON))
         except ValueError as error:
             raise BundleError(f"{path}: {COMPARISON} is not JSON: {error}") from error
-    return Version(
+    version = Version(
         path,
         sha256,
         manifest.name,
@@ -244,6 +285,7 @@ def _described(path: Path, state: State, content: bytes) -> Version:
         state,
         comparison,
     )
+    return version, [change.sha256 for change in changes]
 
 
 def _checked_text(folder: Path, manifest: Manifest, name: str | None) -> str:

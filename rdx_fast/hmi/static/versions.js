@@ -12,10 +12,10 @@ const COMPARISON_FORMAT = 1;
 export function versionsPanel(job, reload) {
   const previous = job.versions.find((version) => version.state === "previous");
   const release = (version, title) => async (event) => {
-    const text = t(version.state === "previous" ? "versions.confirm_back" : "versions.confirm", {
-      name: version.name,
-      sha256: version.sha256.slice(0, 12),
-    });
+    const lacking = version.lacks_changes ? `${t("versions.lacks_changes")} ` : "";
+    const key = version.state === "previous" ? "versions.confirm_back" : "versions.confirm";
+    const names = { name: version.name, sha256: version.sha256.slice(0, 12) };
+    const text = lacking + t(key, names);
     const button = event.currentTarget;
     if (!(await confirmed(title, text, title))) return;
     if (
@@ -66,6 +66,7 @@ export function versionsPanel(job, reload) {
         h("span", { class: "spacer" }),
         button,
       ),
+      version.lacks_changes ? h("p", { class: "hint" }, t("versions.lacks_changes")) : null,
       version.comparison?.format === COMPARISON_FORMAT
         ? comparisonTable(version.comparison, version.state !== "candidate")
         : null,
