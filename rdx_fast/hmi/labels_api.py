@@ -16,6 +16,7 @@ from rdx_fast.station.records.labels import add_label, read_labels
 from rdx_fast.station.records.quality import Kind, quality_of
 from rdx_fast.station.records.queue import read_queue
 from rdx_fast.station.records.read import count_records, has_records, read_records
+from rdx_fast.wording import plain
 
 
 def routes(data: StationData, file: StationFile) -> list[ApiRoute]:
@@ -52,7 +53,7 @@ class _LabelsApi:
                 f"inspection {record.inspection_id} is {record.result} and not of the random "
                 f"sample: label parts that are REVIEW, NG or sampled",
             )
-        comment = form.comment.strip()
+        comment = plain(form.comment)
         verdict: Any = form.verdict
         add_label(self._data.path, record.inspection_id, call.user, verdict, form.reason, comment)
         return {"part": self._data.described([record])[0]}

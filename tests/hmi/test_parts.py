@@ -140,7 +140,7 @@ def test_pictures_of_a_part(olga: Client) -> None:
 
 
 def test_a_label_is_kept_and_seen(page: Page, olga: Client) -> None:
-    body = {"verdict": "good", "reason": "dust", "comment": " blown off\n"}
+    body = {"verdict": "good", "reason": "dust", "comment": " blown\x1b\u202e off\n"}
     answer = olga.post("/api/parts/2/label", json=body)
     assert answer.status_code == 200, answer.text
     part = answer.json()["part"]
