@@ -95,6 +95,11 @@ class Call:
         return self.session.user.name
 
     @property
+    def is_engineer(self) -> bool:
+        """Whether an engineer calls."""
+        return self.session is not None and self.session.user.role == "engineer"
+
+    @property
     def address(self) -> str:
         """Network address of the caller."""
         return self.request.client.host if self.request.client else "unknown"
