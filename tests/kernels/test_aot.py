@@ -23,7 +23,8 @@ import torch
 from rdx_fast.bundle.signature import SigningKey
 from rdx_fast.errors import BundleError, DriverTooOldError, EngineError
 from rdx_fast.kernels import triton_kernels
-from rdx_fast.kernels.aot import assembler_version, build, refuse_spills
+from rdx_fast.kernels.aot import assembler_version, refuse_spills
+from rdx_fast.kernels.aot import build as build_kernels
 from rdx_fast.kernels.gpu import cosine_map, fuse_mul, resize_normalize, smooth_map
 from rdx_fast.kernels.gpu.driver import OLDEST, Gpu
 from rdx_fast.kernels.gpu.launch import ARCHITECTURES, Launch, Variant, configuration, dtype_name
@@ -128,7 +129,7 @@ def test_files_of_other_versions_stay_as_they_are(
     before = tmp_path / "kernels.json"
     before.write_text("of the released bundle")
     (tmp_path / "candidate" / "kernels.json").hardlink_to(before)
-    assert json.loads(build(tmp_path / "candidate").read_text())["kernels"] == []
+    assert json.loads(build_kernels(tmp_path / "candidate").read_text())["kernels"] == []
     assert before.read_text() == "of the released bundle"
 
 

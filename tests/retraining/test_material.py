@@ -16,7 +16,6 @@ from rdx_fast.recipe.recipe import FrameSpec, InspectionRecipe
 from rdx_fast.retraining.confirmed import RetrainError
 from rdx_fast.retraining.material import Material, gather
 from rdx_fast.station.config import StationFile
-from rdx_fast.station.hmi_config import RetrainConfig
 from rdx_fast.training.checkpoint import Checkpoint, save_checkpoint
 from support.labelled_line import a_week, draw_dusty, label, record, write_station
 from support.trained import write_parts
