@@ -8,19 +8,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from selenium.webdriver import Keys
 
 from rdx_fast.bundle.bundle import Bundle
 from rdx_fast.station import Controls
 from rdx_fast.station.cameras.source import BadFrameError, CameraTimeoutError
 from rdx_fast.station.records.labels import read_labels
 from support.page import PASSWORDS
-from support.page_browser import Person, not_current, person
+from support.page_browser import PASSED, Person, not_current, person
 from support.page_line import PATIENT, PageLine
 
 pytestmark = pytest.mark.slow
 
 DEAD = r"/api/.*(ERR_CONNECTION_REFUSED|ERR_INCOMPLETE_CHUNKED|ERR_CONNECTION_RESET)"
-PASSED = r"/api/parts/\d+(/frame|/map)?[? ].* 404 "  # frames that the station holds no longer
 UNAUTHORISED = r"/api/.* 401 "
 
 
@@ -50,6 +50,7 @@ def olga(browser: Person) -> Iterator[Person]:
     if browser.see("#link:not([data-state=opening])").get_attribute("data-state") == "locked":
         browser.log_in("olga", PASSWORDS["olga"])
     browser.see("#link[data-state=open]")
+    browser.allowed = [PASSED]
     yield browser
     browser.check()
 
@@ -90,7 +91,6 @@ def test_a_full_disk(line: PageLine, olga: Person) -> None:
     database = line.station._recorder._writer._connection
     (pages,) = database.execute("PRAGMA page_count").fetchone()
     database.execute(f"PRAGMA max_page_count = {pages}")
-    olga.allowed = [PASSED]
     while not line.station.status.record_alarm:
         line.inspect("good")
     alarm(olga, "RECORD")
@@ -107,7 +107,6 @@ def test_a_plc_a_lamp_and_a_station_that_fail(line: PageLine, olga: Person) -> N
     line.stop_station()
     handshake = replace(PATIENT, watchdog_ms=500, heartbeat_ms=60_000)
     line.start_station(handshake=handshake, drift=line.drift)
-    olga.allowed = [PASSED]
     for number in range(40):
         line.inspect_frame(line.usual[number % len(line.usual)])
     line.station.write(Controls(enable=True, heartbeat=1))
@@ -194,6 +193,26 @@ def test_wrong_passwords_and_their_limit(line: PageLine) -> None:
         stranger.see("#menu-button", "emil")
         stranger.expected = ["/api/login .* 401 ", "/api/login .* 429 "]
         stranger.check()
+
+
+def test_a_password_is_changed(line: PageLine) -> None:
+    line.users.add("nina", "operator", "the first one")
+    with person(line.address) as nina:
+        nina.open("quality")
+        nina.log_in("nina", "the first one")
+        nina.click("#menu-button")
+        nina.click("#menu button", nina.text("password.title"))
+        old, new, again = nina.all("dialog input[type=password]")
+        old.send_keys("the first one")
+        new.send_keys("the second one")
+        again.send_keys("the third one" + Keys.ENTER)
+        nina.see("dialog .wrong", nina.text("password.differ"))
+        again.clear()
+        again.send_keys("the second one" + Keys.ENTER)
+        nina.see(".note", nina.text("password.done"))
+        nina.log_out()
+        nina.log_in("nina", "the second one")
+        nina.check()
 
 
 def test_a_session_that_ends_while_a_label_is_given(line: PageLine, olga: Person) -> None:

@@ -6,6 +6,7 @@ import { h, say, select } from "./dom.js";
 import * as job from "./job.js";
 import { addKeys, showKeys } from "./keys.js";
 import * as label from "./label.js";
+import { isJudged } from "./labelling.js";
 import * as live from "./live.js";
 import { changePassword, logOut, signIn } from "./login.js";
 import { complain } from "./notes.js";
@@ -18,6 +19,8 @@ import { countWaiting, onWaiting } from "./waiting.js";
 
 const VIEWS = { live, parts, part, label, quality, job, audit };
 const IN_NAVIGATION = ["live", "parts", "label", "quality", "job", "audit"];
+
+const COUNT_MS = 3000; // at most so often
 
 const at = (id) => document.getElementById(id);
 let close = () => {};
@@ -133,6 +136,19 @@ function drawLink() {
   if (!broken.hidden) say(broken, t(`link.${state}_long`));
 }
 
+// New parts may wait for a label. They are counted together: a line may be fast.
+let counted = 0;
+let counting = 0;
+function countSoon() {
+  const last = stream.recent.find(isJudged)?.inspection_id ?? 0;
+  if (last <= counted || counting) return;
+  counting = setTimeout(() => {
+    counting = 0;
+    counted = stream.recent.find(isJudged)?.inspection_id ?? 0;
+    countWaiting().catch(() => {});
+  }, COUNT_MS);
+}
+
 // Spoken for those who do not see the page: what is not OK, and not more often than every 5 s.
 let toldAt = 0;
 let alarmed = "";
@@ -198,7 +214,9 @@ async function main() {
     at("main").focus();
   });
   countWaiting().catch(complain);
-  setInterval(() => countWaiting().catch(() => {}), 60000); // a broken link is shown by the stream
+  // A broken link is shown by the stream.
+  setInterval(() => countWaiting().catch(() => {}), 60000);
+  listen((what) => what === "parts" && countSoon());
 }
 
 main().catch(complain);
