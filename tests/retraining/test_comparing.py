@@ -164,12 +164,37 @@ def test_comparison_lies_in_the_bundle(tmp_path: Path) -> None:
         changed = revise_bundle(open_bundle(copy), "compare", "anna", files={COMPARISON: content})
         assert [change.action for change in verify_bundle(changed)] == ["export", "compare"]
     released, candidate = list_versions(path)
-    assert (released.comparison, candidate.comparison) == (None, json.loads(content))
+    assert (released.comparison, released.comparison_current) == (None, False)
+    assert (candidate.comparison, candidate.comparison_current) == (json.loads(content), True)
     override_limits(open_bundle(candidate.path), "later", ng_above=3.0, user="otto")
-    assert list_versions(path)[1].comparison is None
+    candidate = list_versions(path)[1]
+    assert (candidate.comparison, candidate.comparison_current) == (json.loads(content), False)
     (candidate.path / COMPARISON).write_text("{}")
-    assert len(list_versions(path)) == 2  # only what is told of a version is read
+    assert len(list_versions(path)) == 1  # what is told of a version must be as it was written
     assert not (path / COMPARISON).exists()
+
+
+def test_candidate_made_before_other_changes(tmp_path: Path) -> None:
+    """Its release would undo them."""
+    path = write_bundle(tmp_path / "part.rdx").path
+    with new_candidate(path) as copy:
+        override_limits(open_bundle(copy), "new lamp", ng_above=3.0, user="anna")
+        first = manifest_sha256(copy)
+    with new_candidate(path) as copy:
+        override_limits(open_bundle(copy), "dust", ng_above=4.0, user="otto")
+        second = manifest_sha256(copy)
+    assert [version.outdated for version in list_versions(path)] == [False, False, False]
+    assert "before" in run("release", path, second).stderr
+    released, *others = list_versions(path)
+    (lacking,) = next(of for of in others if of.sha256 == first).lacks
+    assert (lacking.action, lacking.user, lacking.time) == ("override", "otto", released.changed)
+    refused = run("release", path, first, code=2).stderr
+    assert "override by otto" in refused
+    assert "--anyway" in refused
+    assert manifest_sha256(path) == second
+    run("release", path, first, "--anyway")
+    assert manifest_sha256(path) == first
+    assert not any(v.outdated for v in list_versions(path) if v.state == "previous")
 
 
 def test_command_release(tmp_path: Path) -> None:
