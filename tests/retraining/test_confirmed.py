@@ -24,7 +24,7 @@ from rdx_fast.retraining.confirmed import (
     confirmed_frames,
 )
 from rdx_fast.retraining.hold_out import FOR_LIMITS, HOLD_OUT, is_for_limits, is_held_out
-from rdx_fast.retraining.limit_images import limit_images
+from rdx_fast.retraining.limit_images import limit_images, told_of_calibration
 from rdx_fast.retraining.origin import RETRAINED, origin_of, retrained_folder
 from rdx_fast.retraining.promises import wish_of
 from rdx_fast.station.config import StationFile
@@ -201,6 +201,16 @@ def test_hold_out_is_kept_apart(station: StationFile) -> None:
     assert len(for_limits) == pytest.approx(len(held_out) * FOR_LIMITS, rel=0.1)
     assert for_limits[:6] == [7, 23, 28, 34, 36, 39]
     assert calibrated == {number for number in for_limits if number <= 30 and number % 2} - {7}
+
+
+def test_what_is_told_of_a_calibration() -> None:
+    limits = {"fp32": (conformal(0.05, 9),), "int8": (conformal(0.05, 19),)}
+    weaker, named = told_of_calibration(limits, [Path("line/7.png")], Wish(0.05, weaker=True))
+    assert weaker == (
+        "fp32: the limits promise at most 10.000% false rejects instead of 5.000%, since they come "
+        "from 9 images: 19 are needed"
+    )
+    assert named.endswith("whether these parts are good: line/7.png")
 
 
 def conformal(rate: float, scores: int = 99) -> Limits:

@@ -16,6 +16,7 @@ from rdx_fast.bundle.changes import override_limits, replace_recipe
 from rdx_fast.bundle.signature import sign_bundle
 from rdx_fast.bundle.versions import list_versions, manifest_sha256, release
 from rdx_fast.errors import BundleError, CalibrationError, CheckpointError
+from rdx_fast.export import export_bundle
 from rdx_fast.images import list_images
 from rdx_fast.limits.limits import rates_of_parts
 from rdx_fast.limits.promise import Wish
@@ -24,12 +25,13 @@ from rdx_fast.recipe.recipe import FrameSpec, InspectionRecipe, RegionSpec
 from rdx_fast.retraining.comparison import Comparison
 from rdx_fast.retraining.confirmed import RetrainError
 from rdx_fast.retraining.hold_out import is_for_limits, is_held_out
+from rdx_fast.retraining.origin import RETRAINED
 from rdx_fast.retraining.retrain import retrain
 from rdx_fast.retraining.training import RATE_SHARE, further_recipe, repeats_of_confirmed
 from rdx_fast.retraining.watch import Watch
 from rdx_fast.station.config import StationFile, read_station
 from rdx_fast.station.records.changes import read_changes
-from rdx_fast.training.checkpoint import Checkpoint, save_checkpoint
+from rdx_fast.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from support.commands import run as command
 from support.labelled_line import a_week, label, record, write_station
 from support.signing import keys
@@ -97,6 +99,39 @@ def with_run(station: StationFile, checkpoint: Checkpoint) -> StationFile:
     run = station.retrain["1"].run.with_name("another")
     save_checkpoint(checkpoint, run)
     return replace(station, retrain={"1": replace(station.retrain["1"], run=run)})
+
+
+@pytest.mark.slow
+def test_what_networks_were_trained_on_is_not_forgotten(station: StationFile, parts: Path) -> None:
+    """The checkpoint knows it, also where its bundle was exported by hand."""
+    path, run = station.bundles[1], station.retrain["1"].run
+    a_week(station, 1, 12, 2, seed=1)
+    first = short(station)
+    (folder,) = (run / RETRAINED).iterdir()
+    made = load_checkpoint(folder)
+    assert made.inspections == list(first.trained_on)
+    good = list_images(parts / "calibration")
+    export_bundle(made, good, path, overwrite=True, precision="fp32", name="part")
+    wrong = first.trained_on[0]
+    label(station, wrong, "bad")  # it is of the sample: the only part that would be compared by
+    a_week(station, 30, 4, 0, seed=2)
+    second = short(station)
+    assert second.trained_before == first.trained_on
+    assert wrong not in second.trained_on
+    assert any("was trained on 1 parts that are not labelled good" in n for n in second.notes)
+    assert wrong % 2 == 1
+    assert second.sample is None
+    for part in (*second.again_rejected, *second.escaped):
+        known = part.inspection_id in {*first.trained_on, *second.trained_on}
+        assert part.trained_on == known
+    candidate = next(v for v in list_versions(path) if v.comparison is not None)
+
+    def released_meanwhile(stage: str) -> None:
+        if stage == "training":
+            release(path, candidate.sha256)
+
+    with pytest.raises(BundleError, match="another bundle was released while"):
+        short(station, learning_rate=0.001, watch=Watch(stage=released_meanwhile))
 
 
 @pytest.mark.slow
@@ -169,6 +204,7 @@ def test_interrupted(station: StationFile) -> None:
     a_week(station, 20, 6, 0, seed=2)
     found = made(watch)
     assert any("an interrupted retraining is given up" in line for line in told)
+    assert len(list((station.retrain["1"].run / RETRAINED).iterdir())) == 2
     assert found.images == 24 + len(found.trained_on)
 
 
