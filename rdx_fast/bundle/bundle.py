@@ -23,7 +23,6 @@ from rdx_fast.errors import BundleError, ImageError
 from rdx_fast.images import read_grey
 from rdx_fast.limits.calibration import load_calibration
 
-
 Read = TypeVar("Read")
 
 

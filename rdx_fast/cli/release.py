@@ -17,7 +17,7 @@ from rdx_fast.bundle import versions
 from rdx_fast.bundle.history import system_user
 from rdx_fast.bundle.versions import Version, list_versions, manifest_sha256
 from rdx_fast.cli.common import JsonFlag, data, notes
-from rdx_fast.errors import BundleError
+from rdx_fast.errors import BundleError, listed
 from rdx_fast.station.config import StationFile, read_station
 from rdx_fast.station.records.changes import ChangeLog
 from rdx_fast.station.records.entered import entered
@@ -39,6 +39,14 @@ def release(
     user: Annotated[
         str | None, typer.Option(help="Who does it. Default: the system's user.")
     ] = None,
+    anyway: Annotated[
+        bool,
+        typer.Option(
+            "--anyway",
+            help="Release a candidate that was made before the released bundle was changed, too: "
+            "these changes are undone.",
+        ),
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """List the versions of a bundle (released, candidates, previous ones), or release one."""
@@ -50,6 +58,8 @@ def release(
             data.print(_table(there))
         return
     chosen = _the_one(there, sha256, bundle)
+    if chosen.outdated and not anyway:
+        raise BundleError(_outdated(chosen))
     file = None if station is None else read_station(station)
     jobs = [] if file is None else _jobs_of(file, bundle)
     if file is not None and not jobs:
@@ -85,6 +95,16 @@ def _the_one(there: Sequence[Version], start: str, bundle: Path) -> Version:
     return next(iter(found.values()))
 
 
+def _outdated(chosen: Version) -> str:
+    """Why a candidate is not released without being asked for twice."""
+    undone = [f"{of.action} by {of.user}, {of.time[:19]} UTC" for of in chosen.lacks]
+    return (
+        f"{chosen.path} was made before the released bundle was changed last, and its release "
+        f"undoes {len(undone)} changes: make a candidate of the released bundle again, or release "
+        f"this one with --anyway:{listed(undone)}"
+    )
+
+
 def _jobs_of(file: StationFile, bundle: Path) -> list[int]:
     wanted = bundle.resolve()
     return [job for job, path in file.bundles.items() if path.resolve() == wanted]
@@ -101,7 +121,8 @@ def _table(there: Sequence[Version]) -> Table:
     for version in there:
         time = version.changed[:19].replace("T", " ")
         who = f"{version.action}, {version.user}"
-        figures = _figures((version.comparison or {}).get("frozen"))
+        current = version.comparison if version.comparison_current else None
+        figures = _figures((current or {}).get("frozen"))
         table.add_row(version.state, version.sha256[:12], time, escape(who), *figures)
     return table
 

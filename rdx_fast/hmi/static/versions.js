@@ -7,8 +7,6 @@ import { h } from "./dom.js";
 import { attempt, confirmed, note } from "./notes.js";
 import { moment, t } from "./texts.js";
 
-const COMPARISON_FORMAT = 1;
-
 export function versionsPanel(job, reload) {
   const previous = job.versions.find((version) => version.state === "previous");
   const release = (version, title) => async (event) => {
@@ -17,7 +15,8 @@ export function versionsPanel(job, reload) {
       sha256: version.sha256.slice(0, 12),
     });
     const button = event.currentTarget;
-    if (!(await confirmed(title, text, title))) return;
+    const warned = version.lacks.length ? `${text} ${lacking(version)}` : text;
+    if (!(await confirmed(title, warned, title))) return;
     if (
       await attempt(() => post(`/api/jobs/${job.job}/release`, { sha256: version.sha256 }), button)
     ) {
@@ -66,9 +65,8 @@ export function versionsPanel(job, reload) {
         h("span", { class: "spacer" }),
         button,
       ),
-      version.comparison?.format === COMPARISON_FORMAT
-        ? comparisonTable(version.comparison, version.state !== "candidate")
-        : null,
+      version.lacks.length ? h("p", { class: "hint" }, lacking(version)) : null,
+      comparisonTable(version, version.state !== "candidate"),
     );
   };
   const element = h(
@@ -92,4 +90,12 @@ export function versionsPanel(job, reload) {
     h("ol", { class: "version-list" }, job.versions.map(entry)),
   );
   return { element };
+}
+
+/** The changes of the released bundle that a release of a version undoes. */
+function lacking(version) {
+  const changes = version.lacks.map(({ action, user, time }) =>
+    t("versions.by", { action: actionText(action), user: user || "–", time: moment(time) }),
+  );
+  return t("versions.lacks", { changes: changes.join("; ") });
 }
