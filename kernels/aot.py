@@ -20,6 +20,7 @@ from typing import Annotated, Any
 
 import typer
 
+from rdx_fast.durable import write_whole
 from rdx_fast.errors import MissingDependencyError, RdxError
 from rdx_fast.kernels.gpu.driver import OLDEST
 from rdx_fast.kernels.gpu.launch import (
@@ -55,7 +56,7 @@ def build(folder: Path, architectures: tuple[int, ...] = ARCHITECTURES, jobs: in
         "kernels": kernels,
     }
     path = folder / MANIFEST
-    path.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+    write_whole(path, (json.dumps(manifest, indent=1) + "\n").encode())
     return path
 
 
@@ -84,7 +85,8 @@ def _compile(folder: Path, architectures: tuple[int, ...], variant: Variant) -> 
         named = {}
         for kind, (content, cuda) in files.items():
             file = folder / f"{variant.name}_sm{architecture}.{kind}"
-            file.write_bytes(content)
+            # Never in place: versions of a bundle share their files by hard links.
+            write_whole(file, content)
             digest = sha256(content).hexdigest()
             named[kind] = {"file": file.name, "sha256": digest, "cuda": cuda}
         builds[str(architecture)] = {

@@ -14,16 +14,16 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
 from rdx_fast.bundle.bundle import describe_file, manifest_bytes, open_bundle, read_steadily
 from rdx_fast.bundle.bundle_history import verify_bundle
-from rdx_fast.bundle.history import read_history
+from rdx_fast.bundle.history import Change, read_history
 from rdx_fast.bundle.manifest import Manifest
 from rdx_fast.bundle.manifest_file import parse_manifest
 from rdx_fast.bundle.signature import MANIFEST, manifest_signature
@@ -38,6 +38,21 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
+class Lacking:
+    """A change of the released bundle that a candidate was made without.
+
+    Attributes:
+        time: ISO 8601, UTC
+        user: who made it
+        action: what it was, see ``history.ACTIONS``
+    """
+
+    time: str
+    user: str
+    action: str
+
+
+@dataclass(frozen=True, slots=True)
 class Version:
     """One version of a bundle.
 
@@ -49,10 +64,10 @@ class Version:
         user: who made it; "" in a bundle without a history
         action: what it was, see ``history.ACTIONS``
         state: "released", "candidate", or "previous": was released, and nobody has changed it since
-        comparison: contents of its ``comparison.json``; None if there is none, or if the bundle was
-            changed since it was compared
-        lacks_changes: whether it is a candidate that was begun before the last change of the
-            released bundle: its release takes that change back
+        comparison: contents of its ``comparison.json``; None if there is none
+        comparison_current: whether the bundle is still as it was compared
+        lacks: of a candidate, the changes of the released bundle that it was made without: its
+            release undoes them. The oldest first
     """
 
     path: Path
@@ -63,7 +78,13 @@ class Version:
     action: str
     state: State
     comparison: dict[str, Any] | None
-    lacks_changes: bool = False
+    comparison_current: bool
+    lacks: tuple[Lacking, ...]
+
+    @property
+    def outdated(self) -> bool:
+        """Whether the released bundle was changed since the candidate was made of it."""
+        return bool(self.lacks)
 
 
 def versions_folder(bundle: Path) -> Path:
@@ -83,13 +104,12 @@ def list_versions(bundle: Path) -> list[Version]:
     Raises:
         BundleError: the released bundle is missing or damaged
     """
-    released, hashes = _version(bundle, "released")
+    released = _version(bundle, "released")
+    changes = read_steadily(bundle, lambda content: _changes(bundle, _parsed(content, bundle)))
     others = []
     for path in _folders(bundle):
         try:
-            version, known = _version(path, "candidate")
-            lacks = version.state == "candidate" and not set(hashes[-1:]) <= set(known)
-            others.append(replace(version, lacks_changes=lacks))
+            others.append(_version(path, "candidate", changes))
         except (RdxError, OSError) as error:
             if not path.exists():  # it was released, or was removed, meanwhile
                 continue
@@ -161,7 +181,7 @@ def release(bundle: Path, sha256: str, public_key: Path | None = None) -> Versio
     folder.mkdir(exist_ok=True)
     # One release at a time, and none while the released bundle is being changed in place.
     with locked(folder), locked(bundle):
-        released, _ = _version(bundle, "released")
+        released = _version(bundle, "released")
         if released.sha256 == sha256:
             return released
         found = find_version(bundle, sha256).path
@@ -181,7 +201,7 @@ def release(bundle: Path, sha256: str, public_key: Path | None = None) -> Versio
             ) from error
         sync_directory(bundle.parent)
         sync_directory(folder)
-        return _version(bundle, "released")[0]
+        return _version(bundle, "released")
 
 
 def manifest_sha256(bundle: Path) -> str:
@@ -256,26 +276,26 @@ def find_version(bundle: Path, sha256: str) -> Version:
     return there[sha256]
 
 
-def _version(path: Path, state: State) -> tuple[Version, list[str]]:
-    """Read what is told of a version, and the hashes of its changes. Raises ``BundleError`` if that
-    is damaged."""
-    return read_steadily(path, lambda content: _described(path, state, content))
+def _version(path: Path, state: State, released: Sequence[Change] = ()) -> Version:
+    """Read what is told of a version; ``released``: the released one's history. Raises
+    ``BundleError`` if that is damaged."""
+    return read_steadily(path, lambda content: _described(path, state, content, released))
 
 
-def _described(path: Path, state: State, content: bytes) -> tuple[Version, list[str]]:
+def _described(path: Path, state: State, content: bytes, released: Sequence[Change]) -> Version:
     manifest = _parsed(content, path)
     sha256 = _sha256(manifest)
     if path.name.startswith("previous-") and path.name.endswith(f"-{sha256[:12]}"):
         state = "previous"
-    changes = read_history(_checked_text(path, manifest, manifest.history), str(path))
+    changes = _changes(path, manifest)
     last = changes[-1] if changes else None
     comparison = None
-    if last is not None and last.action == "compare" and COMPARISON in manifest.files:
+    if COMPARISON in manifest.files:
         try:
             comparison = json.loads(_checked_text(path, manifest, COMPARISON))
         except ValueError as error:
             raise BundleError(f"{path}: {COMPARISON} is not JSON: {error}") from error
-    version = Version(
+    return Version(
         path,
         sha256,
         manifest.name,
@@ -284,8 +304,20 @@ def _described(path: Path, state: State, content: bytes) -> tuple[Version, list[
         last.action if last else "export",
         state,
         comparison,
+        last is not None and last.action == "compare",
+        _lacking(changes, released) if state == "candidate" else (),
     )
-    return version, [change.sha256 for change in changes]
+
+
+def _changes(path: Path, manifest: Manifest) -> list[Change]:
+    return read_history(_checked_text(path, manifest, manifest.history), str(path))
+
+
+def _lacking(own: Sequence[Change], released: Sequence[Change]) -> tuple[Lacking, ...]:
+    """Changes of the released bundle that are not in a version's own history."""
+    known = {change.sha256 for change in own}
+    missed = (change for change in released if change.sha256 not in known)
+    return tuple(Lacking(change.time, change.user, change.action) for change in missed)
 
 
 def _checked_text(folder: Path, manifest: Manifest, name: str | None) -> str:

@@ -108,9 +108,9 @@ def _entered(
     log: ChangeLog, users: Users, before: User | None, after: User | None
 ) -> AbstractContextManager[None]:
     """Enters that a user is added or removed, which the body does."""
-    facts = [{} if of is None else {"user": of.name, "role": of.role} for of in (before, after)]
+    old, new = ({} if of is None else {"user": of.name, "role": of.role} for of in (before, after))
     name = (before or after).name  # type: ignore[union-attr]
-    return entered(log, "user", system_user(), *facts, made=lambda: users.get(name) == after)
+    return entered(log, "user", system_user(), old, new, lambda: users.get(name) == after)
 
 
 def _users(station: Path) -> tuple[Users, ChangeLog]:

@@ -23,7 +23,7 @@ from rdx_fast.bundle.versions import (
     remove_versions,
 )
 from rdx_fast.cli.common import JsonFlag, data, notes
-from rdx_fast.errors import BundleError
+from rdx_fast.errors import BundleError, listed
 from rdx_fast.station.config import StationFile, read_station
 from rdx_fast.station.records.changes import ChangeLog
 from rdx_fast.station.records.entered import entered
@@ -61,6 +61,14 @@ def release(
     user: Annotated[
         str | None, typer.Option(help="Who does it. Default: the system's user.")
     ] = None,
+    anyway: Annotated[
+        bool,
+        typer.Option(
+            "--anyway",
+            help="Release a candidate that was made before the released bundle was changed, too: "
+            "these changes are undone.",
+        ),
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """List the versions of a bundle (released, candidates, previous ones), or release or remove
@@ -72,7 +80,7 @@ def release(
         raise typer.BadParameter(f"{station} has no job with the bundle {bundle}")
     entering = _Entering(file, jobs, user or system_user())
     if sha256 is not None:
-        _release(bundle, there, sha256, entering)
+        _release(bundle, there, sha256, entering, anyway)
     if keep is not None or remove is not None:
         _remove(bundle, keep, remove, entering)
     if sha256 is keep is remove is None:
@@ -116,21 +124,18 @@ class _Entering:
             client.close()
 
 
-def _release(bundle: Path, there: Sequence[Version], start: str, entering: _Entering) -> None:
+def _release(
+    bundle: Path, there: Sequence[Version], start: str, entering: _Entering, anyway: bool
+) -> None:
     chosen, file = _the_one(there, start, bundle), entering.file
+    if chosen.outdated and not anyway:
+        raise BundleError(_outdated(chosen))
     with entering.of(
         {"sha256": there[0].sha256},
         {"sha256": chosen.sha256},
         made=lambda: manifest_sha256(bundle) == chosen.sha256,
     ):
         versions.release(bundle, chosen.sha256, None if file is None else file.public_key)
-    if chosen.lacks_changes:
-        notes.print(
-            f"warning: {chosen.sha256[:12]} was begun before the last change of "
-            f"{there[0].sha256[:12]}, which is taken back:  rdx-fast info {bundle}  shows the "
-            f"limits that hold now",
-            markup=False,
-        )
     notes.print(
         f"released {chosen.sha256[:12]} ({chosen.action} by {chosen.user}); before: "
         f"{there[0].sha256[:12]}. A station changes over when the job is selected next",
@@ -141,9 +146,8 @@ def _release(bundle: Path, there: Sequence[Version], start: str, entering: _Ente
 
 def _remove(bundle: Path, keep: int | None, start: str | None, entering: _Entering) -> None:
     there, used = list_versions(bundle), entering.used()
-    gone = (
-        [] if keep is None else [v for v in earlier_versions(bundle, keep) if v.sha256 not in used]
-    )
+    earlier = [] if keep is None else earlier_versions(bundle, keep)
+    gone = [of for of in earlier if of.sha256 not in used]
     if start is not None:
         chosen = _the_one(there, start, bundle)
         if chosen.sha256 in used:
@@ -171,6 +175,16 @@ def _the_one(there: Sequence[Version], start: str, bundle: Path) -> Version:
     return next(iter(found.values()))
 
 
+def _outdated(chosen: Version) -> str:
+    """Why a candidate is not released without being asked for twice."""
+    undone = [f"{of.action} by {of.user}, {of.time[:19]} UTC" for of in chosen.lacks]
+    return (
+        f"{chosen.path} was made before the released bundle was changed last, and its release "
+        f"undoes {len(undone)} changes: make a candidate of the released bundle again, or release "
+        f"this one with --anyway:{listed(undone)}"
+    )
+
+
 def _jobs_of(file: StationFile, bundle: Path) -> list[int]:
     wanted = bundle.resolve()
     return [job for job, path in file.bundles.items() if path.resolve() == wanted]
@@ -187,9 +201,9 @@ def _table(there: Sequence[Version]) -> Table:
     for version in there:
         time = version.changed[:19].replace("T", " ")
         who = f"{version.action}, {version.user}"
-        figures = _figures((version.comparison or {}).get("frozen"))
-        state = f"{version.state}, lacks changes" if version.lacks_changes else version.state
-        table.add_row(state, version.sha256[:12], time, escape(who), *figures)
+        current = version.comparison if version.comparison_current else None
+        figures = _figures((current or {}).get("frozen"))
+        table.add_row(version.state, version.sha256[:12], time, escape(who), *figures)
     return table
 
 

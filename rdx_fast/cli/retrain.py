@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -67,8 +68,8 @@ def retrain(
     candidate.
     """
     need_torch("retraining")
-    from rdx_fast.retraining.retrain import Watch
     from rdx_fast.retraining.retrain import retrain as make_candidate
+    from rdx_fast.retraining.watch import Watch
 
     if review is not None and false_reject is None:
         raise typer.BadParameter("--review goes with --false-reject: give both")
@@ -104,9 +105,11 @@ def retrain(
     data.print(comparison_table(comparison))
     for note in _told(comparison):
         notes.print(f"note: {note}", markup=False, highlight=False)
+    command = ["rdx-fast", "release", str(file.bundles[job]), version.sha256[:12]]
+    command += ["--station", str(station)]
     notes.print(
-        f"candidate {version.sha256[:12]}: {version.path}; release it on the page, or by  "
-        f"rdx-fast release {file.bundles[job]} {version.sha256[:12]} --station {station}",
+        f"candidate {version.sha256[:12]}: {version.path}; release it on the page, or by "
+        f"{shlex.join(command)}",
         markup=False,
         highlight=False,
     )
@@ -116,14 +119,15 @@ def comparison_table(found: Comparison) -> Table:
     """The candidate against the released bundle."""
     sets = {
         "frozen set": found.frozen,
+        "random sample, in no training": found.sample,
         f"labelled, {len(found.trained_on)} trained on": found.labelled,
-        "labelled, in no training": found.unseen,
     }
     table = Table(
         title="Released bundle -> candidate",
         title_justify="left",
         caption="verdicts by each bundle's own limits; AUROC in percent, with the 95% interval of "
-        "the difference by a paired bootstrap over the images",
+        "the difference by a paired bootstrap over the images. Most labelled parts were labelled "
+        "because the released bundle rejected them: they do not tell which bundle is better",
     )
     for column in ("", "image AUROC", "difference", "false rejects", "good to review", "escapes"):
         table.add_column(column)
@@ -153,6 +157,10 @@ def _row(of: Compared) -> tuple[str, ...]:
 def _told(found: Comparison) -> list[str]:
     """What else is to be known of a candidate."""
     told = list(found.notes)
+    if found.sample is None:
+        told.append("nothing is known of the random sample: label all its parts")
+    elif found.sample.auroc is None:
+        told.append("the random sample has too few good or bad parts for an AUROC")
     for parts, what in (
         (found.again_rejected, "confirmed good parts that the candidate does not pass"),
         (found.escaped, "confirmed bad parts that the candidate passes"),

@@ -70,9 +70,10 @@ class _LabelsApi:
 
     def quality(self, call: Call, query: QualityQuery) -> object:
         """Quality figures of a job, or of all, in a time."""
-        again = self._again_rejected(query.job)
+        again, compared = self._again_rejected(query.job)
+        told = {"job": query.job, "compared": compared}
         if not has_records(self._data.path):
-            return {"job": query.job, **asdict(quality_of({}, {}, []))}
+            return told | asdict(quality_of({}, {}, []))
         path = self._data.path
         counts = {Kind(*kind): n for kind, n in count_records(path, query.filter()).items()}
         labelled = {
@@ -80,17 +81,23 @@ class _LabelsApi:
             for of in read_records(path, query.filter(labelled=True))
         }
         labels = read_labels(path, {*labelled, *again})
-        return {"job": query.job, **asdict(quality_of(counts, labelled, labels, again))}
+        return told | asdict(quality_of(counts, labelled, labels, again))
 
-    def _again_rejected(self, job: int | None) -> set[int]:
-        """What the released bundles' comparisons name, of a job or of all."""
+    def _again_rejected(self, job: int | None) -> tuple[set[int], list[dict[str, Any]]]:
+        """What the released bundles' comparisons name, of a job or of all; and of each comparison
+        its job and time, and whether the bundle is still as it was compared."""
         found: set[int] = set()
+        compared = []
         for number, bundle in self._bundles.items():
             if job not in (None, number):
                 continue
             try:
-                comparison = list_versions(bundle)[0].comparison or {}
+                released = list_versions(bundle)[0]
             except BundleError:
                 continue  # says the view of the job
+            comparison = released.comparison or {}
             found |= {part["inspection_id"] for part in comparison.get("again_rejected", ())}
-        return found
+            if "time" in comparison:
+                of = {"job": number, "time": comparison["time"]}
+                compared.append(of | {"current": released.comparison_current})
+        return found, compared

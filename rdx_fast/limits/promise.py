@@ -69,9 +69,13 @@ class Wish:
             )
 
 
+def images_needed(wish: Wish, regions: int) -> int:
+    """How many good images can promise what is wanted of so many regions together."""
+    return math.ceil(round(regions / wish.false_reject_rate, 9)) - 1
+
+
 def check_promise(good: int, wish: Wish, regions: int) -> None:
     """Raises ``CalibrationError`` if so many good images cannot promise what is wanted."""
-    rate = wish.false_reject_rate / regions
     best = regions / (good + 1)
     if wish.method == "best-f1" or wish.weaker or best <= wish.false_reject_rate * (1 + 1e-9):
         return
@@ -79,7 +83,7 @@ def check_promise(good: int, wish: Wish, regions: int) -> None:
     images = "1 good image" if good == 1 else f"{good} good images"
     raise CalibrationError(
         f"{images} cannot promise at most {wish.false_reject_rate:.3%} false rejects{shared}; the "
-        f"best promise is {best:.3%}: give at least {math.ceil(round(1 / rate, 9)) - 1} good "
+        f"best promise is {best:.3%}: give at least {images_needed(wish, regions)} good "
         f"images, ask for a higher rate, or accept the weaker promise (weaker=True, --weaker)"
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,8 @@ class Compared:
     Attributes:
         good: number of good images
         bad: number of bad images
-        auroc: None unless there are good and bad ones
+        auroc: None unless there are enough good and bad ones, and for images that were not drawn
+            independently of what the released bundle said of them
         old: verdicts of the released bundle
         new: verdicts of the candidate
         left_out: number of images that cannot be used, which are not counted
@@ -78,7 +79,7 @@ class JudgedPart:
         region: that decided; None with a single one
         old_verdict: of the released bundle
         old_score: of the released bundle
-        trained_on: whether the candidate was trained on it
+        trained_on: whether the candidate, or a network before it, was trained on it
     """
 
     inspection_id: int
@@ -107,14 +108,22 @@ class Comparison:
         steps: batches of the retraining
         images: images that it was trained on
         trained_on: inspections of the confirmed good parts among them
-        calibrated_on: inspections of the confirmed good parts that its limits come from, among
-            others
+        trained_before: inspections that networks before it were trained on
+        calibration_images: images of the calibration folder that its limits come from
+        calibrated_on: inspections of the confirmed good parts that its limits come from
         disputed: inspections whose labels contradict each other; not used
-        missing: labelled inspections whose stored frame is gone; not used
+        missing: labelled inspections whose stored frame is gone; likewise
+        of_others: labelled inspections with a bundle of another name under the id of the job;
+            likewise
+        unusable: labelled inspections that cannot be used otherwise, see ``notes``; likewise
         frozen: on the test set that is never trained on
-        labelled: on all labelled parts; None without any
-        unseen: on those of them that neither network was trained on; None without any. A bundle
-            is better on what it was trained on than on what comes
+        sample: on the labelled parts of the random sample that no network was trained on and
+            neither bundle's limits come from; None without any, and unless nearly all parts of the
+            sample are labelled. It alone of the line's parts tells which bundle is better
+        labelled: on all labelled parts, without AUROC; None without any. Most of them were labelled
+            because the released bundle rejected them: by them it looks worse on good parts than it
+            is, and better on bad ones, since the bad parts that it passed are not among them. And a
+            bundle is better on what it was trained on than on what comes
         again_rejected: confirmed good parts that the candidate does not pass
         escaped: confirmed bad parts that the candidate passes
         notes: what else is to be known, in words
@@ -130,12 +139,16 @@ class Comparison:
     steps: int
     images: int
     trained_on: tuple[int, ...]
+    trained_before: tuple[int, ...]
+    calibration_images: int
     calibrated_on: tuple[int, ...]
     disputed: tuple[int, ...]
     missing: tuple[int, ...]
+    of_others: tuple[int, ...]
+    unusable: tuple[int, ...]
     frozen: Compared
+    sample: Compared | None
     labelled: Compared | None
-    unseen: Compared | None
     again_rejected: tuple[JudgedPart, ...]
     escaped: tuple[JudgedPart, ...]
     notes: tuple[str, ...]

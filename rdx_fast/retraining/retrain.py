@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
 
 from rdx_fast.bundle.bundle import Bundle, open_bundle
 from rdx_fast.bundle.history import system_user
@@ -20,50 +17,29 @@ from rdx_fast.bundle.versions import (
     manifest_sha256,
     new_candidate,
 )
-from rdx_fast.datasets import find_dataset
-from rdx_fast.detector import Detector
 from rdx_fast.errors import BundleError
-from rdx_fast.images import list_images
 from rdx_fast.limits.promise import Wish
 from rdx_fast.preprocess import FrameOptions
 from rdx_fast.recalibrate import calibrate_bundle
 from rdx_fast.recipe.frame_check import FrameStatistics
-from rdx_fast.retraining.comparing import LabelledParts, compare_on_parts, compare_on_set
-from rdx_fast.retraining.comparison import FORMAT, Compared, Comparison
-from rdx_fast.retraining.confirmed import Confirmed, RetrainError, confirmed_frames
+from rdx_fast.retraining.comparison import FORMAT, Comparison
+from rdx_fast.retraining.confirmed import RetrainError
 from rdx_fast.retraining.export_like import export_like
+from rdx_fast.retraining.limit_images import LimitImages, limit_images, told_of_calibration
+from rdx_fast.retraining.line_frames import frame_options
+from rdx_fast.retraining.material import gather
+from rdx_fast.retraining.measuring import measure, sample_of
 from rdx_fast.retraining.origin import origin_of
 from rdx_fast.retraining.promises import wish_of
 from rdx_fast.retraining.training import (
     further_recipe,
-    original_images,
     repeats_of_confirmed,
     train_further,
 )
+from rdx_fast.retraining.watch import QUIET, Watch
 from rdx_fast.station.config import StationFile
 from rdx_fast.station.records.changes import ChangeLog
-from rdx_fast.station.settings import JobSettings
 from rdx_fast.training.checkpoint import Checkpoint
-from rdx_fast.training.trainer import Progress
-
-_SAME_FORMATS = {None, "rgb", "mono"}  # None is one of the others
-
-
-@dataclass(frozen=True, slots=True)
-class Watch:
-    """What is called while a candidate is made.
-
-    Attributes:
-        stage: with the name of each stage that begins, and with what is to be known
-        step: after each step of the training
-        images: with what is done with images, images done and in all
-        plan: while a TensorRT plan is built, see ``open_engine``
-    """
-
-    stage: Callable[[str], None] = lambda stage: None
-    step: Callable[[Progress], None] = lambda progress: None
-    images: Callable[[str, int, int], None] = lambda what, done, total: None
-    plan: Callable[[str, int, int], None] = lambda *_: None
 
 
 def retrain(
@@ -78,7 +54,7 @@ def retrain(
     dark_field: bool = False,
     user: str | None = None,
     sign_key: Path | None = None,
-    watch: Watch = Watch(),
+    watch: Watch = QUIET,
 ) -> tuple[Version, Comparison]:
     """Make a candidate of a job's bundle: its network trained further with confirmed good parts.
 
@@ -104,7 +80,8 @@ def retrain(
             purpose is not clear
         CheckpointError: the run is not the one that the bundle was exported from
         RecordError: the records cannot be read or written
-        BundleError: the bundle is damaged, or no candidate can be made of it
+        BundleError: the bundle is damaged, no candidate can be made of it, or another one was
+            released meanwhile
         DatasetError: images cannot be used
         TrainingError: see ``train``
         ExportError: see ``export_bundle``
@@ -123,29 +100,28 @@ def retrain(
     if sign_key is not None:
         SigningKey.read(sign_key)
     start, notes = origin_of(released, config.run)
-    options = _frame_options(station, job, released, start)
-    if wish is None:
-        wish_of(released)
-    confirmed = confirmed_frames(station.records.path, station.records.pictures, job)
-    notes += confirmed.told()
-    if not confirmed.to_train_on:
-        raise RetrainError(
-            f"job {job} has no confirmed good parts to train on ({len(confirmed.frames)} labelled "
-            f"parts can be used): label parts first"
-        )
-    good = list_images(config.calibration) + [frame.path for frame in confirmed.to_calibrate_on]
+    options = frame_options(station, job, released, start)
+    material = gather(station, job, config, released, start, options, watch.stage)
+    confirmed, notes = material.confirmed, [*notes, *material.notes]
+    added = confirmed.to_train_on
+    trained_on = {*material.trained_before, *(frame.inspection_id for frame in added)}
+
+    def chosen(wanted: Wish) -> LimitImages:
+        regions = len(released.manifest.recipe.inspected)
+        return limit_images(material.calibration, confirmed, trained_on, wanted, regions)
+
+    good = chosen(wish or wish_of(released)[0]).paths
     FrameStatistics.of_files(good, options.crop, options.levels, dark_field)
-    originals = original_images(config, start)
-    added = [frame.path for frame in confirmed.to_train_on]
-    repeats = repeats_of_confirmed(len(originals), len(added))
+    repeats = repeats_of_confirmed(len(material.originals), len(added))
     watch.stage(
-        f"training further on {len(originals)} images and {len(added)} confirmed good parts, each "
-        f"of these shown {repeats} times as often"
+        f"training further on {len(material.originals)} images and {len(added)} confirmed good "
+        f"parts, each of these shown {repeats} times as often"
     )
     checkpoint = train_further(
         start,
         further_recipe(start, iterations, learning_rate),
-        originals + added * repeats,
+        [*material.originals, *[frame.path for frame in added] * repeats],
+        trained_on,
         config,
         device=device,
         max_minutes=max_minutes,
@@ -154,9 +130,12 @@ def retrain(
     )
     # Its limits may have been changed meanwhile.
     released, old_sha256 = open_bundle(path, station.public_key), manifest_sha256(path)
+    _check_still_released(released, start, options, station, job)
     if wish is None:
         wish, said = wish_of(released)
         notes += said
+    limits_from = chosen(wish)
+    good, notes = limits_from.paths, [*notes, *limits_from.notes]
     with new_candidate(path) as folder:
         candidate = export_like(
             released,
@@ -182,6 +161,7 @@ def retrain(
             on_progress=watch.plan,
             on_image=lambda done, total: watch.images("calibrating", done, total),
         )
+        notes += told_of_calibration(calibrated.limits, calibrated.suspicious, wish)
         if calibrated.unchanged:
             notes.append(
                 f"not calibrated, since they run elsewhere (rdx-fast calibrate on that machine): "
@@ -190,8 +170,18 @@ def retrain(
         if station.public_key is not None and sign_key is None:
             notes.append("not signed, and the station opens signed bundles only (rdx-fast sign)")
         watch.stage("comparing with the released bundle")
-        measured = _measured(
-            station, released, calibrated.bundle, confirmed, options, config.frozen, watch
+        known = trained_on | material.calibrated_before
+        known |= {frame.inspection_id for frame in limits_from.line}
+        measured = measure(
+            station,
+            released,
+            calibrated.bundle,
+            confirmed,
+            trained_on,
+            sample_of(confirmed, known),
+            options,
+            config.frozen,
+            watch,
         )
         comparison = Comparison(
             format=FORMAT,
@@ -202,14 +192,18 @@ def retrain(
             old_executed=measured.executed[0],
             new_executed=measured.executed[1],
             steps=checkpoint.step,
-            images=len(originals) + len(added),
-            trained_on=tuple(frame.inspection_id for frame in confirmed.to_train_on),
-            calibrated_on=tuple(frame.inspection_id for frame in confirmed.to_calibrate_on),
+            images=len(material.originals) + len(added),
+            trained_on=tuple(frame.inspection_id for frame in added),
+            trained_before=tuple(sorted(material.trained_before)),
+            calibration_images=len(limits_from.folder),
+            calibrated_on=tuple(frame.inspection_id for frame in limits_from.line),
             disputed=confirmed.disputed,
             missing=confirmed.missing,
+            of_others=confirmed.of_others,
+            unusable=tuple(confirmed.unusable),
             frozen=measured.frozen,
+            sample=measured.parts.sample,
             labelled=measured.parts.labelled,
-            unseen=measured.parts.unseen,
             again_rejected=measured.parts.again_rejected,
             escaped=measured.parts.escaped,
             notes=tuple(notes),
@@ -226,98 +220,14 @@ def retrain(
     return made, comparison
 
 
-def _frame_options(
-    station: StationFile, job: int, released: Bundle, start: Checkpoint
-) -> FrameOptions:
-    """How the job's frames are read. Raises ``RetrainError`` if the run's images are not shown so:
-    the network would be trained on parts of another size or place."""
-    stated = released.manifest.recipe
-    applied = station.station.settings(
-        job,
-        JobSettings(
-            crop=stated.frame.crop,
-            pixel_format=stated.frame.pixel_format,
-            levels=stated.frame.levels,
-        ),
-    )
-    of_line = FrameOptions(applied.pixel_format, applied.crop, applied.levels, stated.tiles)
-    of_run = start.recipe.frame_options
-    formats = {of_line.pixel_format, of_run.pixel_format}
-    same_format = len(formats) == 1 or formats <= _SAME_FORMATS
-    if not same_format or of_line._replace(pixel_format=None) != of_run._replace(pixel_format=None):
-        raise RetrainError(
-            f"the frames of job {job} are read with {_told(of_line)}, the images of the run with "
-            f"{_told(of_run)}: train a run on frames of the line, export it and release that "
-            f"bundle first"
+def _check_still_released(
+    released: Bundle, start: Checkpoint, options: FrameOptions, station: StationFile, job: int
+) -> None:
+    """Raises ``BundleError`` if the released bundle is another one than training began with."""
+    network = released.manifest.training.get("network_sha256")
+    same = network in (None, start.network_sha256())
+    if not same or frame_options(station, job, released, start) != options:
+        raise BundleError(
+            f"{released.path}: another bundle was released while its network was trained further: "
+            f"start again"
         )
-    return of_line
-
-
-def _told(options: FrameOptions) -> str:
-    given = {name: value for name, value in options._asdict().items() if value is not None}
-    return ", ".join(f"{name} {value}" for name, value in given.items()) or "no options"
-
-
-class _Measured(NamedTuple):
-    """Both bundles on both sets, and the precisions in which they were executed, the old first."""
-
-    frozen: Compared
-    parts: LabelledParts
-    executed: tuple[str, str]
-
-
-def _measured(
-    station: StationFile,
-    released: Bundle,
-    candidate: Bundle,
-    confirmed: Confirmed,
-    options: FrameOptions,
-    frozen: Path,
-    watch: Watch,
-) -> _Measured:
-    trained_on = {frame.inspection_id for frame in confirmed.to_train_on}
-    seen = trained_on.union(_trained_on_before(released))
-    unseen = {frame.inspection_id for frame in confirmed.frames} - seen
-
-    def opened(bundle: Bundle) -> Detector:
-        return Detector(
-            bundle.path,
-            station.backend,
-            station.threads,
-            precision=station.precision,
-            on_progress=watch.plan,
-            check_frames=False,
-        )
-
-    with opened(released) as old, opened(candidate) as new:
-        if old.manifest != released.manifest:
-            raise BundleError(
-                f"{released.path} was changed while a candidate was made of it: start again"
-            )
-        given = FrameOptions.of_recipe(new.recipe, *options[:3])
-        return _Measured(
-            compare_on_set(
-                old,
-                new,
-                find_dataset(frozen).test(),
-                given,
-                lambda done, total: watch.images("frozen set", done, total),
-            ),
-            compare_on_parts(
-                old,
-                new,
-                confirmed.frames,
-                trained_on,
-                unseen,
-                given,
-                lambda done, total: watch.images("labelled parts", done, total),
-            ),
-            (old.engine.execution.executed, new.engine.execution.executed),
-        )
-
-
-def _trained_on_before(released: Bundle) -> list[int]:
-    """Inspections that the released network was trained on, if it is of a retraining."""
-    if COMPARISON not in released.manifest.files:
-        return []
-    return list(json.loads((released.path / COMPARISON).read_text()).get("trained_on", ()))

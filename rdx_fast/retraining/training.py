@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from rdx_fast.datasets import find_dataset
 from rdx_fast.durable import sync_directory, try_locked
-from rdx_fast.errors import CheckpointError
 from rdx_fast.images import list_images
 from rdx_fast.retraining.confirmed import RetrainError
 from rdx_fast.retraining.origin import RETRAINED, retrained_folder
 from rdx_fast.station.hmi_config import RetrainConfig
-from rdx_fast.training.checkpoint import FILE, Checkpoint
+from rdx_fast.training.checkpoint import FILE, Checkpoint, load_checkpoint, save_checkpoint
+from rdx_fast.training.inputs import training_inputs
 from rdx_fast.training.recipe import Recipe
+from rdx_fast.training.resume import OtherRunError
 from rdx_fast.training.trainer import Progress, train
 
 ITERATIONS = 200
@@ -30,8 +31,7 @@ def original_images(config: RetrainConfig, start: Checkpoint) -> list[Path]:
 
     Raises:
         DatasetError: the folder holds no images
-        RetrainError: the folder lacks images that the run held out, or holds images of the
-            calibration folder or of the frozen set
+        RetrainError: the folder lacks images that the run held out
     """
     images = find_dataset(config.good).train()
     held_out = {Path(path).name for path in start.held_out}
@@ -40,15 +40,41 @@ def original_images(config: RetrainConfig, start: Checkpoint) -> list[Path]:
             f"{config.good} lacks {len(missing)} images that the run held out of training, such as "
             f"{min(missing)}: name the folder that it was trained with ([retrain.JOB] good)"
         )
-    never = {path.resolve() for path in list_images(config.calibration)}
-    never |= {image.path.resolve() for image in find_dataset(config.frozen).test()}
-    chosen = [path for path in images if path.name not in held_out]
-    if shared := [path for path in chosen if path.resolve() in never]:
-        raise RetrainError(
-            f"{len(shared)} images of {config.good} are also calibration images or images of the "
-            f"frozen set, such as {shared[0]}: what is trained on tells nothing about new parts"
-        )
-    return chosen
+    return [path for path in images if path.name not in held_out]
+
+
+def told_of_originals(config: RetrainConfig, start: Checkpoint) -> list[str]:
+    """What is to be known where the images are not those that the run was trained on.
+
+    Args:
+        config: of the job
+        start: the checkpoint to train further, of the run or of a retraining
+
+    Raises:
+        CheckpointError: the run cannot be read
+        DatasetError: images, textures or masks cannot be used
+    """
+    run = load_checkpoint(config.run) if start.started_from else start
+    if not run.images:
+        return [f"{config.run} does not state which images it was trained on, as it was imported"]
+    found = training_inputs(
+        run.recipe,
+        find_dataset(config.good).train(),
+        _textures(config),
+        config.foreground,
+        skip_bad=True,
+        on_stage=lambda stage: None,
+    )
+    if found.fingerprint == run.images:
+        return []
+    return [
+        f"{config.good} does not hold what {config.run} was trained on: images were changed, added "
+        f"or removed since, or it is another folder (or textures or masks are others)"
+    ]
+
+
+def _textures(config: RetrainConfig) -> list[Path]:
+    return [] if config.textures is None else list_images(config.textures)
 
 
 def repeats_of_confirmed(originals: int, confirmed: int) -> int:
@@ -89,6 +115,7 @@ def train_further(
     start: Checkpoint,
     recipe: Recipe,
     images: Sequence[Path],
+    inspections: Collection[int],
     config: RetrainConfig,
     *,
     device: str = "auto",
@@ -98,12 +125,15 @@ def train_further(
 ) -> Checkpoint:
     """Train from a checkpoint's weights, and keep the new checkpoint in the run's folder.
 
-    A training that was interrupted goes on if it is called again with the same images.
+    A training that was interrupted goes on if it is called again with the same images and recipe;
+    with others it is deleted, and begins again.
 
     Args:
         start: the checkpoint
         recipe: see ``further_recipe``
         images: to train on
+        inspections: of the line's parts among them; the checkpoint lists them after those of the
+            one it started from
         config: of the job
         device: see ``train``
         max_minutes: end the training after this time; None for no limit
@@ -125,7 +155,7 @@ def train_further(
             images,
             unfinished,
             start=start,
-            textures=[] if config.textures is None else list_images(config.textures),
+            textures=_textures(config),
             foreground=config.foreground,
             device=device,
             resume=resume,
@@ -139,10 +169,13 @@ def train_further(
             raise RetrainError(f"{config.run} is being trained further by another process: wait")
         try:
             found = trained(resume=(unfinished / FILE).exists())
-        except CheckpointError as error:
+        except OtherRunError as error:
             on_stage(f"an interrupted retraining is given up: {error}")
             shutil.rmtree(unfinished, ignore_errors=True)
             found = trained(resume=False)
+        seen = sorted({*start.inspections, *inspections})
+        found = replace(found, inspections=seen)
+        save_checkpoint(found, unfinished)
         unfinished.rename(retrained_folder(config.run, found))
         sync_directory(unfinished.parent)
     return found

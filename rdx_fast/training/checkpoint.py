@@ -45,6 +45,8 @@ class Checkpoint:
         imported: names of the published files with the network, for a run that was imported
         started_from: ``network_sha256`` of the checkpoint whose weights the run started from; ""
             for one that started from ImageNet's
+        inspections: ids of the inspected parts of a line that it, or a checkpoint that it started
+            from, was trained on
     """
 
     recipe: Recipe
@@ -63,6 +65,7 @@ class Checkpoint:
     teacher_weights: str
     imported: list[str] = field(default_factory=list)
     started_from: str = ""
+    inspections: list[int] = field(default_factory=list)
 
     @classmethod
     def of_network(

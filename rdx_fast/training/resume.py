@@ -12,6 +12,10 @@ from rdx_fast.training.checkpoint import FILE, Checkpoint, load_checkpoint
 from rdx_fast.training.recipe import Recipe
 
 
+class OtherRunError(CheckpointError):
+    """A run was begun with another recipe, other images or other weights than are given now."""
+
+
 def previous_run(run: Path, resume: bool) -> Checkpoint | None:
     """The checkpoint in a folder, if there is one.
 
@@ -54,7 +58,8 @@ def check_same_recipe(old: Checkpoint, recipe: Recipe, run: Path) -> None:
     """Only the length of a run may change when it is resumed.
 
     Raises:
-        CheckpointError: something else has changed, or the run cannot be trained further
+        OtherRunError: something else has changed
+        CheckpointError: the run cannot be trained further
     """
     was = asdict(old.recipe)
     now = asdict(replace(recipe, epochs=old.recipe.epochs, iterations=old.recipe.iterations))
@@ -65,7 +70,7 @@ def check_same_recipe(old: Checkpoint, recipe: Recipe, run: Path) -> None:
         )
     changed = [f"{key}: {was[key]} before, {now[key]} now" for key in was if was[key] != now[key]]
     if changed:
-        raise CheckpointError(
+        raise OtherRunError(
             f"{run} was trained with another recipe and cannot be resumed with this one: "
             + "; ".join(changed)
         )
@@ -94,10 +99,10 @@ def check_same_start(old: Checkpoint, start: Checkpoint, run: Path) -> None:
     """A run goes on from the weights that it started from.
 
     Raises:
-        CheckpointError: it started from others
+        OtherRunError: it started from others
     """
     if old.started_from != start.network_sha256():
-        raise CheckpointError(
+        raise OtherRunError(
             f"{run} cannot be resumed: it did not start from the weights that are given now: "
             f"restore them, or train into another folder"
         )
@@ -107,10 +112,10 @@ def check_same_images(old: Checkpoint, fingerprint: str, run: Path) -> None:
     """A run goes on with the images, textures and masks that it began with.
 
     Raises:
-        CheckpointError: they have changed
+        OtherRunError: they have changed
     """
     if old.images != fingerprint:
-        raise CheckpointError(
+        raise OtherRunError(
             f"{run} cannot be resumed: the training images are not the same files, or their "
             f"textures or foreground masks have changed. Restore them, or train into another folder"
         )

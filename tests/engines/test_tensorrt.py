@@ -349,6 +349,15 @@ def test_words_of_tensorrt_in_errors(api: Api, tmp_path: Path) -> None:
     assert lines[:2] == ["INFO news", "ERROR complaint 0"]
 
 
+def test_log_of_another_version_stays_as_it_is(api: Api, tmp_path: Path) -> None:
+    """It may be the same file on disk."""
+    (tmp_path / "released.log").write_text("of its plan")
+    (tmp_path / "candidate.log").hardlink_to(tmp_path / "released.log")
+    Log(api.module, tmp_path / "candidate.log").close()
+    assert (tmp_path / "released.log").read_text() == "of its plan"
+    assert (tmp_path / "candidate.log").read_text() == ""
+
+
 def test_one_logger_for_all(api: Api, tmp_path: Path) -> None:
     """TensorRT goes on with the first logger that it was given, whatever comes later."""
     first, second = Log(api.module), Log(api.module, tmp_path / "log.txt")

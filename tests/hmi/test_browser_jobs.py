@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from selenium.webdriver import Keys
 
 from rdx_fast.bundle.bundle import Bundle, open_bundle
-from rdx_fast.bundle.versions import list_versions, manifest_sha256
+from rdx_fast.bundle.changes import override_limits
+from rdx_fast.bundle.revision import revise_bundle
+from rdx_fast.bundle.versions import COMPARISON, list_versions, manifest_sha256, new_candidate
 from rdx_fast.station.records.changes import read_changes
 from support.page import PASSWORDS
 from support.page_browser import Person, person
@@ -239,6 +243,63 @@ def test_regions_by_keyboard_and_numbers(line: PageLine, emil: Person) -> None:
     emil.click(".regions > .bar button", emil.text("regions.reset"))
     emil.until(lambda: corners(emil) == [])
     assert not emil.see(enter).is_enabled()
+
+
+def compared(auroc: bool, good: int) -> dict[str, Any]:
+    counts = {"false_rejects": 2, "good_reviews": 1, "escapes": 3, "bad_reviews": 0}
+    figures = {"old": 0.9, "new": 0.95, "difference": 0.05, "low": 0.01, "high": 0.09}
+    return {
+        **{"good": good, "bad": 40, "left_out": 0, "auroc": figures if auroc else None},
+        **{"old": counts, "new": counts | {"false_rejects": 1}},
+    }
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_comparison_of_a_candidate(line: PageLine, emil: Person, number: int) -> None:
+    """Of this version and of the one before: a verdict only on parts that nobody chose."""
+    comparison: dict[str, Any] = {
+        **{"format": number, "time": "2026-11-20T08:00:00+00:00", "old_sha256": "1" * 64},
+        **{"steps": 200, "images": 60, "trained_on": [4, 5], "calibrated_on": [7]},
+        **{"disputed": [], "missing": [], "notes": ["a note"], "escaped": []},
+        **{"frozen": compared(True, 120), "labelled": compared(number == 1, 80)},
+        "again_rejected": [],
+    }
+    if number == 1:
+        comparison["unseen"] = compared(True, 33)
+    else:
+        comparison |= {"sample": compared(True, 44), "calibration_images": 20}
+    content = json.dumps(comparison).encode()
+    bundle = line.bundles[1]
+    with new_candidate(bundle) as copy:
+        revise_bundle(open_bundle(copy), "compare", "anna", files={COMPARISON: content})
+        sha256 = manifest_sha256(copy)
+    override_limits(open_bundle(bundle), "fog", ng_above=2.2 + number, user="emil")
+    emil.browser.refresh()
+    shown = ".version[data-state=candidate] "
+    emil.see(f"{shown}code", sha256[:12])
+    assert "limits by hand by emil" in emil.see(f"{shown}.hint").text
+    columns = [cell.text for cell in emil.all(f"{shown}.comparison thead th")]
+    wanted = ["frozen", "labelled"] if number == 1 else ["frozen", "sample", "labelled"]
+    assert len(columns) == len(wanted)
+    for name, column in zip(wanted, columns, strict=True):
+        assert column.startswith(emil.text(f"comparison.{name}"))
+    rows = [
+        [cell.get_attribute("data-change") for cell in row.find_elements("css selector", "td")]
+        for row in emil.all(f"{shown}.comparison tbody tr")[:2]
+    ]
+    telling = len(wanted) - 1
+    assert rows == [["better"] * telling + [None], ["better"] * telling + ["same"]]
+    told = emil.see(f"{shown}.comparison").text
+    assert emil.text("comparison.why_no_difference") in told
+    assert (emil.text("comparison.earlier") in told) == (number == 1)
+    emil.click(f"{shown}button", emil.text("versions.release"))
+    assert "limits by hand by emil" in emil.see("dialog[open]").text
+    emil.confirm()
+    state_of(emil, sha256, "released")
+    emil.click(".versions .back button")
+    emil.confirm()
+    state_of(emil, sha256, "previous")
+    change_over(emil)
 
 
 def test_another_job(line: PageLine, emil: Person) -> None:

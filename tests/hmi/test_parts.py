@@ -242,13 +242,21 @@ def test_quality_of_what_was_labelled(olga: Client) -> None:
 def test_quality_names_what_the_released_bundle_rejects_again(
     page: Page, olga: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    again = {"again_rejected": [{"inspection_id": i, "verdict": "NG"} for i in (2, 4)]}
-    version = Version(page.folder, "0" * 64, "part", "", "", "compare", "released", again)
+    again = {
+        "time": "2026-03-02T07:00:00+00:00",
+        "again_rejected": [{"inspection_id": i, "verdict": "NG"} for i in (2, 4)],
+    }
+    # Its limits were changed since; what was rejected then is named all the same.
+    version = Version(
+        page.folder, "0" * 64, "part", "", "", "override", "released", again, False, ()
+    )
     monkeypatch.setattr("rdx_fast.hmi.labels_api.list_versions", lambda bundle: [version])
     assert olga.get("/api/quality").json()["again_rejected"] == [], "nobody says they are good"
     for part in (2, 3):
         olga.post(f"/api/parts/{part}/label", json={"verdict": "good", "reason": "dust"})
-    assert olga.get("/api/quality?job=1").json()["again_rejected"] == [2]
+    found = olga.get("/api/quality?job=1").json()
+    assert found["again_rejected"] == [2]
+    assert found["compared"] == [{"job": 1, "time": again["time"], "current": False}]
     assert olga.get("/api/quality?job=2").json()["again_rejected"] == []
 
 

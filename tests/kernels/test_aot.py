@@ -24,6 +24,7 @@ from rdx_fast.bundle.signature import SigningKey
 from rdx_fast.errors import BundleError, DriverTooOldError, EngineError
 from rdx_fast.kernels import triton_kernels
 from rdx_fast.kernels.aot import assembler_version, refuse_spills
+from rdx_fast.kernels.aot import build as build_kernels
 from rdx_fast.kernels.gpu import cosine_map, fuse_mul, resize_normalize, smooth_map
 from rdx_fast.kernels.gpu.driver import OLDEST, Gpu
 from rdx_fast.kernels.gpu.launch import ARCHITECTURES, Launch, Variant, configuration, dtype_name
@@ -117,6 +118,19 @@ LAUNCHES = {
     "resize_normalize_u8_fp32_format1": resize_launch("mono", "uint8", "float32"),
     "resize_normalize_u16_fp32_format2": resize_launch("bayer_rggb", "uint16", "float32"),
 }
+
+
+def test_files_of_other_versions_stay_as_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They may be the same files on disk."""
+    monkeypatch.setattr("rdx_fast.kernels.aot.variants", tuple)
+    (tmp_path / "candidate").mkdir()
+    before = tmp_path / "kernels.json"
+    before.write_text("of the released bundle")
+    (tmp_path / "candidate" / "kernels.json").hardlink_to(before)
+    assert json.loads(build_kernels(tmp_path / "candidate").read_text())["kernels"] == []
+    assert before.read_text() == "of the released bundle"
 
 
 @pytest.mark.slow

@@ -347,24 +347,6 @@ def test_what_a_killed_process_left_is_not_shared(bundle: Path) -> None:
         verify_bundle(open_bundle(version.path))
 
 
-def lacking(bundle: Path) -> set[str]:
-    return {version.sha256 for version in list_versions(bundle) if version.lacks_changes}
-
-
-def test_candidates_that_would_take_changes_back(bundle: Path) -> None:
-    before = manifest_sha256(bundle)
-    early, limits = candidate(bundle, 2.0), candidate(bundle, 3.0)
-    assert lacking(bundle) == set()
-    release(bundle, limits)
-    assert lacking(bundle) == {early}
-    late = candidate(bundle, 4.0)
-    assert lacking(bundle) == {early}
-    release(bundle, before)
-    assert lacking(bundle) == set(), "what was taken back is not to be had any more"
-    assert states(bundle)[limits] == "previous"
-    assert late in states(bundle)
-
-
 def test_versions_are_removed(bundle: Path) -> None:
     first = manifest_sha256(bundle)
     made = [candidate(bundle, 2.0 + i) for i in range(4)]

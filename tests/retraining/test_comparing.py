@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +19,12 @@ from rdx_fast.datasets import LabelledImage
 from rdx_fast.detector import Detector
 from rdx_fast.images import read_image
 from rdx_fast.preprocess import FrameOptions
+from rdx_fast.retraining import comparing
 from rdx_fast.retraining.comparing import compare_on_parts, compare_on_set
 from rdx_fast.retraining.confirmed import ConfirmedFrame
 from rdx_fast.station.records.changes import read_changes
 from rdx_fast.station.records.store import RecordWriter
-from support.commands import run
+from support.commands import run, unboxed
 from support.labelled_line import write_station
 from support.small_bundle import limits_of, write_bundle
 from support.small_network import SIZE
@@ -82,16 +83,14 @@ def test_on_a_test_set(detectors: tuple[Detector, Detector], frames: list[Path])
 
 
 def test_on_labelled_parts(detectors: tuple[Detector, Detector], frames: list[Path]) -> None:
-    parts = [
-        ConfirmedFrame(100 + i, path, bad=i >= 8, sampled=False) for i, path in enumerate(frames)
-    ]
+    parts = confirmed(frames, bad=range(8, 12))
     frames[3].write_bytes(b"no image")
-    trained_on, unseen = {100, 101}, set(range(104, 112))
-    found = compare_on_parts(*detectors, parts, trained_on, unseen, OPTIONS)
+    trained_on, sample = {100, 101}, set(range(104, 112))
+    found = compare_on_parts(*detectors, parts, trained_on, sample, OPTIONS)
     assert found.labelled is not None
-    assert found.unseen is not None
+    assert found.sample is not None
     assert (found.labelled.good, found.labelled.bad, found.labelled.left_out) == (7, 4, 1)
-    assert (found.unseen.good, found.unseen.bad, found.unseen.left_out) == (4, 4, 0)
+    assert (found.sample.good, found.sample.bad, found.sample.left_out) == (4, 4, 0)
     readable = [part for part in parts if part.inspection_id != 103]
     old, new = (verdicts(of, [part.path for part in readable]) for of in detectors)
     rejected = {
@@ -110,16 +109,51 @@ def test_on_labelled_parts(detectors: tuple[Detector, Detector], frames: list[Pa
         assert part.trained_on == (part.inspection_id in trained_on)
 
 
+def confirmed(frames: list[Path], bad: Collection[int] = ()) -> list[ConfirmedFrame]:
+    return [ConfirmedFrame(100 + i, p, i in bad, True, 100 + i) for i, p in enumerate(frames)]
+
+
+def test_auroc_of_the_sample_alone(
+    detectors: tuple[Detector, Detector], frames: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other labelled parts were chosen by the released bundle; few parts tell too little."""
+    parts, sample = confirmed(frames, bad=range(8, 12)), set(range(104, 112))
+    few = compare_on_parts(*detectors, parts, (), sample, OPTIONS)
+    monkeypatch.setattr(comparing, "LEAST", 4)
+    enough = compare_on_parts(*detectors, parts, (), sample, OPTIONS)
+    for found in (few, enough):
+        assert found.labelled is not None
+        assert found.labelled.auroc is None
+    assert few.sample is not None
+    assert few.sample.auroc is None
+    assert enough.sample is not None
+    assert enough.sample.auroc is not None
+
+
 def test_parts_of_one_kind_or_none(
     detectors: tuple[Detector, Detector], frames: list[Path]
 ) -> None:
-    good = [ConfirmedFrame(1 + i, path, bad=False, sampled=True) for i, path in enumerate(frames)]
+    good = confirmed(frames)
     found = compare_on_parts(*detectors, good, set(), set(), OPTIONS)
     assert found.labelled is not None
-    assert found.labelled.auroc is None
-    assert (found.labelled.bad, found.unseen, found.escaped) == (0, None, ())
+    assert (found.labelled.bad, found.sample, found.escaped) == (0, None, ())
     nothing = compare_on_parts(*detectors, [], set(), set(), OPTIONS)
     assert (nothing.labelled, nothing.again_rejected) == (None, ())
+
+
+def test_frames_that_are_gone_meanwhile(
+    detectors: tuple[Detector, Detector], frames: list[Path]
+) -> None:
+    """Be they all of a kind, or all."""
+    parts = confirmed(frames, bad=range(8, 12))
+    for path in frames[8:]:
+        path.unlink()
+    found = compare_on_parts(*detectors, parts, set(), set(), OPTIONS).labelled
+    assert found is not None
+    assert (found.good, found.bad, found.left_out) == (8, 0, 4)
+    for path in frames[:8]:
+        path.unlink()
+    assert compare_on_parts(*detectors, parts, set(), set(), OPTIONS).labelled is None
 
 
 def test_comparison_lies_in_the_bundle(tmp_path: Path) -> None:
@@ -130,12 +164,37 @@ def test_comparison_lies_in_the_bundle(tmp_path: Path) -> None:
         changed = revise_bundle(open_bundle(copy), "compare", "anna", files={COMPARISON: content})
         assert [change.action for change in verify_bundle(changed)] == ["export", "compare"]
     released, candidate = list_versions(path)
-    assert (released.comparison, candidate.comparison) == (None, json.loads(content))
+    assert (released.comparison, released.comparison_current) == (None, False)
+    assert (candidate.comparison, candidate.comparison_current) == (json.loads(content), True)
     override_limits(open_bundle(candidate.path), "later", ng_above=3.0, user="otto")
-    assert list_versions(path)[1].comparison is None
+    candidate = list_versions(path)[1]
+    assert (candidate.comparison, candidate.comparison_current) == (json.loads(content), False)
     (candidate.path / COMPARISON).write_text("{}")
-    assert len(list_versions(path)) == 2  # only what is told of a version is read
+    assert len(list_versions(path)) == 1  # what is told of a version must be as it was written
     assert not (path / COMPARISON).exists()
+
+
+def test_candidate_made_before_other_changes(tmp_path: Path) -> None:
+    """Its release would undo them."""
+    path = write_bundle(tmp_path / "part.rdx").path
+    with new_candidate(path) as copy:
+        override_limits(open_bundle(copy), "new lamp", ng_above=3.0, user="anna")
+        first = manifest_sha256(copy)
+    with new_candidate(path) as copy:
+        override_limits(open_bundle(copy), "dust", ng_above=4.0, user="otto")
+        second = manifest_sha256(copy)
+    assert [version.outdated for version in list_versions(path)] == [False, False, False]
+    assert "before" in run("release", path, second).stderr
+    released, *others = list_versions(path)
+    (lacking,) = next(of for of in others if of.sha256 == first).lacks
+    assert (lacking.action, lacking.user, lacking.time) == ("override", "otto", released.changed)
+    refused = run("release", path, first, code=2).stderr
+    assert "override by otto" in refused
+    assert "--anyway" in refused
+    assert manifest_sha256(path) == second
+    run("release", path, first, "--anyway")
+    assert manifest_sha256(path) == first
+    assert not any(v.outdated for v in list_versions(path) if v.state == "previous")
 
 
 def test_command_release(tmp_path: Path) -> None:
@@ -178,4 +237,4 @@ def test_command_release(tmp_path: Path) -> None:
     assert read_changes(station.records.path)[-1].after == {"job": 1, "removed": [before]}
     other = write_bundle(tmp_path / "unknown.rdx").path
     wrong = run("release", other, manifest_sha256(other), "--station", toml, code=2).stderr
-    assert "has no job with the bundle" in wrong
+    assert "has no job with the bundle" in unboxed(wrong)

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from rdx_fast.bundle.bundle import Bundle
 from rdx_fast.bundle.changes import override_limits
-from rdx_fast.errors import CheckpointError
+from rdx_fast.errors import CalibrationError, CheckpointError
 from rdx_fast.limits.calibration import calibrate_threshold
 from rdx_fast.limits.limits import WHOLE, Limits
 from rdx_fast.limits.promise import Wish
 from rdx_fast.retraining.confirmed import (
-    HOLD_OUT,
     Confirmed,
+    ConfirmedFrame,
     RetrainError,
+    SampleLabels,
     confirmed_frames,
-    is_held_out,
 )
+from rdx_fast.retraining.hold_out import FOR_LIMITS, HOLD_OUT, is_for_limits, is_held_out
+from rdx_fast.retraining.limit_images import limit_images, told_of_calibration
 from rdx_fast.retraining.origin import RETRAINED, origin_of, retrained_folder
 from rdx_fast.retraining.promises import wish_of
 from rdx_fast.station.config import StationFile
@@ -40,7 +44,7 @@ def station(tmp_path: Path) -> StationFile:
 
 
 def confirmed(station: StationFile) -> Confirmed:
-    return confirmed_frames(station.records.path, station.records.pictures, 1)
+    return confirmed_frames(station.records.path, station.records.pictures, 1, "part")
 
 
 def test_what_labels_say_together(station: StationFile) -> None:
@@ -65,8 +69,121 @@ def test_what_labels_say_together(station: StationFile) -> None:
     assert (found.disputed, found.missing) == ((2,), (4, 7))
     first, second = found.told()
     assert "1 labelled parts whose labels contradict each other" in first
-    assert "2 labelled parts whose stored frame is gone" in second
-    assert second.endswith("\n  4\n  7")
+    assert "2 labelled parts whose stored frame is gone, the oldest of 2026-01-01" in second
+
+
+def test_what_cannot_be_used(station: StationFile) -> None:
+    """Other results than verdicts, damaged frames, frames that a check refuses."""
+    for number in range(1, 8):
+        record(station, number, FRAME, result={1: "ERROR", 2: "LATE"}.get(number, "NG"))
+        label(station, number, "good")
+    damaged = station.records.pictures / "2026-01-01" / f"{3:010d}_frame.png"
+    damaged.write_bytes(damaged.read_bytes()[:40])
+    record(station, 8, np.zeros((4, 8, 3), np.uint8))
+    label(station, 8, "bad")
+
+    def check(frame: NDArray[np.uint8]) -> None:
+        if len(frame) != 8:
+            raise ValueError("has another size")
+
+    found = confirmed(station).checked(check)
+    assert [frame.inspection_id for frame in found.frames] == [4, 5, 6, 7]
+    assert list(found.unusable) == [1, 2, 3, 8]
+    (told,) = found.told()
+    for said in ("4 labelled parts that cannot", "1: its result is ERROR", "8: has another size"):
+        assert said in told
+
+
+def test_parts_of_another_product(station: StationFile) -> None:
+    for number in range(1, 5):
+        record(station, number, FRAME, bundle="lids" if number % 2 else "part")
+        label(station, number, "good")
+    found = confirmed(station)
+    assert [frame.inspection_id for frame in found.frames] == [2, 4]
+    assert found.of_others == (1, 3)
+    assert "another bundle under the id of this job, lids" in found.told()[0]
+
+
+def test_parts_that_are_inspected_again(station: StationFile) -> None:
+    """A part's pictures are all held out, or none of them; parts without an id are others."""
+    day = 86400
+    facts = [  # inspection, part, seconds
+        *((1, 9, 0), (7, 9, 60), (8, 5, 60), (9, 0, 60), (10, 0, 70)),
+        *((13, 9, day), (14, 9, day + 1), (15, 5, 3 * day)),
+    ]
+    for number, part, seconds in facts:
+        time = (datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds)).isoformat()
+        record(station, number, FRAME, part_id=part, triggered_at=time)
+        label(station, number, "good")
+    first = {frame.inspection_id: frame.first for frame in confirmed(station).frames}
+    assert first == {1: 1, 7: 1, 8: 8, 9: 9, 10: 10, 13: 1, 14: 14, 15: 15}
+    held_out = {f.inspection_id for f in confirmed(station).frames if f.held_out}
+    assert held_out == set()  # 7 and 13 alone would be
+
+
+@pytest.mark.parametrize(
+    ("ok_labelled", "rejected_labelled", "complete"),
+    [(40, 10, True), (38, 10, True), (37, 10, False), (40, 9, False), (4, 10, False)],
+)
+def test_sample_that_is_partly_labelled(
+    ok_labelled: int, rejected_labelled: int, complete: bool
+) -> None:
+    """Rejects alone, or most of all parts, do not stand for the sample."""
+    sample = SampleLabels(40, ok_labelled, 10, rejected_labelled)
+    assert sample.complete == complete
+    wish = Wish(0.05, weaker=True)
+    line = tuple(
+        ConfirmedFrame(number, Path(__file__), False, True, number)
+        for number in range(1, 1000)
+        if is_held_out(number)
+    )
+    found = limit_images([Path("a.png")], of(line, sample), (), wish, 1)
+    assert (len(found.line), len(found.folder)) == ((line_parts(line), 0) if complete else (0, 1))
+    said = f"{ok_labelled} of 40 parts with the result OK and {rejected_labelled} of 10 with REVIEW"
+    assert any(said in note for note in found.notes) != complete
+
+
+def of(frames: tuple[ConfirmedFrame, ...], sample: SampleLabels) -> Confirmed:
+    return Confirmed(frames, (), (), "", (), (), {}, {}, sample)
+
+
+def line_parts(frames: tuple[ConfirmedFrame, ...]) -> int:
+    return sum(is_for_limits(frame.first) for frame in frames)
+
+
+def test_labels_of_the_sample_are_counted(station: StationFile) -> None:
+    """Up to the newest label of the job, of parts that can be labelled."""
+    for number in range(1, 9):
+        facts: dict[str, object] = {"result": "OK" if number % 2 else "REVIEW"}
+        if number == 8:  # came after the newest label
+            facts["triggered_at"] = "2999-01-01T00:00:00+00:00"
+        record(station, number, FRAME if number != 3 else None, sampled=int(number != 7), **facts)
+    label(station, 1, "good")
+    label(station, 2, "bad")
+    label(station, 4, "good")
+    label(station, 4, "bad", "otto")
+    found = confirmed(station).sample
+    assert found == SampleLabels(ok=2, ok_labelled=1, rejected=3, rejected_labelled=1)
+
+
+def test_limits_come_from_the_line_alone_if_it_suffices() -> None:
+    """Scores of the calibration folder may be lower than the line's."""
+    numbers = [number for number in range(1, 400) if is_held_out(number) and is_for_limits(number)]
+    frames = tuple(ConfirmedFrame(n, Path(__file__), False, True, n) for n in numbers)
+    folder = [Path(f"{i}.png") for i in range(60)]
+    wish, sample = Wish(0.05, weaker=True), SampleLabels()
+    enough = limit_images(folder, of(frames[:19], sample), (), wish, 1)
+    assert (len(enough.line), enough.folder, enough.notes) == (19, [], [])
+    pooled = limit_images(folder, of(frames[:18], sample), (), wish, 1)
+    assert (len(pooled.line), len(pooled.folder)) == (18, 60)
+    assert "60 images of the calibration folder and 18 parts of the line" in pooled.notes[0]
+    assert "as soon as there are 19 parts" in pooled.notes[0]
+    seen = limit_images(folder, of(frames[:19], sample), numbers[:1], wish, 1)
+    assert len(seen.line) == 18
+    two = limit_images(folder, of(frames[:19], sample), (), wish, 2)
+    assert len(two.folder) == 60
+    with pytest.raises(CalibrationError, match="18 good images cannot promise"):
+        limit_images([], of(frames[:18], sample), (), Wish(0.05), 1)
 
 
 def test_hold_out_is_kept_apart(station: StationFile) -> None:
@@ -77,11 +194,23 @@ def test_hold_out_is_kept_apart(station: StationFile) -> None:
         record(station, number, FRAME, sampled=number % 2)
         label(station, number, "bad" if number == 7 else "good")
     found = confirmed(station)
-    trained, calibrated = (
-        {frame.inspection_id for frame in of} for of in (found.to_train_on, found.to_calibrate_on)
-    )
+    trained = {frame.inspection_id for frame in found.to_train_on}
+    calibrated = {frame.inspection_id for frame in found.frames if frame.for_limits}
     assert trained == {*range(1, 31)} - {*held_out}
-    assert calibrated == {number for number in held_out if number <= 30 and number % 2} - {7}
+    for_limits = [number for number in held_out if is_for_limits(number)]
+    assert len(for_limits) == pytest.approx(len(held_out) * FOR_LIMITS, rel=0.1)
+    assert for_limits[:6] == [7, 23, 28, 34, 36, 39]
+    assert calibrated == {number for number in for_limits if number <= 30 and number % 2} - {7}
+
+
+def test_what_is_told_of_a_calibration() -> None:
+    limits = {"fp32": (conformal(0.05, 9),), "int8": (conformal(0.05, 19),)}
+    weaker, named = told_of_calibration(limits, [Path("line/7.png")], Wish(0.05, weaker=True))
+    assert weaker == (
+        "fp32: the limits promise at most 10.000% false rejects instead of 5.000%, since they come "
+        "from 9 images: 19 are needed"
+    )
+    assert named.endswith("whether these parts are good: line/7.png")
 
 
 def conformal(rate: float, scores: int = 99) -> Limits:

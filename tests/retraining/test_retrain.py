@@ -16,18 +16,22 @@ from rdx_fast.bundle.changes import override_limits, replace_recipe
 from rdx_fast.bundle.signature import sign_bundle
 from rdx_fast.bundle.versions import list_versions, manifest_sha256, release
 from rdx_fast.errors import BundleError, CalibrationError, CheckpointError
+from rdx_fast.export import export_bundle
 from rdx_fast.images import list_images
 from rdx_fast.limits.limits import rates_of_parts
 from rdx_fast.limits.promise import Wish
 from rdx_fast.recalibrate import calibrate_bundle
 from rdx_fast.recipe.recipe import FrameSpec, InspectionRecipe, RegionSpec
 from rdx_fast.retraining.comparison import Comparison
-from rdx_fast.retraining.confirmed import RetrainError, is_held_out
-from rdx_fast.retraining.retrain import Watch, retrain
+from rdx_fast.retraining.confirmed import RetrainError
+from rdx_fast.retraining.hold_out import is_for_limits, is_held_out
+from rdx_fast.retraining.origin import RETRAINED
+from rdx_fast.retraining.retrain import retrain
 from rdx_fast.retraining.training import RATE_SHARE, further_recipe, repeats_of_confirmed
+from rdx_fast.retraining.watch import Watch
 from rdx_fast.station.config import StationFile, read_station
 from rdx_fast.station.records.changes import read_changes
-from rdx_fast.training.checkpoint import Checkpoint, save_checkpoint
+from rdx_fast.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from support.commands import run as command
 from support.labelled_line import a_week, label, record, write_station
 from support.signing import keys
@@ -58,12 +62,15 @@ def test_two_weeks(station: StationFile, checkpoint: Checkpoint) -> None:
     assert (entry.action, entry.after["sha256"]) == ("candidate", version.sha256)
     assert found.old_network == checkpoint.network_sha256() != found.new_network
     assert found.trained_on == tuple(i for i in range(1, 25) if not is_held_out(i))
-    assert found.calibrated_on == tuple(i for i in range(1, 25, 2) if is_held_out(i))
+    held_out = [i for i in range(1, 25, 2) if is_held_out(i)]
+    assert found.calibrated_on == tuple(i for i in held_out if is_for_limits(i))
+    assert (found.calibration_images, found.trained_before) == (20, ())
     assert (found.steps, found.images) == (60, 24 + len(found.trained_on))
     assert found.labelled is not None
-    assert found.unseen is not None
+    assert found.sample is not None
     assert (found.labelled.good, found.labelled.bad) == (24, 6)
-    assert (found.unseen.good, found.unseen.bad) == (24 - len(found.trained_on), 6)
+    # Of the sample, what neither was trained on nor is for the limits; no bad part is of it.
+    assert (found.sample.good, found.sample.bad) == (len(held_out) - len(found.calibrated_on), 0)
     assert (found.frozen.good, found.frozen.bad) == (8, 8)
     actions = [change.action for change in verify_bundle(open_bundle(version.path))]
     assert actions == ["export", "replace", "calibrate", "compare"]
@@ -74,13 +81,12 @@ def test_two_weeks(station: StationFile, checkpoint: Checkpoint) -> None:
     assert later.old_network == found.new_network  # the candidate's own checkpoint was found
     assert {*found.trained_on} < {*later.trained_on}
     assert not any(map(is_held_out, later.trained_on))
-    assert later.unseen is not None
-    first_week, second_week = found.unseen, later.unseen
-    assert first_week.old.false_rejects == first_week.good
-    for week in (first_week, second_week):
+    assert later.trained_before == found.trained_on
+    assert later.labelled is not None
+    assert found.labelled.old.false_rejects == found.labelled.good
+    for week in (found.labelled, later.labelled):
         assert week.new.false_rejects < week.old.false_rejects
         assert week.new.escapes == 0
-    assert later.labelled is not None
     assert len(later.again_rejected) == later.labelled.new.false_rejects
     release(path, second.sha256)
     assert [v.state for v in list_versions(path)] == ["released", "previous", "previous"]
@@ -93,6 +99,39 @@ def with_run(station: StationFile, checkpoint: Checkpoint) -> StationFile:
     run = station.retrain["1"].run.with_name("another")
     save_checkpoint(checkpoint, run)
     return replace(station, retrain={"1": replace(station.retrain["1"], run=run)})
+
+
+@pytest.mark.slow
+def test_what_networks_were_trained_on_is_not_forgotten(station: StationFile, parts: Path) -> None:
+    """The checkpoint knows it, also where its bundle was exported by hand."""
+    path, run = station.bundles[1], station.retrain["1"].run
+    a_week(station, 1, 12, 2, seed=1)
+    first = short(station)
+    (folder,) = (run / RETRAINED).iterdir()
+    made = load_checkpoint(folder)
+    assert made.inspections == list(first.trained_on)
+    good = list_images(parts / "calibration")
+    export_bundle(made, good, path, overwrite=True, precision="fp32", name="part")
+    wrong = first.trained_on[0]
+    label(station, wrong, "bad")  # it is of the sample: the only part that would be compared by
+    a_week(station, 30, 4, 0, seed=2)
+    second = short(station)
+    assert second.trained_before == first.trained_on
+    assert wrong not in second.trained_on
+    assert any("was trained on 1 parts that are not labelled good" in n for n in second.notes)
+    assert wrong % 2 == 1
+    assert second.sample is None
+    for part in (*second.again_rejected, *second.escaped):
+        known = part.inspection_id in {*first.trained_on, *second.trained_on}
+        assert part.trained_on == known
+    candidate = next(v for v in list_versions(path) if v.comparison is not None)
+
+    def released_meanwhile(stage: str) -> None:
+        if stage == "training":
+            release(path, candidate.sha256)
+
+    with pytest.raises(BundleError, match="another bundle was released while"):
+        short(station, learning_rate=0.001, watch=Watch(stage=released_meanwhile))
 
 
 @pytest.mark.slow
@@ -129,8 +168,7 @@ def test_recipe_promise_and_signature_are_carried_over(
     (execution,) = candidate.manifest.executions
     assert rates_of_parts([of.ng_above for of in execution.limits]).false_reject_rate == 0.05
     assert rates_of_parts([of.ok_below for of in execution.limits]).false_reject_rate == 0.2
-    (note,) = found.notes
-    assert "limits set by hand (new lamp) are not carried over" in note
+    assert "limits set by hand (new lamp) are not carried over" in found.notes[0]
     assert (candidate.path / "kernels" / "kernels.json").is_file()
     assert release(path, version.sha256, public).user == "anna"
     unsigned = short(signed, wish=Wish(0.05))
@@ -166,6 +204,7 @@ def test_interrupted(station: StationFile) -> None:
     a_week(station, 20, 6, 0, seed=2)
     found = made(watch)
     assert any("an interrupted retraining is given up" in line for line in told)
+    assert len(list((station.retrain["1"].run / RETRAINED).iterdir())) == 2
     assert found.images == 24 + len(found.trained_on)
 
 
@@ -196,10 +235,12 @@ def test_what_cannot_be_trained_with(station: StationFile, tmp_path: Path) -> No
     config = station.retrain["1"]
     for never in (config.calibration, config.frozen / "test" / "good"):
         shared = replace(config, good=never)
-        with pytest.raises(RetrainError, match=r"images of .* are also calibration images"):
+        with pytest.raises(RetrainError, match="and the images that the run was trained on share"):
             retrain(replace(station, retrain={"1": shared}), 1)
     with pytest.raises(BundleError, match="the private key cannot be read"):
         retrain(station, 1, sign_key=tmp_path / "none.pem")
+    with pytest.raises(CalibrationError, match="20 good images cannot promise"):
+        retrain(station, 1, wish=Wish(0.001))
     with pytest.raises(CalibrationError, match="good images show nothing"):
         retrain(replace(station, retrain={"1": replace(config, calibration=dark(tmp_path))}), 1)
     toml = tmp_path / "station" / "station.toml"

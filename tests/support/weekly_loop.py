@@ -196,7 +196,7 @@ def week_row(folder: Path, before: int, labels: dict[str, int]) -> dict[str, Any
         "sampled": sum(bool(r.sampled) for r in parts),
         "labels": labels,
         "confirmed_good_trained_on": len(found["trained_on"]),
-        **{name: found[name] for name in ("images", "steps", "frozen", "labelled", "unseen")},
+        **{name: found[name] for name in ("images", "steps", "frozen", "labelled", "sample")},
         **{name: len(found[name]) for name in ("again_rejected", "escaped")},
     }
 

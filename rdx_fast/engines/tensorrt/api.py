@@ -109,6 +109,8 @@ class Log:
         self.errors = 0
         self._lock = threading.Lock()
         self._file = file
+        if file is not None:  # not in place: versions of a bundle share their files by hard links
+            file.unlink(missing_ok=True)
         self._stream = None if file is None else file.open("w", encoding="utf-8")
         self.logger = _logger(trt)
         _OPEN.add(self)

@@ -4,10 +4,15 @@ import { h } from "./dom.js";
 import { count, moment, number, t } from "./texts.js";
 import { badge } from "./verdict.js";
 
-const SETS = ["frozen", "labelled", "unseen"];
+const FORMATS = [1, 2];
+const SETS = ["frozen", "sample", "labelled"];
+// Their parts were not chosen by what the released bundle said of them: a difference counts.
+const TELLING = ["frozen", "sample"];
 const COUNTS = { false_rejects: "good", good_reviews: "good", escapes: "bad", bad_reviews: "bad" };
 
-export function comparisonTable(comparison, folded) {
+/** The comparison of a version; null if it has none that this page knows. */
+export function comparisonTable({ comparison, comparison_current: current }, folded) {
+  if (!FORMATS.includes(comparison?.format)) return null;
   const sets = SETS.filter((name) => comparison[name]);
   const head = sets.map((name) =>
     h(
@@ -29,10 +34,16 @@ export function comparisonTable(comparison, folded) {
       "tr",
       {},
       h("th", { scope: "row" }, t(`comparison.${name}`)),
-      sets.map((set) => change(comparison[set], name, of)),
+      sets.map((set) => change(comparison[set], name, of, TELLING.includes(set))),
     ),
   );
+  const earlier = comparison.format === 1;
   const notes = [
+    ...(current ? [] : [t("comparison.changed_since")]),
+    ...(earlier ? [t("comparison.earlier")] : []),
+    ...(earlier || comparison.sample ? [] : [t("comparison.no_sample")]),
+    ...(comparison.sample && !comparison.sample.auroc ? [t("comparison.small_sample")] : []),
+    ...(comparison.labelled ? [t("comparison.why_no_difference")] : []),
     ...comparison.notes,
     ...(comparison.disputed.length
       ? [t("comparison.disputed", { n: count(comparison.disputed.length) })]
@@ -66,14 +77,14 @@ export function comparisonTable(comparison, folded) {
             "tr",
             {},
             h("th", { scope: "row" }, t("comparison.auroc")),
-            sets.map((set) => areaCell(comparison[set].auroc)),
+            sets.map((set) => areaCell(TELLING.includes(set) ? comparison[set].auroc : null)),
           ),
           counts,
         ),
       ),
     ),
-    judged("again_rejected", comparison.again_rejected),
-    judged("escaped", comparison.escaped),
+    judged("again_rejected", comparison.again_rejected, comparison.labelled?.good),
+    judged("escaped", comparison.escaped, comparison.labelled?.bad),
     h(
       "p",
       { class: "muted" },
@@ -83,6 +94,16 @@ export function comparisonTable(comparison, folded) {
         steps: count(comparison.steps),
       }),
     ),
+    earlier
+      ? null
+      : h(
+          "p",
+          { class: "muted" },
+          t("comparison.limits", {
+            images: count(comparison.calibration_images),
+            parts: count(comparison.calibrated_on.length),
+          }),
+        ),
     notes.length
       ? h(
           "ul",
@@ -114,9 +135,9 @@ function areaCell(auroc) {
   );
 }
 
-function change(set, name, of) {
+function change(set, name, of, telling) {
   const [before, now] = [set.old[name], set.new[name]];
-  const better = now < before ? "better" : now > before ? "worse" : "same";
+  const better = !telling || now === before ? "same" : now < before ? "better" : "worse";
   return h(
     "td",
     { data: { change: better } },
@@ -125,8 +146,9 @@ function change(set, name, of) {
   );
 }
 
-/** Labelled parts that the candidate judges otherwise than people do. */
-function judged(name, parts) {
+/** Labelled parts that the candidate judges otherwise than people do, of so many. */
+function judged(name, parts, of) {
+  if (!of) return null;
   if (!parts.length) return h("p", {}, t(`comparison.no_${name}`));
   const entry = (part) =>
     h(

@@ -4,7 +4,7 @@ import { get, query, session } from "./api.js";
 import { interval } from "./chart.js";
 import { field, h, select } from "./dom.js";
 import { complain } from "./notes.js";
-import { count, percent, t } from "./texts.js";
+import { count, moment, percent, t } from "./texts.js";
 
 const DAYS = [1, 7, 30, 365];
 
@@ -105,7 +105,7 @@ function drawn(q) {
       hint: q.parts > 0 && q.sampled === 0 ? [t("quality.sample_hint"), null] : null,
       empty: q.parts === 0,
     }),
-    again(q.again_rejected),
+    again(q.again_rejected, q.compared),
   ];
 }
 
@@ -140,7 +140,9 @@ function card(name, { value, low, high, counted, hint = null, empty }) {
 }
 
 /** Parts that people called good and that the released bundle rejects all the same. */
-function again(ids) {
+function again(ids, compared) {
+  const asOf = ({ time, current }) =>
+    h("p", {}, t(current ? "quality.again_as_of" : "quality.again_before", { time: moment(time) }));
   const entry = (id) => h("li", {}, h("a", { href: `#/part/${id}` }, String(id)));
   return h(
     "section",
@@ -148,6 +150,7 @@ function again(ids) {
     h("h2", {}, t("quality.again")),
     h("p", { class: "big" }, count(ids.length)),
     h("ul", { class: "inline" }, ids.slice(0, 30).map(entry)),
+    compared.map(asOf),
     h("p", { class: "muted" }, t("quality.again_meaning")),
   );
 }

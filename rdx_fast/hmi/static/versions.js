@@ -7,17 +7,16 @@ import { h } from "./dom.js";
 import { attempt, confirmed, note } from "./notes.js";
 import { moment, t } from "./texts.js";
 
-const COMPARISON_FORMAT = 1;
-
 export function versionsPanel(job, reload) {
   const previous = job.versions.find((version) => version.state === "previous");
   const release = (version, title) => async (event) => {
-    const lacking = version.lacks_changes ? `${t("versions.lacks_changes")} ` : "";
-    const key = version.state === "previous" ? "versions.confirm_back" : "versions.confirm";
-    const names = { name: version.name, sha256: version.sha256.slice(0, 12) };
-    const text = lacking + t(key, names);
+    const text = t(version.state === "previous" ? "versions.confirm_back" : "versions.confirm", {
+      name: version.name,
+      sha256: version.sha256.slice(0, 12),
+    });
     const button = event.currentTarget;
-    if (!(await confirmed(title, text, title))) return;
+    const warned = version.lacks.length ? `${text} ${lacking(version)}` : text;
+    if (!(await confirmed(title, warned, title))) return;
     if (
       await attempt(() => post(`/api/jobs/${job.job}/release`, { sha256: version.sha256 }), button)
     ) {
@@ -66,10 +65,8 @@ export function versionsPanel(job, reload) {
         h("span", { class: "spacer" }),
         button,
       ),
-      version.lacks_changes ? h("p", { class: "hint" }, t("versions.lacks_changes")) : null,
-      version.comparison?.format === COMPARISON_FORMAT
-        ? comparisonTable(version.comparison, version.state !== "candidate")
-        : null,
+      version.lacks.length ? h("p", { class: "hint" }, lacking(version)) : null,
+      comparisonTable(version, version.state !== "candidate"),
     );
   };
   const element = h(
@@ -93,4 +90,12 @@ export function versionsPanel(job, reload) {
     h("ol", { class: "version-list" }, job.versions.map(entry)),
   );
   return { element };
+}
+
+/** The changes of the released bundle that a release of a version undoes. */
+function lacking(version) {
+  const changes = version.lacks.map(({ action, user, time }) =>
+    t("versions.by", { action: actionText(action), user: user || "–", time: moment(time) }),
+  );
+  return t("versions.lacks", { changes: changes.join("; ") });
 }
