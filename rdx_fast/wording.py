@@ -6,11 +6,18 @@ import re
 
 # Controls, such as those of a terminal, and signs that turn the direction of what follows.
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]+")
+_FOLDERS = re.compile(r"(?<![\w./])/(?:[^/\s'\"]+/)+")  # of absolute paths
 
 
 def plain(text: str) -> str:
     """A text of a person on one line: without controls of terminals, and in its own direction."""
     return " ".join(_CONTROLS.sub(" ", text).split())
+
+
+def without_folders(text: str) -> str:
+    """A text with the names of files alone where it has their absolute paths, for those who are not
+    to know where these lie."""
+    return _FOLDERS.sub("", text)
 
 
 def told(value: object) -> str:

@@ -18,6 +18,7 @@ from starlette.staticfiles import StaticFiles
 
 from rdx_fast.errors import RdxError
 from rdx_fast.hmi import data_api, jobs_api, session_api
+from rdx_fast.hmi.access import context_of, cookie_name
 from rdx_fast.hmi.context import Context
 from rdx_fast.hmi.protection import Protection, protected
 from rdx_fast.hmi.refusal import Refused
@@ -27,6 +28,7 @@ from rdx_fast.hmi.users import Users
 from rdx_fast.station.config import ConfigError, StationFile
 from rdx_fast.station.records.changes import ChangeLog
 from rdx_fast.station.status_client import StatusClient
+from rdx_fast.wording import without_folders
 
 log = logging.getLogger(__name__)
 
@@ -116,8 +118,13 @@ def _no_such_route(request: Request, error: Exception) -> Response:
 
 
 def _conflict(request: Request, error: Exception) -> Response:
-    """What was asked for cannot be done as things are: a limit out of order, a full disk."""
-    return Refused(409, "refused", str(error)).response()
+    """What was asked for cannot be done as things are: a limit out of order, a full disk. Where
+    files lie is told to engineers only."""
+    context = context_of(request)
+    session = context.sessions.find(request.cookies.get(cookie_name(context)), renew=False)
+    engineer = session is not None and session.user.role == "engineer"
+    text = str(error) if engineer else without_folders(str(error))
+    return Refused(409, "refused", text).response()
 
 
 def _failed(request: Request, error: Exception) -> Response:

@@ -15,13 +15,15 @@ from rdx_fast.hmi.frame_views import FrameViews
 from rdx_fast.hmi.live_frames import LiveFrames
 from rdx_fast.hmi.part_json import Shown, part_json
 from rdx_fast.hmi.pictures import Pictures
-from rdx_fast.hmi.refusal import not_found
+from rdx_fast.hmi.refusal import Refused, not_found
 from rdx_fast.station.records.labels import Label, read_labels
 from rdx_fast.station.records.read import Filter, has_records, read_records
 from rdx_fast.station.records.store import InspectionRecord
 
 _PICTURES_AT_ONCE = 2  # decoded and encoded: each takes a core, and memory for a frame
 _EXPORTS_AT_ONCE = 1
+_QUERIES_AT_ONCE = 2  # of many records: each takes a core
+_QUERIES_WAITING = 32
 
 Arguments = ParamSpec("Arguments")
 Returned = TypeVar("Returned")
@@ -49,6 +51,8 @@ class StationData:
         self.live = LiveFrames(context.station)
         self.feed = Feed(context.file, context.station, self.pictures, self.live)
         self._drawing = ThreadPoolExecutor(_PICTURES_AT_ONCE, "pictures")
+        self._querying = ThreadPoolExecutor(_QUERIES_AT_ONCE, "queries")
+        self._queries = 0
         self._exporting = ThreadPoolExecutor(_EXPORTS_AT_ONCE, "exports")
         self.ending = context.ending
         # Beside the records: a folder of the system may be in memory.
@@ -63,6 +67,7 @@ class StationData:
         async with self.feed.running():
             yield
         self._drawing.shutdown(cancel_futures=True)
+        self._querying.shutdown(cancel_futures=True)
         self._exporting.shutdown(cancel_futures=True)
 
     async def draw(
@@ -73,6 +78,22 @@ class StationData:
     ) -> Returned:
         """Call a function that decodes or encodes pictures, a few at once."""
         return await _call(self._drawing, lambda: function(*given, **named))
+
+    async def query(
+        self,
+        function: Callable[Arguments, Returned],
+        *given: Arguments.args,
+        **named: Arguments.kwargs,
+    ) -> Returned:
+        """Call a function that may read many records, a few at once, so that other answers need not
+        wait for threads. Raises ``Refused`` if too many wait."""
+        if self._queries >= _QUERIES_WAITING:
+            raise Refused(429, "busy", "too many queries wait: try again", {"Retry-After": "2"})
+        self._queries += 1
+        try:
+            return await _call(self._querying, lambda: function(*given, **named))
+        finally:
+            self._queries -= 1
 
     async def export(
         self,

@@ -23,6 +23,7 @@ from rdx_fast.station.config import StationFile
 from rdx_fast.station.records.labels import Label
 from rdx_fast.station.records.store import InspectionRecord
 from rdx_fast.station.status_client import StatusClient, StatusError
+from rdx_fast.wording import without_folders
 
 log = logging.getLogger(__name__)
 
@@ -180,7 +181,7 @@ class Feed:
             try:
                 status = await loop.run_in_executor(self._status_thread, self._station.status)
             except StatusError as error:
-                trouble = str(error)
+                trouble = without_folders(str(error))
         self.shown_id = None if status is None else status["last_id"]
         before, self._status = self._status, self._state.describe(status, trouble)
         late = self._clock() - self._status_told

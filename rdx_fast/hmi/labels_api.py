@@ -59,26 +59,32 @@ class _LabelsApi:
         add_label(self._data.path, record.inspection_id, call.user, verdict, form.reason, comment)
         return {"part": self._data.described([record], lambda *_: Shown.LABELS)[0]}
 
-    def queue(self, call: Call, query: QueueQuery) -> object:
+    async def queue(self, call: Call, query: QueueQuery) -> object:
         """Parts that wait for a label of the user, the newest first."""
+        user = "" if call.session is None else call.user
+        return await self._data.query(self._waiting, user, query.limit)
+
+    def _waiting(self, user: str, limit: int) -> object:
         if not has_records(self._data.path):
             return {"parts": [], "waiting": 0}
-        user = "" if call.session is None else call.user
-        found, waiting = read_queue(self._data.path, self._pictures, user, query.limit)
+        found, waiting = read_queue(self._data.path, self._pictures, user, limit)
         parts = self._data.described(found, lambda *_: Shown.NOTHING)
         return {"parts": parts, "waiting": waiting}
 
-    def quality(self, call: Call, query: QualityQuery) -> object:
+    async def quality(self, call: Call, query: QualityQuery) -> object:
         """Quality figures of a job, or of all, in a time."""
+        return await self._data.query(self._counted, query)
+
+    def _counted(self, query: QualityQuery) -> object:
         again, compared = self._again_rejected(query.job)
         told = {"job": query.job, "compared": compared}
         if not has_records(self._data.path):
             return told | asdict(quality_of({}, {}, []))
-        path = self._data.path
-        counts = {Kind(*kind): n for kind, n in count_records(path, query.filter()).items()}
+        path, stop = self._data.path, self._data.ending.is_set
+        counts = {Kind(*kind): n for kind, n in count_records(path, query.filter(), stop).items()}
         labelled = {
             of.inspection_id: Kind(of.result, bool(of.sampled))
-            for of in read_records(path, query.filter(labelled=True))
+            for of in read_records(path, query.filter(labelled=True), stop)
         }
         labels = read_labels(path, {*labelled, *again})
         return told | asdict(quality_of(counts, labelled, labels, again))

@@ -52,18 +52,22 @@ class _PartsApi:
 
         return StreamingResponse(events(), media_type="text/event-stream")
 
-    def search(self, call: Call, query: SearchQuery) -> object:
+    async def search(self, call: Call, query: SearchQuery) -> object:
         """A page of parts, the newest first."""
+        return await self._data.query(self._searched, query, call.is_engineer)
+
+    def _searched(self, query: SearchQuery, by_engineer: bool) -> object:
         if not has_records(self._data.path):
             return {"parts": [], "next": None}
         # One more, to know whether there is another page.
-        found = [*read_records(self._data.path, query.filter(query.before, query.limit + 1))]
+        wanted = query.filter(query.before, query.limit + 1)
+        found = [*read_records(self._data.path, wanted, self._data.ending.is_set)]
         newest = found[::-1][: query.limit]
         more = len(found) > query.limit
         return {
             # Whoever searches does not label here, and engineers look for what is disputed.
             "parts": self._data.described(
-                newest, lambda *_: Shown.LABELS if call.is_engineer else Shown.AGREED
+                newest, lambda *_: Shown.LABELS if by_engineer else Shown.AGREED
             ),
             "next": newest[-1].inspection_id if more else None,
         }

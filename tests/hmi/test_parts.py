@@ -400,6 +400,31 @@ def test_an_export_ends_with_whom_it_is_for(
     asyncio.run(run())
 
 
+def test_queries_of_many_records_take_turns(
+    exporting: Page, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on, running = Event(), []
+
+    def counted(*of: Any) -> dict[tuple[str, bool], int]:
+        running.append(of)
+        assert go_on.wait(20)
+        return count_records(*of)
+
+    monkeypatch.setattr("rdx_fast.hmi.labels_api.count_records", counted)
+    monkeypatch.setattr("rdx_fast.hmi.data._QUERIES_WAITING", 5)
+
+    async def run() -> None:
+        asked = [asyncio.create_task(answered(exporting, "/api/quality")) for _ in range(7)]
+        refused = await asyncio.gather(*asked[5:])
+        assert [status for status, _ in refused] == [429, 429]
+        assert (await answered(exporting, "/api/session"))[0] == 200
+        assert len(running) <= 2
+        go_on.set()
+        assert [status for status, _ in await asyncio.gather(*asked[:5])] == [200] * 5
+
+    asyncio.run(run())
+
+
 def test_exports_leave_no_files(exporting: Page) -> None:
     folder = exporting.file.records.path.with_name("records.sqlite.exports")
     folder.mkdir()

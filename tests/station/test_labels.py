@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 
 from rdx_fast.station import Filter, InspectionRecord, RecordError, read_records
+from rdx_fast.station.records import queue
 from rdx_fast.station.records.changes import ChangeLog, read_changes
 from rdx_fast.station.records.labels import add_label, agreed, newest, read_labels
 from rdx_fast.station.records.pictures import PictureStore
 from rdx_fast.station.records.queue import read_queue
+from rdx_fast.station.records.read import reading, select_records
 from rdx_fast.station.records.store import RecordWriter
 from support.commands import run
 
@@ -150,3 +152,11 @@ def test_one_part_in_ten_waits_for_a_second_user(tmp_path: Path) -> None:
     for i in twice:
         add_label(records, i, "otto", "bad", "crack")
     assert waiting("otto") == waiting("eva") == set()
+
+
+def test_the_queue_reads_no_parts_without_pictures(tmp_path: Path) -> None:
+    RecordWriter(tmp_path / "records.sqlite").close()
+    with reading(tmp_path / "records.sqlite") as connection:
+        query = f"SELECT * FROM ({select_records(connection)}) AS i WHERE {queue._WAITING}"
+        plan = connection.execute(f"EXPLAIN QUERY PLAN {query}", ["2026"]).fetchall()
+    assert "USING INDEX by_picture" in str(plan)

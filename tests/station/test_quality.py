@@ -59,6 +59,17 @@ def test_the_newest_label_of_a_user_counts() -> None:
     assert (found.sampled_ok_labelled, found.escapes, found.labelled_twice) == (2, 0, 0)
 
 
+def test_disputed_parts_of_the_sample_widen_the_interval_of_escapes() -> None:
+    said = [(i, "ada", "bad" if i < 2 else "good") for i in range(20)]
+    said += [(i, "bob", "bad") for i in range(17, 20)]  # disputed
+    found = quality_of({DRAWN: 30}, dict.fromkeys(range(20), DRAWN), labels(*said))
+    assert (found.sampled_ok_labelled, found.sampled_ok_disputed) == (17, 3)
+    assert found.escape_rate == 2 / 17
+    low, _ = binomtest(2, 20).proportion_ci(0.95, method="exact")
+    _, high = binomtest(5, 20).proportion_ci(0.95, method="exact")
+    assert _ends(found) == pytest.approx((low, high))
+
+
 def test_parts_that_were_confirmed_good_and_are_rejected_again() -> None:
     said = labels((7, "ada", "good"), (3, "ada", "good"), (5, "ada", "good"), (5, "ada", "bad"))
     found = quality_of({DRAWN: 9}, {}, said, again_rejected=[7, 3, 5, 11])

@@ -48,17 +48,22 @@ export function open(root, { query: given }) {
 }
 
 function drawn(q) {
-  const unlabelled = q.sampled_ok - q.sampled_ok_labelled;
+  const unlabelled = q.sampled_ok - q.sampled_ok_labelled - q.sampled_ok_disputed;
   const share = (n, of) => (of ? n / of : null);
   return [
     card("escapes", {
       value: q.escape_rate,
       low: q.escape_low,
       high: q.escape_high,
-      counted: t("quality.escapes_counted", {
-        n: count(q.escapes),
-        of: count(q.sampled_ok_labelled),
-      }),
+      counted: [
+        t("quality.escapes_counted", {
+          n: count(q.escapes),
+          of: count(q.sampled_ok_labelled),
+        }),
+        q.sampled_ok_disputed > 0
+          ? t("quality.escapes_disputed", { n: count(q.sampled_ok_disputed) })
+          : "",
+      ].join(" "),
       hint:
         unlabelled > 0
           ? [

@@ -30,7 +30,8 @@ class Quality:
     What a part really is, its labels say: of each user the newest one, where all users agree. A
     disputed part counts neither as good nor as bad. A share is None where there is nothing to
     count; ``low`` and ``high`` are its 95 % interval by Clopper and Pearson, which assumes that
-    parts are good or bad independently of each other.
+    parts are good or bad independently of each other. The interval of escapes holds whatever the
+    disputed parts of the random sample really are.
 
     Attributes:
         parts: all parts
@@ -43,8 +44,9 @@ class Quality:
             that are really bad. Labels of other OK parts do not count: who labels them has a
             reason to, so that their share is another one. Assumes that it did not depend on the
             look of a sampled part whether it was labelled; with all of them labelled it holds
-        escape_low: lower end of its interval
-        escape_high: upper end of its interval
+        sampled_ok_disputed: parts of the random sample with the result OK whose users disagree
+        escape_low: lower end of its interval, if all disputed ones are good
+        escape_high: upper end of its interval, if all disputed ones are bad
         reviews: parts with the result REVIEW
         review_share: ``reviews / verdicts``: the share of inspected parts that a person must
             decide
@@ -74,6 +76,7 @@ class Quality:
     sampled_ok: int
     sampled_ok_labelled: int
     escapes: int
+    sampled_ok_disputed: int
     escape_rate: float | None
     escape_low: float | None
     escape_high: float | None
@@ -128,7 +131,13 @@ def quality_of(
     verdicts, reviews = sum(map(count, VERDICTS)), count(REVIEW)
     escapes, false_rejects = sample.count("bad"), rejects.count("good")
     disputed = twice.count("disputed")
-    escape_rate, escape_low, escape_high = _share(escapes, len(sample))
+    open_ok = sum(
+        said.get(part) == "disputed" for part, kind in labelled.items() if kind == Kind(OK, True)
+    )
+    escape_rate = _share(escapes, len(sample))[0]
+    # A defect on which people disagree must not make the line look safer.
+    _, escape_low, _ = _share(escapes, len(sample) + open_ok)
+    _, _, escape_high = _share(escapes + open_ok, len(sample) + open_ok)
     review_share, review_low, review_high = _share(reviews, verdicts)
     false_share, false_low, false_high = _share(false_rejects, len(rejects))
     agreement, agreement_low, agreement_high = _share(len(twice) - disputed, len(twice))
@@ -139,6 +148,7 @@ def quality_of(
         sampled_ok=counts.get(Kind(OK, True), 0),
         sampled_ok_labelled=len(sample),
         escapes=escapes,
+        sampled_ok_disputed=open_ok,
         escape_rate=escape_rate,
         escape_low=escape_low,
         escape_high=escape_high,
