@@ -6,10 +6,11 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,8 @@ from rdx_fast.durable import write_whole
 from rdx_fast.errors import BundleError, ImageError
 from rdx_fast.images import read_grey
 from rdx_fast.limits.calibration import load_calibration
+
+Read = TypeVar("Read")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,17 +93,31 @@ def open_bundle(path: str | Path, public_key: Path | None = None) -> Bundle:
     """
     folder = Path(path)
     key = None if public_key is None else PublicKey.read(public_key)
+    return read_steadily(folder, lambda content: described_by(content, folder, key))
+
+
+def read_steadily(folder: Path, read: Callable[[bytes], Read]) -> Read:
+    """Read a bundle's files as its manifest names them, anew if another version was released
+    meanwhile: the files of the one before are no longer in the folder then.
+
+    Args:
+        folder: of the bundle
+        read: takes the contents of the manifest. What it raises is raised only if the manifest has
+            stayed
+
+    Raises:
+        BundleError: there is no manifest
+    """
     while True:
         content = manifest_bytes(folder)
         try:
-            found = described_by(content, folder, key)
+            found = read(content)
         except BundleError:
             if manifest_bytes(folder) == content:
                 raise
         else:
             if manifest_bytes(folder) == content:
                 return found
-        # Another version was released meanwhile: this one's files are no longer in the folder.
 
 
 def manifest_bytes(folder: Path) -> bytes:
@@ -113,7 +130,10 @@ def manifest_bytes(folder: Path) -> bytes:
     manifest_file = folder / MANIFEST
     if not manifest_file.is_file():
         raise BundleError(f"{folder}: {MANIFEST} is missing: this is not an engine bundle")
-    return manifest_file.read_bytes()
+    try:
+        return manifest_file.read_bytes()
+    except OSError as error:
+        raise BundleError(f"{folder}: {MANIFEST} cannot be read: {error}") from error
 
 
 def described_by(content: bytes, folder: Path, key: PublicKey | None = None) -> Bundle:

@@ -28,11 +28,14 @@ def bundle_history(bundle: Bundle) -> list[Change]:
     """The history of a bundle, the oldest change first; empty in a bundle of an earlier format.
 
     Raises:
-        BundleError: its chain is broken
+        BundleError: it cannot be read, or its chain is broken
     """
     if bundle.manifest.history is None:
         return []
-    text = (bundle.path / bundle.manifest.history).read_text(encoding="utf-8")
+    try:
+        text = (bundle.path / bundle.manifest.history).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BundleError(f"{bundle.path}: its history cannot be read: {error}") from error
     return read_history(text, str(bundle.path))
 
 

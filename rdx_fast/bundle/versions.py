@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from rdx_fast.bundle.bundle import describe_file, manifest_bytes, open_bundle
+from rdx_fast.bundle.bundle import describe_file, manifest_bytes, open_bundle, read_steadily
 from rdx_fast.bundle.bundle_history import verify_bundle
 from rdx_fast.bundle.history import Change, read_history
 from rdx_fast.bundle.manifest import Manifest
@@ -105,12 +105,14 @@ def list_versions(bundle: Path) -> list[Version]:
         BundleError: the released bundle is missing or damaged
     """
     released = _version(bundle, "released")
-    changes = _changes(bundle, _manifest(bundle))
+    changes = read_steadily(bundle, lambda content: _changes(bundle, _parsed(content, bundle)))
     others = []
     for path in _folders(bundle):
         try:
             others.append(_version(path, "candidate", changes))
         except (RdxError, OSError) as error:
+            if not path.exists():  # it was released, or was removed, meanwhile
+                continue
             log.warning("a version of a bundle is left out: %s", error)
     return [released, *sorted(others, key=lambda version: version.changed, reverse=True)]
 
@@ -182,7 +184,7 @@ def release(bundle: Path, sha256: str, public_key: Path | None = None) -> Versio
         released = _version(bundle, "released")
         if released.sha256 == sha256:
             return released
-        found = _find(bundle, sha256)
+        found = find_version(bundle, sha256).path
         _check_opens(found, public_key)
         _make_durable(found)
         # The folder gets its name before its contents: from the exchange on, all is as it should
@@ -216,7 +218,11 @@ def _sha256(manifest: Manifest) -> str:
 
 
 def _manifest(folder: Path) -> Manifest:
-    return parse_manifest(manifest_bytes(folder).decode("utf-8", "replace"), str(folder))
+    return _parsed(manifest_bytes(folder), folder)
+
+
+def _parsed(content: bytes, folder: Path) -> Manifest:
+    return parse_manifest(content.decode("utf-8", "replace"), str(folder))
 
 
 def _folders(bundle: Path) -> list[Path]:
@@ -224,8 +230,9 @@ def _folders(bundle: Path) -> list[Path]:
     return [path for path in found if path.is_dir() and not path.name.startswith(".")]
 
 
-def _find(bundle: Path, sha256: str) -> Path:
-    there = {version.sha256: version.path for version in list_versions(bundle)}
+def find_version(bundle: Path, sha256: str) -> Version:
+    """The version with this SHA-256 of its manifest. Raises ``BundleError`` if there is none."""
+    there = {version.sha256: version for version in list_versions(bundle)}
     if sha256 not in there:
         raise BundleError(
             f"{bundle}: there is no version {sha256[:12]!r}: choose one of "
@@ -237,7 +244,11 @@ def _find(bundle: Path, sha256: str) -> Path:
 def _version(path: Path, state: State, released: Sequence[Change] = ()) -> Version:
     """Read what is told of a version; ``released``: the released one's history. Raises
     ``BundleError`` if that is damaged."""
-    manifest = _manifest(path)
+    return read_steadily(path, lambda content: _described(path, state, content, released))
+
+
+def _described(path: Path, state: State, content: bytes, released: Sequence[Change]) -> Version:
+    manifest = _parsed(content, path)
     sha256 = _sha256(manifest)
     if path.name.startswith("previous-") and path.name.endswith(f"-{sha256[:12]}"):
         state = "previous"

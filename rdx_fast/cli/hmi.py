@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -13,10 +14,11 @@ from rdx_fast.bundle.history import system_user
 from rdx_fast.cli.common import JsonFlag, data, notes
 from rdx_fast.cli.tables import pairs_table
 from rdx_fast.errors import MissingDependencyError
-from rdx_fast.hmi.users import Users, UsersError, open_to_others
+from rdx_fast.hmi.users import User, Users, UsersError, open_to_others
 from rdx_fast.station.config import ConfigError, StationFile, read_station
 from rdx_fast.station.hmi_config import HmiConfig
 from rdx_fast.station.records.changes import ChangeLog
+from rdx_fast.station.records.entered import entered
 
 users_app = typer.Typer(no_args_is_help=True, help="Add, remove or list users of a station's page.")
 
@@ -80,8 +82,7 @@ def add(
         password = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
     else:
         password = _first_line(password_file)
-    users.add(name, role, password)
-    log.enter("user", system_user(), {}, {"user": name, "role": role})
+    users.add(name, role, password, lambda user: _entered(log, users, None, user))
     notes.print(f"added: {name}, {role}", highlight=False, markup=False)
 
 
@@ -89,8 +90,7 @@ def add(
 def remove(name: Name, station: Station = Path("station.toml")) -> None:
     """Remove a user, who is logged out at once."""
     users, log = _users(station)
-    gone = users.remove(name)
-    log.enter("user", system_user(), {"user": name, "role": gone.role}, {})
+    users.remove(name, lambda user: _entered(log, users, user, None))
     notes.print(f"removed: {name}", highlight=False, markup=False)
 
 
@@ -102,6 +102,15 @@ def list_users(station: Station = Path("station.toml"), as_json: JsonFlag = Fals
         print(json.dumps([{"name": of.name, "role": of.role} for of in users.all()], indent=2))
     else:
         data.print(pairs_table("Users", [(of.name, of.role) for of in users.all()]))
+
+
+def _entered(
+    log: ChangeLog, users: Users, before: User | None, after: User | None
+) -> AbstractContextManager[None]:
+    """Enters that a user is added or removed, which the body does."""
+    old, new = ({} if of is None else {"user": of.name, "role": of.role} for of in (before, after))
+    name = (before or after).name  # type: ignore[union-attr]
+    return entered(log, "user", system_user(), old, new, lambda: users.get(name) == after)
 
 
 def _users(station: Path) -> tuple[Users, ChangeLog]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,11 +15,12 @@ from rich.table import Table
 
 from rdx_fast.bundle import versions
 from rdx_fast.bundle.history import system_user
-from rdx_fast.bundle.versions import Version, list_versions
+from rdx_fast.bundle.versions import Version, list_versions, manifest_sha256
 from rdx_fast.cli.common import JsonFlag, data, notes
 from rdx_fast.errors import BundleError, listed
 from rdx_fast.station.config import StationFile, read_station
 from rdx_fast.station.records.changes import ChangeLog
+from rdx_fast.station.records.entered import entered
 
 
 def release(
@@ -62,15 +64,19 @@ def release(
     jobs = [] if file is None else _jobs_of(file, bundle)
     if file is not None and not jobs:
         raise typer.BadParameter(f"{station} has no job with the bundle {bundle}")
-    versions.release(bundle, chosen.sha256, None if file is None else file.public_key)
-    if file is not None:
+    with ExitStack() as until_released:
         for job in jobs:
-            ChangeLog(file.records.path).enter(
+            assert file is not None
+            entry = entered(
+                ChangeLog(file.records.path),
                 "release",
                 user or system_user(),
                 {"job": job, "sha256": there[0].sha256},
                 {"job": job, "sha256": chosen.sha256},
+                made=lambda: manifest_sha256(bundle) == chosen.sha256,
             )
+            until_released.enter_context(entry)
+        versions.release(bundle, chosen.sha256, None if file is None else file.public_key)
     notes.print(
         f"released {chosen.sha256[:12]} ({chosen.action} by {chosen.user}); before: "
         f"{there[0].sha256[:12]}. A station changes over when the job is selected next",

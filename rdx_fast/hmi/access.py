@@ -138,8 +138,7 @@ class ApiRoute(Route):
         context = context_of(request)
         token = request.cookies.get(cookie_name(context))
         session = context.sessions.find(token, self.renews)
-        if request.method == "POST":
-            _check_origin(request)
+        _check_origin(request)
         if self.needs is Access.OPEN or (self.needs is Access.VIEW and context.hmi.anonymous):
             return session
         if session is None:
@@ -223,14 +222,19 @@ def login_needed() -> Refused:
 
 
 def _check_origin(request: Request) -> None:
-    """Refuse what another site's page sends. Programs other than browsers state no origin."""
+    """Refuse what another site's page asks for. Programs other than browsers state no site."""
+    refusal = Refused(403, "origin", "the request comes from the page of another site")
+    if request.headers.get("sec-fetch-site", "").lower() == "cross-site":
+        raise refusal
+    if request.method != "POST":  # whose answers no other page can read
+        return
     for origin in request.headers.getlist("origin"):
         try:
             stated = urlsplit(origin).netloc.lower()
         except ValueError:
             stated = ""
         if not stated or stated != request.headers.get("host", "").lower():
-            raise Refused(403, "origin", "the request comes from the page of another site")
+            raise refusal
 
 
 def _check_token(request: Request, session: Session) -> None:

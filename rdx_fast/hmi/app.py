@@ -83,7 +83,7 @@ def create_app(
             Route("/", _page, methods=["GET"]),
             Mount("/static", StaticFiles(directory=STATIC, check_dir=False)),
         ],
-        middleware=[Middleware(Protection, hmi)],
+        middleware=[Middleware(Protection, hmi, context.ending)],
         exception_handlers={
             Refused: _refused,
             HTTPException: _no_such_route,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
+from threading import Event
 from typing import TYPE_CHECKING
 
 from rdx_fast.hmi.sessions import LoginLimit, Sessions
@@ -35,6 +36,7 @@ class Context:
         station: asks the station; None if it has no table ``[status]``. Blocks: call it in a
             thread
         tasks: long work on bundles, one task for each job
+        ending: set when the server is told to end, so that long work stops
         services: opened when the application starts, and closed when it ends; a module of routes
             appends its own
         endings: called when the server is told to end, so that answers that go on for ever end;
@@ -50,5 +52,6 @@ class Context:
     changes: ChangeLog
     station: StatusClient | None
     tasks: Tasks
+    ending: Event = field(default_factory=Event)
     services: list[Service] = field(default_factory=list)
     endings: list[Callable[[], None]] = field(default_factory=list)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -37,6 +38,8 @@ class StationData:
         pictures: stored pictures
         live: frames of the station
         feed: the live feed
+        ending: set when the server is told to end
+        exports_folder: where exports are written; nothing else is there
     """
 
     def __init__(self, context: Context) -> None:
@@ -47,11 +50,16 @@ class StationData:
         self.feed = Feed(context.file, context.station, self.pictures, self.live)
         self._drawing = ThreadPoolExecutor(_PICTURES_AT_ONCE, "pictures")
         self._exporting = ThreadPoolExecutor(_EXPORTS_AT_ONCE, "exports")
+        self.ending = context.ending
+        # Beside the records: a folder of the system may be in memory.
+        self.exports_folder = records.path.with_name(f"{records.path.name}.exports")
         context.services.append(self._running)
         context.endings.append(self.feed.end)
 
     @asynccontextmanager
     async def _running(self) -> AsyncIterator[None]:
+        # What a process left that was killed.
+        shutil.rmtree(self.exports_folder, ignore_errors=True)
         async with self.feed.running():
             yield
         self._drawing.shutdown(cancel_futures=True)

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from rdx_fast.bundle.bundle import Bundle, manifest_bytes
+from rdx_fast.bundle.bundle import Bundle, read_steadily
 from rdx_fast.bundle.bundle_history import bundle_history, origin, what_changed
 from rdx_fast.bundle.manifest import Manifest
 from rdx_fast.bundle.manifest_file import parse_manifest
@@ -16,7 +16,11 @@ from rdx_fast.recipe.recipe import InspectionRecipe
 
 def describe_job(job: int, path: Path) -> dict[str, Any]:
     """A job's bundle as JSON. Raises ``BundleError`` if it cannot be read."""
-    manifest = parse_manifest(manifest_bytes(path).decode("utf-8", "replace"), str(path))
+    return read_steadily(path, lambda content: _described(job, path, content))
+
+
+def _described(job: int, path: Path, content: bytes) -> dict[str, Any]:
+    manifest = parse_manifest(content.decode("utf-8", "replace"), str(path))
     recipe = manifest.recipe
     return {
         "job": job,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from contextlib import ExitStack
 from pathlib import Path
 from threading import Lock
 
 from rdx_fast.bundle.bundle import open_bundle
 from rdx_fast.bundle.changes import check_recipe, override_limits, replace_recipe
-from rdx_fast.bundle.versions import manifest_sha256, new_candidate, release
+from rdx_fast.bundle.versions import find_version, manifest_sha256, new_candidate, release
 from rdx_fast.errors import DatasetError
 from rdx_fast.hmi.access import Access, ApiRoute, Call, get, post
 from rdx_fast.hmi.calibration import Calibration, calibrate_apart
@@ -21,6 +22,7 @@ from rdx_fast.hmi.tasks import OnProgress
 from rdx_fast.images import list_images
 from rdx_fast.limits.promise import check_promise
 from rdx_fast.station.records.changes import read_changes
+from rdx_fast.station.records.entered import entered
 from rdx_fast.station.records.store import RecordError
 from rdx_fast.station.status_client import StatusClient, StatusError
 
@@ -56,7 +58,8 @@ class _JobsApi:
         """Set limits by hand, in a new version that is released at once."""
         job, bundle = self._of(call)
         hmi, file = self._context.hmi, self._context.file
-        with self._changing[job]:
+        facts = {"job": job, "region": form.region, "executed": form.executed}
+        with self._changing[job], ExitStack() as until_released:
             with new_candidate(bundle) as copy:
                 opened = open_bundle(copy, file.public_key)
                 present = present_limits(opened.manifest, form.region, form.executed)
@@ -73,16 +76,18 @@ class _JobsApi:
                     sign_key=hmi.sign_key,
                 )
                 sha256 = manifest_sha256(copy)
+                entry = entered(
+                    self._context.changes,
+                    "limits",
+                    call.user,
+                    facts | {"ok_below": ok, "ng_above": ng},
+                    facts
+                    | {"ok_below": form.ok_below, "ng_above": form.ng_above}
+                    | {"reason": form.reason, "sha256": sha256},
+                    made=lambda: manifest_sha256(bundle) == sha256,
+                )
+                until_released.enter_context(entry)  # else there is no candidate either
             release(bundle, sha256, file.public_key)
-        facts = {"job": job, "region": form.region, "executed": form.executed}
-        self._context.changes.enter(
-            "limits",
-            call.user,
-            facts | {"ok_below": ok, "ng_above": ng},
-            facts
-            | {"ok_below": form.ok_below, "ng_above": form.ng_above}
-            | {"reason": form.reason, "sha256": sha256},
-        )
         return self.job(call)
 
     def regions(self, call: Call, form: RegionsForm) -> object:
@@ -98,8 +103,9 @@ class _JobsApi:
         check_promise(len(good), wish, len(recipe.inspected))
 
         def work(on_progress: OnProgress) -> None:
-            with new_candidate(bundle) as copy:
+            with ExitStack() as until_named, new_candidate(bundle) as copy:
                 before = open_bundle(copy, file.public_key)
+                base = manifest_sha256(copy)
                 replace_recipe(before, recipe, {}, user, context.hmi.sign_key)
                 wanted = Calibration(
                     copy,
@@ -112,13 +118,16 @@ class _JobsApi:
                     context.hmi.sign_key,
                 )
                 calibrate_apart(wanted, on_progress)
-                sha256 = manifest_sha256(copy)
-            context.changes.enter(
-                "regions",
-                user,
-                {"job": job, "regions": describe_regions(before.manifest.recipe)},
-                {"job": job, "regions": describe_regions(recipe), "sha256": sha256},
-            )
+                regions = describe_regions(before.manifest.recipe)
+                entry = entered(
+                    context.changes,
+                    "regions",
+                    user,
+                    {"job": job, "regions": regions, "sha256": base},
+                    {"job": job, "regions": describe_regions(recipe)}
+                    | {"sha256": manifest_sha256(copy)},
+                )
+                until_named.enter_context(entry)
 
         context.tasks.start(job, "regions", user, work)
         return self.job(call)
@@ -127,10 +136,17 @@ class _JobsApi:
         """Put another version in the released one's place."""
         job, bundle = self._of(call)
         with self._changing[job]:
-            before = manifest_sha256(bundle)
-            release(bundle, form.sha256, self._context.file.public_key)
-        facts = {"job": job, "sha256": form.sha256}
-        self._context.changes.enter("release", call.user, facts | {"sha256": before}, facts)
+            find_version(bundle, form.sha256)  # nothing is entered of one that there is not
+            facts = {"job": job, "sha256": form.sha256}
+            with entered(
+                self._context.changes,
+                "release",
+                call.user,
+                facts | {"sha256": manifest_sha256(bundle)},
+                facts,
+                made=lambda: manifest_sha256(bundle) == form.sha256,
+            ):
+                release(bundle, form.sha256, self._context.file.public_key)
         return self.job(call)
 
     def select(self, call: Call, form: JobForm) -> object:
@@ -145,12 +161,13 @@ class _JobsApi:
         # Not the shared client: the station opens the bundle before it answers.
         station = StatusClient(context.file.status.socket)
         try:
-            station.select_job(form.job)
+            before = {"job": station.status()["active_job"]}  # of one that answers
+            with entered(context.changes, "job", call.user, before, {"job": form.job}):
+                station.select_job(form.job)
         except StatusError as error:
             raise Refused(409, "station_away", str(error)) from None
         finally:
             station.close()
-        context.changes.enter("job", call.user, {}, {"job": form.job})
         return {"done": True}
 
     def audit(self, call: Call, query: AuditQuery) -> object:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import re
+from threading import Event
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
@@ -27,7 +29,8 @@ _HOST = re.compile(r"(\[[0-9a-f:.]{2,45}\]|[a-z0-9._-]{1,253})(:[0-9]{1,5})?")
 
 
 class Protection:
-    """Refuses requests to hosts of other names, and adds headers to every answer.
+    """Refuses requests to hosts of other names and too many at once, and adds headers to every
+    answer.
 
     A page of another site can let its name point to this machine (DNS rebinding); the browser
     states that name as the host. An IP address as the host is no name that anybody else controls.
@@ -35,10 +38,14 @@ class Protection:
     Args:
         app: what is protected
         hmi: the table ``[hmi]`` with the names
+        ending: set when the server is told to end; what is cut off then is no failure
     """
 
-    def __init__(self, app: ASGIApp, hmi: HmiConfig) -> None:
-        self._app = app
+    AT_ONCE = 200  # requests
+
+    def __init__(self, app: ASGIApp, hmi: HmiConfig, ending: Event) -> None:
+        self._app, self._ending = app, ending
+        self._running = 0
         self._names = {"localhost", hmi.address.lower(), *(host.lower() for host in hmi.hosts)}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -51,16 +58,28 @@ class Protection:
                 _add(MutableHeaders(scope=message), scope["path"])
             await send(message)
 
-        if self._is_own(Headers(scope=scope).getlist("host")):
-            await self._app(scope, receive, send_with_headers)
-        else:
-            refusal = Refused(
+        self._running += 1
+        try:
+            refusal = self._refusal(Headers(scope=scope))
+            answer = self._app if refusal is None else refusal.response()
+            await answer(scope, receive, send_with_headers)
+        except asyncio.CancelledError:
+            if not self._ending.is_set():
+                raise
+        finally:
+            self._running -= 1
+
+    def _refusal(self, headers: Headers) -> Refused | None:
+        if not self._is_own(headers.getlist("host")):
+            return Refused(
                 400,
                 "host",
                 "the page is not reached by this name: add it to hosts in [hmi] of the "
                 "configuration, or use the machine's IP address",
             )
-            await refusal.response()(scope, receive, send_with_headers)
+        if self._running > self.AT_ONCE:
+            return Refused(503, "busy", "too many requests run: try again", {"Retry-After": "1"})
+        return None
 
     def _is_own(self, hosts: list[str]) -> bool:
         found = _HOST.fullmatch(hosts[0].lower()) if len(hosts) == 1 else None

@@ -9,7 +9,7 @@ class Refused(Exception):
     """Answered as ``{"error": text, "code": code}``.
 
     Args:
-        status: of HTTP, 400 to 499
+        status: of HTTP, 400 to 499, or 503 for what can be done later
         code: short name of the reason, for programs
         text: the reason in English, and what to do
         headers: of the answer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import os
 import signal
@@ -13,14 +14,15 @@ import uvicorn
 from starlette.applications import Starlette
 
 from rdx_fast.hmi.app import create_app
+from rdx_fast.hmi.connections import Connection, Loop
 from rdx_fast.hmi.context import Context
 from rdx_fast.hmi.users import Users, UsersError
 from rdx_fast.station.config import ConfigError, StationFile
 from rdx_fast.station.hmi_config import HmiConfig
 
 _NICE = 10  # the station goes first, and this still gets the time to end what the station waits for
-_CONNECTIONS = 200
 _GRACE_S = 2  # for answers in flight at the end
+_CUT_OFF_S = 1.5  # until connections end on which an answer is still being sent
 
 
 def serve(file: StationFile, name: str, on_start: Callable[[str], None]) -> None:
@@ -60,14 +62,13 @@ def make_server(app: Starlette, hmi: HmiConfig) -> uvicorn.Server:
     """
     config = uvicorn.Config(
         app,
-        http="h11",
+        http=Connection,
         ws="none",
         lifespan="on",
         log_config=None,
         access_log=False,
         proxy_headers=False,  # a stated address would evade the limit of logins
         server_header=False,
-        limit_concurrency=_CONNECTIONS,
         timeout_graceful_shutdown=_GRACE_S,
         ssl_certfile=hmi.certificate,
         ssl_keyfile=hmi.private_key,
@@ -83,6 +84,11 @@ def make_server(app: Starlette, hmi: HmiConfig) -> uvicorn.Server:
 
 
 class _Server(uvicorn.Server):
+    def run(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve in a loop of its own."""
+        with asyncio.Runner(loop_factory=Loop) as runner:
+            runner.run(self.serve(sockets))
+
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Ends in peace: uvicorn would send itself the signal again that it ended on."""
@@ -91,13 +97,21 @@ class _Server(uvicorn.Server):
         yield
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Has streams of events end first, which would go on until they are cut off."""
+        """Has streams of events end first, which would go on until they are cut off, and cuts off
+        who takes an answer slowly."""
         app = self.config.app
         assert isinstance(app, Starlette)
         context: Context = app.state.context
+        context.ending.set()
         for end in context.endings:
             end()
+        asyncio.get_running_loop().call_later(_CUT_OFF_S, self._cut_off)
         await super().shutdown(sockets)
+
+    def _cut_off(self) -> None:
+        for connection in list(self.server_state.connections):
+            assert isinstance(connection, Connection)
+            connection.transport.abort()
 
 
 def listening(hmi: HmiConfig) -> socket.socket:

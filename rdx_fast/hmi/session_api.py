@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +19,7 @@ from rdx_fast.hmi.page_texts import read_texts
 from rdx_fast.hmi.refusal import Refused
 from rdx_fast.hmi.sessions import Session
 from rdx_fast.hmi.users import User
+from rdx_fast.station.records.entered import entered
 from rdx_fast.station.records.store import RecordError
 
 log = logging.getLogger(__name__)
@@ -109,10 +112,24 @@ class _SessionApi:
 
     def _changed_password(self, call: Call, new: str) -> object:
         assert call.session is not None
-        call.session.user = self._context.users.set_password(call.user, new)
-        facts = {"user": call.user, "changed": "password", "address": call.address}
-        self._context.changes.enter("user", call.user, {}, facts)
-        return self._described(call.session)
+        context, session, name = self._context, call.session, call.user
+        facts = {"user": name, "changed": "password", "address": call.address}
+
+        @contextmanager
+        def noted(changed: User) -> Iterator[None]:
+            with entered(
+                context.changes,
+                "user",
+                name,
+                {},
+                facts,
+                made=lambda: context.users.get(name) == changed,
+            ):
+                context.sessions.renew_user(session, changed)
+                yield
+
+        context.users.set_password(name, new, noted)
+        return self._described(session)
 
     async def _checked(self, call: Call, name: str, password: str) -> User | None:
         """The user of this name and password; None if they are wrong. Raises ``Refused`` if they

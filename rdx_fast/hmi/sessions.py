@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
-import math
 import secrets
 import time
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Lock
 
@@ -22,18 +22,23 @@ class Session:
     """A user who is logged in.
 
     Attributes:
-        user: as when the session began
+        users: the user as when the session began, and with each password set in it since
         csrf: token that every change must state
         key: under which it is kept, the hash of the cookie's token
         ends: when it ends whatever happens, on the sessions' clock
         used: of the last request, on the sessions' clock
     """
 
-    user: User
+    users: tuple[User, ...]
     csrf: str
     key: str
     ends: float
     used: float
+
+    @property
+    def user(self) -> User:
+        """The user as now."""
+        return self.users[-1]
 
 
 class Sessions:
@@ -62,7 +67,7 @@ class Sessions:
         """
         token, now = secrets.token_urlsafe(32), self._clock()
         key = _hashed(token)
-        session = Session(user, secrets.token_urlsafe(32), key, now + self._longest_s, now)
+        session = Session((user,), secrets.token_urlsafe(32), key, now + self._longest_s, now)
         with self._lock:
             self._sessions[key] = session
             if len(self._sessions) > _MOST:
@@ -86,12 +91,19 @@ class Sessions:
 
     def is_current(self, session: Session) -> bool:
         """Whether a session goes on; one that does not is forgotten."""
-        with_user = self._users.get(session.user.name) == session.user
+        name = session.user.name
+        # Twice: the file may have been read just before the session's own user was written to it.
+        with_user = any(self._users.get(name) in session.users for _ in range(2))
         current = self._sessions.get(session.key) is session and with_user
         if current and self.expires_in_s(session) > 0:
             return True
         self.end(session)
         return False
+
+    def renew_user(self, session: Session, user: User) -> None:
+        """Have a session go on with another password of its user. Call it before that one is
+        written to the file of users: until then, the one before counts too."""
+        session.users = (*session.users, user)
 
     def expires_in_s(self, session: Session) -> float:
         """Seconds until a session ends if no further request comes."""
@@ -109,17 +121,12 @@ def _hashed(token: str) -> str:
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-@dataclass(slots=True)
-class _Failures:
-    count: int = 0
-    last: float = -math.inf
-
-
 class LoginLimit:
     """Limits failed logins: after some, each further one makes the next wait twice as long.
 
-    Failures are counted for each pair of a user and an address, and for each address. They are not
-    counted for a user alone: then anybody in the network could keep a user out.
+    Failures of the last hour are counted for each pair of a user and an address, and for each
+    address. They are not counted for a user alone: then anybody in the network could keep a user
+    out.
 
     Args:
         clock: returns seconds, never going back. Tests replace it
@@ -127,13 +134,13 @@ class LoginLimit:
 
     PAIR, ADDRESS = 5, 20  # failures without a wait
     LONGEST_S = 300.0
-    FORGOTTEN_S = 3600.0  # since the last failure
+    FORGOTTEN_S = 3600.0  # since a failure
     MOST = 10_000  # counters
 
     def __init__(self, clock: Clock = time.monotonic) -> None:
         self._clock = clock
         self._lock = Lock()
-        self._failures: dict[tuple[str, ...], _Failures] = {}
+        self._failures: dict[tuple[str, ...], deque[float]] = {}  # their times, oldest first
 
     def attempt(self, user: str, address: str) -> float:
         """Begin an attempt, which counts as failed until ``succeeded`` is called.
@@ -150,44 +157,46 @@ class LoginLimit:
             wait = max(self._wait(key, now) for key in keys)
             if wait > 0:
                 return wait
-            for key in keys:
-                failures = self._failures.pop(key, _Failures())
-                self._failures[key] = _Failures(failures.count + 1, now)
+            for key in keys:  # the latest key last
+                self._failures[key] = self._failures.pop(key, deque())
+                self._failures[key].append(now)
         return 0.0
 
     def succeeded(self, user: str, address: str) -> None:
-        """The attempt had the right password: forget the pair's failures, and this one."""
+        """The attempt had the right password: forget the pair's failures, and this one of the
+        address."""
         pair, of_address = _keys(user, address)
         with self._lock:
             self._failures.pop(pair, None)
             if failures := self._failures.get(of_address):
-                failures.count -= 1
+                failures.pop()
 
     def _wait(self, key: tuple[str, ...], now: float) -> float:
         failures = self._failures.get(key)
-        if failures is None:
-            return 0.0
-        over = failures.count - (self.ADDRESS if len(key) == 1 else self.PAIR)
-        if over < 0:
+        over = len(failures or ()) - (self.ADDRESS if len(key) == 1 else self.PAIR)
+        if not failures or over < 0:
             return 0.0
         pause = min(2.0 ** min(over, 30), self.LONGEST_S)
-        return max(failures.last + pause - now, 0.0)
+        return max(failures[-1] + pause - now, 0.0)
 
     def _forget(self, now: float) -> None:
-        """Drop counters that no longer matter, the oldest first: each failure moves to the end."""
-        old = now - self.FORGOTTEN_S
-        gone: Iterable[tuple[str, ...]] = list(self._failures)[: -self.MOST]
-        for key in [*gone, *(k for k, of in self._failures.items() if of.last < old)]:
+        """Drop failures that no longer count, and the counters of the longest ago if there are too
+        many."""
+        for failures in self._failures.values():
+            while failures and failures[0] < now - self.FORGOTTEN_S:
+                failures.popleft()
+        empty = [key for key, failures in self._failures.items() if not failures]
+        for key in [*list(self._failures)[: -self.MOST], *empty]:
             self._failures.pop(key, None)
 
 
 def _keys(user: str, address: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The counters of an attempt: of the pair and of the address."""
-    where = _network(address)
+    where = network_of(address)
     return (user, where), (where,)
 
 
-def _network(address: str) -> str:
+def network_of(address: str) -> str:
     """An address; of IPv6 its network, since one machine has all addresses of it."""
     try:
         found = ipaddress.ip_address(address)

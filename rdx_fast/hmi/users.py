@@ -10,6 +10,8 @@ import re
 import secrets
 import unicodedata
 from base64 import b64decode, b64encode
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -92,6 +94,10 @@ class User:
             raise ValueError(f"the role is {self.role!r}, wanted {' or '.join(ROLES)}")
 
 
+# Around the writing of the file: what else is done for the user who is added, removed or changed.
+Around = Callable[[User], AbstractContextManager[object]]
+
+
 @dataclass(frozen=True, slots=True)
 class _Content:
     version: int
@@ -135,8 +141,15 @@ class Users:
         fits = (self._nobody if user is None else user.password).fits(password)
         return user if fits else None
 
-    def add(self, name: str, role: str, password: str) -> User:
+    def add(self, name: str, role: str, password: str, around: Around = nullcontext) -> User:
         """Add a user.
+
+        Args:
+            name: of the user
+            role: one of ``ROLES``
+            password: in clear
+            around: called with the user once nothing stands against it; the file is written inside
+                the ``with`` of what it returns
 
         Raises:
             UsersError: there is one of this name, or name, role or password are not allowed
@@ -146,22 +159,25 @@ class Users:
             if any(user.name == name for user in users):
                 raise UsersError(f"{self._path} has a user {name!r} already: remove it first")
             user = self._user(name, role, password)
-            self._write([*users, user])
+            with around(user):
+                self._write([*users, user])
         return user
 
-    def set_password(self, name: str, password: str) -> User:
-        """Give a user another password. Raises ``UsersError`` as ``add`` does."""
+    def set_password(self, name: str, password: str, around: Around = nullcontext) -> User:
+        """Give a user another password. Arguments and errors are as for ``add``."""
         with locked(self._folder()):
             present = self._the(name)
             changed = self._user(name, present.role, password)
-            self._write([changed if user == present else user for user in self.all()])
+            with around(changed):
+                self._write([changed if user == present else user for user in self.all()])
         return changed
 
-    def remove(self, name: str) -> User:
+    def remove(self, name: str, around: Around = nullcontext) -> User:
         """Remove a user, whose sessions end. Raises ``UsersError`` if there is none."""
         with locked(self._folder()):
             gone = self._the(name)
-            self._write([user for user in self.all() if user != gone])
+            with around(gone):
+                self._write([user for user in self.all() if user != gone])
         return gone
 
     def _the(self, name: str) -> User:

@@ -10,7 +10,7 @@ import pytest
 from starlette.routing import Mount, Route
 
 from rdx_fast.hmi.access import MAX_BODY, Access, ApiRoute, post
-from rdx_fast.hmi.protection import HEADERS
+from rdx_fast.hmi.protection import HEADERS, Protection
 from rdx_fast.station.records.changes import read_changes
 from rdx_fast.station.records.store import RecordWriter
 from support.page import ADDRESS, PASSWORDS, ROLES, Page, open_page
@@ -123,6 +123,24 @@ def test_other_sites_pages_cannot_post(page: Page, origin: str) -> None:
     answer = client.post("/api/login", json=login, headers={"Origin": origin})
     assert (answer.status_code, answer.json()["code"]) == (403, "origin")
     assert client.post("/api/login", json=login, headers={"Origin": ADDRESS}).status_code == 200
+
+
+def test_other_sites_pages_cannot_read(tmp_path: Path) -> None:
+    client = open_page(tmp_path, anonymous=True).client()
+    for site, status in (("cross-site", 403), ("same-origin", 200), ("none", 200)):
+        answer = client.get("/api/parts", headers={"Sec-Fetch-Site": site})
+        assert answer.status_code == status
+    assert client.get("/", headers={"Sec-Fetch-Site": "cross-site"}).status_code == 200, "a link"
+
+
+def test_too_many_requests_at_once_are_put_off(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = page.client("emil")
+    monkeypatch.setattr(Protection, "AT_ONCE", 0)
+    answer = client.get("/api/parts")
+    assert (answer.status_code, answer.json()["code"]) == (503, "busy")
+    assert {name: answer.headers.get(name) for name in HEADERS} == HEADERS
+    monkeypatch.undo()
+    assert client.get("/api/parts").status_code == 200, "none is counted that has ended"
 
 
 def test_headers_are_on_every_answer(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,9 +7,12 @@ import os
 import re
 import signal
 import socket
+import sqlite3
 import ssl
 import subprocess
 import sys
+import time
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -24,8 +27,9 @@ from cryptography.x509.oid import NameOID
 from rdx_fast.hmi.users import Users
 from rdx_fast.station.config import read_station
 from rdx_fast.station.records.changes import read_changes
-from rdx_fast.station.records.store import RecordWriter
+from rdx_fast.station.records.store import COLUMNS, RecordWriter
 from support.commands import RDX_FAST, run
+from support.station_records import a_record, write_records
 
 JOBS = '[jobs]\n1 = "part.rdx"\n[camera]\nkind = "still"\npath = "frame.png"\n'
 
@@ -66,6 +70,23 @@ def test_users(station: Path, tmp_path: Path) -> None:
     ]
     password.write_text("")
     assert "is empty" in run("hmi-user", "add", "a", "--role", "operator", *options, code=2).stderr
+
+
+@pytest.mark.slow
+def test_no_user_is_added_or_removed_without_an_entry(station: Path, tmp_path: Path) -> None:
+    password = tmp_path / "password.txt"
+    password.write_text("secret word\n")
+    options = ("--station", station, "--password-file", password)
+    run("hmi-user", "add", "olga", "--role", "operator", *options)
+    with closing(sqlite3.connect(tmp_path / "records.sqlite", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        refused = [
+            run("hmi-user", "add", "emil", "--role", "engineer", *options, code=2),
+            run("hmi-user", "remove", "olga", "--station", station, code=2),
+        ]
+    assert all("cannot be entered" in of.stderr for of in refused)
+    assert [of.name for of in Users(tmp_path / "hmi-users.json").all()] == ["olga"]
+    assert len(read_changes(tmp_path / "records.sqlite")) == 1
 
 
 def test_what_is_missing_is_said(station: Path, tmp_path: Path) -> None:
@@ -168,6 +189,46 @@ def test_serving(station: Path, tmp_path: Path, encrypted: bool) -> None:
             page.terminate()
             page.wait(20)
         assert page.stderr.read() == ""
+    assert page.returncode == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sending", [False, True])
+def test_it_ends_during_an_export(station: Path, tmp_path: Path, sending: bool) -> None:
+    station.write_text(f"{JOBS}[hmi]\nport = 0\nanonymous = true\n")
+    records = tmp_path / "records.sqlite"
+    write_records(records, a_record(1))
+    rows = 20_000 if sending else 400_000
+    with closing(sqlite3.connect(records)) as connection:
+        columns = ", ".join(COLUMNS[1:])
+        connection.execute(
+            f"INSERT INTO inspections ({columns}) WITH RECURSIVE n(i) AS "
+            f"(SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {rows}) "
+            f"SELECT {columns} FROM inspections, n"
+        )
+        connection.commit()
+    with subprocess.Popen([RDX_FAST, "hmi", station], stderr=subprocess.PIPE, text=True) as page:
+        try:
+            assert page.stderr is not None
+            port = page.stderr.readline().strip().removesuffix("/").rpartition(":")[2]
+            with socket.socket() as browser:
+                browser.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                browser.connect(("127.0.0.1", int(port)))
+                browser.sendall(b"GET /api/export HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                if sending:
+                    assert browser.recv(12) == b"HTTP/1.1 200"
+                else:
+                    time.sleep(0.5)
+                begun = time.monotonic()
+                page.send_signal(signal.SIGTERM)
+                if not sending:
+                    assert browser.recv(12) == b"HTTP/1.1 503"
+                page.wait(20)
+                assert time.monotonic() - begun < 6
+        finally:
+            page.terminate()
+            page.wait(20)
+        assert "Traceback" not in page.stderr.read()
     assert page.returncode == 0
 
 

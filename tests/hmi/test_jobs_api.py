@@ -6,6 +6,7 @@ import sqlite3
 import time
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,10 +14,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rdx_fast.bundle.bundle import open_bundle
-from rdx_fast.bundle.bundle_history import verify_bundle
-from rdx_fast.bundle.versions import list_versions, manifest_sha256
-from rdx_fast.errors import CalibrationError
+from rdx_fast.bundle.bundle import Bundle, open_bundle
+from rdx_fast.bundle.bundle_history import bundle_history, verify_bundle
+from rdx_fast.bundle.history import Change
+from rdx_fast.bundle.versions import list_versions, manifest_sha256, release
+from rdx_fast.errors import BundleError, CalibrationError
 from rdx_fast.hmi.calibration import Calibration, calibrate_apart
 from rdx_fast.hmi.tasks import Task
 from rdx_fast.limits.promise import Wish
@@ -25,7 +27,7 @@ from rdx_fast.station.interfaces import StatusConfig
 from rdx_fast.station.records.changes import read_changes
 from rdx_fast.station.records.store import RecordWriter
 from rdx_fast.station.status_client import StatusError
-from support.page import Page, open_page
+from support.page import PASSWORDS, Page, open_page
 from support.small_bundle import THRESHOLDS, limits_of, write_bundle
 from support.small_network import SIZE
 
@@ -134,6 +136,33 @@ def test_release_and_back(page: Page) -> None:
     assert client.post("/api/jobs/1/release", json={"sha256": "../x"}).status_code == 400
 
 
+def test_a_job_is_shown_while_a_version_is_released(
+    page: Page, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = page.folder / "part.rdx"
+    client = page.client("emil")
+    client.post("/api/jobs/1/limits", json=LIMITS)
+    previous = list_versions(path)[1]
+    released: list[str] = []
+
+    def releasing(bundle: Bundle) -> list[Change]:
+        if not released:  # its files are no longer in the folder from now on
+            released.append(release(path, previous.sha256).sha256)
+        return bundle_history(bundle)
+
+    monkeypatch.setattr("rdx_fast.hmi.job_view.bundle_history", releasing)
+    found = client.get("/api/jobs/1").json()
+    assert found["versions"][0]["sha256"] == previous.sha256
+    assert found["limits"][0]["ng_above"] == THRESHOLDS["add"]
+    assert [of["action"] for of in found["history"]] == ["export"]
+
+
+def test_a_job_without_its_history(page: Page) -> None:
+    (page.folder / "part.rdx" / "history-0.jsonl").unlink()
+    answer = page.client("emil").get("/api/jobs/1")
+    assert (answer.status_code, "history-0.jsonl" in answer.text) == (409, True)
+
+
 def test_regions_are_calibrated_in_the_background(page: Page) -> None:
     good_images(page.folder / "calibration", 9)
     client, path = page.client("emil"), page.folder / "part.rdx"
@@ -150,6 +179,7 @@ def test_regions_are_calibrated_in_the_background(page: Page) -> None:
     assert candidate["action"] == "calibrate"
     ((_, old, new),) = entries(page, "regions")
     assert (old["regions"], new["sha256"]) == ([], candidate["sha256"])
+    assert old["sha256"] == found["versions"][0]["sha256"]
     released = client.post("/api/jobs/1/release", json={"sha256": candidate["sha256"]}).json()
     assert released["recipe"]["frame_size"] == list(SIZE)
     assert released["recipe"]["regions"] == [{"name": "left", "kind": "include", "polygon": LEFT}]
@@ -255,7 +285,7 @@ class _Station:
     def status(self) -> dict[str, Any]:
         if self.error:
             raise StatusError(self.error)
-        return {"jobs": {"1": {"sha256": "5" * 64}}}
+        return {"active_job": 3, "jobs": {"1": {"sha256": "5" * 64}}}
 
     def select_job(self, job: int) -> None:
         if self.error:
@@ -282,7 +312,79 @@ def test_select_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     answer = client.post("/api/job", json={"job": 1})
     assert (answer.status_code, answer.json()["code"]) == (409, "station_away")
     assert client.get("/api/jobs/1").json()["open_sha256"] is None
-    assert entries(page, "job") == [("emil", {}, {"job": 1})]
+    assert entries(page, "job") == [("emil", {"job": 3}, {"job": 1})]
+
+
+def test_a_job_that_the_station_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(station: _Station, job: int) -> None:
+        raise StatusError("it is inspecting")
+
+    monkeypatch.setattr("rdx_fast.hmi.jobs_api.StatusClient", _Station)
+    monkeypatch.setattr(_Station, "select_job", refuse)
+    page = open_page(tmp_path, status=StatusConfig(tmp_path / "socket"))
+    RecordWriter(page.file.records.path).close()
+    assert page.client("emil").post("/api/job", json={"job": 1}).status_code == 409
+    assert entries(page, "job") == [
+        ("emil", {"job": 3}, {"job": 1}),
+        ("emil", {"job": 1}, {"job": 3, "failed": "it is inspecting"}),
+    ]
+
+
+def test_nothing_is_changed_that_cannot_be_entered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("app", "jobs_api"):
+        monkeypatch.setattr(f"rdx_fast.hmi.{module}.StatusClient", _Station)
+    monkeypatch.setattr("rdx_fast.hmi.jobs_api.calibrate_apart", lambda *_: None)
+    monkeypatch.setattr(_Station, "selected", [])
+    page = open_page(tmp_path, status=StatusConfig(tmp_path / "socket"))
+    path = tmp_path / "part.rdx"
+    write_bundle(path)
+    good_images(tmp_path / "calibration", 9)
+    client = page.client("emil")
+    client.post("/api/jobs/1/limits", json=LIMITS)
+    there = [of.sha256 for of in list_versions(path)]
+    at_once = partial(sqlite3.connect, isolation_level=None, timeout=0)
+    monkeypatch.setattr("rdx_fast.station.records.changes.connect", at_once)
+    with closing(sqlite3.connect(page.file.records.path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")  # as on a disk that is full or hangs
+        for route, form in {
+            "/api/jobs/1/limits": LIMITS | {"ng_above": 3.0},
+            "/api/jobs/1/release": {"sha256": there[1]},
+            "/api/job": {"job": 1},
+            "/api/password": {"old": PASSWORDS["emil"], "new": "another password"},
+        }.items():
+            answer = client.post(route, json=form)
+            assert (answer.status_code, "locked" in answer.text) == (409, True), route
+        client.post("/api/jobs/1/regions", json={"regions": [], "false_reject": 0.1})
+        assert "locked" in ended(lambda: client.get("/api/jobs/1").json())["running"]["error"]
+    assert [of.sha256 for of in list_versions(path)] == there
+    assert _Station.selected == []
+    assert page.client().log_in("emil", PASSWORDS["emil"]).status_code == 200
+
+
+def test_a_release_that_fails_is_entered(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise BundleError("the disk is full")
+
+    path = page.folder / "part.rdx"
+    first = manifest_sha256(path)
+    monkeypatch.setattr("rdx_fast.hmi.jobs_api.release", fail)
+    assert page.client("emil").post("/api/jobs/1/limits", json=LIMITS).status_code == 409
+    (_, old, new), (_, failed, after) = entries(page, "limits")
+    assert (failed, after) == (new, {**old, "failed": "the disk is full"})
+    candidate = list_versions(path)[1].sha256
+    assert new["sha256"] == candidate
+
+    def fail_late(*given: Any) -> None:
+        release(*given)
+        fail()
+
+    monkeypatch.setattr("rdx_fast.hmi.jobs_api.release", fail_late)
+    page.client("emil").post("/api/jobs/1/release", json={"sha256": candidate})
+    assert entries(page, "release") == [
+        ("emil", {"job": 1, "sha256": first}, {"job": 1, "sha256": candidate})
+    ], "it was released all the same"
 
 
 def test_a_station_without_a_socket_selects_nothing(page: Page) -> None:

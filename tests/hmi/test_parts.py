@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import csv
 import io
+import json
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -19,7 +21,8 @@ from rdx_fast.bundle.versions import Version
 from rdx_fast.hmi import export_api
 from rdx_fast.station.records.changes import read_changes
 from rdx_fast.station.records.pictures import PictureStore
-from rdx_fast.station.records.store import InspectionRecord
+from rdx_fast.station.records.read import count_records, read_records
+from rdx_fast.station.records.store import InspectionRecord, RecordError
 from support.page import Client, Page, open_page
 from support.station_records import START, a_record, write_records
 
@@ -260,6 +263,125 @@ def test_exports_have_limits(olga: Client, monkeypatch: pytest.MonkeyPatch) -> N
     assert "narrow" in olga.get("/api/export?format=zip").json()["error"]
 
 
+def asked(page: Page, path: str, headers: dict[str, str]) -> dict[str, Any]:
+    """A request as a server passes it on."""
+    target, _, query = path.partition("?")
+    given = {"host": "127.0.0.1", **headers}
+    return {
+        **{"type": "http", "method": "GET", "path": target, "query_string": query.encode()},
+        **{"headers": [(name.encode(), value.encode()) for name, value in given.items()]},
+        **{"http_version": "1.1", "scheme": "http", "asgi": {"version": "3.0"}, "app": page.app},
+        **{"client": ("127.0.0.1", 1), "server": ("127.0.0.1", 80), "root_path": ""},
+    }
+
+
+async def answered(page: Page, path: str, leaves: asyncio.Event | None = None) -> tuple[int, bytes]:
+    """Status and body of an answer to anybody, who may leave; status 0 if there was none."""
+    status, body = 0, b""
+
+    async def receive() -> dict[str, Any]:
+        await (leaves or asyncio.Event()).wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: dict[str, Any]) -> None:
+        nonlocal status, body
+        status = message.get("status", status)
+        body += message.get("body", b"")
+        if leaves is not None and body and not leaves.is_set():
+            leaves.set()
+            await asyncio.sleep(60)  # as a connection on which nothing is taken
+
+    await page.app(asked(page, path, {}), receive, send)  # type: ignore[arg-type]
+    return status, body
+
+
+@pytest.fixture
+def exporting(tmp_path: Path) -> Page:
+    """A page that anybody sees."""
+    page = open_page(tmp_path, anonymous=True)
+    write_records(page.file.records.path, *kept_parts(tmp_path))
+    return page
+
+
+def slowly(started: asyncio.Event, go_on: Event, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exports wait until they may go on, or are stopped."""
+    write, loop = export_api._ExportApi._written, asyncio.get_running_loop()
+
+    def written(api: Any, query: Any, stop: Callable[[], bool]) -> Any:
+        loop.call_soon_threadsafe(started.set)
+        while not go_on.wait(0.01) and not stop():
+            pass
+        if stop():
+            raise RecordError("stopped")
+        return write(api, query, stop)
+
+    monkeypatch.setattr(export_api._ExportApi, "_written", written)
+
+
+def test_one_export_at_a_time(exporting: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def run() -> None:
+        started, go_on = asyncio.Event(), Event()
+        with monkeypatch.context() as patched:
+            slowly(started, go_on, patched)
+            first = asyncio.create_task(answered(exporting, "/api/export"))
+            await started.wait()
+            status, body = await answered(exporting, "/api/export?job=2")
+            assert (status, json.loads(body)["code"]) == (429, "export_busy")
+            go_on.set()
+            assert (await first)[0] == 200
+        assert (await answered(exporting, "/api/export?job=2"))[0] == 200
+
+    asyncio.run(run())
+
+
+def test_an_export_ends_with_whom_it_is_for(
+    exporting: Page, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export_api, "_LOOK_S", 0.01)
+
+    async def run() -> None:
+        with monkeypatch.context() as patched:  # while it is written
+            started, leaves = asyncio.Event(), asyncio.Event()
+            slowly(started, Event(), patched)
+            first = asyncio.create_task(answered(exporting, "/api/export", leaves))
+            await started.wait()
+            leaves.set()
+            await asyncio.wait_for(first, 20)
+        while_sent = answered(exporting, "/api/export", asyncio.Event())
+        await asyncio.wait_for(while_sent, 20)
+        assert (await answered(exporting, "/api/export"))[0] == 200
+        with monkeypatch.context() as patched:  # or the server ends
+            started = asyncio.Event()
+            slowly(started, Event(), patched)
+            last = asyncio.create_task(answered(exporting, "/api/export"))
+            await started.wait()
+            exporting.context.ending.set()
+            status, body = await asyncio.wait_for(last, 20)
+            assert (status, json.loads(body)["code"]) == (503, "ending")
+
+    asyncio.run(run())
+
+
+def test_exports_leave_no_files(exporting: Page) -> None:
+    folder = exporting.file.records.path.with_name("records.sqlite.exports")
+    folder.mkdir()
+    (folder / "left").write_text("by a process that was killed")
+    with exporting.client() as client:
+        assert not folder.exists()
+        assert client.get("/api/export?format=zip").status_code == 200
+        assert list(folder.iterdir()) == []
+
+
+def test_reading_can_be_stopped(exporting: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rdx_fast.station.records.read._STEPS", 1)
+    path = exporting.file.records.path
+    with pytest.raises(RecordError, match="reading was stopped"):
+        list(read_records(path, stop=lambda: True))
+    with pytest.raises(RecordError, match="reading was stopped"):
+        count_records(path, stop=lambda: True)
+    assert len(list(read_records(path, stop=lambda: False))) == 6
+
+
 def test_a_station_without_records_yet(page: Page) -> None:
     with page.client("olga") as olga:
         assert page.file.records.path.exists(), "it has the log of changes, with the login"
@@ -278,12 +400,7 @@ def test_the_stream_of_events_ends_with_the_session(tmp_path: Path) -> None:
     write_records(page.file.records.path, *kept_parts(tmp_path))
     client = page.client("olga")
     cookie = "; ".join(f"{name}={value}" for name, value in client.cookies.items())
-    scope = {
-        **{"type": "http", "method": "GET", "path": "/api/live", "query_string": b""},
-        **{"headers": [(b"host", b"127.0.0.1"), (b"cookie", cookie.encode())]},
-        **{"http_version": "1.1", "scheme": "http", "asgi": {"version": "3.0"}},
-        **{"client": ("127.0.0.1", 1), "server": ("127.0.0.1", 80), "root_path": ""},
-    }
+    scope = asked(page, "/api/live", {"cookie": cookie})
     sent: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
 
     async def run() -> None:

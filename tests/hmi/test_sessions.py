@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from rdx_fast.hmi.sessions import LoginLimit, Sessions
-from rdx_fast.hmi.users import Users, UsersError, open_to_others
+from rdx_fast.hmi.users import User, Users, UsersError, open_to_others
 from support.page import PASSWORDS, Clock, Page
 
 
@@ -78,6 +80,30 @@ def test_a_new_password_ends_the_other_sessions(page: Page) -> None:
     assert page.client().log_in("olga", "another password").status_code == 200
 
 
+def test_a_session_outlives_its_own_new_password(tmp_path: Path) -> None:
+    users = Users(tmp_path / "users.json", n=2)
+    sessions = Sessions(users, 60, 3600, Clock())
+    token, session = sessions.begin(users.add("olga", "operator", "operator-olga"))
+    other, _ = sessions.begin(users.all()[0])
+
+    @contextmanager
+    def renewed(changed: User) -> Iterator[None]:
+        sessions.renew_user(session, changed)
+        assert sessions.is_current(session), "before the file is written"
+        yield
+        assert sessions.is_current(session), "after it, whoever asks first"
+
+    users.set_password("olga", "another password", renewed)
+    assert sessions.find(token) is session
+    assert sessions.find(other) is None
+    # A thread that read the file just before it was written.
+    users.set_password("olga", "a third password", renewed)
+    real, stale = users.get, [session.users[0]]
+    users.get = lambda name: stale.pop() if stale else real(name)  # type: ignore[method-assign]
+    session.users = session.users[1:]
+    assert sessions.is_current(session)
+
+
 def test_a_login_ends_the_session_before(page: Page) -> None:
     client = page.client("olga")
     before = dict(client.cookies)
@@ -119,6 +145,22 @@ def test_attempts_at_once_are_counted_before_they_are_checked() -> None:
     assert [limit.attempt("olga", "10.0.0.1") for _ in range(6)] == [0.0] * 5 + [1.0]
     limit.succeeded("olga", "10.0.0.1")
     assert limit.attempt("olga", "10.0.0.1") == 0.0
+
+
+def test_failures_at_a_shared_terminal_are_forgotten() -> None:
+    clock = Clock()
+    limit = LoginLimit(clock)
+    for _ in range(10 * LoginLimit.ADDRESS):  # at each change of shifts somebody mistypes once
+        assert limit.attempt("olga", "10.0.0.1") == 0.0
+        assert limit.attempt("olga", "10.0.0.1") == 0.0
+        limit.succeeded("olga", "10.0.0.1")
+        clock.now += 1800
+    for i in range(LoginLimit.ADDRESS):
+        limit.attempt(f"user {i}", "10.0.0.1")
+    clock.now += LoginLimit.LONGEST_S
+    assert limit.attempt("olga", "10.0.0.1") == 0.0
+    limit.succeeded("olga", "10.0.0.1")
+    assert limit.attempt("emil", "10.0.0.1") == 0.0, "no wait after a login that was right"
 
 
 def test_counters_do_not_grow_without_end(monkeypatch: pytest.MonkeyPatch) -> None:

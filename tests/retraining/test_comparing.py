@@ -24,7 +24,7 @@ from rdx_fast.retraining.comparing import compare_on_parts, compare_on_set
 from rdx_fast.retraining.confirmed import ConfirmedFrame
 from rdx_fast.station.records.changes import read_changes
 from rdx_fast.station.records.store import RecordWriter
-from support.commands import run
+from support.commands import run, unboxed
 from support.labelled_line import write_station
 from support.small_bundle import limits_of, write_bundle
 from support.small_network import SIZE
@@ -232,4 +232,4 @@ def test_command_release(tmp_path: Path) -> None:
     assert entry.after == {"job": 1, "sha256": sha256}
     other = write_bundle(tmp_path / "unknown.rdx").path
     wrong = run("release", other, manifest_sha256(other), "--station", toml, code=2).stderr
-    assert "has no job with the bundle" in wrong
+    assert "has no job with the bundle" in unboxed(wrong)

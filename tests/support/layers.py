@@ -97,7 +97,7 @@ OWNED = {
         "rdx_fast.engines.torch_fusion",
     },
     "triton": {"rdx_fast.kernels.triton_kernels", "rdx_fast.kernels.aot"},
-    "uvicorn": {"rdx_fast.hmi.serve"},
+    "uvicorn": {"rdx_fast.hmi.connections", "rdx_fast.hmi.serve"},
 }
 
 

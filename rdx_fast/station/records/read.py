@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,9 @@ from rdx_fast.station.records.store import (
     connect,
     lacking_columns,
 )
+
+Stop = Callable[[], bool]
+_STEPS = 100_000  # of SQLite's machine between two questions whether to stop: some ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,22 +75,25 @@ class Filter:
         return " AND ".join(text for text, _ in given) or "TRUE", values
 
 
-def read_records(path: Path, wanted: Filter | None = None) -> Iterator[InspectionRecord]:
+def read_records(
+    path: Path, wanted: Filter | None = None, stop: Stop | None = None
+) -> Iterator[InspectionRecord]:
     """Read records in the order of their ids. A station may be writing to the file meanwhile.
 
     Args:
         path: the SQLite file
         wanted: which records; None for all
+        stop: asked again and again; once it says so, reading ends with an error
 
     Yields:
         The selected records.
 
     Raises:
-        RecordError: the file is missing or is not a records file
+        RecordError: the file is missing or is not a records file, or reading was stopped
     """
     wanted = wanted or Filter()
     where, values = wanted.where()
-    with reading(path) as connection:
+    with reading(path, stop) as connection:
         # Select the newest first, then restore the order.
         query = (
             f"{_labels_too(connection)}SELECT * FROM (SELECT * FROM ({select_records(connection)}) "
@@ -97,18 +103,21 @@ def read_records(path: Path, wanted: Filter | None = None) -> Iterator[Inspectio
             yield InspectionRecord(*row)
 
 
-def count_records(path: Path, wanted: Filter | None = None) -> dict[tuple[str, bool], int]:
+def count_records(
+    path: Path, wanted: Filter | None = None, stop: Stop | None = None
+) -> dict[tuple[str, bool], int]:
     """Count records by result, and by whether the part is of the random sample.
 
     Args:
         path: the SQLite file
         wanted: which records, whatever its ``last`` is; None for all
+        stop: as for ``read_records``
 
     Raises:
-        RecordError: the file is missing or is not a records file
+        RecordError: as for ``read_records``
     """
     where, values = (wanted or Filter()).where()
-    with reading(path) as connection:
+    with reading(path, stop) as connection:
         query = (
             f"{_labels_too(connection)}SELECT result, ifnull(sampled, 0) = 1, count(*) "
             f"FROM ({select_records(connection)}) WHERE {where} GROUP BY 1, 2"
@@ -138,14 +147,18 @@ def select_records(connection: sqlite3.Connection) -> str:
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[sqlite3.Connection]:
-    """Open a records file. Raises ``RecordError`` if it is missing or is none."""
+def reading(path: Path, stop: Stop | None = None) -> Iterator[sqlite3.Connection]:
+    """Open a records file. Raises ``RecordError`` if it is missing or is none, or if ``stop`` says
+    so."""
     if not path.is_file():
         raise RecordError(f"{path}: no such file: give the records file of a station")
     try:
         with closing(connect(path)) as connection:
+            connection.set_progress_handler(stop, _STEPS)
             yield connection
     except sqlite3.Error as error:
+        if stop is not None and stop():
+            raise RecordError(f"{path}: reading was stopped") from error
         raise RecordError(f"{path} is not a station's records file: {error}") from error
 
 
