@@ -14,7 +14,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -228,6 +228,41 @@ def _parsed(content: bytes, folder: Path) -> Manifest:
 def _folders(bundle: Path) -> list[Path]:
     found = versions_folder(bundle).glob("*")
     return [path for path in found if path.is_dir() and not path.name.startswith(".")]
+
+
+def remove_versions(bundle: Path, sha256s: Collection[str]) -> None:
+    """Remove versions that are needed no more. A station may still have the one open that was
+    released before the present one.
+
+    Args:
+        bundle: folder of the released bundle
+        sha256s: of the versions' manifests
+
+    Raises:
+        BundleError: one of them is of no version or of the released one, and nothing was removed;
+            or a version cannot be removed
+    """
+    _check_own_folder(bundle)
+    gone = [find_version(bundle, sha256) for sha256 in sha256s]
+    if any(version.state == "released" for version in gone):
+        raise BundleError(f"{bundle}: the released version cannot be removed: release another one")
+    if not gone:
+        return
+    with locked(versions_folder(bundle)):
+        for version in gone:
+            try:
+                if manifest_sha256(version.path) == version.sha256:  # and not released meanwhile
+                    shutil.rmtree(version.path)
+            except OSError as error:
+                raise BundleError(f"{version.path} cannot be removed: {error}") from error
+
+
+def earlier_versions(bundle: Path, keep: int) -> list[Version]:
+    """The previous versions of a bundle but so many of those that were released last."""
+    previous = [of for of in list_versions(bundle) if of.state == "previous"]
+    # Their names begin with the time at which the next one was released.
+    previous.sort(key=lambda version: version.path.name, reverse=True)
+    return previous[keep:]
 
 
 def find_version(bundle: Path, sha256: str) -> Version:

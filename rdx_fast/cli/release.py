@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from contextlib import ExitStack
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,12 +15,19 @@ from rich.table import Table
 
 from rdx_fast.bundle import versions
 from rdx_fast.bundle.history import system_user
-from rdx_fast.bundle.versions import Version, list_versions, manifest_sha256
+from rdx_fast.bundle.versions import (
+    Version,
+    earlier_versions,
+    list_versions,
+    manifest_sha256,
+    remove_versions,
+)
 from rdx_fast.cli.common import JsonFlag, data, notes
 from rdx_fast.errors import BundleError, listed
 from rdx_fast.station.config import StationFile, read_station
 from rdx_fast.station.records.changes import ChangeLog
 from rdx_fast.station.records.entered import entered
+from rdx_fast.station.status_client import StatusClient, StatusError
 
 
 def release(
@@ -36,6 +43,21 @@ def release(
             "the version must be signed if the station demands it."
         ),
     ] = None,
+    keep: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Afterwards, remove all previous versions but the N that were released last. What "
+            "the station of --station has open stays.",
+        ),
+    ] = None,
+    remove: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SHA256", help="Remove this version, such as a candidate that is not wanted."
+        ),
+    ] = None,
     user: Annotated[
         str | None, typer.Option(help="Who does it. Default: the system's user.")
     ] = None,
@@ -49,33 +71,70 @@ def release(
     ] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """List the versions of a bundle (released, candidates, previous ones), or release one."""
+    """List the versions of a bundle (released, candidates, previous ones), or release or remove
+    some."""
     there = list_versions(bundle)
-    if sha256 is None:
-        if as_json:
-            print(json.dumps([asdict(v) | {"path": str(v.path)} for v in there], indent=2))
-        else:
-            data.print(_table(there))
-        return
-    chosen = _the_one(there, sha256, bundle)
-    if chosen.outdated and not anyway:
-        raise BundleError(_outdated(chosen))
     file = None if station is None else read_station(station)
     jobs = [] if file is None else _jobs_of(file, bundle)
     if file is not None and not jobs:
         raise typer.BadParameter(f"{station} has no job with the bundle {bundle}")
-    with ExitStack() as until_released:
-        for job in jobs:
-            assert file is not None
-            entry = entered(
-                ChangeLog(file.records.path),
-                "release",
-                user or system_user(),
-                {"job": job, "sha256": there[0].sha256},
-                {"job": job, "sha256": chosen.sha256},
-                made=lambda: manifest_sha256(bundle) == chosen.sha256,
-            )
-            until_released.enter_context(entry)
+    entering = _Entering(file, jobs, user or system_user())
+    if sha256 is not None:
+        _release(bundle, there, sha256, entering, anyway)
+    if keep is not None or remove is not None:
+        _remove(bundle, keep, remove, entering)
+    if sha256 is keep is remove is None:
+        if as_json:
+            print(json.dumps([asdict(v) | {"path": str(v.path)} for v in there], indent=2))
+        else:
+            data.print(_table(there))
+
+
+@dataclass(frozen=True)
+class _Entering:
+    """The station in whose log changes of a bundle are entered; none without a file."""
+
+    file: StationFile | None
+    jobs: list[int]
+    user: str
+
+    @contextmanager
+    def of(
+        self, before: dict[str, Any], after: dict[str, Any], made: Callable[[], bool]
+    ) -> Iterator[None]:
+        """Enter a change for each job, which the body makes."""
+        with ExitStack() as stack:
+            for job in self.jobs:
+                assert self.file is not None
+                log, facts = ChangeLog(self.file.records.path), {"job": job}
+                entry = entered(log, "release", self.user, facts | before, facts | after, made)
+                stack.enter_context(entry)
+            yield
+
+    def used(self) -> set[str]:
+        """SHA-256 of the bundles that the station has open; none if it is not running."""
+        if self.file is None or self.file.status is None:
+            return set()
+        client = StatusClient(self.file.status.socket)
+        try:
+            return {held["sha256"] for held in client.status()["jobs"].values()}
+        except StatusError:
+            return set()
+        finally:
+            client.close()
+
+
+def _release(
+    bundle: Path, there: Sequence[Version], start: str, entering: _Entering, anyway: bool
+) -> None:
+    chosen, file = _the_one(there, start, bundle), entering.file
+    if chosen.outdated and not anyway:
+        raise BundleError(_outdated(chosen))
+    with entering.of(
+        {"sha256": there[0].sha256},
+        {"sha256": chosen.sha256},
+        made=lambda: manifest_sha256(bundle) == chosen.sha256,
+    ):
         versions.release(bundle, chosen.sha256, None if file is None else file.public_key)
     notes.print(
         f"released {chosen.sha256[:12]} ({chosen.action} by {chosen.user}); before: "
@@ -83,6 +142,27 @@ def release(
         markup=False,
         highlight=False,
     )
+
+
+def _remove(bundle: Path, keep: int | None, start: str | None, entering: _Entering) -> None:
+    there, used = list_versions(bundle), entering.used()
+    earlier = [] if keep is None else earlier_versions(bundle, keep)
+    gone = [of for of in earlier if of.sha256 not in used]
+    if start is not None:
+        chosen = _the_one(there, start, bundle)
+        if chosen.sha256 in used:
+            raise BundleError(f"{bundle}: the station has version {chosen.sha256[:12]} open")
+        gone = [*(of for of in gone if of != chosen), chosen]
+    sha256s = [of.sha256 for of in gone]
+    if sha256s:
+        with entering.of(
+            {},
+            {"removed": sha256s},
+            made=lambda: not {of.sha256 for of in list_versions(bundle)} & {*sha256s},
+        ):
+            remove_versions(bundle, sha256s)
+    names = ", ".join(sha256[:12] for sha256 in sha256s) or "nothing"
+    notes.print(f"removed: {names}", markup=False, highlight=False)
 
 
 def _the_one(there: Sequence[Version], start: str, bundle: Path) -> Version:

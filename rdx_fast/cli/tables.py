@@ -12,7 +12,7 @@ from rdx_fast.bundle.bundle_history import what_changed
 from rdx_fast.limits.limits import rates_of_parts
 from rdx_fast.recipe.recipe_rows import recipe_rows
 from rdx_fast.station.plc.registers import MAP
-from rdx_fast.wording import told
+from rdx_fast.wording import plain, told
 
 if TYPE_CHECKING:
     from rdx_fast.bundle.history import Change
@@ -155,7 +155,8 @@ def history_table(changes: Iterable[Change]) -> Table:
         table.add_column(column)
     for c in changes:
         time = c.time[:19].replace("T", " ")
-        table.add_row(time, escape(c.user), c.action, escape(what_changed(c)), c.sha256[:12])
+        what = escape(plain(what_changed(c)))
+        table.add_row(time, escape(plain(c.user)), c.action, what, c.sha256[:12])
     return table
 
 
@@ -166,7 +167,8 @@ def changes_table(changes: Iterable[Change]) -> Table:
         table.add_column(column)
     for c in changes:
         time = c.time[:19].replace("T", " ")
-        table.add_row(time, escape(c.user), c.action, escape(_what_changed(c)), c.sha256[:12])
+        what = escape(plain(_what_changed(c)))
+        table.add_row(time, escape(plain(c.user)), c.action, what, c.sha256[:12])
     return table
 
 

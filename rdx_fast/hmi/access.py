@@ -41,7 +41,10 @@ from rdx_fast.hmi.forms import from_json, from_query
 from rdx_fast.hmi.refusal import Refused
 from rdx_fast.hmi.sessions import Session
 
-MAX_BODY = 2**20  # bytes
+MAX_BODY = 2**20  # bytes of a long form, such as of regions
+SHORT_BODY = 2**14  # of most
+LOGIN_BODY = 2**12  # of what anybody may send
+_PARSED_APART = 2**16  # bytes from which on a body is parsed in a thread: it takes 10 ms
 _BODY_S = 20.0  # longest time for a body to arrive
 _JSON = re.compile(r'application/json(\s*;\s*charset="?utf-8"?)?', re.IGNORECASE)
 
@@ -92,6 +95,11 @@ class Call:
         return self.session.user.name
 
     @property
+    def is_engineer(self) -> bool:
+        """Whether an engineer calls."""
+        return self.session is not None and self.session.user.role == "engineer"
+
+    @property
     def address(self) -> str:
         """Network address of the caller."""
         return self.request.client.host if self.request.client else "unknown"
@@ -109,6 +117,7 @@ class ApiRoute(Route):
     Attributes:
         needs: the least access
         form: of the query or the body; None where nothing is taken
+        largest: bytes that a body may have
         renews: whether a call counts as use of the session
     """
 
@@ -120,8 +129,10 @@ class ApiRoute(Route):
         handler: Callable[..., Any],
         form: type | None,
         renews: bool,
+        largest: int = SHORT_BODY,
     ) -> None:
         self.needs, self.form, self.renews, self._handler = needs, form, renews, handler
+        self.largest = largest
         super().__init__(path, self._answer, methods=[method])
 
     async def _answer(self, request: Request) -> Response:
@@ -157,7 +168,10 @@ class ApiRoute(Route):
     async def _form(self, kind: type, request: Request) -> Any:
         if request.method != "POST":
             return from_query(kind, request.query_params)
-        return from_json(kind, await _body(request))
+        content = await _body(request, self.largest)
+        if len(content) < _PARSED_APART:
+            return from_json(kind, content)
+        return await run_in_threadpool(from_json, kind, content)
 
 
 def get(
@@ -181,7 +195,11 @@ def get(
 
 
 def post(
-    path: str, needs: Access, handler: Callable[..., Any], form: type | None = None
+    path: str,
+    needs: Access,
+    handler: Callable[..., Any],
+    form: type | None = None,
+    largest: int = SHORT_BODY,
 ) -> ApiRoute:
     """A route that writes: it needs a session with a role and the session's token.
 
@@ -190,18 +208,19 @@ def post(
         needs: ``Access.OPERATOR`` or ``Access.ENGINEER``
         handler: takes a ``Call``, and the form where it is declared
         form: of the body, see ``forms.from_json``
+        largest: bytes that the body may have
 
     Raises:
         ValueError: the access needs no role
     """
     if needs < Access.OPERATOR:
         raise ValueError(f"{path}: {needs.name} is given for a route that writes, wanted a role")
-    return ApiRoute("POST", path, needs, handler, form, renews=True)
+    return ApiRoute("POST", path, needs, handler, form, True, largest)
 
 
 def login_route(path: str, handler: Callable[..., Any], form: type) -> ApiRoute:
     """The one route that takes a body from anybody: it begins a session, and writes nothing."""
-    return ApiRoute("POST", path, Access.OPEN, handler, form, renews=False)
+    return ApiRoute("POST", path, Access.OPEN, handler, form, False, LOGIN_BODY)
 
 
 def context_of(request: Request) -> Context:
@@ -245,7 +264,7 @@ def _check_token(request: Request, session: Session) -> None:
         )
 
 
-async def _body(request: Request) -> bytes:
+async def _body(request: Request, largest: int) -> bytes:
     if not _JSON.fullmatch(request.headers.get("content-type", "").strip()):
         raise Refused(415, "content_type", "wanted a body of the type application/json in UTF-8")
     content = bytearray()
@@ -253,8 +272,8 @@ async def _body(request: Request) -> bytes:
         async with asyncio.timeout(_BODY_S):
             async for chunk in request.stream():
                 content += chunk
-                if len(content) > MAX_BODY:
-                    raise Refused(413, "too_large", f"the body exceeds {MAX_BODY} bytes")
+                if len(content) > largest:
+                    raise Refused(413, "too_large", f"the body exceeds {largest} bytes")
     except TimeoutError:
         raise Refused(408, "too_slow", f"the body took more than {_BODY_S:g} s") from None
     except ClientDisconnect:

@@ -58,6 +58,7 @@ def create_app(
     if hmi is None:
         raise ConfigError("the configuration has no table [hmi]: add one, if only its first line")
     users = users or Users(hmi.users)
+    users.prepare()  # the first unknown user who logs in would wait twice as long
     context = Context(
         file=file,
         hmi=hmi,

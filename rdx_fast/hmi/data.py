@@ -13,7 +13,7 @@ from rdx_fast.hmi.context import Context
 from rdx_fast.hmi.feed import Feed
 from rdx_fast.hmi.frame_views import FrameViews
 from rdx_fast.hmi.live_frames import LiveFrames
-from rdx_fast.hmi.part_json import part_json
+from rdx_fast.hmi.part_json import Shown, part_json
 from rdx_fast.hmi.pictures import Pictures
 from rdx_fast.hmi.refusal import not_found
 from rdx_fast.station.records.labels import Label, read_labels
@@ -91,8 +91,17 @@ class StationData:
             raise not_found(f"inspection {inspection_id}")
         return found[0]
 
-    def described(self, records: list[InspectionRecord]) -> list[dict[str, object]]:
-        """Parts as the page gets them, in the given order."""
+    def described(
+        self,
+        records: list[InspectionRecord],
+        shows: Callable[[InspectionRecord, list[Label]], Shown],
+    ) -> list[dict[str, object]]:
+        """Parts as the page gets them, in the given order.
+
+        Args:
+            records: their records
+            shows: of a part and its labels, what is shown of these
+        """
         if not records:
             return []
         labels = read_labels(self.path, [of.inspection_id for of in records])
@@ -100,7 +109,10 @@ class StationData:
         for label in labels:
             by_part[label.inspection_id].append(label)
         shown = self.feed.shown_id
-        return [part_json(of, by_part[of.inspection_id], self.pictures, shown) for of in records]
+        found = [(of, by_part[of.inspection_id]) for of in records]
+        return [
+            part_json(of, labels, self.pictures, shown, shows(of, labels)) for of, labels in found
+        ]
 
 
 async def _call(pool: ThreadPoolExecutor, function: Callable[[], Returned]) -> Returned:

@@ -86,7 +86,9 @@ class _ExportApi:
         def stop() -> bool:
             return left.is_set() or self._data.ending.is_set()
 
-        written = asyncio.ensure_future(self._data.export(self._written, query, stop))
+        written = asyncio.ensure_future(
+            self._data.export(self._written, query, stop, call.is_engineer)
+        )
         try:
             while not (await asyncio.wait({written}, timeout=_LOOK_S))[0]:
                 if await call.request.is_disconnected():
@@ -99,7 +101,7 @@ class _ExportApi:
         finally:
             left.set()  # if this was cancelled
 
-    def _written(self, query: ExportQuery, stop: Stop) -> BufferedReader:
+    def _written(self, query: ExportQuery, stop: Stop, with_labels: bool) -> BufferedReader:
         """The file, which has no name any more and is gone when it is closed."""
         path, wanted = self._data.path, query.filter()
         if not has_records(path):
@@ -113,22 +115,26 @@ class _ExportApi:
             output = Path(folder) / f"inspections.{query.format}"
             records = read_records(path, wanted, stop)
             if query.format == "zip":
-                self._zip(output, list(records), stop)
+                self._zip(output, list(records), stop, with_labels)
             else:
                 write_records(records, output)
             return output.open("rb")
 
-    def _zip(self, output: Path, records: list[InspectionRecord], stop: Stop) -> None:
-        labels = read_labels(self._data.path, [of.inspection_id for of in records])
+    def _zip(
+        self, output: Path, records: list[InspectionRecord], stop: Stop, with_labels: bool
+    ) -> None:
         frames = [file for of in records if (file := self._data.pictures.frame_file(of))]
         size = sum(file.stat().st_size for file in frames if file.exists())
         if size > MOST_ZIPPED_BYTES:
             raise _too_many(
                 f"the frames have {size} bytes together, at most {MOST_ZIPPED_BYTES} fit a zip file"
             )
-        tables = output.parent / "inspections.csv", output.parent / "labels.csv"
+        tables = [output.parent / "inspections.csv"]
         write_records(iter(records), tables[0])
-        _write_labels(labels, tables[1])
+        if with_labels:  # which others are not to see before their own
+            tables.append(output.parent / "labels.csv")
+            labels = read_labels(self._data.path, [of.inspection_id for of in records])
+            _write_labels(labels, tables[1])
         with zipfile.ZipFile(output, "w", zipfile.ZIP_STORED) as archive:  # PNGs shrink no more
             for table in tables:
                 archive.write(table, table.name, zipfile.ZIP_DEFLATED)

@@ -57,11 +57,6 @@ class Subscriber:
             self._events.get_nowait()
         self._events.put_nowait(None)
 
-    @property
-    def waiting(self) -> int:
-        """Number of events that wait."""
-        return self._events.qsize()
-
     async def next(self) -> bytes | None:
         """The next event; None at the end."""
         return await self._events.get()

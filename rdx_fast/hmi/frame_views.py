@@ -42,6 +42,8 @@ class FrameViews:
     def __init__(self, file: StationFile) -> None:
         self._station, self._bundles = file.station, file.bundles
         self._found: dict[tuple[int, str], FrameSpec] = {}
+        # Likewise of bundles that are there no more, and which folders they were looked for in.
+        self._missed: dict[tuple[int, str], tuple[tuple[int, ...], FrameSpec]] = {}
 
     def of(self, job: int, bundle_sha256: str | None) -> FrameView:
         """How a job's frames are shown.
@@ -57,14 +59,35 @@ class FrameViews:
         return FrameView(crop, levels)
 
     def _frame(self, job: int, sha256: str) -> FrameSpec:
-        if (job, sha256) not in self._found:
-            frame, is_it = self._read(job, sha256)
-            if not is_it:
-                return frame
-            if len(self._found) >= _REMEMBERED:
-                self._found.clear()
+        if (job, sha256) in self._found:
+            return self._found[job, sha256]
+        stamp = self._stamp(job)
+        missed = self._missed.get((job, sha256))
+        if missed is not None and missed[0] == stamp:
+            return missed[1]
+        frame, is_it = self._read(job, sha256)
+        for remembered in (self._found, self._missed):
+            if len(remembered) >= _REMEMBERED:
+                remembered.clear()
+        if is_it:
             self._found[job, sha256] = frame
-        return self._found[job, sha256]
+        else:
+            self._missed[job, sha256] = stamp, frame
+        return frame
+
+    def _stamp(self, job: int) -> tuple[int, ...]:
+        """Changes with the job's bundle and with its folder of versions."""
+        if job not in self._bundles:
+            return ()
+        bundle = self._bundles[job]
+        stamp = []
+        for path in (bundle / MANIFEST, versions_folder(bundle)):
+            try:
+                found = path.stat()
+                stamp += [found.st_ino, found.st_mtime_ns]
+            except OSError:
+                stamp += [0, 0]
+        return tuple(stamp)
 
     def _read(self, job: int, sha256: str) -> tuple[FrameSpec, bool]:
         """Of the bundle with this manifest, else of the job's; and whether it is this one."""

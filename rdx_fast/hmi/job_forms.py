@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+from rdx_fast.wording import plain
+
 _MAX_TEXT = 500  # characters
 # Whether a polygon crosses itself is checked side against side.
 _MAX_REGIONS, _MAX_CORNERS = 64, 200
@@ -28,7 +30,8 @@ class LimitsForm:
                 f"ok_below is {self.ok_below:g} and ng_above {self.ng_above:g}: wanted positive "
                 f"numbers, of which the first does not exceed the second"
             )
-        if not 0 < len(self.reason.strip()) <= _MAX_TEXT:
+        object.__setattr__(self, "reason", plain(self.reason))
+        if not 0 < len(self.reason) <= _MAX_TEXT:
             raise ValueError(f"wanted a reason of 1 to {_MAX_TEXT} characters")
 
 

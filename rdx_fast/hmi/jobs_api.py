@@ -11,7 +11,7 @@ from rdx_fast.bundle.bundle import open_bundle
 from rdx_fast.bundle.changes import check_recipe, override_limits, replace_recipe
 from rdx_fast.bundle.versions import find_version, manifest_sha256, new_candidate, release
 from rdx_fast.errors import DatasetError
-from rdx_fast.hmi.access import Access, ApiRoute, Call, get, post
+from rdx_fast.hmi.access import MAX_BODY, Access, ApiRoute, Call, get, post
 from rdx_fast.hmi.calibration import Calibration, calibrate_apart
 from rdx_fast.hmi.context import Context
 from rdx_fast.hmi.job_forms import AuditQuery, JobForm, LimitsForm, RegionsForm, ReleaseForm
@@ -33,7 +33,7 @@ def routes(context: Context) -> list[ApiRoute]:
     return [
         get("/api/jobs/{job:id}", Access.VIEW, api.job),
         post("/api/jobs/{job:id}/limits", Access.ENGINEER, api.limits, LimitsForm),
-        post("/api/jobs/{job:id}/regions", Access.ENGINEER, api.regions, RegionsForm),
+        post("/api/jobs/{job:id}/regions", Access.ENGINEER, api.regions, RegionsForm, MAX_BODY),
         post("/api/jobs/{job:id}/release", Access.ENGINEER, api.release, ReleaseForm),
         post("/api/job", Access.ENGINEER, api.select, JobForm),
         get("/api/audit", Access.ENGINEER, api.audit, query=AuditQuery),

@@ -10,12 +10,14 @@ from rdx_fast.errors import BundleError
 from rdx_fast.hmi.access import Access, ApiRoute, Call, get, post
 from rdx_fast.hmi.data import StationData
 from rdx_fast.hmi.part_forms import LabelForm, QualityQuery, QueueQuery
+from rdx_fast.hmi.part_json import Shown, may_be_labelled
 from rdx_fast.hmi.refusal import Refused
 from rdx_fast.station.config import StationFile
 from rdx_fast.station.records.labels import add_label, read_labels
 from rdx_fast.station.records.quality import Kind, quality_of
 from rdx_fast.station.records.queue import read_queue
 from rdx_fast.station.records.read import count_records, has_records, read_records
+from rdx_fast.wording import plain
 
 
 def routes(data: StationData, file: StationFile) -> list[ApiRoute]:
@@ -45,17 +47,17 @@ class _LabelsApi:
                 f"reason is {form.reason[:40]!r}, wanted one of {', '.join(reasons)}",
             )
         record = self._data.record(call.path["id"])
-        if record.result not in ("REVIEW", "NG") and not record.sampled:
+        if not may_be_labelled(record):
             raise Refused(
                 409,
                 "not_to_label",
                 f"inspection {record.inspection_id} is {record.result} and not of the random "
                 f"sample: label parts that are REVIEW, NG or sampled",
             )
-        comment = form.comment.strip()
+        comment = plain(form.comment)
         verdict: Any = form.verdict
         add_label(self._data.path, record.inspection_id, call.user, verdict, form.reason, comment)
-        return {"part": self._data.described([record])[0]}
+        return {"part": self._data.described([record], lambda *_: Shown.LABELS)[0]}
 
     def queue(self, call: Call, query: QueueQuery) -> object:
         """Parts that wait for a label of the user, the newest first."""
@@ -63,7 +65,8 @@ class _LabelsApi:
             return {"parts": [], "waiting": 0}
         user = "" if call.session is None else call.user
         found, waiting = read_queue(self._data.path, self._pictures, user, query.limit)
-        return {"parts": self._data.described(found), "waiting": waiting}
+        parts = self._data.described(found, lambda *_: Shown.NOTHING)
+        return {"parts": parts, "waiting": waiting}
 
     def quality(self, call: Call, query: QualityQuery) -> object:
         """Quality figures of a job, or of all, in a time."""

@@ -11,8 +11,10 @@ from rdx_fast.errors import ImageError
 from rdx_fast.hmi.access import Access, ApiRoute, Call, get
 from rdx_fast.hmi.data import StationData
 from rdx_fast.hmi.part_forms import FrameQuery, SearchQuery
+from rdx_fast.hmi.part_json import Shown, may_be_labelled
 from rdx_fast.hmi.pictures import Defects, Picture
 from rdx_fast.hmi.refusal import Refused, not_found
+from rdx_fast.station.records.labels import Label
 from rdx_fast.station.records.read import has_records, read_records
 from rdx_fast.station.records.store import InspectionRecord
 from rdx_fast.station.status_client import LiveFrame
@@ -59,7 +61,10 @@ class _PartsApi:
         newest = found[::-1][: query.limit]
         more = len(found) > query.limit
         return {
-            "parts": self._data.described(newest),
+            # Whoever searches does not label here, and engineers look for what is disputed.
+            "parts": self._data.described(
+                newest, lambda *_: Shown.LABELS if call.is_engineer else Shown.AGREED
+            ),
             "next": newest[-1].inspection_id if more else None,
         }
 
@@ -70,7 +75,15 @@ class _PartsApi:
             found = await self._data.draw(self._data.pictures.defects, record, live)
         except ImageError:
             found = None
-        (part,) = await self._data.draw(self._data.described, [record])
+
+        def shows(record: InspectionRecord, labels: list[Label]) -> Shown:
+            if call.session is None:
+                return Shown.AGREED
+            has_labelled = any(of.user == call.user for of in labels)
+            open_to_all = has_labelled or not may_be_labelled(record)
+            return Shown.LABELS if open_to_all else Shown.NOTHING
+
+        (part,) = await self._data.draw(self._data.described, [record], shows)
         return {"part": part, **_described(found)}
 
     async def frame(self, call: Call, query: FrameQuery) -> Response:

@@ -13,12 +13,21 @@ from typing import Any
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response
 
-from rdx_fast.hmi.access import Access, ApiRoute, Call, cookie_name, get, login_route, post
+from rdx_fast.hmi.access import (
+    LOGIN_BODY,
+    Access,
+    ApiRoute,
+    Call,
+    cookie_name,
+    get,
+    login_route,
+    post,
+)
 from rdx_fast.hmi.context import Context
 from rdx_fast.hmi.page_texts import read_texts
 from rdx_fast.hmi.refusal import Refused
 from rdx_fast.hmi.sessions import Session
-from rdx_fast.hmi.users import User
+from rdx_fast.hmi.users import User, is_user_name
 from rdx_fast.station.records.entered import entered
 from rdx_fast.station.records.store import RecordError
 
@@ -58,7 +67,7 @@ def routes(context: Context) -> list[ApiRoute]:
         get("/api/session", Access.OPEN, api.session, renews=False),
         login_route("/api/login", api.login, LoginForm),
         post("/api/logout", Access.OPERATOR, api.logout),
-        post("/api/password", Access.OPERATOR, api.password, PasswordForm),
+        post("/api/password", Access.OPERATOR, api.password, PasswordForm, LOGIN_BODY),
     ]
 
 
@@ -78,7 +87,9 @@ class _SessionApi:
     async def login(self, call: Call, form: LoginForm) -> Response:
         """Begin a session."""
         context = self._context
-        user = await self._checked(call, form.user, form.password)
+        # Whatever else was typed goes into no log: a terminal would do what it says.
+        name = form.user if is_user_name(form.user) else "?"
+        user = await self._checked(call, name, form.password)
         if user is None:
             raise Refused(401, "wrong_login", "the name or the password is wrong")
         if call.session is not None:

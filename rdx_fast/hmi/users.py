@@ -86,7 +86,7 @@ class User:
     password: Hashed
 
     def __post_init__(self) -> None:
-        if not _NAME.fullmatch(self.name):
+        if not is_user_name(self.name):
             raise ValueError(
                 f"the user name is {self.name!r}, wanted 1 to 64 letters, digits or . _ @ -"
             )
@@ -115,6 +115,10 @@ class Users:
     def __init__(self, path: Path, n: int = 2**15) -> None:
         self._path, self._n = path, n
         self._held: tuple[tuple[int, int, int] | None, dict[str, User]] = None, {}
+
+    def prepare(self) -> None:
+        """Do once, before the first login, what takes as long as a login."""
+        assert self._nobody
 
     @cached_property
     def _nobody(self) -> Hashed:
@@ -233,6 +237,11 @@ class Users:
             write_whole(self._path, f"{text}\n".encode(), mode=0o600)
         except OSError as error:
             raise UsersError(f"{self._path} cannot be written: {error}") from error
+
+
+def is_user_name(text: str) -> bool:
+    """Whether a user may have this name."""
+    return _NAME.fullmatch(text) is not None
 
 
 def open_to_others(path: Path) -> bool:

@@ -68,11 +68,15 @@ class HmiConfig:
         for name in ("good_reasons", "bad_reasons"):
             if not getattr(self, name) or not all(getattr(self, name)):
                 raise ValueError(f"hmi: {name} is empty or has an empty text: give one at least")
-        starts = self.shift_starts
-        if not starts or len(set(starts)) < len(starts) or starts != tuple(sorted(starts)):
+        try:
+            starts = self.shift_starts
+        except ValueError:
+            starts = ()
+        local = all(start.tzinfo is None for start in starts)
+        if not starts or not local or list(starts) != sorted(set(starts)):
             raise ValueError(
-                f"hmi: shifts is {list(self.shifts)}, wanted local times in order, such as "
-                f'["06:00", "14:00", "22:00"]'
+                f"hmi: shifts is {list(self.shifts)}, wanted local times in order without a zone, "
+                f'such as ["06:00", "14:00", "22:00"]'
             )
 
     @property

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from starlette.routing import Mount, Route
 
-from rdx_fast.hmi.access import MAX_BODY, Access, ApiRoute, post
+from rdx_fast.hmi.access import LOGIN_BODY, MAX_BODY, Access, ApiRoute, post
 from rdx_fast.hmi.protection import HEADERS, Protection
 from rdx_fast.station.records.changes import read_changes
 from rdx_fast.station.records.store import RecordWriter
@@ -205,11 +205,31 @@ def test_bodies_are_limited(page: Page) -> None:
     answer = client.post("/api/login", json=login | {"password": "x" * MAX_BODY})
     assert (answer.status_code, answer.json()["code"]) == (413, "too_large")
     json = {"Content-Type": "application/json"}
+    large = client.post("/api/login", json=login | {"password": "x" * LOGIN_BODY})
+    assert large.status_code == 413
     endless = (b" " * 65536 for _ in range(100))
     assert client.post("/api/login", content=endless, headers=json).status_code == 413
     for kind in ("text/plain", "multipart/form-data; boundary=x", "application/json; charset=x"):
         answer = client.post("/api/login", content=b"{}", headers={"Content-Type": kind})
         assert answer.status_code == 415
+
+
+def test_what_anybody_may_send_is_short(page: Page) -> None:
+    for method, route, path in api(page):
+        if method == "POST":
+            assert route.largest < 2**16 or route.needs is Access.ENGINEER, path
+    client = page.client("emil")
+    form = {"regions": [], "false_reject": 0.1, "x": "x" * 2**17}
+    answer = client.post("/api/jobs/1/regions", json=form)
+    assert (answer.status_code, answer.json()["code"]) == (400, "bad_request"), "read, in a thread"
+
+
+def test_names_that_no_user_has_go_into_no_log(page: Page) -> None:
+    RecordWriter(page.file.records.path).close()
+    for name in ("\x1b[2J\x1b]0;owned\x07evil", "\u202eevil", "emil "):
+        assert page.client().log_in(name, "x").status_code == 401
+    (entry, *others) = read_changes(page.file.records.path)
+    assert (entry.action, entry.user, len(others)) == ("login refused", "?", 2)
 
 
 def test_what_is_done_is_entered_in_the_log(page: Page) -> None:

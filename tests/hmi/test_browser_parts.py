@@ -155,9 +155,8 @@ def test_export(line: PageLine, olga: Person, tmp_path: Path) -> None:
         frames = [name for name in archive.namelist() if name.startswith("frames/")]
         with Image.open(archive.open(frames[0])) as image:
             np.testing.assert_array_equal(np.array(image), line.frames["bad"])
-        (label,) = csv.DictReader(io.StringIO(archive.read("labels.csv").decode()))
+        assert "labels.csv" not in archive.namelist(), "engineers get it"
     assert len(frames) == 3
-    assert (label["user"], label["reason"]) == ("emil", "crack")
 
 
 def test_all_that_is_recorded_of_a_part(line: PageLine, olga: Person) -> None:

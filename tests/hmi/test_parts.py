@@ -20,6 +20,7 @@ from PIL import Image
 from rdx_fast.bundle.versions import Version
 from rdx_fast.hmi import export_api
 from rdx_fast.station.records.changes import read_changes
+from rdx_fast.station.records.labels import add_label
 from rdx_fast.station.records.pictures import PictureStore
 from rdx_fast.station.records.read import count_records, read_records
 from rdx_fast.station.records.store import InspectionRecord, RecordError
@@ -140,7 +141,7 @@ def test_pictures_of_a_part(olga: Client) -> None:
 
 
 def test_a_label_is_kept_and_seen(page: Page, olga: Client) -> None:
-    body = {"verdict": "good", "reason": "dust", "comment": " blown off\n"}
+    body = {"verdict": "good", "reason": "dust", "comment": " blown\x1b\u202e off\n"}
     answer = olga.post("/api/parts/2/label", json=body)
     assert answer.status_code == 200, answer.text
     part = answer.json()["part"]
@@ -189,6 +190,40 @@ def test_the_queue(page: Page, olga: Client) -> None:
     assert queue(olga) == ([6, 3], 2)
 
 
+def test_labels_of_others_are_seen_after_ones_own(tmp_path: Path) -> None:
+    page = open_page(tmp_path, anonymous=True)
+    write_records(page.file.records.path, *kept_parts(tmp_path))
+    add_label(page.file.records.path, 2, "otto", "bad", "crack", "a crack, says the foreman")
+    add_label(page.file.records.path, 1, "otto", "bad", "crack")
+    olga, emil, anybody = page.client("olga"), page.client("emil"), page.client()
+
+    def seen(client: Client, path: str) -> tuple[list[str], str | None]:
+        answer = client.get(path).json()
+        part = answer["part"] if "part" in answer else answer["parts"][0]
+        assert part["labels_shown"] or not part["labels"]
+        return [of["user"] for of in part["labels"]], part["agreed"]
+
+    for client in (olga, emil):
+        assert seen(client, "/api/parts/2") == ([], None)
+        assert seen(client, "/api/parts/1") == (["otto"], "bad"), "it is not to be labelled"
+    assert seen(anybody, "/api/parts/2") == ([], "bad")
+    assert (
+        seen(olga, "/api/parts?part_id=2") == seen(anybody, "/api/parts?part_id=2") == ([], "bad")
+    )
+    assert seen(emil, "/api/parts?part_id=2") == (["otto"], "bad")
+    # A part that waits for a second user.
+    second = next(i for i in range(7, 200) if i * 7919 % 97 < 10)
+    picture = kept_parts(tmp_path)[1].picture
+    write_records(page.file.records.path, a_record(second, "NG", picture=picture))
+    add_label(page.file.records.path, second, "otto", "bad", "crack")
+    assert seen(olga, "/api/queue?limit=1") == seen(anybody, "/api/queue?limit=1") == ([], None)
+    body = {"verdict": "good", "reason": "dust"}
+    told = olga.post(f"/api/parts/{second}/label", json=body).json()["part"]
+    assert (told["agreed"], len(told["labels"])) == ("disputed", 2)
+    assert seen(olga, f"/api/parts/{second}") == (["otto", "olga"], "disputed")
+    assert seen(emil, f"/api/parts/{second}") == ([], None)
+
+
 def test_quality_of_what_was_labelled(olga: Client) -> None:
     before = olga.get("/api/quality").json()
     assert (before["parts"], before["sampled_ok"], before["escape_rate"]) == (6, 1, None)
@@ -234,13 +269,16 @@ def exported(client: Client, query: str) -> bytes:
     return answer.content
 
 
-def test_exports(olga: Client, records: list[InspectionRecord]) -> None:
+def test_exports(page: Page, olga: Client, records: list[InspectionRecord]) -> None:
     olga.post("/api/parts/2/label", json={"verdict": "good", "reason": "dust", "comment": "=1+1"})
     rows = list(csv.DictReader(io.StringIO(exported(olga, "format=csv").decode())))
     assert [int(row["inspection_id"]) for row in rows] == [1, 2, 3, 4, 5, 6]
     table = pq.read_table(io.BytesIO(exported(olga, "format=parquet&result=NG")))
     assert table["score"].to_pylist() == [3.0, 4.0]
     with zipfile.ZipFile(io.BytesIO(exported(olga, "format=zip&job=1"))) as archive:
+        assert "labels.csv" not in archive.namelist(), "engineers get it"
+    engineers = exported(page.client("emil"), "format=zip&job=1")
+    with zipfile.ZipFile(io.BytesIO(engineers)) as archive:
         assert sorted(archive.namelist()) == [
             *(f"frames/{i:010d}_frame.png" for i in (2, 3, 4)),
             *("inspections.csv", "labels.csv"),
@@ -307,13 +345,13 @@ def slowly(started: asyncio.Event, go_on: Event, monkeypatch: pytest.MonkeyPatch
     """Exports wait until they may go on, or are stopped."""
     write, loop = export_api._ExportApi._written, asyncio.get_running_loop()
 
-    def written(api: Any, query: Any, stop: Callable[[], bool]) -> Any:
+    def written(api: Any, query: Any, stop: Callable[[], bool], labels: bool) -> Any:
         loop.call_soon_threadsafe(started.set)
         while not go_on.wait(0.01) and not stop():
             pass
         if stop():
             raise RecordError("stopped")
-        return write(api, query, stop)
+        return write(api, query, stop, labels)
 
     monkeypatch.setattr(export_api._ExportApi, "_written", written)
 

@@ -186,6 +186,27 @@ def test_frames_are_shown_as_the_bundle_that_scored_them_says(tmp_path: Path) ->
     assert views.of(9, shas[0]) == FrameView()
 
 
+def test_a_bundle_that_is_gone_is_not_looked_for_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = write_bundle(tmp_path / "gone.rdx").manifest
+    released = write_bundle(tmp_path / "part.rdx").path
+    crop = (0, 0, 10, 10)
+    frame = replace(gone.recipe.frame, height=64, width=64, crop=crop)
+    gone = replace(gone, recipe=replace(gone.recipe, frame=frame))
+    sha256 = hashlib.sha256(gone.to_json().encode()).hexdigest()
+    views, looked = FrameViews(a_file(released, tmp_path)), []
+    read = FrameViews._read
+    monkeypatch.setattr(FrameViews, "_read", lambda *of: looked.append(of) or read(*of))
+    for _ in range(3):
+        assert views.of(1, sha256) == FrameView()
+    assert len(looked) == 1
+    folder = tmp_path / "part.rdx.versions" / "previous-1"
+    folder.mkdir(parents=True)
+    (folder / "manifest.json").write_text(gone.to_json())
+    assert views.of(1, sha256) == FrameView(crop), "the folder has changed"
+
+
 def test_the_encoded_pictures_that_are_remembered_have_a_limit(
     pictures: Pictures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,6 +14,7 @@ import pytest
 from rdx_fast.hmi import record_tail
 from rdx_fast.hmi.record_tail import RecordTail, Update
 from rdx_fast.hmi.shifts import ShiftCounts, shift_start
+from rdx_fast.station.hmi_config import HmiConfig
 from rdx_fast.station.records.labels import add_label
 from rdx_fast.station.records.store import InspectionRecord, RecordWriter
 from support.station_records import START, a_record, write_records
@@ -260,6 +261,14 @@ def test_only_the_window_is_held(watched: Watched) -> None:
 
 def record_columns(database: sqlite3.Connection) -> list[str]:
     return [row[1] for row in database.execute("PRAGMA table_info(inspections)")]
+
+
+@pytest.mark.parametrize(
+    "shifts", [(), ("banana",), ("06:00+02:00", "14:00"), ("14:00", "06:00"), ("06:00", "06:00")]
+)
+def test_shifts_that_cannot_be(shifts: tuple[str, ...]) -> None:
+    with pytest.raises(ValueError, match=r"hmi: shifts is .* wanted local times in order"):
+        HmiConfig(shifts=shifts)
 
 
 def test_shifts_when_the_clocks_change(monkeypatch: pytest.MonkeyPatch) -> None:

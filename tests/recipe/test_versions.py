@@ -19,10 +19,12 @@ from rdx_fast.bundle.bundle_history import verify_bundle
 from rdx_fast.bundle.changes import override_limits
 from rdx_fast.bundle.signature import sign_bundle
 from rdx_fast.bundle.versions import (
+    earlier_versions,
     list_versions,
     manifest_sha256,
     new_candidate,
     release,
+    remove_versions,
     versions_folder,
 )
 from rdx_fast.detector import Detector
@@ -343,3 +345,21 @@ def test_what_a_killed_process_left_is_not_shared(bundle: Path) -> None:
     override_limits(open_bundle(bundle), "another", ng_above=3.0, user="otto")
     for version in list_versions(bundle):
         verify_bundle(open_bundle(version.path))
+
+
+def test_versions_are_removed(bundle: Path) -> None:
+    first = manifest_sha256(bundle)
+    made = [candidate(bundle, 2.0 + i) for i in range(4)]
+    for sha256 in made[:3]:
+        release(bundle, sha256)
+    assert [of.sha256 for of in earlier_versions(bundle, 1)] == [made[0], first]
+    assert earlier_versions(bundle, 3) == []
+    remove_versions(bundle, [of.sha256 for of in earlier_versions(bundle, 1)])
+    assert states(bundle) == {made[2]: "released", made[1]: "previous", made[3]: "candidate"}
+    for wrong, text in ((made[2], "the released version"), ("0" * 64, "no version")):
+        with pytest.raises(BundleError, match=text):
+            remove_versions(bundle, [made[3], wrong])
+    assert made[3] in states(bundle)
+    remove_versions(bundle, [made[3]])
+    assert limit(bundle) == 4.0
+    assert set(states(bundle)) == {made[2], made[1]}

@@ -230,6 +230,11 @@ def test_command_release(tmp_path: Path) -> None:
     assert (entry.action, entry.user) == ("release", "otto")
     assert entry.before == {"job": 1, "sha256": before}
     assert entry.after == {"job": 1, "sha256": sha256}
+    assert "removed: nothing" in run("release", path, "--keep", 1).stderr
+    removed = run("release", path, "--remove", before[:8], "--station", toml).stderr
+    assert f"removed: {before[:12]}" in removed
+    assert [version.sha256 for version in list_versions(path)] == [sha256]
+    assert read_changes(station.records.path)[-1].after == {"job": 1, "removed": [before]}
     other = write_bundle(tmp_path / "unknown.rdx").path
     wrong = run("release", other, manifest_sha256(other), "--station", toml, code=2).stderr
     assert "has no job with the bundle" in unboxed(wrong)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 import sqlite3
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from rdx_fast.bundle.bundle import Bundle, open_bundle
 from rdx_fast.bundle.changes import override_limits
+from rdx_fast.bundle.history import START, Change
+from rdx_fast.cli.tables import changes_table
 from rdx_fast.station.jobs import Jobs
 from rdx_fast.station.records import bundle_log
 from rdx_fast.station.records.bundle_log import BundleLog
@@ -115,3 +119,14 @@ def test_no_records(tmp_path: Path) -> None:
     (tmp_path / "text.sqlite").write_text("no database, but as long as the header of one " * 9)
     with pytest.raises(RecordError, match="not a station's records file"):
         read_changes(tmp_path / "text.sqlite")
+
+
+def test_a_terminal_is_told_nothing_by_what_strangers_typed() -> None:
+    evil = "\x1b]0;owned\x07\u202e[red]"
+    entry = Change.now(evil, "label", {}, {"comment": evil}, START)
+    console = Console(width=200, file=io.StringIO())
+    console.print(changes_table([entry]))
+    assert isinstance(console.file, io.StringIO)
+    shown = console.file.getvalue()
+    assert shown.count("]0;owned [red]") == 2
+    assert not set("\x1b\x07\u202e") & set(shown)

@@ -13,7 +13,7 @@ export const isJudged = (part) => ["REVIEW", "NG"].includes(part.result) || Bool
 /** The labels that were given, oldest first. */
 export const labelsTable = (part) =>
   part.labels.length === 0
-    ? h("p", { class: "muted" }, t("label.none"))
+    ? h("p", { class: "muted" }, t(part.labels_shown ? "label.none" : "label.withheld"))
     : h(
         "ul",
         { class: "labels" },
