@@ -49,8 +49,7 @@ class Detector:
         manifest: of the bundle
         recipe: what of a frame is inspected
         limits: what scores are judged by, for each region of the recipe
-        calibration: scores of the good images that the limits came from, float32 [n, R] sorted in
-            each column; None where the bundle holds none that the limits hold for
+        calibration: scores of good images that the limits came from, float32 [n, R]; None for none
         labels: uint8 [H, W] of the map, the number of each pixel's region, counted from 1; 0 is not
             inspected. None if the whole map is one region
         description: of engine and kernels

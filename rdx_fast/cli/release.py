@@ -83,7 +83,7 @@ def release(
         _release(bundle, there, sha256, entering, anyway)
     if keep is not None or remove is not None:
         _remove(bundle, keep, remove, entering)
-    if not any((sha256, keep, remove)):
+    if (sha256, keep, remove) == (None, None, None):
         if as_json:
             print(json.dumps([asdict(v) | {"path": str(v.path)} for v in there], indent=2))
         else:

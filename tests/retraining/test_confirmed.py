@@ -25,6 +25,7 @@ from rdx_fast.retraining.confirmed import (
 )
 from rdx_fast.retraining.hold_out import FOR_LIMITS, HOLD_OUT, is_for_limits, is_held_out
 from rdx_fast.retraining.limit_images import limit_images, told_of_calibration
+from rdx_fast.retraining.measuring import sample_of
 from rdx_fast.retraining.origin import RETRAINED, origin_of, retrained_folder
 from rdx_fast.retraining.promises import wish_of
 from rdx_fast.station.config import StationFile
@@ -141,6 +142,21 @@ def test_sample_that_is_partly_labelled(
     assert (len(found.line), len(found.folder)) == ((line_parts(line), 0) if complete else (0, 1))
     said = f"{ok_labelled} of 40 parts with the result OK and {rejected_labelled} of 10 with REVIEW"
     assert any(said in note for note in found.notes) != complete
+
+
+def test_parts_that_bundles_are_compared_by() -> None:
+    """Of the sample, what no bundle knows: chosen by chance alone, so good ones of one half."""
+    frames = tuple(
+        ConfirmedFrame(n, Path("a.png"), bad=n % 5 == 0, sampled=n % 2 == 1, first=n)
+        for n in range(1, 200)
+    )
+    known = {13, 15, 29}
+    found = sample_of(of(frames, SampleLabels()), known)
+    held_out = {n for n in range(1, 200, 2) if is_held_out(n) and not is_for_limits(n)}
+    good = {n for n in held_out if n % 5} - known
+    assert {13, 29} < held_out
+    assert found == good | ({*range(5, 200, 10)} - known)
+    assert sample_of(of(frames, SampleLabels(ok=10, ok_labelled=1)), known) == set()
 
 
 def of(frames: tuple[ConfirmedFrame, ...], sample: SampleLabels) -> Confirmed:

@@ -27,11 +27,16 @@ from rdx_fast.retraining.confirmed import RetrainError
 from rdx_fast.retraining.hold_out import is_for_limits, is_held_out
 from rdx_fast.retraining.origin import RETRAINED
 from rdx_fast.retraining.retrain import retrain
-from rdx_fast.retraining.training import RATE_SHARE, further_recipe, repeats_of_confirmed
+from rdx_fast.retraining.training import (
+    RATE_SHARE,
+    further_recipe,
+    repeats_of_confirmed,
+    train_further,
+)
 from rdx_fast.retraining.watch import Watch
 from rdx_fast.station.config import StationFile, read_station
 from rdx_fast.station.records.changes import read_changes
-from rdx_fast.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from rdx_fast.training.checkpoint import FILE, Checkpoint, load_checkpoint, save_checkpoint
 from support.commands import run as command
 from support.labelled_line import a_week, label, record, write_station
 from support.signing import keys
@@ -254,6 +259,20 @@ def dark(folder: Path) -> Path:
     (folder / "dark").mkdir()
     Image.fromarray(np.zeros((80, 112, 3), np.uint8)).save(folder / "dark" / "0.png")
     return folder / "dark"
+
+
+def test_an_unfinished_run_that_cannot_be_read_is_kept(
+    station: StationFile, checkpoint: Checkpoint
+) -> None:
+    """It is deleted for other images or another recipe only."""
+    config = station.retrain["1"]
+    file = config.run / RETRAINED / "unfinished" / FILE
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"damaged")
+    images = list_images(config.good)
+    with pytest.raises(CheckpointError, match="is damaged"):
+        train_further(checkpoint, further_recipe(checkpoint), images, [], config, device="cpu")
+    assert file.read_bytes() == b"damaged"
 
 
 def test_recipe_to_train_further(checkpoint: Checkpoint) -> None:
