@@ -91,6 +91,26 @@ def _line_browsers(rows: Sequence[Row]) -> str:
     return markdown(header, lines) + measured(row, command)
 
 
+def _page_hour(rows: Sequence[Row]) -> str:
+    """Every quarter of an hour."""
+    row = rows_of(rows, "page hour", lambda row: True)[-1]
+    last = row["rows"][-1]["minutes"]
+    lines = [
+        (
+            f"{of['minutes']:.0f}",
+            of["parts"],
+            f"{of['heap_mb']:.2f}",
+            of["nodes"],
+            f"{of['server_mb']:.0f}",
+        )
+        for of in row["rows"]
+        if round(of["minutes"]) in (1, 15, 30, 45) or of["minutes"] == last
+    ]
+    header = ("minutes", "parts", "script heap, MB", "nodes of the document", "server, MB")
+    command = "PYTHONPATH=tests python -m support.page_hour --minutes 60"
+    return markdown(header, lines) + measured(row, command)
+
+
 def _middle(ratios: Sequence[float]) -> str:
     return f"{statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})"
 
@@ -102,4 +122,5 @@ TABLES: dict[str, Callable[[Sequence[Row]], str]] = {
     "line-faults": _line_faults,
     "line-fuzz": _line_fuzz,
     "line-browsers": _line_browsers,
+    "page-hour": _page_hour,
 }

@@ -19,6 +19,7 @@ import typer
 from PIL import Image
 
 from rdx_fast import Detector
+from rdx_fast.bench.result_rows import append, facts
 from rdx_fast.bundle.bundle import open_bundle
 from rdx_fast.bundle.changes import override_limits
 from rdx_fast.images import read_image
@@ -38,6 +39,7 @@ def main(
     minutes: Annotated[float, typer.Option(min=0.1, help="Time that the page is open.")] = 60.0,
     rate: Annotated[float, typer.Option(min=0.1, help="Parts per second.")] = 5.0,
     every: Annotated[float, typer.Option(min=1.0, help="Seconds between two rows.")] = 60.0,
+    output: Annotated[Path | None, typer.Option(help="File of JSON lines to append to.")] = None,
 ) -> None:
     """Leave a page open, and print memory, nodes of the document and size of the server."""
     with tempfile.TemporaryDirectory(prefix="page-hour-") as name:
@@ -52,7 +54,11 @@ def main(
             someone.open()
             someone.log_in("eva", PASSWORDS["eva"])
             rows = watch(folder, someone, server, minutes, rate, every)
-    print(json.dumps({"per hour, after the first third": slopes(rows)}))
+    grows = slopes(rows)
+    print(json.dumps({"per hour, after the first third": grows}))
+    if output is not None:
+        row = {"rate": rate, "rows": rows, "per_hour": grows}
+        append(output, [{**facts("page hour", ("openvino", "starlette")), **row}])
 
 
 def lay_out(folder: Path) -> int:
