@@ -70,14 +70,14 @@ def _line_fuzz(rows: Sequence[Row]) -> str:
 
 def _line_browsers(rows: Sequence[Row]) -> str:
     lines = []
-    for row in newest(rows, "line browsers", "camera"):
+    for row in newest(rows, "line browsers", "camera", "drawing"):
         size = "300 x 300" if row["camera"] is None else " x ".join(map(str, row["camera"]))
         for arm in row["p99_ms"]:
             ratios = [row.get(f"{p} {arm} / without", {}) for p in ("p50", "p99")]
             lines.append(
                 (
                     size,
-                    f"{row['browsers']} browsers" if arm == "with" else arm,
+                    _pages_open(row) if arm == "with" else arm,
                     *(f"{row[f'{p}_ms'][arm]:.2f}" for p in ("p50", "p99")),
                     *(f"{ratio['all']:.3f}" if ratio else "1" for ratio in ratios),
                     *("-" if not ratio else _middle(ratio["rounds"]) for ratio in ratios[1:]),
@@ -89,6 +89,10 @@ def _line_browsers(rows: Sequence[Row]) -> str:
     )
     command = "PYTHONPATH=tests python -m support.line_browsers demo/cells.rdx"
     return markdown(header, lines) + measured(row, command)
+
+
+def _pages_open(row: Row) -> str:
+    return f"{row['browsers']} {'browsers' if row['drawing'] else 'clients that draw nothing'}"
 
 
 def _page_hour(rows: Sequence[Row]) -> str:

@@ -9,7 +9,9 @@ lowest priority, since real ones run on others; the page's server has its own.
 from __future__ import annotations
 
 import shutil
+import sys
 import tempfile
+from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -23,7 +25,7 @@ from PIL import Image
 from rdx_fast.bench.result_rows import append, facts
 from rdx_fast.station.records.read import read_records
 from support.line import check, demo_frames
-from support.line_processes import PlcProcess, free_port
+from support.line_processes import LineProcess, PlcProcess, free_port
 from support.page_browser import Person, person
 from support.programs import running, wait_for_station
 from support.simulated_plc import Answer
@@ -43,6 +45,13 @@ def main(
         typer.Option(help="Instead, one frame of this height and width, of noise."),
     ] = None,
     browsers: Annotated[int, typer.Option(min=1)] = 5,
+    drawing: Annotated[
+        bool,
+        typer.Option(
+            help="Real browsers, or clients that ask what these ask and draw nothing: real ones "
+            "draw on machines of their own."
+        ),
+    ] = True,
     rounds: Annotated[int, typer.Option(min=1)] = 8,
     parts: Annotated[int, typer.Option(min=SETTLE + 1, help="Parts of a phase.")] = 250,
     rate: Annotated[float, typer.Option(help="Parts per second.")] = 20.0,
@@ -56,12 +65,13 @@ def main(
         if camera is not None:
             source = ("still", noise(folder / "frame.png", camera))
         ports = configure(folder, bundle, *source)
-        answers = alternate(folder, ports, browsers, count, parts, rate)
+        answers = alternate(folder, ports, browsers, drawing, count, parts, rate)
         records = {r.inspection_id: r for r in read_records(folder / "records.sqlite")}
     check(answers, records, count)
     row = {
         "camera": camera,
         "browsers": browsers,
+        "drawing": drawing,
         "rounds": rounds,
         "parts_per_phase": parts,
         "rate": rate,
@@ -102,7 +112,13 @@ anonymous = true
 
 
 def alternate(
-    folder: Path, ports: dict[str, int], browsers: int, count: int, parts: int, rate: float
+    folder: Path,
+    ports: dict[str, int],
+    browsers: int,
+    drawing: bool,
+    count: int,
+    parts: int,
+    rate: float,
 ) -> list[Answer]:
     """Run the line, and open and close the pages. Returns all answers."""
     with ExitStack() as stack:
@@ -110,18 +126,38 @@ def alternate(
         stack.enter_context(running(folder, "hmi", "station.toml"))
         wait_for_station(folder)
         address = f"http://127.0.0.1:{ports['hmi']}"
-        people = [stack.enter_context(person(address)) for _ in range(browsers)]
-        for someone in people:
-            someone.open()  # so that all processes of the browser are there
+        open_pages = (_drawn if drawing else _asked)(stack, address, browsers)
         lower_priority()
         plc = stack.enter_context(
             PlcProcess(ports["modbus"], "--count", count, "--give-up", 10, "--rate", rate)
         )
         for phase in range(count // parts):
-            show(people, ARMS[phase % len(ARMS)] == "with")
+            open_pages(ARMS[phase % len(ARMS)] == "with")
             plc.wait_for(partial(_told, plc, (phase + 1) * parts), 600)
         plc.stop()
         return plc.answers
+
+
+def _drawn(stack: ExitStack, address: str, count: int) -> Callable[[bool], None]:
+    """Real browsers. Returns what opens or closes their pages."""
+    people = [stack.enter_context(person(address)) for _ in range(count)]
+    for someone in people:
+        someone.open()  # so that all processes of the browser are there
+    return partial(show, people)
+
+
+def _asked(stack: ExitStack, address: str, count: int) -> Callable[[bool], None]:
+    """Clients that draw nothing. Returns likewise."""
+    command = (sys.executable, "-m", "support.page_clients", address, "--count", count)
+    clients = stack.enter_context(LineProcess(*command))
+
+    def order(wanted: bool) -> None:
+        before = len(clients.rows)
+        clients.order("open" if wanted else "close")
+        clients.wait_for(lambda: len(clients.rows) > before, 60)
+
+    order(True)
+    return order
 
 
 def _told(plc: PlcProcess, count: int) -> bool:
@@ -138,10 +174,10 @@ def show(people: list[Person], open_pages: bool) -> None:
 
 
 def lower_priority() -> None:
-    """Of all browsers and their drivers."""
+    """Of all browsers and their drivers, and of clients."""
     names = {Path(found).name for found in map(shutil.which, ("chromium", "chromedriver")) if found}
     for process in psutil.Process().children(recursive=True):
-        if process.name() in names:
+        if process.name() in names or "support.page_clients" in process.cmdline():
             process.nice(19)
 
 
