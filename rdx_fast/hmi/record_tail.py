@@ -13,9 +13,9 @@ from typing import Any
 from urllib.parse import quote
 
 from rdx_fast.hmi.shifts import ShiftCounts
-from rdx_fast.station.records.labels import Label, has_labels, labels_in
+from rdx_fast.station.records.labels import Label, labels_in
 from rdx_fast.station.records.read import select_records
-from rdx_fast.station.records.store import InspectionRecord
+from rdx_fast.station.records.store import InspectionRecord, has_table
 
 WINDOW = 512  # newest ids, whose rows may still change
 STRIP = 12  # newest rejected parts with pictures
@@ -141,8 +141,7 @@ class RecordTail:
         )
         with ExitStack() as stack:
             stack.callback(connection.close)
-            there = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'inspections'")
-            if there.fetchone() is None:  # a station is just creating it
+            if not has_table(connection, "inspections"):  # a station is just creating it
                 return False
             stack.pop_all()
         self._connection, self._file = connection, file
@@ -220,7 +219,7 @@ class RecordTail:
 
     def _last_label(self) -> int:
         assert self._connection is not None
-        if not has_labels(self._connection):
+        if not has_table(self._connection, "labels"):
             return 0
         last = self._connection.execute("SELECT max(label_id) FROM labels").fetchone()[0]
         return int(last or 0)

@@ -99,7 +99,6 @@ def test_a_changeover_does_not_read_the_log(
         raise AssertionError("the log was read")
 
     monkeypatch.setattr(bundle_log, "change_lines", read)
-    monkeypatch.setattr(bundle_log, "read_changes", read)
     value = copy.manifest.executions[0].threshold.value
     override_limits(copy, "another lamp", ng_above=2 * value, user="otto")
     jobs.select(1)

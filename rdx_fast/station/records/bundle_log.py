@@ -11,7 +11,7 @@ from typing import Any
 from rdx_fast.bundle.bundle import Bundle
 from rdx_fast.bundle.bundle_history import bundle_history
 from rdx_fast.bundle.history import system_user
-from rdx_fast.station.records.changes import ChangeLog, change_lines, read_changes
+from rdx_fast.station.records.changes import ChangeLog, change_lines, checked_changes
 from rdx_fast.station.records.store import RecordError
 
 log = logging.getLogger(__name__)
@@ -36,11 +36,12 @@ class BundleLog:
         self._had: dict[int, list[dict[str, Any]]] = defaultdict(list)
         if not path.is_file():
             return
+        lines = change_lines(path)
         try:
-            read_changes(path)
+            checked_changes(lines, path)
         except RecordError as error:
             log.error("log of changes broken", extra={"detail": str(error)})
-        for line in change_lines(path):
+        for line in lines:
             try:
                 entry = json.loads(line)
                 if entry["action"] == "replace":

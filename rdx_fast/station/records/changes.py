@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 from rdx_fast.bundle.history import START, Change, read_history
 from rdx_fast.errors import BundleError
-from rdx_fast.station.records.store import RecordError, connect
+from rdx_fast.station.records.read import reading
+from rdx_fast.station.records.store import RecordError, connect, has_table
 
 # "replace" is the station's own: it opened another bundle for a job.
 ACTIONS = frozenset(
@@ -109,8 +110,13 @@ def read_changes(path: Path) -> list[Change]:
     Raises:
         RecordError: the file is missing or is not a records file, or the chain is broken
     """
+    return checked_changes(change_lines(path), path)
+
+
+def checked_changes(lines: Iterable[str], path: Path) -> list[Change]:
+    """The entries of ``change_lines``. Raises ``RecordError`` if their chain is broken."""
     try:
-        return read_history("".join(change_lines(path)), str(path))
+        return read_history("".join(lines), str(path))
     except BundleError as error:
         raise RecordError(str(error)) from error
 
@@ -121,15 +127,9 @@ def change_lines(path: Path) -> list[str]:
     Raises:
         RecordError: the file is missing or is not a records file
     """
-    if not path.is_file():
-        raise RecordError(f"{path}: no such file: give the records file of a station")
-    try:
-        with closing(connect(path)) as connection:
-            there = "SELECT 1 FROM sqlite_master WHERE name = 'changes'"
-            if connection.execute(there).fetchone() is None:
-                connection.execute("SELECT inspection_id FROM inspections LIMIT 1")
-                return []
-            rows = connection.execute("SELECT line FROM changes ORDER BY entry")
-            return [line for (line,) in rows]
-    except sqlite3.Error as error:
-        raise RecordError(f"{path} is not a station's records file: {error}") from error
+    with reading(path) as connection:
+        if not has_table(connection, "changes"):
+            connection.execute("SELECT inspection_id FROM inspections LIMIT 1")
+            return []
+        rows = connection.execute("SELECT line FROM changes ORDER BY entry")
+        return [line for (line,) in rows]

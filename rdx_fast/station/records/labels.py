@@ -11,7 +11,7 @@ from typing import Literal
 
 from rdx_fast.station.records.changes import add_change, writing
 from rdx_fast.station.records.read import reading
-from rdx_fast.station.records.store import RecordError
+from rdx_fast.station.records.store import RecordError, has_table
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS labels (
@@ -118,17 +118,11 @@ def read_labels(path: Path, inspection_ids: Collection[int] | None = None) -> li
         return labels_in(connection, inspection_ids)
 
 
-def has_labels(connection: sqlite3.Connection) -> bool:
-    """Whether an opened records file has the table of labels, which the first label creates."""
-    there = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'labels'")
-    return there.fetchone() is not None
-
-
 def labels_in(
     connection: sqlite3.Connection, inspection_ids: Collection[int] | None = None
 ) -> list[Label]:
     """As ``read_labels``, in an opened file. Raises ``sqlite3.Error`` if it cannot be read."""
-    if not has_labels(connection):
+    if not has_table(connection, "labels"):
         return []
     query, values = f"SELECT {_COLUMNS} FROM labels", []
     if inspection_ids is not None:

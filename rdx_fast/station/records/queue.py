@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rdx_fast.station.records.labels import has_labels
 from rdx_fast.station.records.read import reading, select_records
-from rdx_fast.station.records.store import InspectionRecord
+from rdx_fast.station.records.store import InspectionRecord, has_table
 
 _WAITING = "picture >= ? AND (result IN ('REVIEW', 'NG') OR (result = 'OK' AND sampled = 1))"
 # One part in ten waits for a second user too. The choice has no period of a line, such as of ten
@@ -41,7 +40,7 @@ def read_queue(
     """
     with reading(path) as connection:
         where, values = _WAITING, [_oldest(pictures)]
-        if has_labels(connection):
+        if has_table(connection, "labels"):
             where, values = _WAITING + _UNLABELLED, [*values, user]
         query = f"FROM ({select_records(connection)}) AS i WHERE {where}"
         (waiting,) = connection.execute(f"SELECT count(*) {query}", values).fetchone()

@@ -13,6 +13,7 @@ from rdx_fast.station.records.store import (
     InspectionRecord,
     RecordError,
     connect,
+    has_table,
     lacking_columns,
 )
 
@@ -135,8 +136,7 @@ def has_records(path: Path) -> bool:
     if not path.is_file():
         return False
     with reading(path) as connection:
-        there = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'inspections'")
-        return there.fetchone() is not None
+        return has_table(connection, "inspections")
 
 
 def select_records(connection: sqlite3.Connection) -> str:
@@ -164,5 +164,8 @@ def reading(path: Path, stop: Stop | None = None) -> Iterator[sqlite3.Connection
 
 def _labels_too(connection: sqlite3.Connection) -> str:
     """What a query begins with that may name labels, where no part was ever labelled."""
-    there = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'labels'")
-    return "" if there.fetchone() else "WITH labels AS (SELECT 0 AS inspection_id WHERE FALSE) "
+    return (
+        ""
+        if has_table(connection, "labels")
+        else "WITH labels AS (SELECT 0 AS inspection_id WHERE FALSE) "
+    )

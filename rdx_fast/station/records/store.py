@@ -270,5 +270,11 @@ def lacking_columns(connection: sqlite3.Connection) -> list[str]:
     return [name for name in _ADDED if name not in there] if there else []
 
 
+def has_table(connection: sqlite3.Connection, name: str) -> bool:
+    """Whether an opened records file has a table, which whoever first writes to it creates."""
+    found = connection.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (name,))
+    return found.fetchone() is not None
+
+
 def connect(path: Path) -> sqlite3.Connection:
     return sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=0.5)
