@@ -86,21 +86,30 @@ class AppliedRecipe:
         found = FrameOptions.of_recipe(self.recipe, pixel_format, crop, levels)
         return ScoreOptions(maps, found.pixel_format, found.crop, found.levels)
 
-    def check(self, batch: Batch, options: ScoreOptions) -> None:
-        """Raises ``ValueError`` for a frame that must not be scored, see ``FrameCheck``."""
+    def fitting(self, batch: Batch, options: ScoreOptions) -> list[Frame]:
+        """The frames in host memory, for ``look_at``; none where the batch lies on a GPU.
+
+        Raises:
+            ValueError: type, shape or size do not fit the recipe or the options
+        """
         if not isinstance(batch, np.ndarray | list | tuple) and _is_array(batch):  # on a GPU
             self._frame_check.on_device(_shape(batch))
-            return
+            return []
         wanted = FrameOptions(options.pixel_format, options.crop, options.levels)
         frames = as_frames(batch)
         for frame in frames:
             wanted.check(frame)
+            self._frame_check.size(frame.shape[:2])
+        return frames
+
+    def look_at(self, frames: Sequence[Frame], options: ScoreOptions) -> None:
+        """Raises ``ValueError`` for a frame that must not be scored, see ``FrameCheck``."""
         for frame in frames:
             self._frame_check(frame, options.crop, options.levels)
 
     def checked(self, frame: Frame, options: ScoreOptions) -> Frame:
-        """The frame. Raises ``ValueError`` as ``check`` does."""
-        self.check([frame], options)
+        """The frame. Raises ``ValueError`` for one that does not fit or must not be scored."""
+        self.look_at(self.fitting([frame], options), options)
         return frame
 
     def grey_frame(self) -> Frame:

@@ -70,9 +70,10 @@ class CudaDevice:
         return on_a_gpu(batch)
 
     def borrow(self, array: Any) -> DeviceArray:
-        view = strided_view(array, int(self.stream))
-        if not names_a_stream(array):
-            self.stream.wait_for(LEGACY_STREAM)
+        with self.current():
+            view = strided_view(array, int(self.stream))
+            if not names_a_stream(array):
+                self.stream.wait_for(LEGACY_STREAM)
         if view.device_id != self._gpu.ordinal:
             raise ValueError(
                 f"the batch is on GPU {view.device_id}, the engine on GPU {self._gpu.ordinal}: "

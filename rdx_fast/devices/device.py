@@ -95,7 +95,8 @@ class Device(Protocol):
     def borrow(self, array: Any) -> Array:
         """Use another library's array on this device without a copy.
 
-        Work queued from now on waits for what the owner of the array has queued.
+        Work queued from now on waits for what the owner of the array has queued. The device must
+        not be current: the caller's own stream may be the owner's.
 
         Raises:
             ValueError: the array is on another device

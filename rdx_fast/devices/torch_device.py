@@ -31,17 +31,12 @@ class TorchDevice:
         self._stream = stream
         if self._cuda and stream is None:
             self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-        self._caller: torch.cuda.Stream | None = None
 
     @contextmanager
     def current(self) -> Iterator[None]:
-        with named_errors():
-            if self._stream is None:
-                yield
-                return
-            self._caller = torch.cuda.current_stream(self.torch_device)
-            with torch.cuda.stream(self._stream):  # which makes its GPU the current one, too
-                yield
+        # The stream makes its GPU the current one, too.
+        with named_errors(), torch.cuda.stream(self._stream):
+            yield
 
     def child(self) -> TorchDevice:
         return TorchDevice(self.torch_device, self._stream)
@@ -70,14 +65,17 @@ class TorchDevice:
         return isinstance(batch, Tensor) or on_a_gpu(batch)
 
     def borrow(self, array: Any) -> Tensor:
-        tensor = self._tensor(array)
+        with named_errors():
+            caller = torch.cuda.current_stream(self.torch_device) if self._cuda else None
+            with torch.cuda.stream(self._stream):
+                tensor = self._tensor(array)
         if tensor.device != self.torch_device:
             raise ValueError(
                 f"the batch is on {tensor.device}, the engine on {self.torch_device}: copy it to "
                 f"the engine's device, or open the engine there (GpuOptions.device)"
             )
-        if self._stream is not None and self._caller is not None:
-            self._stream.wait_stream(self._caller)
+        if self._stream is not None and caller is not None:
+            self._stream.wait_stream(caller)
         return tensor
 
     def _tensor(self, array: Any) -> Tensor:

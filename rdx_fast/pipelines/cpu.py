@@ -13,7 +13,7 @@ from rdx_fast.bundle.manifest import InputSpec
 from rdx_fast.engines.engine import Chunk
 from rdx_fast.errors import EngineError
 from rdx_fast.kernels.epilogue import MapStats
-from rdx_fast.pipelines.pipeline import BatchScores, ScoreOptions, maps_of
+from rdx_fast.pipelines.pipeline import BatchScores, ScoreOptions, maps_of, nothing
 from rdx_fast.postprocess import AnomalyMapper
 from rdx_fast.preprocess import Batch, as_frames, to_input
 
@@ -50,8 +50,11 @@ class CpuPipeline:
         # Two, so that one batch is preprocessed or postprocessed while the network runs another.
         self._workers = ThreadPoolExecutor(2, thread_name_prefix="rdx_fast")
 
-    def score(self, batch: Batch, options: ScoreOptions) -> BatchScores:
+    def score(
+        self, batch: Batch, options: ScoreOptions, check: Callable[[], None] = nothing
+    ) -> BatchScores:
         begin = perf_counter()
+        check()
         inputs = to_input(
             as_frames(batch),
             self._spec,

@@ -18,7 +18,7 @@ from rdx_fast.errors import DeviceLostError, EngineError
 from rdx_fast.kernels.epilogue import MapStats
 from rdx_fast.kernels.gpu.launch import Array, dtype_name
 from rdx_fast.pipelines.cuda_graph import CudaGraph
-from rdx_fast.pipelines.pipeline import BatchScores, ScoreOptions, maps_of
+from rdx_fast.pipelines.pipeline import BatchScores, ScoreOptions, maps_of, nothing
 from rdx_fast.pipelines.staging import FrameStaging
 from rdx_fast.pipelines.window_staging import WindowStaging
 from rdx_fast.postprocess import AnomalyMapper
@@ -132,8 +132,17 @@ class GpuPipeline:
         self._closed = False
         self._lost: DeviceLostError | None = None
 
-    def score(self, batch: Any, options: ScoreOptions) -> BatchScores:
-        return self.submit(batch, options)()
+    def score(
+        self, batch: Any, options: ScoreOptions, check: Callable[[], None] = nothing
+    ) -> BatchScores:
+        finish = self.submit(batch, options)
+        try:
+            check()
+        except BaseException:
+            with suppress(EngineError):
+                finish()
+            raise
+        return finish()
 
     def submit(self, batch: Any, options: ScoreOptions) -> Callable[[], BatchScores]:
         begin = perf_counter()
@@ -297,8 +306,7 @@ def _frames_for(slot: ExecutionSlot, batch: Any) -> list[Frame] | Array:
     """The frames of a batch, in host memory or borrowed on the slot's device."""
     if not slot.device.holds(batch):
         return as_frames(batch)
-    with slot.device.current():
-        return check_borrowed(slot.device.borrow(batch))
+    return check_borrowed(slot.device.borrow(batch))
 
 
 def _count(frames: list[Frame] | Array, options: ScoreOptions) -> int:

@@ -57,6 +57,10 @@ def maps_of(
     return np.empty((images, *size), np.float32) if options.out is None else options.out
 
 
+def nothing() -> None:
+    """A check that finds nothing."""
+
+
 class Pipeline(Protocol):
     """Preprocessing, network and postprocessing of a batch.
 
@@ -72,8 +76,17 @@ class Pipeline(Protocol):
 
     description: str
 
-    def score(self, batch: Any, options: ScoreOptions) -> BatchScores:
-        """Score a batch and return its results."""
+    def score(
+        self, batch: Any, options: ScoreOptions, check: Callable[[], None] = nothing
+    ) -> BatchScores:
+        """Score a batch and return its results.
+
+        Args:
+            batch: the frames
+            options: of scoring
+            check: is called before the results are returned, on a GPU while they are computed; what
+                it raises is raised in their place
+        """
 
     def submit(self, batch: Any, options: ScoreOptions) -> Callable[[], BatchScores]:
         """Start scoring a batch.

@@ -17,7 +17,13 @@ from numpy.typing import NDArray
 from rdx_fast.kernels.epilogue import Epilogue, MapStats
 from rdx_fast.kernels.resize_normalize import check_crop
 from rdx_fast.pipelines.blending import Blender
-from rdx_fast.pipelines.pipeline import BatchScores, Pipeline, ScoreOptions, WindowPipeline
+from rdx_fast.pipelines.pipeline import (
+    BatchScores,
+    Pipeline,
+    ScoreOptions,
+    WindowPipeline,
+    nothing,
+)
 from rdx_fast.preprocess import FrameWindow
 from rdx_fast.recipe.tiling import TileSpec, Tiling, tiling
 
@@ -55,7 +61,10 @@ class TiledPipeline:
         self._of_lines = replace(epilogue, top_k=0)
         self._spare: deque[NDArray[np.float32]] = deque()
 
-    def score(self, batch: Any, options: ScoreOptions) -> BatchScores:
+    def score(
+        self, batch: Any, options: ScoreOptions, check: Callable[[], None] = nothing
+    ) -> BatchScores:
+        check()
         return self.submit(batch, options)()
 
     def submit(self, batch: Any, options: ScoreOptions) -> Callable[[], BatchScores]:

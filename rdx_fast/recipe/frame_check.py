@@ -255,8 +255,7 @@ class FrameCheck:
         self._size, self._look, self._good = size, look, good
 
     def __call__(self, frame: Pixels, crop: Crop | None, levels: Levels | None) -> None:
-        """Raises ``FrameError`` if a frame in host memory must not be scored."""
-        self._check_size(frame.shape[:2])
+        """Raises ``FrameError`` if a frame in host memory shows what is no picture of a part."""
         if self._look:
             check_frame(look_at(frame, crop, levels), self._good)
 
@@ -271,9 +270,10 @@ class FrameCheck:
                 )
             return
         colour = len(shape) > 2 and shape[-1] == 3
-        self._check_size(tuple(shape[-3:-1] if colour else shape[-2:]))
+        self.size(tuple(shape[-3:-1] if colour else shape[-2:]))
 
-    def _check_size(self, shape: tuple[int, ...]) -> None:
+    def size(self, shape: tuple[int, ...]) -> None:
+        """Raises ``FrameError`` for another height and width than the recipe's."""
         if self._size is not None and shape != self._size:
             raise FrameError(
                 f"the frame is {' x '.join(map(str, shape))} pixels, the recipe is for "

@@ -28,6 +28,7 @@ from rdx_fast.pipelines import ScoreOptions, open_pipeline, staging
 from rdx_fast.pipelines.gpu import MAX_GRAPHS, GpuPipeline
 from rdx_fast.postprocess import AnomalyMapper
 from rdx_fast.preprocess import as_frames, to_input
+from rdx_fast.recipe.frame_check import FrameCheck, FrameError
 from support.checkout import needs_no_gpu
 from support.small_network import SIZE, SPEC, mapper
 from support.toy_network import DEVICE, features
@@ -280,6 +281,38 @@ def test_failures(frames: NDArray[np.uint8], bundle: Bundle) -> None:
         np.testing.assert_array_equal(again.score(frames[:1]).scores, good)
     with pytest.raises(EngineError, match="closed"):
         again.score(frames[:1])
+
+
+def test_frames_are_looked_at_while_the_network_runs(
+    bundle: Bundle, frames: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that shows nothing is refused, and what was queued is done before the slot is used
+    again."""
+    done: list[str] = []
+    wait = TorchDevice.wait
+
+    def watched(device: TorchDevice) -> None:
+        done.append("waited")
+        wait(device)
+
+    detector = Detector(DeviceEngine(bundle))
+    good = detector.score(frames[:1]).scores
+    monkeypatch.setattr(TorchDevice, "wait", watched)
+    look_at = FrameCheck.__call__
+
+    def looked(*given: Any) -> None:
+        done.append("looked")
+        look_at(*given)
+
+    monkeypatch.setattr(FrameCheck, "__call__", looked)
+    np.testing.assert_array_equal(detector.score(frames[:1]).scores, good)
+    assert done == ["looked", "waited"]
+    done.clear()
+    with pytest.raises(FrameError, match="the frame is black"):
+        detector.score(np.zeros_like(frames[:1]))
+    assert done == ["looked", "waited"]
+    np.testing.assert_array_equal(detector.score(frames[:1]).scores, good)
+    assert len(detector.engine.opened._idle) == 1
 
 
 def accelerator_error(code: int) -> RuntimeError:
