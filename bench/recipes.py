@@ -39,8 +39,12 @@ def row_facts(
     bench: str, backend: str, detector: Detector, threads: int | None, rounds: int
 ) -> dict[str, Any]:
     """What all rows of a run state; rows of a GPU are those of another benchmark."""
-    name = bench if backend == "openvino" else f"{bench}-gpu"
-    about = facts(name, _PACKAGES[backend]) | network_facts(detector)
+    name, about = bench, {}
+    if backend == "torch":
+        import torch
+
+        name, about = f"{bench}-gpu", {"gpu": torch.cuda.get_device_name()}
+    about = facts(name, _PACKAGES[backend]) | about | network_facts(detector)
     return about | {"engine": detector.description, "threads": threads, "rounds": rounds}
 
 

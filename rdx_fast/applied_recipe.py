@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from rdx_fast.kernels.epilogue import Epilogue, region_labels
 from rdx_fast.kernels.resize_normalize import Crop, Levels
 from rdx_fast.limits.limits import Limits
 from rdx_fast.pipelines import BatchScores, Pipeline, ScoreOptions, open_pipeline
+from rdx_fast.pipelines.pipeline import nothing
 from rdx_fast.pipelines.tiled import in_tiles
 from rdx_fast.postprocess import AnomalyMapper
 from rdx_fast.preprocess import Batch, Frame, FrameOptions, as_frames
@@ -86,30 +88,33 @@ class AppliedRecipe:
         found = FrameOptions.of_recipe(self.recipe, pixel_format, crop, levels)
         return ScoreOptions(maps, found.pixel_format, found.crop, found.levels)
 
-    def fitting(self, batch: Batch, options: ScoreOptions) -> list[Frame]:
-        """The frames in host memory, for ``look_at``; none where the batch lies on a GPU.
+    def check(self, batch: Batch, options: ScoreOptions) -> Callable[[], None]:
+        """Check that a batch fits, which needs no pixels.
+
+        Returns:
+            what looks at the pixels; it raises ``ValueError`` if a frame must not be scored, see
+            ``FrameCheck``
 
         Raises:
             ValueError: type, shape or size do not fit the recipe or the options
         """
         if not isinstance(batch, np.ndarray | list | tuple) and _is_array(batch):  # on a GPU
             self._frame_check.on_device(_shape(batch))
-            return []
+            return nothing
         wanted = FrameOptions(options.pixel_format, options.crop, options.levels)
         frames = as_frames(batch)
         for frame in frames:
             wanted.check(frame)
             self._frame_check.size(frame.shape[:2])
-        return frames
+        return partial(self._look_at, frames, options)
 
-    def look_at(self, frames: Sequence[Frame], options: ScoreOptions) -> None:
-        """Raises ``ValueError`` for a frame that must not be scored, see ``FrameCheck``."""
+    def _look_at(self, frames: Sequence[Frame], options: ScoreOptions) -> None:
         for frame in frames:
             self._frame_check(frame, options.crop, options.levels)
 
     def checked(self, frame: Frame, options: ScoreOptions) -> Frame:
         """The frame. Raises ``ValueError`` for one that does not fit or must not be scored."""
-        self.look_at(self.fitting([frame], options), options)
+        self.check([frame], options)()
         return frame
 
     def grey_frame(self) -> Frame:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
-from functools import partial
 from pathlib import Path
 from time import perf_counter
 
@@ -131,8 +130,7 @@ class Detector:
         """
         begin = perf_counter()
         options = self._applied.options(maps, pixel_format, crop, levels)
-        frames = self._applied.fitting(batch, options)
-        look = partial(self._applied.look_at, frames, options)
+        look = self._applied.check(batch, options)
         scored = self._pipeline.score(batch, options, look)
         return self._result(scored, options, begin)
 

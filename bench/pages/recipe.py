@@ -9,15 +9,21 @@ from rdx_fast.bench.pages.rows import Row, markdown, measured, newest_run, rows_
 from rdx_fast.bench.pages.training import mean_text, measured_all
 from rdx_fast.bench.result_rows import spread_text
 
+_ON_GPU = " --backend torch --backbone wide_resnet50_2"
 
-def _cost(rows: Sequence[Row]) -> str:
-    found = newest_run(rows, "recipe-cost")
+
+def _cost(rows: Sequence[Row], bench: str, options: str = "") -> str:
+    found = newest_run(rows, bench)
     lines = [(row["recipe"], f"{row['ms']:.2f}", spread_text(row["ratio"])) for row in found]
     header = ("recipe", "ms", "ratio")
     first = found[0]
-    title = f"\n{first['backbone']} {first['precision']}, {first['threads']} threads.\n"
-    command = "python -m rdx_fast.bench.recipe_cost"
-    return markdown(header, lines) + title + measured(first, command)
+    command = f"python -m rdx_fast.bench.recipe_cost{options}"
+    return markdown(header, lines) + _title(first) + measured(first, command)
+
+
+def _title(row: Row) -> str:
+    how = row["gpu"] if "gpu" in row else f"{row['threads']} threads"
+    return f"\n{row['backbone']} {row['precision']}, {how}.\n"
 
 
 def _accuracy(rows: Sequence[Row]) -> str:
@@ -71,17 +77,14 @@ def _tiles(rows: Sequence[Row], bench: str, options: str = "") -> str:
     if on_cpu:
         header += ["throughput by CPU time", "MB"]
     first = found[0]
-    how = f"{first['threads']} threads" if on_cpu else first["gpu"]
-    title = f"\n{first['backbone']} {first['precision']}, {how}.\n"
     command = f"python -m rdx_fast.bench.tiles{options}"
-    return markdown(header, lines) + title + measured(first, command)
+    return markdown(header, lines) + _title(first) + measured(first, command)
 
 
 TABLES: dict[str, Callable[[Sequence[Row]], str]] = {
-    "recipe-cost": _cost,
+    "recipe-cost": partial(_cost, bench="recipe-cost"),
+    "recipe-cost-gpu": partial(_cost, bench="recipe-cost-gpu", options=_ON_GPU),
     "tiles-accuracy": _accuracy,
     "tiles": partial(_tiles, bench="tiles"),
-    "tiles-gpu": partial(
-        _tiles, bench="tiles-gpu", options=" --backend torch --backbone wide_resnet50_2"
-    ),
+    "tiles-gpu": partial(_tiles, bench="tiles-gpu", options=_ON_GPU),
 }

@@ -59,7 +59,7 @@ def test_two_weeks(station: StationFile, checkpoint: Checkpoint) -> None:
     path = station.bundles[1]
     first = manifest_sha256(path)
     a_week(station, 1, 24, 6, seed=1)
-    version, found = retrain(station, 1, iterations=60, user="anna", device="cpu")
+    version, found = retrain(station, 1, iterations=150, user="anna", device="cpu")
     assert (version.state, version.action, version.user) == ("candidate", "compare", "anna")
     assert version.comparison == json.loads(json.dumps(found.to_dict()))
     assert manifest_sha256(path) == first == found.old_sha256
@@ -70,7 +70,7 @@ def test_two_weeks(station: StationFile, checkpoint: Checkpoint) -> None:
     held_out = [i for i in range(1, 25, 2) if is_held_out(i)]
     assert found.calibrated_on == tuple(i for i in held_out if is_for_limits(i))
     assert (found.calibration_images, found.trained_before) == (20, ())
-    assert (found.steps, found.images) == (60, 24 + len(found.trained_on))
+    assert (found.steps, found.images) == (150, 24 + len(found.trained_on))
     assert found.labelled is not None
     assert found.sample is not None
     assert (found.labelled.good, found.labelled.bad) == (24, 6)
@@ -82,7 +82,7 @@ def test_two_weeks(station: StationFile, checkpoint: Checkpoint) -> None:
 
     release(path, version.sha256)
     a_week(station, 31, 24, 6, seed=2)
-    second, later = retrain(station, 1, iterations=60, user="anna", device="cpu")
+    second, later = retrain(station, 1, iterations=150, user="anna", device="cpu")
     assert later.old_network == found.new_network  # the candidate's own checkpoint was found
     assert {*found.trained_on} < {*later.trained_on}
     assert not any(map(is_held_out, later.trained_on))
