@@ -36,6 +36,7 @@ def check(answers: list[Answer], records: dict[int, InspectionRecord], count: in
     assert sorted(told) == list(range(1, count + 1)), "parts are missing"
     assert set(told.values()) == {1}, "parts were answered twice"
     for answer in answers:
+        assert answer.inspection_id in records, f"no inspection is on record: {answer}"
         record = records[answer.inspection_id]
         assert record.part_id == (answer.part - 1) % 0xFFFF + 1, "an answer of another part"
         assert record.result == ResultCode(answer.code).name, "another result than on record"
