@@ -7,14 +7,14 @@ import csv
 import os
 import tempfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, fields
 from datetime import UTC, datetime
 from io import BufferedReader
 from pathlib import Path
 from threading import Event
 
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from rdx_fast.hmi.access import Access, ApiRoute, Call, get
@@ -55,9 +55,10 @@ class _ExportApi:
         self._data, self._name = data, name
         self._busy = False
 
-    async def export(self, call: Call, query: ExportQuery) -> Response:
-        """A file of the selected parts. It is written first and sent then: nobody who reads slowly
-        keeps the station's log of the database from being shortened."""
+    async def export(self, call: Call, query: ExportQuery) -> object:
+        """A file of the selected parts, or whether it can be made. It is written first and sent
+        then: nobody who reads slowly keeps the station's log of the database from being
+        shortened."""
         if self._busy:
             raise Refused(
                 429,
@@ -65,6 +66,9 @@ class _ExportApi:
                 "another export runs: try again when it has ended",
                 {"Retry-After": "5"},
             )
+        if query.check:
+            await self._data.query(self._check, query)
+            return {"possible": True}
         self._busy = True
         try:
             file = await self._awaited(call, query)
@@ -101,8 +105,8 @@ class _ExportApi:
         finally:
             left.set()  # if this was cancelled
 
-    def _written(self, query: ExportQuery, stop: Stop, with_labels: bool) -> BufferedReader:
-        """The file, which has no name any more and is gone when it is closed."""
+    def _check(self, query: ExportQuery, stop: Stop | None = None) -> None:
+        """Raises ``Refused`` if nothing can be written, or too much would be."""
         path, wanted = self._data.path, query.filter()
         if not has_records(path):
             raise not_found("record yet")
@@ -110,10 +114,25 @@ class _ExportApi:
         most = MOST_ZIPPED if query.format == "zip" else MOST_ROWS
         if found > most:
             raise _too_many(f"{found} parts are selected, at most {most} fit a {query.format} file")
+        if query.format == "zip":
+            frames = self._frames(read_records(path, wanted, stop))
+            size = sum(file.stat().st_size for file in frames if file.exists())
+            if size > MOST_ZIPPED_BYTES:
+                raise _too_many(
+                    f"the frames have {size} bytes together, at most {MOST_ZIPPED_BYTES} fit a zip "
+                    f"file"
+                )
+
+    def _frames(self, records: Iterable[InspectionRecord]) -> list[Path]:
+        return [file for of in records if (file := self._data.pictures.frame_file(of))]
+
+    def _written(self, query: ExportQuery, stop: Stop, with_labels: bool) -> BufferedReader:
+        """The file, which has no name any more and is gone when it is closed."""
+        self._check(query, stop)
         self._data.exports_folder.mkdir(mode=0o700, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=self._data.exports_folder) as folder:
             output = Path(folder) / f"inspections.{query.format}"
-            records = read_records(path, wanted, stop)
+            records = read_records(self._data.path, query.filter(), stop)
             if query.format == "zip":
                 self._zip(output, list(records), stop, with_labels)
             else:
@@ -123,12 +142,6 @@ class _ExportApi:
     def _zip(
         self, output: Path, records: list[InspectionRecord], stop: Stop, with_labels: bool
     ) -> None:
-        frames = [file for of in records if (file := self._data.pictures.frame_file(of))]
-        size = sum(file.stat().st_size for file in frames if file.exists())
-        if size > MOST_ZIPPED_BYTES:
-            raise _too_many(
-                f"the frames have {size} bytes together, at most {MOST_ZIPPED_BYTES} fit a zip file"
-            )
         tables = [output.parent / "inspections.csv"]
         write_records(iter(records), tables[0])
         if with_labels:  # which others are not to see before their own
@@ -138,7 +151,7 @@ class _ExportApi:
         with zipfile.ZipFile(output, "w", zipfile.ZIP_STORED) as archive:  # PNGs shrink no more
             for table in tables:
                 archive.write(table, table.name, zipfile.ZIP_DEFLATED)
-            for file in frames:
+            for file in self._frames(records):
                 if stop():
                     raise RecordError("writing the zip file was stopped")
                 try:
@@ -183,4 +196,4 @@ def _write_labels(labels: list[Label], output: Path) -> None:
 
 
 def _too_many(text: str) -> Refused:
-    return Refused(413, "too_many", f"{text}: narrow the selection")
+    return Refused(413, "export_too_large", f"{text}: narrow the selection")

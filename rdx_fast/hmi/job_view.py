@@ -11,6 +11,7 @@ from rdx_fast.bundle.bundle_history import bundle_history, origin, what_changed
 from rdx_fast.bundle.manifest import Manifest
 from rdx_fast.bundle.manifest_file import parse_manifest
 from rdx_fast.bundle.versions import list_versions
+from rdx_fast.limits.limits import rates_of_parts
 from rdx_fast.recipe.recipe import InspectionRecipe
 
 
@@ -33,6 +34,7 @@ def _described(job: int, path: Path, content: bytes) -> dict[str, Any]:
         },
         "limits": _limits(manifest),
         "stale": manifest.stale_executions(),
+        "false_reject": promised(manifest),
         "history": [
             {
                 "time": change.time,
@@ -52,6 +54,12 @@ def describe_regions(recipe: InspectionRecipe) -> list[dict[str, Any]]:
         | ({"mask": True} if of.polygon is None else {"polygon": of.polygon})
         for of in recipe.regions
     ]
+
+
+def promised(manifest: Manifest) -> float | None:
+    """The share of good parts that the present limits let be NG; None if no limits state it."""
+    rates = [rates_of_parts([of.ng_above for of in e.limits]) for e in manifest.executions]
+    return max((r.false_reject_rate for r in rates if r.false_reject_rate), default=None)
 
 
 def present_limits(manifest: Manifest, region: str, executed: str) -> tuple[float, float] | None:

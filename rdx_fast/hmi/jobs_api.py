@@ -17,10 +17,9 @@ from rdx_fast.hmi.context import Context
 from rdx_fast.hmi.job_forms import AuditQuery, JobForm, LimitsForm, RegionsForm, ReleaseForm
 from rdx_fast.hmi.job_view import describe_job, describe_regions, present_limits
 from rdx_fast.hmi.refusal import Refused, not_found
-from rdx_fast.hmi.regions import calibration_wish, recipe_with
+from rdx_fast.hmi.regions import calibration_wish, check_images, recipe_with
 from rdx_fast.hmi.tasks import OnProgress
 from rdx_fast.images import list_images
-from rdx_fast.limits.promise import check_promise
 from rdx_fast.station.records.changes import read_changes
 from rdx_fast.station.records.entered import entered
 from rdx_fast.station.records.store import RecordError
@@ -100,7 +99,7 @@ class _JobsApi:
         recipe = recipe_with(opened.manifest.recipe, form, good[0])
         check_recipe(opened, recipe, {})
         wish = calibration_wish(opened.manifest, form.false_reject)
-        check_promise(len(good), wish, len(recipe.inspected))
+        check_images(len(good), wish, len(recipe.inspected))
 
         def work(on_progress: OnProgress) -> None:
             with ExitStack() as until_named, new_candidate(bundle) as copy:
@@ -156,7 +155,7 @@ class _JobsApi:
             raise not_found(f"job {form.job}")
         if context.file.status is None:
             raise Refused(
-                409, "station_away", "the configuration has no table [status]: add one for this"
+                409, "no_status", "the configuration has no table [status]: add one for this"
             )
         # Not the shared client: the station opens the bundle before it answers.
         station = StatusClient(context.file.status.socket)

@@ -80,9 +80,18 @@ class SearchQuery(PartsQuery):
 
 @dataclass(frozen=True, slots=True)
 class ExportQuery(PartsQuery):
-    """Attributes: the format of the file, and which parts."""
+    """A file of parts.
+
+    Attributes:
+        format: of the file
+        check: whether is only asked if it can be made
+
+    Raises:
+        ValueError: as for ``PartsQuery``, or another format
+    """
 
     format: str = "csv"
+    check: bool = False
 
     def __post_init__(self) -> None:
         PartsQuery.__post_init__(self)

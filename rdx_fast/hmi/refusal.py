@@ -6,24 +6,31 @@ from starlette.responses import JSONResponse, Response
 
 
 class Refused(Exception):
-    """Answered as ``{"error": text, "code": code}``.
+    """Answered as ``{"error": text, "code": code, "facts": facts}``.
 
     Args:
         status: of HTTP, 400 to 499, or 503 for what can be done later
         code: short name of the reason, for programs
         text: the reason in English, and what to do
         headers: of the answer
+        facts: values in the text, for the page's text of this code in another language
     """
 
     def __init__(
-        self, status: int, code: str, text: str, headers: dict[str, str] | None = None
+        self,
+        status: int,
+        code: str,
+        text: str,
+        headers: dict[str, str] | None = None,
+        facts: dict[str, str | int] | None = None,
     ) -> None:
         super().__init__(text)
         self.status, self.code, self.text, self.headers = status, code, text, headers
+        self.facts = facts or {}
 
     def response(self) -> Response:
         """The answer."""
-        content = {"error": self.text, "code": self.code}
+        content = {"error": self.text, "code": self.code, "facts": self.facts}
         return JSONResponse(content, self.status, self.headers)
 
 

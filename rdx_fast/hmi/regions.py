@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
 from rdx_fast.bundle.manifest import Manifest
+from rdx_fast.errors import CalibrationError
 from rdx_fast.hmi.job_forms import RegionForm, RegionsForm
 from rdx_fast.hmi.refusal import Refused
 from rdx_fast.images import image_size
 from rdx_fast.limits.limits import rates_of_parts
-from rdx_fast.limits.promise import Wish
+from rdx_fast.limits.promise import Wish, check_promise, images_needed
 from rdx_fast.recipe.recipe import InspectionRecipe, RegionSpec
 
 
@@ -46,6 +48,21 @@ def calibration_wish(manifest: Manifest, false_reject: float) -> Wish:
         for e in manifest.executions
     )
     return Wish(false_reject, review if review > false_reject else None)
+
+
+def check_images(good: int, wish: Wish, regions: int) -> None:
+    """Raises ``Refused`` if so many good images cannot promise what is wanted."""
+    try:
+        check_promise(good, wish, regions)
+    except CalibrationError:
+        best = math.ceil(1e4 * regions / (good + 1)) / 1e4  # not less than can be promised
+        needed = images_needed(wish, regions)
+        text = (
+            f"the folder of calibration images has {good}, which promise a share of false rejects "
+            f"of {best:g} at best: enter that, or put {needed} images into the folder"
+        )
+        facts: dict[str, str | int] = {"good": good, "best": f"{best:g}", "needed": needed}
+        raise Refused(409, "promise", text, facts=facts) from None
 
 
 def _region(form: RegionForm, present: dict[str, RegionSpec]) -> RegionSpec:

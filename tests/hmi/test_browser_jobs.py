@@ -184,10 +184,13 @@ def test_regions_become_a_candidate_that_is_released(line: PageLine, emil: Perso
     emil.press(Keys.ENTER)
     wanted = [[[28, 20], [84, 20], [84, 60], [28, 60]], [[0, 0], [8, 0], [8, 8]]]
     emil.until(lambda: corners(emil) == wanted, "two regions")
+    share = ".regions > .bar:last-child input"
+    emil.fill(share, "0.005")
     emil.click(enter)
     emil.confirm()
-    emil.see(".note[data-kind=error]", "20 good images cannot promise at most 0.500%")
-    emil.fill(".regions > .bar:last-child input", "0.1")
+    told = emil.text("error.promise", good=20, best="0.0477", needed=199)
+    emil.see(".note[data-kind=error]", told)
+    emil.fill(share, "0.1")
     emil.click(enter)
     emil.confirm()
     emil.see(".task[data-kind=running]", emil.text("job.running", task="regions"))
@@ -213,7 +216,7 @@ def test_regions_become_a_candidate_that_is_released(line: PageLine, emil: Perso
     emil.confirm()
     state_of(emil, released, "released")
     change_over(emil)
-    emil.expected = ["/api/jobs/1/regions .* 409 ", "cannot promise"]
+    emil.expected = ["/api/jobs/1/regions .* 409 ", told]
 
 
 def test_regions_by_keyboard_and_numbers(line: PageLine, emil: Person) -> None:

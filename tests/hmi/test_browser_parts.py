@@ -17,6 +17,7 @@ from selenium.webdriver import Keys
 from selenium.webdriver.common.by import By
 
 from rdx_fast.bundle.bundle import Bundle
+from rdx_fast.hmi import export_api
 from rdx_fast.station.cameras.source import CameraTimeoutError
 from rdx_fast.station.records.changes import read_changes
 from rdx_fast.station.records.labels import add_label, read_labels
@@ -137,7 +138,7 @@ def test_export(line: PageLine, olga: Person, tmp_path: Path) -> None:
     olga.until(lambda: found(olga) == [7, 4, 3])
 
     def downloaded(kind: str) -> Path:
-        olga.click(".exports a", kind.upper())
+        olga.click(".exports button", kind.upper())
 
         def whole() -> list[Path]:
             found = tmp_path.glob(f"line-1-*.{kind}")
@@ -157,6 +158,18 @@ def test_export(line: PageLine, olga: Person, tmp_path: Path) -> None:
             np.testing.assert_array_equal(np.array(image), line.frames["bad"])
         assert "labels.csv" not in archive.namelist(), "engineers get it"
     assert len(frames) == 3
+
+
+def test_an_export_that_is_too_large(
+    line: PageLine, olga: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Refused in words on the page, which the download of a browser would not show."""
+    monkeypatch.setattr(export_api, "MOST_ZIPPED", 2)
+    olga.open("parts?result=NG")
+    olga.click(".exports button", "ZIP")
+    detail = "3 parts are selected, at most 2 fit a zip file: narrow the selection"
+    olga.see(".note[data-kind=error]", olga.text("error.export_too_large", detail=detail))
+    olga.expected = ["/api/export.* 413 ", "at most 2 fit"]
 
 
 def test_all_that_is_recorded_of_a_part(line: PageLine, olga: Person) -> None:

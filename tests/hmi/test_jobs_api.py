@@ -241,7 +241,8 @@ def test_too_few_images_are_refused_at_once(page: Page) -> None:
     assert client.post("/api/jobs/1/regions", json={"regions": []}).status_code == 409
     good_images(page.folder / "calibration", 9)
     answer = client.post("/api/jobs/1/regions", json={"regions": []})
-    assert (answer.status_code, "199 good images" in answer.json()["error"]) == (409, True)
+    assert (answer.status_code, answer.json()["code"]) == (409, "promise")
+    assert answer.json()["facts"] == {"good": 9, "best": "0.1", "needed": 199}
 
 
 def test_kept_masks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -391,7 +392,7 @@ def test_a_release_that_fails_is_entered(page: Page, monkeypatch: pytest.MonkeyP
 
 def test_a_station_without_a_socket_selects_nothing(page: Page) -> None:
     answer = page.client("emil").post("/api/job", json={"job": 1})
-    assert (answer.status_code, answer.json()["code"]) == (409, "station_away")
+    assert (answer.status_code, answer.json()["code"]) == (409, "no_status")
 
 
 def test_audit(page: Page) -> None:

@@ -292,11 +292,14 @@ def test_exports(page: Page, olga: Client, records: list[InspectionRecord]) -> N
 
 def test_exports_have_limits(olga: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(export_api, "MOST_ROWS", 5)
+    assert olga.get("/api/export?job=1&check=1").json() == {"possible": True}
+    assert olga.get("/api/export?check=1").status_code == 413
     answer = olga.get("/api/export")
-    assert (answer.status_code, answer.json()["code"]) == (413, "too_many")
+    assert (answer.status_code, answer.json()["code"]) == (413, "export_too_large")
     assert olga.get("/api/export?job=1").status_code == 200
     monkeypatch.setattr(export_api, "MOST_ZIPPED_BYTES", 100)
-    assert olga.get("/api/export?format=zip").status_code == 413
+    for check in ("", "&check=1"):
+        assert olga.get(f"/api/export?format=zip{check}").status_code == 413
     monkeypatch.setattr(export_api, "MOST_ZIPPED", 3)
     assert "narrow" in olga.get("/api/export?format=zip").json()["error"]
 

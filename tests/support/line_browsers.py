@@ -2,12 +2,13 @@
 ``PYTHONPATH=tests python -m support.line_browsers --help``.
 
 Phases with and without open pages alternate in one run, and every third phase is one more without,
-which shows by how much the measurement varies by itself. The browsers run on this machine, at the
-lowest priority, since real ones run on others; the page's server has its own.
+which shows by how much the measurement varies by itself. The browsers run on this machine, when
+nothing else has work for its cores, since real ones run on others; the page's server is as it is.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import tempfile
@@ -174,11 +175,12 @@ def show(people: list[Person], open_pages: bool) -> None:
 
 
 def lower_priority() -> None:
-    """Of all browsers and their drivers, and of clients."""
+    """All browsers and their drivers, and clients, run when nothing else has work for the core."""
     names = {Path(found).name for found in map(shutil.which, ("chromium", "chromedriver")) if found}
     for process in psutil.Process().children(recursive=True):
         if process.name() in names or "support.page_clients" in process.cmdline():
-            process.nice(19)
+            for thread in process.threads():  # of which each has a priority of its own
+                os.sched_setscheduler(thread.id, os.SCHED_IDLE, os.sched_param(0))
 
 
 def figures(answers: list[Answer], rounds: int, parts: int) -> dict[str, Any]:

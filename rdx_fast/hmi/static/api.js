@@ -10,8 +10,9 @@ let signIn = async () => false;
 let skew = 0; // ms that the server's clock is ahead of the browser's
 
 export class ApiError extends Error {
-  constructor(status, code, text) {
-    super(has(`error.${code}`) ? t(`error.${code}`) : text);
+  /** `detail` is the server's text, in English; `facts` are values of the text for the code. */
+  constructor(status, code, detail, facts = {}) {
+    super(has(`error.${code}`) ? t(`error.${code}`, { detail, ...facts }) : detail);
     this.status = status;
     this.code = code;
   }
@@ -53,7 +54,8 @@ async function answered(path, options) {
   if (!Number.isNaN(date)) skew = Math.abs(date - Date.now()) < 2000 ? 0 : date - Date.now();
   if (response.ok) return response;
   const told = await response.json().catch(() => ({}));
-  const error = new ApiError(response.status, told.code, told.error ?? `HTTP ${response.status}`);
+  const detail = told.error ?? `HTTP ${response.status}`;
+  const error = new ApiError(response.status, told.code, detail, told.facts);
   error.retryAfter = Number(response.headers.get("retry-after")) || null;
   throw error;
 }

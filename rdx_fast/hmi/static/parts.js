@@ -2,7 +2,7 @@
 
 import { get, query, session } from "./api.js";
 import { field, h, select } from "./dom.js";
-import { complain } from "./notes.js";
+import { attempt, complain, note } from "./notes.js";
 import { count, moment, number, t } from "./texts.js";
 import { agreedBadge, badge, RESULTS } from "./verdict.js";
 
@@ -64,12 +64,11 @@ export function open(root, { query: given }) {
         h("span", {}, t("parts.export")),
         ...["csv", "parquet", "zip"].map((format) =>
           h(
-            "a",
+            "button",
             {
-              class: "button",
-              href: `/api/export${query({ format, ...values })}`,
-              download: true,
+              type: "button",
               title: t(`parts.${format}`),
+              onclick: ({ currentTarget }) => attempt(() => save(format, values), currentTarget),
             },
             format.toUpperCase(),
           ),
@@ -89,6 +88,14 @@ export function open(root, { query: given }) {
   form.element.addEventListener("reset", () => setTimeout(() => form.element.requestSubmit()));
   load([null]);
   return () => (closed = true);
+}
+
+/** Save a file of the parts. The browser writes it to its disk as it comes; that it cannot be made
+ *  is asked first, since the browser would not say so. */
+async function save(format, values) {
+  await get("/api/export", { format, ...values, check: 1 });
+  h("a", { href: `/api/export${query({ format, ...values })}`, download: true }).click();
+  note(t("parts.writing", { format: format.toUpperCase() }));
 }
 
 /** Local times as the server wants them. */

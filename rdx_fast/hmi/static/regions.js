@@ -29,7 +29,7 @@ export function regionsPanel(job, reload) {
     min: 0.0001,
     max: 0.5,
     step: "any",
-    value: 0.005,
+    value: job.false_reject ?? 0.005, // what the present limits promise
     required: true,
   });
   const enter = h(
