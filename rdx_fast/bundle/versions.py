@@ -37,6 +37,10 @@ _WORK = ".new-"  # folders of candidates that are being made
 log = logging.getLogger(__name__)
 
 
+class ReplacedError(BundleError):
+    """Another version was released since somebody decided on a change."""
+
+
 @dataclass(frozen=True, slots=True)
 class Lacking:
     """A change of the released bundle that a candidate was made without.
@@ -155,7 +159,9 @@ def new_candidate(bundle: Path) -> Iterator[Path]:
         sync_directory(folder)
 
 
-def release(bundle: Path, sha256: str, public_key: Path | None = None) -> Version:
+def release(
+    bundle: Path, sha256: str, public_key: Path | None = None, over: str | None = None
+) -> Version:
     """Put another version into the released bundle's place, at once and durably.
 
     Whoever opens the bundle meanwhile, or after a power failure, finds the one or the other. What
@@ -166,11 +172,13 @@ def release(bundle: Path, sha256: str, public_key: Path | None = None) -> Versio
         bundle: folder of the released bundle
         sha256: of the version's manifest, see ``Version``
         public_key: file of a key that must have signed the version; None releases unsigned ones too
+        over: SHA-256 of the version that is released now, as whoever decides knows it; None for any
 
     Returns:
         the version, as it is since
 
     Raises:
+        ReplacedError: not ``over`` is released
         BundleError: there is no such version, it does not open, is not what its history ends with
             or not signed by the key; the bundle is a symbolic link; or the file system or the
             operating system cannot exchange two folders
@@ -184,6 +192,11 @@ def release(bundle: Path, sha256: str, public_key: Path | None = None) -> Versio
         released = _version(bundle, "released")
         if released.sha256 == sha256:
             return released
+        if over not in (None, released.sha256):
+            raise ReplacedError(
+                f"{bundle}: another version was released meanwhile, {released.sha256[:12]}: look "
+                f"at it, and decide again"
+            )
         found = find_version(bundle, sha256).path
         _check_opens(found, public_key)
         _make_durable(found)

@@ -135,7 +135,8 @@ def _release(
         {"sha256": chosen.sha256},
         made=lambda: manifest_sha256(bundle) == chosen.sha256,
     ):
-        versions.release(bundle, chosen.sha256, None if file is None else file.public_key)
+        key = None if file is None else file.public_key
+        versions.release(bundle, chosen.sha256, key, over=there[0].sha256)
     notes.print(
         f"released {chosen.sha256[:12]} ({chosen.action} by {chosen.user}); before: "
         f"{there[0].sha256[:12]}. A station changes over when the job is selected next",

@@ -16,6 +16,7 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from rdx_fast.bundle.versions import ReplacedError
 from rdx_fast.errors import RdxError
 from rdx_fast.hmi import data_api, jobs_api, session_api
 from rdx_fast.hmi.access import context_of, cookie_name
@@ -24,7 +25,7 @@ from rdx_fast.hmi.protection import Protection, protected
 from rdx_fast.hmi.refusal import Refused
 from rdx_fast.hmi.sessions import Clock, LoginLimit, Sessions
 from rdx_fast.hmi.tasks import Tasks
-from rdx_fast.hmi.users import Users
+from rdx_fast.hmi.users import Users, UsersError
 from rdx_fast.station.config import ConfigError, StationFile
 from rdx_fast.station.records.changes import ChangeLog
 from rdx_fast.station.status_client import StatusClient
@@ -120,9 +121,12 @@ def _no_such_route(request: Request, error: Exception) -> Response:
 def _conflict(request: Request, error: Exception) -> Response:
     """What was asked for cannot be done as things are: a limit out of order, a full disk. Where
     files lie is told to engineers only."""
-    context = context_of(request)
-    session = context.sessions.find(request.cookies.get(cookie_name(context)), renew=False)
-    engineer = session is not None and session.user.role == "engineer"
+    if isinstance(error, ReplacedError):
+        return Refused(409, "changed_meanwhile", without_folders(str(error))).response()
+    context, engineer = context_of(request), False
+    if not isinstance(error, UsersError):  # where nobody can be known
+        session = context.sessions.find(request.cookies.get(cookie_name(context)), renew=False)
+        engineer = session is not None and session.user.role == "engineer"
     text = str(error) if engineer else without_folders(str(error))
     return Refused(409, "refused", text).response()
 

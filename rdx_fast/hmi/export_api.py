@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import csv
 import os
+import shutil
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterable
@@ -29,6 +30,8 @@ from rdx_fast.station.records.store import InspectionRecord, RecordError
 MOST_ROWS = 1_000_000
 MOST_ZIPPED = 5_000  # parts
 MOST_ZIPPED_BYTES = 2_000_000_000  # of their frames
+KEPT_FREE_BYTES = 1_000_000_000  # on the disk
+_ROW_BYTES = 2_000  # of a table, at most
 _CHUNK = 2**18
 _LOOK_S = 0.2  # time between two looks whether the caller is still there
 _TYPES = {
@@ -111,6 +114,7 @@ class _ExportApi:
         if not has_records(path):
             raise not_found("record yet")
         found = sum(count_records(path, wanted, stop).values())
+        needed = found * _ROW_BYTES
         most = MOST_ZIPPED if query.format == "zip" else MOST_ROWS
         if found > most:
             raise _too_many(f"{found} parts are selected, at most {most} fit a {query.format} file")
@@ -122,6 +126,12 @@ class _ExportApi:
                     f"the frames have {size} bytes together, at most {MOST_ZIPPED_BYTES} fit a zip "
                     f"file"
                 )
+            needed += size
+        # The station's own frames are written there, too.
+        if shutil.disk_usage(path.parent).free < needed + KEPT_FREE_BYTES:
+            raise Refused(
+                409, "export_no_room", "the station's disk has too little room for this file"
+            )
 
     def _frames(self, records: Iterable[InspectionRecord]) -> list[Path]:
         return [file for of in records if (file := self._data.pictures.frame_file(of))]

@@ -35,6 +35,7 @@ RECENT, TREND = 20, 200  # parts of a snapshot
 _PARTS_AT_ONCE = 200  # of one event, the newest
 _WAITING = 64  # events that a slow browser may be behind
 MOST_SUBSCRIBERS = 64
+_FAILING_S = 2.0  # time after which records that cannot be read are an alarm: they may be busy
 
 
 class Subscriber:
@@ -78,7 +79,8 @@ class Feed:
         clock: returns seconds, never going back. Tests replace it
 
     Attributes:
-        shown_id: id of the inspection that the station shows; None if it is away
+        shown_id: id of the inspection that the station shows; None if it is away, or before the
+            first one
     """
 
     def __init__(
@@ -104,7 +106,7 @@ class Feed:
         self.shown_id: int | None = None
         self._counts: list[dict[str, Any]] = []
         self._status_told = self._counts_told = -1e9
-        self._failing = ""
+        self._failing, self._failing_since = "", 0.0
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -143,10 +145,13 @@ class Feed:
         subscriber = Subscriber()
         async with self._looking:
             await self._look()
-            snapshot = await self._in_records_thread(self._snapshot)
+            told = self._status
+            snapshot = await self._in_records_thread(self._snapshot, told)
             # With no await in between: no event is lost, none comes twice.
             subscriber.put(snapshot)
             self._subscribers.add(subscriber)
+            if self._status is not told:  # which was told while the snapshot was made
+                subscriber.put(_event("status", self._status))
         self._awake.set()
         try:
             yield subscriber
@@ -182,8 +187,11 @@ class Feed:
                 status = await loop.run_in_executor(self._status_thread, self._station.status)
             except StatusError as error:
                 trouble = without_folders(str(error))
-        self.shown_id = None if status is None else status["last_id"]
-        before, self._status = self._status, self._state.describe(status, trouble)
+        self.shown_id = (status["last_id"] or None) if status else None  # 0: no part yet
+        unreadable = ""
+        if self._failing and self._clock() - self._failing_since > _FAILING_S:
+            unreadable = without_folders(self._failing)
+        before, self._status = self._status, self._state.describe(status, trouble, unreadable)
         late = self._clock() - self._status_told
         # Counts change with every part: not worth an event each.
         told = {**before, "counts": None} == {**self._status, "counts": None}
@@ -213,8 +221,9 @@ class Feed:
             self._counts, self._counts_told = counts, self._clock()
             self._tell("counts", counts)
 
-    async def _in_records_thread(self, function: Callable[[], Any]) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self._records_thread, function)
+    async def _in_records_thread(self, function: Callable[..., Any], *given: Any) -> Any:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._records_thread, function, *given)
 
     def _read(self) -> tuple[bytes | None, bytes | None, list[dict[str, Any]]]:
         """In the records' thread: events of new parts, or of other records, and the counts."""
@@ -223,13 +232,13 @@ class Feed:
             self._fails("")
         except (sqlite3.Error, OSError) as error:
             self._fails(str(error))
-            update = None
+            return None, None, self._counts
         counts = self._shifts.told()
         if update is None or not self._subscribers:
             anew = update is not None and update.anew
-            return None, self._snapshot() if anew else None, counts
+            return None, self._snapshot(self._status) if anew else None, counts
         if update.anew:
-            return None, self._snapshot(), counts
+            return None, self._snapshot(self._status), counts
         records = update.records[-_PARTS_AT_ONCE:]
         parts = self._parts(records, update.labels) if records else None
         return None if parts is None else _event("parts", parts), None, counts
@@ -237,6 +246,7 @@ class Feed:
     def _fails(self, trouble: str) -> None:
         if trouble and not self._failing:
             log.warning("the records cannot be read: %s", trouble)
+            self._failing_since = self._clock()
         self._failing = trouble
 
     def _parts(
@@ -247,7 +257,7 @@ class Feed:
             for of in records
         ]
 
-    def _snapshot(self) -> bytes:
+    def _snapshot(self, status: dict[str, Any]) -> bytes:
         """In the records' thread."""
         rows = [*self._tail.rows.values()]
         recent, strip = rows[: -RECENT - 1 : -1], self._tail.strip
@@ -260,7 +270,7 @@ class Feed:
         return _event(
             "snapshot",
             {
-                "status": self._status,
+                "status": status,
                 "recent": self._parts(recent, labels),
                 "strip": self._parts(strip, labels),
                 "trend": trend[-TREND:],

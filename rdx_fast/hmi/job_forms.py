@@ -16,13 +16,26 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True, slots=True)
 class LimitsForm:
-    """Limits of one region in one executed precision, with the reason for the history."""
+    """Limits of one region in one executed precision.
+
+    Attributes:
+        region: name of the region
+        executed: precision
+        ok_below: the first limit
+        ng_above: the second limit
+        reason: for the history
+        base: SHA-256 of the manifest that they were entered for; None for any
+
+    Raises:
+        ValueError: the limits are out of order, or a text is
+    """
 
     region: str
     executed: str
     ok_below: float
     ng_above: float
     reason: str
+    base: str | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.ok_below <= self.ng_above:
@@ -56,11 +69,20 @@ class RegionForm:
 
 @dataclass(frozen=True, slots=True)
 class RegionsForm:
-    """All regions in the order in which they are painted, and the share of good parts that may be
-    NG under the limits that are calibrated for them."""
+    """All regions of a job.
+
+    Attributes:
+        regions: in the order in which they are painted
+        false_reject: share of good parts that may be NG under the limits that are calibrated
+        base: SHA-256 of the manifest that they were drawn for; None for any
+
+    Raises:
+        ValueError: there are too many, or the share is out of range
+    """
 
     regions: tuple[RegionForm, ...]
     false_reject: float = 0.005
+    base: str | None = None
 
     def __post_init__(self) -> None:
         if len(self.regions) > _MAX_REGIONS:
@@ -71,9 +93,18 @@ class RegionsForm:
 
 @dataclass(frozen=True, slots=True)
 class ReleaseForm:
-    """The version to release, by the SHA-256 of its manifest."""
+    """The version to release.
+
+    Attributes:
+        sha256: of its manifest
+        base: likewise of the released version that it was compared with; None for any
+
+    Raises:
+        ValueError: ``sha256`` is none
+    """
 
     sha256: str
+    base: str | None = None
 
     def __post_init__(self) -> None:
         if not _SHA256.fullmatch(self.sha256):

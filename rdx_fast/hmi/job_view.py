@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ def _described(job: int, path: Path, content: bytes) -> dict[str, Any]:
     return {
         "job": job,
         "bundle": path.name,
+        "sha256": hashlib.sha256(content).hexdigest(),
         "versions": [asdict(of) | {"path": of.path.name} for of in list_versions(path)],
         "recipe": {
             "frame_size": recipe.frame.size,

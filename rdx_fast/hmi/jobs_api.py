@@ -20,7 +20,7 @@ from rdx_fast.hmi.refusal import Refused, not_found
 from rdx_fast.hmi.regions import calibration_wish, check_images, recipe_with
 from rdx_fast.hmi.tasks import OnProgress
 from rdx_fast.images import list_images
-from rdx_fast.station.records.changes import read_changes
+from rdx_fast.station.records.changes import change_lines, checked_changes
 from rdx_fast.station.records.entered import entered
 from rdx_fast.station.records.store import RecordError
 from rdx_fast.station.status_client import StatusClient, StatusError
@@ -30,7 +30,7 @@ def routes(context: Context) -> list[ApiRoute]:
     """Routes of jobs and of the log of changes."""
     api = _JobsApi(context)
     return [
-        get("/api/jobs/{job:id}", Access.VIEW, api.job),
+        get("/api/jobs/{job:id}", Access.VIEW, api.job, renews=False),
         post("/api/jobs/{job:id}/limits", Access.ENGINEER, api.limits, LimitsForm),
         post("/api/jobs/{job:id}/regions", Access.ENGINEER, api.regions, RegionsForm, MAX_BODY),
         post("/api/jobs/{job:id}/release", Access.ENGINEER, api.release, ReleaseForm),
@@ -50,7 +50,7 @@ class _JobsApi:
         job, bundle = self._of(call)
         return describe_job(job, bundle) | {
             "open_sha256": self._held_by_station(job),
-            "running": self._context.tasks.describe(job),
+            "running": self._context.tasks.describe(job, with_folders=call.is_engineer),
         }
 
     def limits(self, call: Call, form: LimitsForm) -> object:
@@ -60,6 +60,8 @@ class _JobsApi:
         facts = {"job": job, "region": form.region, "executed": form.executed}
         with self._changing[job], ExitStack() as until_released:
             with new_candidate(bundle) as copy:
+                base = manifest_sha256(copy)
+                _check_base(base, form.base)
                 opened = open_bundle(copy, file.public_key)
                 present = present_limits(opened.manifest, form.region, form.executed)
                 ok, ng = present or (None, None)
@@ -86,7 +88,7 @@ class _JobsApi:
                     made=lambda: manifest_sha256(bundle) == sha256,
                 )
                 until_released.enter_context(entry)  # else there is no candidate either
-            release(bundle, sha256, file.public_key)
+            release(bundle, sha256, file.public_key, over=base)
         return self.job(call)
 
     def regions(self, call: Call, form: RegionsForm) -> object:
@@ -94,6 +96,7 @@ class _JobsApi:
         job, bundle = self._of(call)
         context, user = self._context, call.user
         context.tasks.check_free(job)
+        _check_base(manifest_sha256(bundle), form.base)
         file, good = context.file, self._calibration_images(job)
         opened = open_bundle(bundle, file.public_key)
         recipe = recipe_with(opened.manifest.recipe, form, good[0])
@@ -136,16 +139,18 @@ class _JobsApi:
         job, bundle = self._of(call)
         with self._changing[job]:
             find_version(bundle, form.sha256)  # nothing is entered of one that there is not
+            present = manifest_sha256(bundle)
+            _check_base(present, form.base)
             facts = {"job": job, "sha256": form.sha256}
             with entered(
                 self._context.changes,
                 "release",
                 call.user,
-                facts | {"sha256": manifest_sha256(bundle)},
+                facts | {"sha256": present},
                 facts,
                 made=lambda: manifest_sha256(bundle) == form.sha256,
             ):
-                release(bundle, form.sha256, self._context.file.public_key)
+                release(bundle, form.sha256, self._context.file.public_key, over=form.base)
         return self.job(call)
 
     def select(self, call: Call, form: JobForm) -> object:
@@ -171,8 +176,10 @@ class _JobsApi:
 
     def audit(self, call: Call, query: AuditQuery) -> object:
         """The newest changes, and whether the chain of all is whole."""
+        path = self._context.file.records.path
+        lines = change_lines(path)
         try:
-            changes = read_changes(self._context.file.records.path)
+            changes = checked_changes(lines, path)
         except RecordError as error:
             return {"changes": [], "chain": str(error)}
         shown = [
@@ -207,3 +214,13 @@ class _JobsApi:
                 f"folder as calibration in the table [retrain.{job}] of the configuration"
             )
         return list_images(stated.calibration)
+
+
+def _check_base(released: str, base: str | None) -> None:
+    """Raises ``Refused`` if another version is released than when a form was opened."""
+    if base not in (None, released):
+        raise Refused(
+            409,
+            "changed_meanwhile",
+            "another version was released since you opened this: look at it, and enter it again",
+        )

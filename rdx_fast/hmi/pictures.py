@@ -214,7 +214,7 @@ def _if_8bit(file: Path) -> bytes | None:
             header = stream.read(25)
             return header + stream.read() if header[24:] == b"\x08" else None
     except OSError as error:
-        raise ImageError(file, f"cannot be read: {error}") from error
+        raise ImageError(file, f"cannot be read: {error.strerror}") from error
 
 
 def _shown(pixels: Pixels, levels: Levels | None) -> NDArray[np.uint8]:

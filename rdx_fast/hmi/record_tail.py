@@ -64,6 +64,7 @@ class RecordTail:
         self._recount_at: datetime | None = None
         self._recount_until = now()
         self._version = -1
+        self._shift = ""
         self._forget()
 
     def look(self) -> Update | None:
@@ -74,11 +75,13 @@ class RecordTail:
         """
         now = self._now()
         previous, current = self._shifts.at(now)
+        # A clock that is set back brings shifts back that were not counted any more.
+        back, self._shift = current < self._shift, current
         anew = self._follow()
         if self._connection is None:
             return Update(anew=True) if anew else None
         version = self._connection.execute("PRAGMA data_version").fetchone()[0]
-        recount = self._recount_at is not None and now >= self._recount_at
+        recount = back or (self._recount_at is not None and now >= self._recount_at)
         if version == self._version and not recount:
             return Update(anew=True) if anew else None
         self._connection.execute("BEGIN")

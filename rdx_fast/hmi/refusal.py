@@ -6,7 +6,7 @@ from starlette.responses import JSONResponse, Response
 
 
 class Refused(Exception):
-    """Answered as ``{"error": text, "code": code, "facts": facts}``.
+    """Answered as ``{"error": text, "code": code}``, with ``"facts"`` where there are some.
 
     Args:
         status: of HTTP, 400 to 499, or 503 for what can be done later
@@ -30,7 +30,9 @@ class Refused(Exception):
 
     def response(self) -> Response:
         """The answer."""
-        content = {"error": self.text, "code": self.code, "facts": self.facts}
+        content: dict[str, object] = {"error": self.text, "code": self.code}
+        if self.facts:
+            content["facts"] = self.facts
         return JSONResponse(content, self.status, self.headers)
 
 

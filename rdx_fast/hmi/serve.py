@@ -16,6 +16,7 @@ from starlette.applications import Starlette
 from rdx_fast.hmi.app import create_app
 from rdx_fast.hmi.connections import Connection, Loop
 from rdx_fast.hmi.context import Context
+from rdx_fast.hmi.page_texts import read_texts
 from rdx_fast.hmi.users import Users, UsersError
 from rdx_fast.station.config import ConfigError, StationFile
 from rdx_fast.station.hmi_config import HmiConfig
@@ -36,11 +37,13 @@ def serve(file: StationFile, name: str, on_start: Callable[[str], None]) -> None
     Raises:
         ConfigError: there is no table ``[hmi]``, the port cannot be opened, or the certificate
             cannot be used
+        TextsError: further texts cannot be read
         UsersError: nobody could log in or see anything
     """
     app = create_app(file, name)
     hmi = file.hmi
     assert hmi is not None
+    read_texts(hmi.texts)  # here, where it can be told
     if not hmi.anonymous and not Users(hmi.users).all():
         raise UsersError(
             f"nobody can log in: {hmi.users} has no users: add one (rdx-fast hmi-user add NAME "

@@ -27,7 +27,7 @@ from rdx_fast.hmi.context import Context
 from rdx_fast.hmi.page_texts import read_texts
 from rdx_fast.hmi.refusal import Refused
 from rdx_fast.hmi.sessions import Session
-from rdx_fast.hmi.users import User, is_user_name
+from rdx_fast.hmi.users import PASSWORD_LENGTHS, User, is_user_name
 from rdx_fast.station.records.entered import entered
 from rdx_fast.station.records.store import RecordError
 
@@ -119,6 +119,9 @@ class _SessionApi:
         """Change one's own password; one's other sessions end."""
         if await self._checked(call, call.user, form.old) is None:
             raise Refused(403, "wrong_password", "the old password is wrong")
+        if len(form.new) not in PASSWORD_LENGTHS:
+            text = f"the password has {len(form.new)} characters, wanted 8 to 256"
+            raise Refused(400, "password_length", text)
         return await run_in_threadpool(self._changed_password, call, form.new)
 
     def _changed_password(self, call: Call, new: str) -> object:
@@ -154,6 +157,7 @@ class _SessionApi:
                 "too_many_logins",
                 f"logins failed too often: wait {seconds} s",
                 {"Retry-After": seconds},
+                {"seconds": seconds},
             )
         async with self._hashing:  # others wait here and take no thread
             user = await run_in_threadpool(self._context.users.check, name, password)
@@ -173,6 +177,8 @@ class _SessionApi:
 
     def _described(self, session: Session | None) -> dict[str, Any]:
         context, hmi = self._context, self._context.hmi
+        told = session is not None or hmi.anonymous
+        bundles = sorted(context.file.bundles.items()) if told else []
         return {
             "user": session and session.user.name,
             "role": session and session.user.role,
@@ -180,9 +186,10 @@ class _SessionApi:
             "expires_in_s": session and round(context.sessions.expires_in_s(session)),
             "anonymous": hmi.anonymous,
             "language": hmi.language,
-            "reasons": {"good": hmi.good_reasons, "bad": hmi.bad_reasons},
-            "jobs": [
-                {"id": job, "name": path.stem} for job, path in sorted(context.file.bundles.items())
-            ],
+            "reasons": {
+                "good": hmi.good_reasons if told else (),
+                "bad": hmi.bad_reasons if told else (),
+            },
+            "jobs": [{"id": job, "name": path.stem} for job, path in bundles],
             "station": context.name,
         }

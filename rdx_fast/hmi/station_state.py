@@ -15,6 +15,7 @@ from rdx_fast.station.handshake.codes import ErrorCode
 
 AWAY = "STATION_AWAY"
 DRIFT = "DRIFT"
+UNREADABLE = "RECORDS_UNREADABLE"
 _CAMERA = frozenset({"CAMERA", "CAMERA_TIMEOUT", "FRAME_BAD", "FRAME_SIZE", "FRAME_DROPPED"})
 _STILL_S = 3.0  # time without a change of the station's heartbeat, which changes several times a s
 # Flags of the status, and the code of the alarm that each is.
@@ -44,12 +45,15 @@ class StationState:
         self._on_disk: dict[int, tuple[tuple[int, ...], str]] = {}
         self._drift = file.drift.enabled
 
-    def describe(self, status: dict[str, Any] | None, trouble: str = "") -> dict[str, Any]:
+    def describe(
+        self, status: dict[str, Any] | None, trouble: str = "", unreadable: str = ""
+    ) -> dict[str, Any]:
         """The state for the page.
 
         Args:
             status: what ``StatusClient.status`` returned; None if the station does not answer
             trouble: why it does not
+            unreadable: why its records cannot be read; empty if they can
         """
         if (status is not None) != self._connected:
             self._connected, self._since = status is not None, self._now().astimezone(UTC)
@@ -66,6 +70,8 @@ class StationState:
             }
         jobs = {int(job): held for job, held in status["jobs"].items()}
         alarms = _alarms(status)
+        if unreadable:
+            alarms.append({"code": UNREADABLE, "number": None, "detail": unreadable})
         return {
             **common,
             "lamps": self._lamps(status, {alarm["code"] for alarm in alarms}),
@@ -82,7 +88,7 @@ class StationState:
         return {
             "camera": _lamp(bool(codes & _CAMERA), on=status["online"]),
             "plc": _lamp("LINK_LOST" in codes, on=bool(status["plc_enable"])),
-            "disk": _lamp("RECORD" in codes),
+            "disk": _lamp(bool(codes & {"RECORD", UNREADABLE})),
             "heartbeat": _lamp(still),
             "drift": _lamp(DRIFT in codes, on=self._drift),
         }

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from threading import Lock, Thread
 
 from rdx_fast.errors import RdxError
+from rdx_fast.wording import without_folders
 
 log = logging.getLogger(__name__)
 OnProgress = Callable[[float], None]
@@ -43,8 +44,9 @@ class Tasks:
         self._lock = Lock()
         self._tasks: dict[int, Task] = {}
 
-    def describe(self, job: int) -> dict[str, object] | None:
-        """The last task of a job as JSON; None if there was none, or it ended well."""
+    def describe(self, job: int, with_folders: bool) -> dict[str, object] | None:
+        """The last task of a job as JSON; None if there was none, or it ended well. Without
+        ``with_folders`` its error does not say where files lie."""
         task = self._tasks.get(job)
         if task is None or not (task.running or task.error):
             return None
@@ -52,7 +54,7 @@ class Tasks:
             "task": task.task,
             "user": task.user,
             "progress": task.progress,
-            "error": task.error,
+            "error": task.error if with_folders else without_folders(task.error or "") or None,
         }
 
     def start(self, job: int, name: str, user: str, work: Callable[[OnProgress], None]) -> Task:

@@ -55,6 +55,7 @@ class StatusClient:
         self._path, self._timeout_s = path, timeout_s
         self._lock = threading.Lock()
         self._socket: socket.socket | None = None
+        self._stream: BufferedReader | None = None
 
     def status(self) -> dict[str, Any]:
         """The station's status, see ``StatusSocket``.
@@ -121,6 +122,7 @@ class StatusClient:
                     self._forget()
                     self._connect()
                 assert self._socket is not None
+                assert self._stream is not None
                 self._socket.settimeout(timeout_s or self._timeout_s)
                 self._socket.sendall(line)
                 answer = self._stream.readline()
@@ -134,6 +136,8 @@ class StatusClient:
             except (OSError, ValueError) as error:
                 self._forget()
                 failure = error
+                if isinstance(error, TimeoutError):
+                    break  # a station that is there and slow does what it was asked for
         raise StatusError(
             f"the station does not answer on {self._path}: {failure}: start it (rdx-fast station), "
             f"with a table [status] in its configuration"
@@ -143,9 +147,11 @@ class StatusClient:
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.settimeout(self._timeout_s)
         self._socket.connect(str(self._path))
-        self._stream: BufferedReader = self._socket.makefile("rb")
+        self._stream = self._socket.makefile("rb")
 
     def _forget(self) -> None:
         if self._socket is not None:
+            if self._stream is not None:
+                self._stream.close()  # which holds the connection open, too
             self._socket.close()
-            self._socket = None
+            self._socket = self._stream = None

@@ -80,10 +80,11 @@ class StatusSocket:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        # First, since another station may open a socket there as soon as this one does not answer.
+        self._path.unlink(missing_ok=True)
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
-        self._path.unlink(missing_ok=True)
 
     def _note(self, record: InspectionRecord) -> None:
         if record.error is not None:

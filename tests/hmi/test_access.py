@@ -240,3 +240,21 @@ def test_what_is_done_is_entered_in_the_log(page: Page) -> None:
     client.post("/api/logout")
     entered = [(c.action, c.user) for c in read_changes(page.file.records.path)]
     assert entered == [("login refused", "emil"), ("login", "emil"), ("logout", "emil")]
+
+
+def test_nobody_is_told_jobs_and_reasons(page: Page, tmp_path: Path) -> None:
+    told = page.client().get("/api/session").json()
+    assert (told["jobs"], told["reasons"]) == ([], {"good": [], "bad": []})
+    assert page.client("olga").get("/api/session").json()["jobs"] == [{"id": 1, "name": "part"}]
+    (tmp_path / "open").mkdir()
+    anybody = open_page(tmp_path / "open", anonymous=True).client()
+    assert anybody.get("/api/session").json()["jobs"] == [{"id": 1, "name": "part"}]
+
+
+def test_users_that_cannot_be_read_are_no_mistake_of_the_program(page: Page) -> None:
+    client = page.client("emil")
+    (page.folder / "users.json").write_text("{")
+    for path in ("/api/session", "/api/parts"):
+        answer = client.get(path)
+        assert (answer.status_code, answer.json()["code"]) == (409, "refused")
+        assert str(page.folder) not in answer.text

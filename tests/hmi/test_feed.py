@@ -358,3 +358,60 @@ def test_the_feed_looks_by_itself_and_ends(world: World, monkeypatch: pytest.Mon
 
     asyncio.run(test())
     writer.close()
+
+
+def test_records_that_cannot_be_read_are_an_alarm(world: World) -> None:
+    """What the page shows of parts is not current then, though the station answers."""
+    write_records(world.path, a_record(1))
+
+    async def test(browser: Subscriber) -> None:
+        (snapshot,) = (await waiting(browser)).values()
+        content = world.path.read_bytes()
+        world.path.write_bytes(b"no database" * 1000)
+        for suffix in ("-wal", "-shm"):
+            world.path.with_name(world.path.name + suffix).unlink(missing_ok=True)
+        await world.look(browser)
+        await world.look(browser)
+        assert world.feed._status["alarms"] == [], "they may be busy for a moment"
+        world.clock.now += 3
+        events = await world.look(browser)
+        (alarm,) = events["status"]["alarms"]
+        assert (alarm["code"], events["status"]["lamps"]["disk"]) == ("RECORDS_UNREADABLE", "alarm")
+        assert str(world.path.parent) not in alarm["detail"]
+        assert events.get("counts", snapshot["counts"]) == snapshot["counts"]
+        world.path.write_bytes(content)
+        await world.look(browser)
+        events = await world.look(browser)
+        assert events["status"]["alarms"] == []
+        assert events["status"]["lamps"]["disk"] == "ok"
+
+    world.runs(test)
+
+
+def test_a_station_that_has_begun_has_no_frame_of_earlier_parts(world: World) -> None:
+    write_records(world.path, a_record(1), a_record(2, "NG"))
+
+    async def test(browser: Subscriber) -> None:
+        (snapshot,) = (await waiting(browser)).values()
+        assert [part["has_frame"] for part in snapshot["recent"]] == [False, False]
+
+    world.runs(test)
+
+
+def test_a_status_that_is_told_during_a_snapshot_follows_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    feed, snapshot = world.feed, world.feed._snapshot
+
+    def slow(status: dict[str, Any]) -> bytes:
+        feed._status = {**status, "alarms": [{"code": "CAMERA", "number": 1, "detail": None}]}
+        return snapshot(status)
+
+    monkeypatch.setattr(feed, "_snapshot", slow)
+
+    async def test(browser: Subscriber) -> None:
+        events = await waiting(browser)
+        assert [*events] == ["snapshot", "status"]
+        assert (events["snapshot"]["status"]["alarms"], len(events["status"]["alarms"])) == ([], 1)
+
+    world.runs(test)

@@ -367,7 +367,7 @@ def test_nothing_is_changed_that_cannot_be_entered(
 
 
 def test_a_release_that_fails_is_entered(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object) -> None:
+    def fail(*_: object, **named: object) -> None:
         raise BundleError("the disk is full")
 
     path = page.folder / "part.rdx"
@@ -379,8 +379,8 @@ def test_a_release_that_fails_is_entered(page: Page, monkeypatch: pytest.MonkeyP
     candidate = list_versions(path)[1].sha256
     assert new["sha256"] == candidate
 
-    def fail_late(*given: Any) -> None:
-        release(*given)
+    def fail_late(*given: Any, **named: Any) -> None:
+        release(*given, **named)
         fail()
 
     monkeypatch.setattr("rdx_fast.hmi.jobs_api.release", fail_late)
@@ -408,3 +408,74 @@ def test_audit(page: Page) -> None:
     broken = client.get("/api/audit").json()
     assert broken["changes"] == []
     assert "the history is broken before entry 1" in broken["chain"]
+
+
+REGIONS = {"regions": [{"name": "left", "kind": "include", "polygon": LEFT}], "false_reject": 0.1}
+
+
+@pytest.mark.parametrize(("path", "form"), [("limits", LIMITS), ("regions", REGIONS)])
+def test_what_was_entered_for_another_version_is_refused(
+    page: Page, path: str, form: dict[str, Any]
+) -> None:
+    """Of two engineers, the second sees first what the first has changed."""
+    good_images(page.folder / "calibration", 9)
+    client = page.client("emil")
+    base = client.get("/api/jobs/1").json()["sha256"]
+    assert base == manifest_sha256(page.folder / "part.rdx")
+    client.post("/api/jobs/1/limits", json=LIMITS | {"ok_below": 0.5})
+    changed = entries(page, "limits")
+    answer = client.post(f"/api/jobs/1/{path}", json=form | {"base": base})
+    assert (answer.status_code, answer.json()["code"]) == (409, "changed_meanwhile")
+    assert entries(page, "limits") == changed
+    (limits,) = client.get("/api/jobs/1").json()["limits"]
+    assert limits["ok_below"] == 0.5
+
+
+def test_a_release_undoes_no_change_that_was_not_seen(
+    page: Page, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, path = page.client("emil"), page.folder / "part.rdx"
+    first = manifest_sha256(path)
+    client.post("/api/jobs/1/limits", json=LIMITS)
+    wanted = {"sha256": first, "base": first}  # as it was when the page was opened
+    answer = client.post("/api/jobs/1/release", json=wanted)
+    assert (answer.status_code, answer.json()["code"]) == (409, "changed_meanwhile")
+    assert entries(page, "release") == []
+    # The same, where another process releases at the last moment.
+    second = manifest_sha256(path)
+
+    def late(*given: Any, **named: Any) -> Any:
+        named["over"] = "0" * 64
+        return release(*given, **named)
+
+    monkeypatch.setattr("rdx_fast.hmi.jobs_api.release", late)
+    answer = client.post("/api/jobs/1/release", json={"sha256": first, "base": second})
+    assert (answer.status_code, answer.json()["code"]) == (409, "changed_meanwhile")
+    assert manifest_sha256(path) == second
+
+
+def test_a_page_that_follows_a_job_keeps_no_session_open(page: Page) -> None:
+    client = page.client("emil")
+    before = client.get("/api/session").json()["expires_in_s"]
+    page.clock.now += 600
+    client.get("/api/jobs/1")
+    assert client.get("/api/session").json()["expires_in_s"] == before - 600
+
+
+def test_an_error_of_a_task_tells_paths_to_engineers_alone(page: Page) -> None:
+    def work(_: object) -> None:
+        raise OSError(28, "No space left on device", "/srv/line/part.rdx")
+
+    page.context.tasks.start(1, "regions", "emil", work)
+    shown = ended(page.client("emil").get("/api/jobs/1").json)
+    assert "/srv/line/part.rdx" in shown["running"]["error"]
+    error = page.client("olga").get("/api/jobs/1").json()["running"]["error"]
+    assert ("/srv" in error, "part.rdx" in error) == (False, True)
+
+
+def test_records_that_cannot_be_read_are_no_broken_chain(page: Page) -> None:
+    client = page.client("emil")
+    for suffix in ("", "-wal", "-shm"):
+        Path(f"{page.file.records.path}{suffix}").unlink(missing_ok=True)
+    answer = client.get("/api/audit")
+    assert (answer.status_code, answer.json()["code"]) == (409, "refused")

@@ -302,6 +302,9 @@ def test_exports_have_limits(olga: Client, monkeypatch: pytest.MonkeyPatch) -> N
         assert olga.get(f"/api/export?format=zip{check}").status_code == 413
     monkeypatch.setattr(export_api, "MOST_ZIPPED", 3)
     assert "narrow" in olga.get("/api/export?format=zip").json()["error"]
+    monkeypatch.setattr(export_api, "KEPT_FREE_BYTES", 10**18)
+    answer = olga.get("/api/export?job=1")
+    assert (answer.status_code, answer.json()["code"]) == (409, "export_no_room")
 
 
 def asked(page: Page, path: str, headers: dict[str, str]) -> dict[str, Any]:

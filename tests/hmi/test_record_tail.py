@@ -289,3 +289,24 @@ def test_shifts_when_the_clocks_change(monkeypatch: pytest.MonkeyPatch) -> None:
     assert before.isoformat() == "2026-10-24T14:00:00+02:00"
     for _ in zone:
         pass
+
+
+def test_a_clock_that_is_set_back_into_the_shift_before(watched: Watched) -> None:
+    """The counts are those that a page has that is started then."""
+    begin = START.replace(hour=5)
+    moments = [begin + timedelta(minutes=of) for of in (0, 10, 61, 62)]
+    texts = [of.isoformat(timespec="microseconds") for of in moments]
+    records = [a_record(i, triggered_at=of) for i, of in enumerate(texts, 1)]
+    watched.now = begin + timedelta(minutes=20)
+    watched.write(*records[:2])
+    watched.look()
+    watched.now = begin + timedelta(minutes=65)
+    watched.write(*records[2:])
+    watched.look()
+    watched.now = begin + timedelta(minutes=30)
+    watched.tail.look()
+    fresh = Watched(watched.path)
+    fresh.now = watched.now
+    fresh.look()
+    assert watched.shifts.told() == fresh.shifts.told()
+    assert sum(row["parts"] for row in fresh.shifts.told()) == 4

@@ -42,20 +42,20 @@ def test_sessions_end_when_idle(page: Page) -> None:
     client = page.client("olga")
     page.clock.now += 3599
     assert client.get("/api/session").json()["expires_in_s"] == 1  # which is no use of it
-    assert client.get("/api/jobs/2").status_code == 404
+    assert client.get("/api/parts/9").status_code == 404
     page.clock.now += 3599
-    assert client.get("/api/jobs/2").status_code == 404
+    assert client.get("/api/parts/9").status_code == 404
     page.clock.now += 3600
-    assert client.get("/api/jobs/2").status_code == 401
+    assert client.get("/api/parts/9").status_code == 401
 
 
 def test_sessions_end_after_hours_however_busy(page: Page) -> None:
     client = page.client("olga")
     for _ in range(23):
         page.clock.now += 1800
-        assert client.get("/api/jobs/2").status_code == 404
+        assert client.get("/api/parts/9").status_code == 404
     page.clock.now += 1800
-    assert client.get("/api/jobs/2").status_code == 401
+    assert client.get("/api/parts/9").status_code == 401
 
 
 def test_sessions_end_with_their_users(page: Page) -> None:
@@ -71,13 +71,20 @@ def test_a_new_password_ends_the_other_sessions(page: Page) -> None:
     answer = client.post("/api/password", json={"old": "wrong", "new": "another password"})
     assert (answer.status_code, answer.json()["code"]) == (403, "wrong_password")
     change = {"old": PASSWORDS["olga"], "new": "short"}
-    assert client.post("/api/password", json=change).status_code == 409
+    assert client.post("/api/password", json=change).status_code == 400
     change["new"] = "another password"
     assert client.post("/api/password", json=change).json()["user"] == "olga"
     assert client.get("/api/jobs/2").status_code == 404
     assert other.get("/api/jobs/2").status_code == 401
     assert page.client().log_in("olga", PASSWORDS["olga"]).status_code == 401
     assert page.client().log_in("olga", "another password").status_code == 200
+
+
+def test_a_new_password_of_another_length_is_refused(page: Page) -> None:
+    for new in ("1234567", "x" * 257):
+        form = {"old": PASSWORDS["olga"], "new": new}
+        answer = page.client("olga").post("/api/password", json=form)
+        assert (answer.status_code, answer.json()["code"]) == (400, "password_length")
 
 
 def test_a_session_outlives_its_own_new_password(tmp_path: Path) -> None:

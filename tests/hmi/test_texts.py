@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 
 import rdx_fast
+from rdx_fast.hmi.page_texts import TextsError, read_texts
+from rdx_fast.hmi.serve import serve
 from rdx_fast.station.handshake.codes import ErrorCode, ResultCode
 from rdx_fast.station.records.changes import ACTIONS as OF_STATION
+from support.page import station_file
 
 HMI = Path(rdx_fast.__file__).parent / "hmi"
 FILES = sorted((HMI / "static").iterdir())
@@ -102,3 +105,28 @@ def test_every_file_is_reached_from_the_page() -> None:
         found |= set(re.findall(r'"/static/([\w.]+)"', text))
         found |= set(re.findall(r'from "\./([\w.]+)"', text))
     assert reached == {path.name for path in FILES}
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ('{"fr": {"live.title": "En direct"}', "cannot be read"),
+        ('{"pt_BR": {"live.title": "Ao vivo"}}', "'pt_BR' is no language"),
+        ('{"fr": {"live.title": 3}}', "fr 'live.title' is no text"),
+        ('["fr"]', "is not texts by language"),
+    ],
+)
+def test_further_texts_that_cannot_be_read(tmp_path: Path, content: str, problem: str) -> None:
+    (tmp_path / "more.json").write_text(content)
+    with pytest.raises(TextsError, match=problem):
+        read_texts(tmp_path)
+    page = station_file(tmp_path, anonymous=True, texts=tmp_path)
+    with pytest.raises(TextsError, match=problem):  # at the start
+        serve(page, "line 1", pytest.fail)
+
+
+def test_further_texts_go_before_those_of_the_package(tmp_path: Path) -> None:
+    (tmp_path / "more.json").write_text('{"pt-BR": {"a": "b"}, "de": {"live.title": "Linie 1"}}')
+    found = read_texts(tmp_path)
+    assert (found["pt-BR"], found["de"]["live.title"]) == ({"a": "b"}, "Linie 1")
+    assert found["de"]["live.part"] == TEXTS["de"]["live.part"]

@@ -247,3 +247,48 @@ def test_frames_are_not_copied(station: Station, path: Path) -> None:
     _, (frame, _) = StatusSocket(station, StatusConfig(path)).answer(b'{"ask": "frame"}')
     assert station.latest is not None
     assert np.shares_memory(np.frombuffer(frame, np.uint8), station.latest[1].frame)
+
+
+def test_a_station_that_ends_leaves_the_socket_of_the_next(
+    bundle: Bundle, camera: ScriptedCamera, config: StationConfig, path: Path
+) -> None:
+    """Which opens one as soon as this one answers no more."""
+    station = Station(Jobs({1: bundle.path}), camera, config)
+    first, second = (StatusSocket(station, StatusConfig(path)) for _ in range(2))
+    with station:
+        first.__enter__()
+        shutdown = first._server.shutdown
+
+        def at_once() -> None:
+            shutdown()
+            second.__enter__()
+
+        first._server.shutdown = at_once  # type: ignore[method-assign]
+        first.__exit__(None, None, None)
+        assert StatusClient(path).status()["online"]
+        second.__exit__(None, None, None)
+    assert not path.exists()
+
+
+def test_what_a_slow_station_was_asked_for_is_asked_for_once(path: Path) -> None:
+    asked: list[bytes] = []
+
+    def answers() -> None:
+        with listener:
+            connection, _ = listener.accept()
+            with connection, connection.makefile("rb") as lines:
+                asked.append(lines.readline())
+                connection.sendall(b'{"online": true}\n')
+                asked.extend(lines)  # answered never
+
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(path))
+    listener.listen()
+    thread = threading.Thread(target=answers)
+    thread.start()
+    client = StatusClient(path, timeout_s=0.2)
+    client.status()
+    with pytest.raises(StatusError, match="timed out"):
+        client.status()
+    thread.join(10)
+    assert len(asked) == 2

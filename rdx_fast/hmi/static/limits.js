@@ -64,6 +64,7 @@ export function limitsPanel(job, reload) {
         ok_below: low,
         ng_above: high,
         reason: reason.value.trim(),
+        base: job.sha256,
       };
       const text = t("limits.confirm", {
         region: limit.region,

@@ -118,7 +118,11 @@ export function regionsPanel(job, reload) {
     status.textContent = wrong(regions) || (share.checkValidity() ? "" : t("regions.wrong_share"));
     if (status.textContent) return;
     if (!(await confirmed(t("regions.enter"), t("regions.confirm"), t("regions.enter")))) return;
-    const body = { regions: stated(regions), false_reject: share.valueAsNumber };
+    const body = {
+      regions: stated(regions),
+      false_reject: share.valueAsNumber,
+      base: job.sha256,
+    };
     if (await attempt(() => post(`/api/jobs/${job.job}/regions`, body), enter)) {
       note(t("regions.begun"));
       reload();

@@ -17,9 +17,8 @@ export function versionsPanel(job, reload) {
     const button = event.currentTarget;
     const warned = version.lacks.length ? `${text} ${lacking(version)}` : text;
     if (!(await confirmed(title, warned, title))) return;
-    if (
-      await attempt(() => post(`/api/jobs/${job.job}/release`, { sha256: version.sha256 }), button)
-    ) {
+    const body = { sha256: version.sha256, base: job.sha256 };
+    if (await attempt(() => post(`/api/jobs/${job.job}/release`, body), button)) {
       note(t("job.released"));
       reload();
     }
