@@ -42,20 +42,20 @@ def test_sessions_end_when_idle(page: Page) -> None:
     client = page.client("olga")
     page.clock.now += 3599
     assert client.get("/api/session").json()["expires_in_s"] == 1  # which is no use of it
-    assert client.get("/api/parts/9").status_code == 404
+    assert client.get("/api/export?format=x").status_code == 400
     page.clock.now += 3599
-    assert client.get("/api/parts/9").status_code == 404
+    assert client.get("/api/export?format=x").status_code == 400
     page.clock.now += 3600
-    assert client.get("/api/parts/9").status_code == 401
+    assert client.get("/api/export?format=x").status_code == 401
 
 
 def test_sessions_end_after_hours_however_busy(page: Page) -> None:
     client = page.client("olga")
     for _ in range(23):
         page.clock.now += 1800
-        assert client.get("/api/parts/9").status_code == 404
+        assert client.get("/api/export?format=x").status_code == 400
     page.clock.now += 1800
-    assert client.get("/api/parts/9").status_code == 401
+    assert client.get("/api/export?format=x").status_code == 401
 
 
 def test_sessions_end_with_their_users(page: Page) -> None:
