@@ -68,6 +68,14 @@ def test_codes_of_the_station_have_texts() -> None:
     wanted |= {f"action.{action}" for action in OF_STATION}
     assert wanted <= TEXTS["en"].keys()
 
+def test_without_scripts_the_page_says_so_in_each_language() -> None:
+    text = (HMI / "static" / "index.html").read_text(encoding="utf-8")
+    (said,) = re.findall(r"<noscript>(.*?)</noscript>", text, re.S)
+    assert len(re.findall(r"<p[ >]", said)) == len(TEXTS)
+    for language in TEXTS.keys() - {"en"}:  # the document's own
+        assert f'<p lang="{language}">' in said
+
+
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_files_hold_nothing_that_the_content_policy_refuses(path: Path) -> None:
