@@ -13,7 +13,7 @@ import { complain } from "./notes.js";
 import * as part from "./part.js";
 import * as parts from "./parts.js";
 import * as quality from "./quality.js";
-import { listen, newest, start, stream } from "./stream.js";
+import { isUnreadable, listen, newest, start, stream } from "./stream.js";
 import { choose, count, language, languages, setTexts, t } from "./texts.js";
 import { countWaiting, onWaiting } from "./waiting.js";
 
@@ -134,7 +134,9 @@ function drawLink() {
         ? "broken"
         : away
           ? "away"
-          : "open";
+          : isUnreadable()
+            ? "records"
+            : "open";
   at("link").dataset.state = state;
   say(at("link"), t(`link.${state}`));
   const broken = at("broken");

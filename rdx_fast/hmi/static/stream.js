@@ -132,8 +132,13 @@ setInterval(() => {
   if (source && Date.now() - heard > SILENCE_MS) broken();
 }, 1000);
 
-/** The station's verdicts are current: the stream is open and the station answers. */
-export const isCurrent = () => stream.open && stream.status?.connected === true;
+/** The station answers, but nothing is known of its parts. */
+export const isUnreadable = () =>
+  stream.status?.alarms?.some((alarm) => alarm.code === "RECORDS_UNREADABLE") === true;
+
+/** The station's verdicts are current: the stream is open, the station answers, records are read. */
+export const isCurrent = () =>
+  stream.open && stream.status?.connected === true && !isUnreadable();
 
 /** The newest part; null before the first. */
 export const newest = () => stream.recent[0] ?? null;
