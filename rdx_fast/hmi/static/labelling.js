@@ -119,17 +119,14 @@ export function labelForm(saved) {
     b: ["label.bad", () => choose("bad")],
     c: ["label.comment", () => comment.focus()],
     ...Object.fromEntries(
-      Array.from(
-        { length: Math.min(KEYS, Math.max(good.length, bad.length)) },
-        (_, i) => [
-          String(i + 1),
-          [
-            "label.reason_key",
-            () => verdict && session.reasons[verdict][i] && save(session.reasons[verdict][i]),
-            { n: i + 1 },
-          ],
+      Array.from({ length: Math.min(KEYS, Math.max(good.length, bad.length)) }, (_, i) => [
+        String(i + 1),
+        [
+          "label.reason_key",
+          () => verdict && session.reasons[verdict][i] && save(session.reasons[verdict][i]),
+          { n: i + 1 },
         ],
-      ),
+      ]),
     ),
   };
   comment.addEventListener("keydown", (event) => {

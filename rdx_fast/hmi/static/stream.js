@@ -137,8 +137,7 @@ export const isUnreadable = () =>
   stream.status?.alarms?.some((alarm) => alarm.code === "RECORDS_UNREADABLE") === true;
 
 /** The station's verdicts are current: the stream is open, the station answers, records are read. */
-export const isCurrent = () =>
-  stream.open && stream.status?.connected === true && !isUnreadable();
+export const isCurrent = () => stream.open && stream.status?.connected === true && !isUnreadable();
 
 /** The newest part; null before the first. */
 export const newest = () => stream.recent[0] ?? null;
