@@ -101,9 +101,16 @@ class ExportQuery(PartsQuery):
 
 @dataclass(frozen=True, slots=True)
 class FrameQuery:
-    """Attributes: the width of a small picture in pixels; None for the frame's own size."""
+    """Which picture of a part.
+
+    Attributes:
+        width: of a small picture in pixels; None for the frame's own size
+        triggered_at: changes nothing but the address. A browser fetches an address once for a page,
+            and ids begin anew when the records are replaced
+    """
 
     width: int | None = None
+    triggered_at: str | None = None
 
     def __post_init__(self) -> None:
         if self.width is not None and self.width not in WIDTHS:

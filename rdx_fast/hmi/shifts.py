@@ -83,13 +83,19 @@ class ShiftCounts:
         self._counts[shift, job, result] += parts
 
     def told(self) -> list[dict[str, Any]]:
-        """The counts for the page, the current shift first, by job."""
+        """The counts for the page, the current shift first, by job. "now" marks its rows: as long
+        as it has no part, the first rows are those of the previous one."""
         assert self._current is not None
         of: dict[tuple[datetime, int], dict[str, int]] = {}
         for (shift, job, result), parts in self._counts.items():
             of.setdefault((shift, job), dict.fromkeys(RESULTS, 0))[result] += parts
         return [
-            {"shift": shift.isoformat(), "job": job, **_with_yield(counts)}
+            {
+                "shift": shift.isoformat(),
+                "now": shift == self._current,
+                "job": job,
+                **_with_yield(counts),
+            }
             for shift in (self._current, self._previous)
             for (at, job), counts in sorted(of.items())
             if at == shift and any(counts.values())

@@ -213,10 +213,11 @@ def test_a_shift_ends(watched: Watched) -> None:
     watched.write(a_record(3, triggered_at=late))
     watched.look()
     assert watched.counts() == {(1, "OK"): 1}
+    assert [row["now"] for row in watched.shifts.told()] == [True, False]
     assert watched.of_shift(START) == {(1, "OK"): 1, (1, "NG"): 1}
     watched.now += timedelta(hours=8)
     assert watched.counts() == {}
-    assert [row["parts"] for row in watched.shifts.told()] == [1]
+    assert [(row["parts"], row["now"]) for row in watched.shifts.told()] == [(1, False)]
 
 
 def test_the_strip_holds_the_newest_rejects_with_pictures(

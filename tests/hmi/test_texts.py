@@ -60,10 +60,23 @@ def test_what_the_page_uses_is_what_there_is() -> None:
 
 @pytest.mark.parametrize(
     "code",
-    [*(code.name for code in ErrorCode if code is not ErrorCode.NONE), "DRIFT", "STATION_AWAY"],
+    [
+        *(code.name for code in ErrorCode if code is not ErrorCode.NONE),
+        "DRIFT",
+        "STATION_AWAY",
+        "RECORDS_UNREADABLE",
+    ],
 )
 def test_each_alarm_has_cause_and_remedy(code: str) -> None:
     assert {f"alarm.{code}.cause", f"alarm.{code}.remedy"} <= TEXTS["en"].keys()
+
+
+def test_without_scripts_the_page_says_so_in_each_language() -> None:
+    text = (HMI / "static" / "index.html").read_text(encoding="utf-8")
+    (said,) = re.findall(r"<noscript>(.*?)</noscript>", text, re.S)
+    assert len(re.findall(r"<p[ >]", said)) == len(TEXTS)
+    for language in TEXTS.keys() - {"en"}:  # the document's own
+        assert f'<p lang="{language}">' in said
 
 
 def test_codes_of_the_station_have_texts() -> None:

@@ -7,6 +7,8 @@ import { attempt } from "./notes.js";
 import { moment, reasonText, t } from "./texts.js";
 import { agreedBadge } from "./verdict.js";
 
+const KEYS = 9; // reasons that a digit chooses
+
 /** Whether people judge this part: those between or above the limits, and the random sample. */
 export const isJudged = (part) => ["REVIEW", "NG"].includes(part.result) || Boolean(part.sampled);
 
@@ -84,7 +86,7 @@ export function labelForm(saved) {
         h(
           "button",
           { type: "button", onclick: (event) => save(reason, event.currentTarget) },
-          h("kbd", {}, String(i + 1)),
+          i < KEYS ? h("kbd", {}, String(i + 1)) : null,
           reasonText(reason),
         ),
       ),
@@ -111,22 +113,20 @@ export function labelForm(saved) {
     }, button);
   }
 
+  const { good, bad } = session.reasons;
   const keys = {
     g: ["label.good", () => choose("good")],
     b: ["label.bad", () => choose("bad")],
     c: ["label.comment", () => comment.focus()],
     ...Object.fromEntries(
-      Array.from(
-        { length: Math.max(session.reasons.good.length, session.reasons.bad.length) },
-        (_, i) => [
-          String(i + 1),
-          [
-            "label.reason_key",
-            () => verdict && session.reasons[verdict][i] && save(session.reasons[verdict][i]),
-            { n: i + 1 },
-          ],
+      Array.from({ length: Math.min(KEYS, Math.max(good.length, bad.length)) }, (_, i) => [
+        String(i + 1),
+        [
+          "label.reason_key",
+          () => verdict && session.reasons[verdict][i] && save(session.reasons[verdict][i]),
+          { n: i + 1 },
         ],
-      ),
+      ]),
     ),
   };
   comment.addEventListener("keydown", (event) => {

@@ -1,5 +1,6 @@
 // What is happening now.
 
+import { query } from "./api.js";
 import { scoreBar, Trend } from "./chart.js";
 import { h, keyed } from "./dom.js";
 import { addKeys } from "./keys.js";
@@ -14,6 +15,9 @@ import { clock, number, t } from "./texts.js";
 
 const PICTURE_MS = 500; // at most so often a new picture
 const STRIP_MS = 2000; // at most so often new thumbnails
+
+/** Tells parts apart: ids begin anew when the records are replaced. */
+const identity = (part) => `${part.inspection_id} ${part.triggered_at}`;
 
 export function open(root) {
   const verdict = new VerdictPanel();
@@ -54,9 +58,9 @@ export function open(root) {
     keyed(
       strip,
       stream.strip,
-      (one) => one.inspection_id,
+      identity,
       stripEntry,
-      (one) => `${one.result}${one.agreed}`,
+      (one) => `${one.result}${one.agreed}${one.has_frame}`,
     );
   }
 
@@ -78,9 +82,9 @@ export function open(root) {
     parts() {
       verdict.draw();
       const part = newest();
-      if (part) bar.replaceChildren(scoreBar(part));
+      bar.replaceChildren(...(part ? [scoreBar(part)] : []));
       trend.show(stream.trend);
-      keyed(recent, stream.recent, (one) => one.inspection_id, recentRow);
+      keyed(recent, stream.recent, identity, recentRow);
       stripTimer ??= setTimeout(drawStrip, stripDrawn + STRIP_MS - performance.now());
       live.next();
     },
@@ -134,18 +138,21 @@ const recentRow = (part) =>
     ),
   );
 
-const stripEntry = (part) =>
+// The browser would show the picture of an id that it had before: the time is in the address.
+const stripEntry = ({ triggered_at, ...part }) =>
   h(
     "li",
     {},
     h(
       "a",
       { href: `#/part/${part.inspection_id}`, data: { result: part.result } },
-      h("img", {
-        src: `/api/parts/${part.inspection_id}/frame?width=240`,
-        alt: "",
-        loading: "lazy",
-      }),
+      part.has_frame
+        ? h("img", {
+            src: `/api/parts/${part.inspection_id}/frame${query({ width: 240, triggered_at })}`,
+            alt: "",
+            loading: "lazy",
+          })
+        : h("small", {}, t("picture.none")),
       h("span", {}, badge(part.result), String(part.part_id)),
       agreedBadge(part.agreed),
     ),
@@ -155,6 +162,7 @@ const stripEntry = (part) =>
 function livePicture() {
   const picture = new Picture();
   let busy = false;
+  let timer = 0;
   let held = false;
   let closed = false;
   let tried = null; // the newest part that was asked for
@@ -178,36 +186,47 @@ function livePicture() {
     next();
   }
 
+  /** Have the button open a part. */
+  function offer(part) {
+    openPart.hidden = !part;
+    if (part) openPart.href = `#/part/${part.inspection_id}`;
+  }
+
   async function next() {
     const part = newest();
-    if (busy || held || closed || document.hidden || !part || part.inspection_id === tried) return;
+    if (!part) {
+      tried = null;
+      offer(null);
+      picture.clear(t("live.waiting"));
+      return;
+    }
+    if (busy || held || closed || document.hidden || identity(part) === tried) return;
     if (!part.has_frame) {
       // If one is stored yet, the part comes again.
+      offer(part);
       picture.clear(t("live.no_picture", { part: part.part_id }));
       return;
     }
     busy = true;
     const begun = performance.now();
-    tried = part.inspection_id;
+    tried = identity(part);
     try {
       const caption = t("live.caption", {
         part: part.part_id,
         result: part.result,
         time: clock(part.triggered_at),
       });
-      if (await picture.show(part, { caption })) {
-        openPart.href = `#/part/${part.inspection_id}`;
-        openPart.hidden = false;
-      }
+      if (await picture.show(part, { caption })) offer(part);
     } catch (error) {
       // The next part may have come meanwhile; its picture is asked for next.
-      const isLast = newest()?.inspection_id === tried;
+      const isLast = newest() && identity(newest()) === tried;
       if (error.status === 404 && isLast)
         picture.clear(t("live.no_picture", { part: part.part_id }));
       else if (error.status !== 404 && error.status !== 0 && error.name !== "AbortError")
         complain(error);
     }
-    setTimeout(
+    if (closed) return;
+    timer = setTimeout(
       () => {
         busy = false;
         next();
@@ -229,6 +248,7 @@ function livePicture() {
     shown: () => picture.part?.inspection_id ?? null,
     close() {
       closed = true;
+      clearTimeout(timer);
       document.removeEventListener("visibilitychange", next);
       picture.close();
     },

@@ -1,10 +1,11 @@
 // Counters, yield and rejects by job and shift.
 
-import { h } from "./dom.js";
+import { h, say } from "./dom.js";
 import { count, percent, shortClock, t } from "./texts.js";
 import { RESULTS } from "./verdict.js";
 
 export function countsPanel() {
+  const title = h("h2", {});
   const figures = h("dl", { class: "figures" });
   const rows = h("tbody", {});
   const head = ["shift", "job", "parts", "yield"].map((name) =>
@@ -13,7 +14,7 @@ export function countsPanel() {
   const element = h(
     "section",
     { class: "panel counts" },
-    h("h2", {}, t("live.counts")),
+    title,
     figures,
     h(
       "div",
@@ -36,31 +37,36 @@ export function countsPanel() {
     ),
   );
 
-  /** @param counts rows of the current and the previous shift; @param job the active one */
+  /**
+   * @param counts rows of the current and the previous shift, in the order of the server
+   * @param job the active one, which has no row in a shift before its first part
+   */
   function draw(counts, job) {
-    const sorted = [...counts].sort((a, b) =>
-      a.shift < b.shift ? 1 : a.shift > b.shift ? -1 : a.job - b.job,
-    );
-    const now = sorted[0]?.shift;
-    const current = sorted.find((row) => row.shift === now && row.job === job) ?? sorted[0];
+    const current = counts.find((row) => row.now && row.job === job);
+    const parts = (...results) =>
+      job === undefined
+        ? "–"
+        : count(results.reduce((sum, result) => sum + (current?.[result] ?? 0), 0));
     const entry = (name, value, result) =>
       h("div", { data: { result } }, h("dt", {}, name), h("dd", {}, value));
+    const ofJob = job === undefined ? "" : ` · ${t("column.job")} ${job}`;
+    say(title, t("live.counts") + ofJob);
     figures.replaceChildren(
       entry(t("column.yield"), percent(current?.yield)),
-      entry(t("column.parts"), count(current?.parts ?? 0)),
-      entry("NG", count(current?.NG ?? 0), "NG"),
-      entry("REVIEW", count(current?.REVIEW ?? 0), "REVIEW"),
-      entry("ERROR, LATE", count((current?.ERROR ?? 0) + (current?.LATE ?? 0)), "ERROR"),
+      entry(t("column.parts"), parts("parts")),
+      entry("NG", parts("NG"), "NG"),
+      entry("REVIEW", parts("REVIEW"), "REVIEW"),
+      entry("ERROR, LATE", parts("ERROR", "LATE"), "ERROR"),
     );
     rows.replaceChildren(
-      ...sorted.map((row) =>
+      ...counts.map((row) =>
         h(
           "tr",
-          { class: row.shift === now ? "now" : "" },
+          { class: row.now ? "now" : "" },
           h(
             "td",
             {},
-            t(row.shift === now ? "live.shift_now" : "live.shift_before", {
+            t(row.now ? "live.shift_now" : "live.shift_before", {
               time: shortClock(row.shift),
             }),
           ),

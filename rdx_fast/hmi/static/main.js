@@ -13,7 +13,7 @@ import { complain } from "./notes.js";
 import * as part from "./part.js";
 import * as parts from "./parts.js";
 import * as quality from "./quality.js";
-import { listen, newest, start, stream } from "./stream.js";
+import { isUnreadable, listen, newest, start, stream } from "./stream.js";
 import { choose, count, language, languages, setTexts, t } from "./texts.js";
 import { countWaiting, onWaiting } from "./waiting.js";
 
@@ -25,7 +25,9 @@ const COUNT_MS = 3000; // at most so often
 const at = (id) => document.getElementById(id);
 let close = () => {};
 let shownUser = null;
-let waiting = null; // parts that wait for a label
+// How many parts wait for a label. It changes by itself: the links stay, and with them the focus.
+const badge = h("span", { class: "waiting", hidden: true });
+let waiting = null;
 
 /** "#/parts?result=NG" as its view, the rest of the path and the query. */
 function address() {
@@ -56,15 +58,19 @@ function locked(main) {
 const views = () => IN_NAVIGATION.filter((name) => name !== "audit" || isEngineer());
 
 function drawNavigation(current) {
+  drawWaiting();
   const links = views().map((name, i) => {
-    const badge =
-      name === "label" && waiting ? h("span", { class: "waiting" }, count(waiting)) : null;
     const properties = { href: `#/${name}`, title: `Shift+${i + 1}` };
     if (name === current || (name === "parts" && current === "part"))
       properties["aria-current"] = "page";
-    return h("a", properties, t(`${name}.title`), badge);
+    return h("a", properties, t(`${name}.title`), name === "label" ? badge : null);
   });
   at("nav").replaceChildren(...links);
+}
+
+function drawWaiting() {
+  badge.hidden = !waiting;
+  say(badge, waiting ? count(waiting) : "");
 }
 
 function drawShell() {
@@ -128,7 +134,9 @@ function drawLink() {
         ? "broken"
         : away
           ? "away"
-          : "open";
+          : isUnreadable()
+            ? "records"
+            : "open";
   at("link").dataset.state = state;
   say(at("link"), t(`link.${state}`));
   const broken = at("broken");
@@ -184,9 +192,8 @@ async function main() {
   });
   shownUser = session.user;
   onWaiting((n) => {
-    if (n === waiting) return;
     waiting = n;
-    drawNavigation(address().name);
+    drawWaiting();
   });
   listen((what) => {
     if (what === "link" || what === "status") drawLink();

@@ -70,9 +70,12 @@ function take(part) {
   if (["NG", "REVIEW"].includes(part.result) && part.has_frame) {
     stream.strip = placed(stream.strip, part).slice(0, STRIP);
   }
-  if (part.score === null || stream.trend.some((row) => row[0] === id)) return;
-  stream.trend.push([id, part.score, part.threshold, part.ng_above, part.result]);
-  stream.trend.splice(0, stream.trend.length - TREND);
+  // A part comes again with its label, also one that is older than all of the trend.
+  if (part.score === null || id < stream.trend[0]?.[0]) return;
+  const trend = stream.trend.filter((row) => row[0] !== id);
+  const place = trend.findLastIndex((row) => row[0] < id) + 1;
+  trend.splice(place, 0, [id, part.score, part.threshold, part.ng_above, part.result]);
+  stream.trend = trend.slice(-TREND);
 }
 
 /** The list, newest first, with a part that is new or changed. */
@@ -129,8 +132,12 @@ setInterval(() => {
   if (source && Date.now() - heard > SILENCE_MS) broken();
 }, 1000);
 
-/** The station's verdicts are current: the stream is open and the station answers. */
-export const isCurrent = () => stream.open && stream.status?.connected === true;
+/** The station answers, but nothing is known of its parts. */
+export const isUnreadable = () =>
+  stream.status?.alarms?.some((alarm) => alarm.code === "RECORDS_UNREADABLE") === true;
+
+/** The station's verdicts are current: the stream is open, the station answers, records are read. */
+export const isCurrent = () => stream.open && stream.status?.connected === true && !isUnreadable();
 
 /** The newest part; null before the first. */
 export const newest = () => stream.recent[0] ?? null;
