@@ -149,7 +149,7 @@ let counted = 0;
 let counting = 0;
 function countSoon() {
   const last = stream.recent.find(isJudged)?.inspection_id ?? 0;
-  if (last <= counted || counting) return;
+  if (last === counted || counting) return;
   counting = setTimeout(() => {
     counting = 0;
     counted = stream.recent.find(isJudged)?.inspection_id ?? 0;

@@ -200,9 +200,10 @@ const head = () =>
 
 function row(part) {
   const address = `#/part/${part.inspection_id}`;
-  const image = part.has_frame
-    ? h("img", { src: `/api/parts/${part.inspection_id}/frame?width=80`, alt: "", loading: "lazy" })
-    : null;
+  const { inspection_id, triggered_at } = part;
+  // The time is that of the part, whose id another may have once records begin anew.
+  const src = `/api/parts/${inspection_id}/frame${query({ width: 80, triggered_at })}`;
+  const image = part.has_frame ? h("img", { src, alt: "", loading: "lazy" }) : null;
   const cell = (...children) => h("td", {}, ...children);
   const figure = (text) => h("td", { class: "figure" }, text);
   return h(
