@@ -178,7 +178,13 @@ class _Found:
     unusable: dict[int, str] = field(default_factory=dict)
 
 
-def confirmed_frames(records: Path, pictures: Path, job: int, bundle: str) -> Confirmed:
+def confirmed_frames(
+    records: Path,
+    pictures: Path,
+    job: int,
+    bundle: str,
+    keep: Callable[[Path], Path | None] = lambda path: path,
+) -> Confirmed:
     """Read what people said of the parts of a job.
 
     Args:
@@ -186,6 +192,7 @@ def confirmed_frames(records: Path, pictures: Path, job: int, bundle: str) -> Co
         pictures: folder of the stored pictures
         job: id of the job
         bundle: name of the job's bundle; parts that were inspected with another are not used
+        keep: called with each frame that can be used; returns where it stays, None if it is gone
 
     Raises:
         RecordError: the file is missing or is not a records file
@@ -209,10 +216,10 @@ def confirmed_frames(records: Path, pictures: Path, job: int, bundle: str) -> Co
             found.disputed.append(number)
         elif record.result not in VERDICTS:
             found.unusable[number] = f"its result is {record.result}"
-        elif path is None:
+        elif path is None or (kept := keep(path)) is None:
             found.missing.append(record)
         else:
-            found.records.append((record, path, said[number] == "bad"))
+            found.records.append((record, kept, said[number] == "bad"))
     first = first_inspections(records, job, {record.part_id for record, *_ in found.records})
     return Confirmed(
         frames=tuple(

@@ -55,7 +55,7 @@ def limit_images(
     line = [
         frame
         for frame in confirmed.frames
-        if frame.for_limits and frame.inspection_id not in trained_on and frame.path.is_file()
+        if frame.for_limits and frame.inspection_id not in trained_on
     ]
     if not confirmed.sample.complete:
         said = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -211,6 +212,24 @@ def test_interrupted(station: StationFile) -> None:
     assert any("an interrupted retraining is given up" in line for line in told)
     assert len(list((station.retrain["1"].run / RETRAINED).iterdir())) == 2
     assert found.images == 24 + len(found.trained_on)
+
+
+@pytest.mark.slow
+def test_the_picture_store_deletes_frames_meanwhile(station: StationFile) -> None:
+    """A full one does all the time. What is known when the retraining begins is used to its end."""
+    a_week(station, 1, 24, 2, seed=1)
+    config = station.retrain["1"]
+
+    def stage(said: str) -> None:
+        if said.startswith("training further"):
+            shutil.rmtree(station.records.pictures)
+
+    found = short(station, watch=Watch(stage))
+    assert found.trained_on == tuple(i for i in range(1, 25) if not is_held_out(i))
+    assert found.calibrated_on
+    assert found.labelled is not None
+    assert (found.labelled.good, found.labelled.bad, found.missing) == (24, 2, ())
+    assert [folder.name for folder in (config.run / RETRAINED).glob(".*")] == []
 
 
 @pytest.mark.slow
