@@ -59,9 +59,9 @@ def limit_images(
     ]
     if not confirmed.sample.complete:
         said = (
-            f"the limits come from the {len(folder)} images of the calibration folder alone: of "
-            f"the random sample {confirmed.sample.told()}, and those that are do not stand for "
-            f"all: label all parts of the sample"
+            f"the limits come from the {len(folder)} images of the calibration folder alone, since "
+            f"too little of the random sample is labelled to stand for all: "
+            f"{confirmed.sample.told()}"
         )
         check_promise(len(folder), wish, regions)
         return LimitImages(folder, [], [said])
