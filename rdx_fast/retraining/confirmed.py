@@ -93,9 +93,7 @@ class SampleLabels:
         ]
         disputed, agreeing = len(self.disputed), self.ok_labelled + self.rejected_labelled
         if without := self.ok + self.rejected - agreeing - disputed:
-            told.append(
-                "1 has none: label it" if without == 1 else f"{without} have none: label all"
-            )
+            told.append(f"{without} without labels: label all")
         if disputed:
             named = ", ".join(map(str, self.disputed[:10])) + (", ..." if disputed > 10 else "")
             told.append(

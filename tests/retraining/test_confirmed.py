@@ -198,8 +198,8 @@ def test_disputed_parts_of_the_sample(station: StationFile) -> None:
     (said,) = limit_images(folder, confirmed(station), (), wish, 1).notes
     assert said.endswith(
         "too little of the random sample is labelled to stand for all: 40 of 40 parts with the "
-        "result OK and 8 of 11 with REVIEW or NG have labels that agree; 1 without labels: label all; "
-        "2 are disputed: settle them (inspections 45, 46)"
+        "result OK and 8 of 11 with REVIEW or NG have labels that agree; 1 without labels: label "
+        "all; 2 are disputed: settle them (inspections 45, 46)"
     )
 
 
