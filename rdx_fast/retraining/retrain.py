@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -40,6 +41,7 @@ from rdx_fast.retraining.training import (
 from rdx_fast.retraining.watch import QUIET, Watch
 from rdx_fast.station.config import StationFile
 from rdx_fast.station.records.changes import ChangeLog
+from rdx_fast.station.records.store import RecordError
 from rdx_fast.training.checkpoint import Checkpoint
 
 
@@ -80,7 +82,7 @@ def retrain(
             train on, the frames of the line are not shown as the images of the run, or the limits'
             purpose is not clear
         CheckpointError: the run is not the one that the bundle was exported from
-        RecordError: the records cannot be read or written
+        RecordError: the records cannot be read
         BundleError: the bundle is damaged, no candidate can be made of it, or another one was
             released meanwhile
         DatasetError: images cannot be used
@@ -218,10 +220,21 @@ def retrain(
             )
             sha256 = manifest_sha256(folder)
     made = next(version for version in list_versions(path) if version.sha256 == sha256)
-    ChangeLog(station.records.path).enter(
-        "candidate", user, {}, {"job": job, "bundle": made.name, "sha256": sha256}
-    )
-    return made, comparison
+    return made, _entered(made, comparison, station, job, user)
+
+
+def _entered(
+    made: Version, comparison: Comparison, station: StationFile, job: int, user: str
+) -> Comparison:
+    """Enter the candidate in the log of changes. It is there whether that succeeds or not, and the
+    comparison that is returned says so."""
+    facts = {"job": job, "bundle": made.name, "sha256": made.sha256}
+    try:
+        ChangeLog(station.records.path).enter("candidate", user, {}, facts)
+    except RecordError as error:
+        said = f"the candidate is not in the log of changes: {error}"
+        return replace(comparison, notes=(*comparison.notes, said))
+    return comparison
 
 
 def _check_still_released(
