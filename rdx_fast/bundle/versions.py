@@ -33,6 +33,7 @@ from rdx_fast.errors import BundleError, RdxError
 COMPARISON = "comparison.json"  # file of a candidate: how it compares with the released bundle
 State = Literal["released", "candidate", "previous"]
 _WORK = ".new-"  # folders of candidates that are being made
+_GONE = ".gone-"  # folders of versions that are being removed
 
 log = logging.getLogger(__name__)
 
@@ -256,16 +257,21 @@ def remove_versions(bundle: Path, sha256s: Collection[str]) -> None:
             or a version cannot be removed
     """
     _check_own_folder(bundle)
-    gone = [find_version(bundle, sha256) for sha256 in sha256s]
-    if any(version.state == "released" for version in gone):
-        raise BundleError(f"{bundle}: the released version cannot be removed: release another one")
-    if not gone:
+    if not sha256s:
         return
-    with locked(versions_folder(bundle)):
+    manifest_bytes(bundle)
+    folder = versions_folder(bundle)
+    folder.mkdir(exist_ok=True)
+    with locked(folder):  # no release renames or exchanges them meanwhile
+        _remove_left_over(folder)
+        gone = [find_version(bundle, sha256) for sha256 in sha256s]
+        if any(version.state == "released" for version in gone):
+            raise BundleError(f"{bundle}: the released version stays: release another one first")
         for version in gone:
             try:
-                if manifest_sha256(version.path) == version.sha256:  # and not released meanwhile
-                    shutil.rmtree(version.path)
+                # Half of a version would be none, which nobody could name to remove it.
+                left = version.path.rename(folder / f"{_GONE}{version.path.name}")
+                shutil.rmtree(left)
             except OSError as error:
                 raise BundleError(f"{version.path} cannot be removed: {error}") from error
 
@@ -397,7 +403,9 @@ def _make_durable(folder: Path) -> None:
 
 
 def _remove_left_over(folder: Path) -> None:
-    """Remove what processes left that were killed while they made a candidate."""
+    """Remove what processes left that were killed while they held the folder, or made a version."""
+    for gone in folder.glob(f"{_GONE}*"):
+        shutil.rmtree(gone, ignore_errors=True)
     for work in folder.glob(f"{_WORK}*"):
         with try_locked(work) as held:
             if held:

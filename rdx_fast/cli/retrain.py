@@ -158,7 +158,9 @@ def _told(found: Comparison) -> list[str]:
     """What else is to be known of a candidate."""
     told = list(found.notes)
     if found.sample is None:
-        told.append("nothing is known of the random sample: label all its parts")
+        told.append(
+            "nothing is known of the random sample: label all its parts, and settle disputed ones"
+        )
     elif found.sample.auroc is None:
         told.append("the random sample has too few good or bad parts for an AUROC")
     for parts, what in (

@@ -84,8 +84,8 @@ class Pipeline(Protocol):
         Args:
             batch: the frames
             options: of scoring
-            check: is called before the results are returned, on a GPU while they are computed; what
-                it raises is raised in their place
+            check: is called before the results are returned, on a GPU, of whole frames, while they
+                are computed; what it raises is raised in their place
         """
 
     def submit(self, batch: Any, options: ScoreOptions) -> Callable[[], BatchScores]:

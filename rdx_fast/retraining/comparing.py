@@ -109,8 +109,7 @@ def compare_on_parts(
 def _usable(
     frames: Sequence[ConfirmedFrame], options: FrameOptions
 ) -> tuple[CheckedSet, list[ConfirmedFrame]]:
-    """The frames that can be used. The picture store may have deleted some meanwhile, and be they
-    all of a kind."""
+    """The frames that can be used, be they all of a kind."""
     bad = {error.path: error for error in find_bad_images([f.path for f in frames], options.check)}
     kept = [frame for frame in frames if frame.path not in bad]
     images = [LabelledImage(frame.path, "bad" if frame.bad else GOOD, None) for frame in kept]

@@ -16,7 +16,7 @@ from rdx_fast.station.records.labels import Agreed, Label, agreed, read_labels
 from rdx_fast.station.records.read import Filter, read_records
 from rdx_fast.station.records.store import InspectionRecord
 
-_NEARLY_ALL = 0.95  # of parts with a result: so many that the labelled ones stand for all
+_MAY_LACK = 20  # one part of so many, and one of fewer: the labelled ones stand for all the same
 
 
 class RetrainError(RdxError):
@@ -64,19 +64,21 @@ class SampleLabels:
         ok_labelled: those of them on whose label all users agree
         rejected: parts with the result REVIEW or NG
         rejected_labelled: those of them on whose label all users agree
+        disputed: inspections of parts, whatever their result, on whose label users disagree
     """
 
     ok: int = 0
     ok_labelled: int = 0
     rejected: int = 0
     rejected_labelled: int = 0
+    disputed: tuple[int, ...] = ()
 
     @property
     def complete(self) -> bool:
         """Whether the labelled parts stand for all: those that were rejected are often labelled
         first, and limits of these alone would be too high."""
         return all(
-            labelled >= _NEARLY_ALL * of
+            of - labelled <= max(1, of // _MAY_LACK)
             for labelled, of in (
                 (self.ok_labelled, self.ok),
                 (self.rejected_labelled, self.rejected),
@@ -84,11 +86,22 @@ class SampleLabels:
         )
 
     def told(self) -> str:
-        """The counts, in words."""
-        return (
+        """The counts, and what is to be done, in words."""
+        told = [
             f"{self.ok_labelled} of {self.ok} parts with the result OK and "
-            f"{self.rejected_labelled} of {self.rejected} with REVIEW or NG are labelled"
-        )
+            f"{self.rejected_labelled} of {self.rejected} with REVIEW or NG have labels that agree"
+        ]
+        disputed, agreeing = len(self.disputed), self.ok_labelled + self.rejected_labelled
+        if without := self.ok + self.rejected - agreeing - disputed:
+            told.append(f"{without} without labels: label all")
+        if disputed:
+            named = ", ".join(map(str, self.disputed[:10])) + (", ..." if disputed > 10 else "")
+            told.append(
+                f"1 is disputed: settle it (inspection {named})"
+                if disputed == 1
+                else f"{disputed} are disputed: settle them (inspections {named})"
+            )
+        return "; ".join(told)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +191,13 @@ class _Found:
     unusable: dict[int, str] = field(default_factory=dict)
 
 
-def confirmed_frames(records: Path, pictures: Path, job: int, bundle: str) -> Confirmed:
+def confirmed_frames(
+    records: Path,
+    pictures: Path,
+    job: int,
+    bundle: str,
+    keep: Callable[[Path], Path | None] = lambda path: path,
+) -> Confirmed:
     """Read what people said of the parts of a job.
 
     Args:
@@ -186,6 +205,7 @@ def confirmed_frames(records: Path, pictures: Path, job: int, bundle: str) -> Co
         pictures: folder of the stored pictures
         job: id of the job
         bundle: name of the job's bundle; parts that were inspected with another are not used
+        keep: called with each frame that can be used; returns where it stays, None if it is gone
 
     Raises:
         RecordError: the file is missing or is not a records file
@@ -209,10 +229,10 @@ def confirmed_frames(records: Path, pictures: Path, job: int, bundle: str) -> Co
             found.disputed.append(number)
         elif record.result not in VERDICTS:
             found.unusable[number] = f"its result is {record.result}"
-        elif path is None:
+        elif path is None or (kept := keep(path)) is None:
             found.missing.append(record)
         else:
-            found.records.append((record, path, said[number] == "bad"))
+            found.records.append((record, kept, said[number] == "bad"))
     first = first_inspections(records, job, {record.part_id for record, *_ in found.records})
     return Confirmed(
         frames=tuple(
@@ -246,13 +266,16 @@ def _labels_of_sample(
 ) -> SampleLabels:
     """How much of the random sample of a job is labelled, up to the time of the newest label."""
     there: dict[bool, list[bool]] = {True: [], False: []}
+    disputed = []
     wanted = Filter(job=job, sampled=True, pictured=True, results=VERDICTS, until=newest)
     for record in read_records(records, wanted):
         if record.bundle == bundle and _frame_of(record, pictures) is not None:
-            labelled = said.get(record.inspection_id) in ("good", "bad")
-            there[record.result == OK].append(labelled)
+            verdict = said.get(record.inspection_id)
+            there[record.result == OK].append(verdict in ("good", "bad"))
+            if verdict == "disputed":
+                disputed.append(record.inspection_id)
     ok, rejected = there[True], there[False]
-    return SampleLabels(len(ok), sum(ok), len(rejected), sum(rejected))
+    return SampleLabels(len(ok), sum(ok), len(rejected), sum(rejected), tuple(disputed))
 
 
 def no_longer_good(confirmed: Confirmed, trained_on: Collection[int]) -> list[int]:

@@ -55,13 +55,13 @@ def limit_images(
     line = [
         frame
         for frame in confirmed.frames
-        if frame.for_limits and frame.inspection_id not in trained_on and frame.path.is_file()
+        if frame.for_limits and frame.inspection_id not in trained_on
     ]
     if not confirmed.sample.complete:
         said = (
-            f"the limits come from the {len(folder)} images of the calibration folder alone: of "
-            f"the random sample {confirmed.sample.told()}, and those that are do not stand for "
-            f"all: label all parts of the sample"
+            f"the limits come from the {len(folder)} images of the calibration folder alone, since "
+            f"too little of the random sample is labelled to stand for all: "
+            f"{confirmed.sample.told()}"
         )
         check_promise(len(folder), wish, regions)
         return LimitImages(folder, [], [said])

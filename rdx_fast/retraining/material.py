@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from hashlib import file_digest
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from rdx_fast.retraining.confirmed import (
     confirmed_frames,
     no_longer_good,
 )
+from rdx_fast.retraining.own_frames import keep_frame
 from rdx_fast.retraining.training import original_images, told_of_originals
 from rdx_fast.station.config import StationFile
 from rdx_fast.station.hmi_config import RetrainConfig
@@ -36,7 +38,7 @@ class Material:
 
     Attributes:
         originals: images that the run was trained on
-        confirmed: the labelled parts; their frames were decoded and can be used
+        confirmed: the labelled parts; their frames were decoded, can be used, and stay
         calibration: images of the calibration folder
         trained_before: inspections that the released network was trained on
         calibrated_before: inspections of parts that the released limits come from
@@ -58,6 +60,7 @@ def gather(
     released: Bundle,
     start: Checkpoint,
     options: FrameOptions,
+    frames: Path,
     on_stage: Callable[[str], None],
 ) -> Material:
     """Collect and check it.
@@ -69,10 +72,12 @@ def gather(
         released: the released bundle
         start: the checkpoint that it was exported from
         options: how frames are read
+        frames: folder in which the labelled parts' frames are kept, see ``own_frames``
         on_stage: called with what is being done
 
     Raises:
-        RetrainError: images are used for two things, or no confirmed good part can be trained on
+        RetrainError: images are used for two things, frames cannot be kept, or no confirmed good
+            part can be trained on
         DatasetError: images cannot be used
         RecordError: the records cannot be read
     """
@@ -90,7 +95,11 @@ def gather(
     size = released.manifest.recipe.frame.size
     _check_usable([*calibration, *frozen], _check(options, size))
     found = confirmed_frames(
-        station.records.path, station.records.pictures, job, released.manifest.name
+        station.records.path,
+        station.records.pictures,
+        job,
+        released.manifest.name,
+        partial(keep_frame, folder=frames),
     )
     found = found.checked(_check(options, size, None if size else _size_of(originals)))
     found = found.without(_also_elsewhere(found, known))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -30,6 +31,7 @@ from rdx_fast.retraining.line_frames import frame_options
 from rdx_fast.retraining.material import gather
 from rdx_fast.retraining.measuring import measure, sample_of
 from rdx_fast.retraining.origin import origin_of
+from rdx_fast.retraining.own_frames import own_frames
 from rdx_fast.retraining.promises import wish_of
 from rdx_fast.retraining.training import (
     further_recipe,
@@ -39,6 +41,7 @@ from rdx_fast.retraining.training import (
 from rdx_fast.retraining.watch import QUIET, Watch
 from rdx_fast.station.config import StationFile
 from rdx_fast.station.records.changes import ChangeLog
+from rdx_fast.station.records.store import RecordError
 from rdx_fast.training.checkpoint import Checkpoint
 
 
@@ -79,7 +82,7 @@ def retrain(
             train on, the frames of the line are not shown as the images of the run, or the limits'
             purpose is not clear
         CheckpointError: the run is not the one that the bundle was exported from
-        RecordError: the records cannot be read or written
+        RecordError: the records cannot be read
         BundleError: the bundle is damaged, no candidate can be made of it, or another one was
             released meanwhile
         DatasetError: images cannot be used
@@ -101,123 +104,137 @@ def retrain(
         SigningKey.read(sign_key)
     start, notes = origin_of(released, config.run)
     options = frame_options(station, job, released, start)
-    material = gather(station, job, config, released, start, options, watch.stage)
-    confirmed, notes = material.confirmed, [*notes, *material.notes]
-    added = confirmed.to_train_on
-    trained_on = {*material.trained_before, *(frame.inspection_id for frame in added)}
+    with own_frames(config.run) as frames:
+        material = gather(station, job, config, released, start, options, frames, watch.stage)
+        confirmed, notes = material.confirmed, [*notes, *material.notes]
+        added = confirmed.to_train_on
+        trained_on = {*material.trained_before, *(frame.inspection_id for frame in added)}
 
-    def chosen(wanted: Wish) -> LimitImages:
-        regions = len(released.manifest.recipe.inspected)
-        return limit_images(material.calibration, confirmed, trained_on, wanted, regions)
+        def chosen(wanted: Wish) -> LimitImages:
+            regions = len(released.manifest.recipe.inspected)
+            return limit_images(material.calibration, confirmed, trained_on, wanted, regions)
 
-    good = chosen(wish or wish_of(released)[0]).paths
-    FrameStatistics.of_files(good, options.crop, options.levels, dark_field)
-    repeats = repeats_of_confirmed(len(material.originals), len(added))
-    watch.stage(
-        f"training further on {len(material.originals)} images and {len(added)} confirmed good "
-        f"parts, each of these shown {repeats} times as often"
-    )
-    checkpoint = train_further(
-        start,
-        further_recipe(start, iterations, learning_rate),
-        [*material.originals, *[frame.path for frame in added] * repeats],
-        trained_on,
-        config,
-        device=device,
-        max_minutes=max_minutes,
-        on_stage=watch.stage,
-        on_step=watch.step,
-    )
-    # Its limits may have been changed meanwhile.
-    released, old_sha256 = open_bundle(path, station.public_key), manifest_sha256(path)
-    _check_still_released(released, start, options, station, job)
-    if wish is None:
-        wish, said = wish_of(released)
-        notes += said
-    limits_from = chosen(wish)
-    good, notes = limits_from.paths, [*notes, *limits_from.notes]
-    with new_candidate(path) as folder:
-        candidate = export_like(
-            released,
-            checkpoint,
-            good,
-            folder,
-            wish,
-            user,
-            sign_key,
-            dark_field,
-            lambda stage: watch.stage(f"export: {stage}"),
+        good = chosen(wish or wish_of(released)[0]).paths
+        FrameStatistics.of_files(good, options.crop, options.levels, dark_field)
+        repeats = repeats_of_confirmed(len(material.originals), len(added))
+        watch.stage(
+            f"training further on {len(material.originals)} images and {len(added)} confirmed good "
+            f"parts, each of these shown {repeats} times as often"
         )
-        watch.stage("calibrating")
-        calibrated = calibrate_bundle(
-            candidate,
-            good,
-            wish,
-            user=user,
-            backend=station.backend,
-            threads=station.threads,
-            sign_key=sign_key,
-            dark_field=dark_field,
-            on_progress=watch.plan,
-            on_image=lambda done, total: watch.images("calibrating", done, total),
-        )
-        notes += told_of_calibration(calibrated.limits, calibrated.suspicious, wish)
-        if calibrated.unchanged:
-            notes.append(
-                f"not calibrated, since they run elsewhere (rdx-fast calibrate on that machine): "
-                f"{', '.join(calibrated.unchanged)}"
-            )
-        if station.public_key is not None and sign_key is None:
-            notes.append("not signed, and the station opens signed bundles only (rdx-fast sign)")
-        watch.stage("comparing with the released bundle")
-        known = trained_on | material.calibrated_before
-        known |= {frame.inspection_id for frame in limits_from.line}
-        measured = measure(
-            station,
-            released,
-            calibrated.bundle,
-            confirmed,
+        checkpoint = train_further(
+            start,
+            further_recipe(start, iterations, learning_rate),
+            [*material.originals, *[frame.path for frame in added] * repeats],
             trained_on,
-            sample_of(confirmed, known),
-            options,
-            config.frozen,
-            watch,
+            config,
+            device=device,
+            max_minutes=max_minutes,
+            on_stage=watch.stage,
+            on_step=watch.step,
         )
-        comparison = Comparison(
-            format=FORMAT,
-            time=datetime.now(UTC).isoformat(timespec="seconds"),
-            old_sha256=old_sha256,
-            old_network=released.manifest.training.get("network_sha256"),
-            new_network=checkpoint.network_sha256(),
-            old_executed=measured.executed[0],
-            new_executed=measured.executed[1],
-            steps=checkpoint.step,
-            images=len(material.originals) + len(added),
-            trained_on=tuple(frame.inspection_id for frame in added),
-            trained_before=tuple(sorted(material.trained_before)),
-            calibration_images=len(limits_from.folder),
-            calibrated_on=tuple(frame.inspection_id for frame in limits_from.line),
-            disputed=confirmed.disputed,
-            missing=confirmed.missing,
-            of_others=confirmed.of_others,
-            unusable=tuple(confirmed.unusable),
-            frozen=measured.frozen,
-            sample=measured.parts.sample,
-            labelled=measured.parts.labelled,
-            again_rejected=measured.parts.again_rejected,
-            escaped=measured.parts.escaped,
-            notes=tuple(notes),
-        )
-        content = json.dumps(comparison.to_dict(), indent=2).encode()
-        revise_bundle(
-            calibrated.bundle, "compare", user, files={COMPARISON: content}, sign_key=sign_key
-        )
-        sha256 = manifest_sha256(folder)
+        # Its limits may have been changed meanwhile.
+        released, old_sha256 = open_bundle(path, station.public_key), manifest_sha256(path)
+        _check_still_released(released, start, options, station, job)
+        if wish is None:
+            wish, said = wish_of(released)
+            notes += said
+        limits_from = chosen(wish)
+        good, notes = limits_from.paths, [*notes, *limits_from.notes]
+        with new_candidate(path) as folder:
+            candidate = export_like(
+                released,
+                checkpoint,
+                good,
+                folder,
+                wish,
+                user,
+                sign_key,
+                dark_field,
+                lambda stage: watch.stage(f"export: {stage}"),
+            )
+            watch.stage("calibrating")
+            calibrated = calibrate_bundle(
+                candidate,
+                good,
+                wish,
+                user=user,
+                backend=station.backend,
+                threads=station.threads,
+                sign_key=sign_key,
+                dark_field=dark_field,
+                on_progress=watch.plan,
+                on_image=lambda done, total: watch.images("calibrating", done, total),
+            )
+            notes += told_of_calibration(calibrated.limits, calibrated.suspicious, wish)
+            if calibrated.unchanged:
+                notes.append(
+                    f"not calibrated, since they run elsewhere (rdx-fast calibrate on that "
+                    f"machine): {', '.join(calibrated.unchanged)}"
+                )
+            if station.public_key is not None and sign_key is None:
+                notes.append(
+                    "not signed, and the station opens signed bundles only (rdx-fast sign)"
+                )
+            watch.stage("comparing with the released bundle")
+            known = trained_on | material.calibrated_before
+            known |= {frame.inspection_id for frame in limits_from.line}
+            measured = measure(
+                station,
+                released,
+                calibrated.bundle,
+                confirmed,
+                trained_on,
+                sample_of(confirmed, known),
+                options,
+                config.frozen,
+                watch,
+            )
+            comparison = Comparison(
+                format=FORMAT,
+                time=datetime.now(UTC).isoformat(timespec="seconds"),
+                old_sha256=old_sha256,
+                old_network=released.manifest.training.get("network_sha256"),
+                new_network=checkpoint.network_sha256(),
+                old_executed=measured.executed[0],
+                new_executed=measured.executed[1],
+                steps=checkpoint.step,
+                images=len(material.originals) + len(added),
+                trained_on=tuple(frame.inspection_id for frame in added),
+                trained_before=tuple(sorted(material.trained_before)),
+                calibration_images=len(limits_from.folder),
+                calibrated_on=tuple(frame.inspection_id for frame in limits_from.line),
+                disputed=confirmed.disputed,
+                missing=confirmed.missing,
+                of_others=confirmed.of_others,
+                unusable=tuple(confirmed.unusable),
+                frozen=measured.frozen,
+                sample=measured.parts.sample,
+                labelled=measured.parts.labelled,
+                again_rejected=measured.parts.again_rejected,
+                escaped=measured.parts.escaped,
+                notes=tuple(notes),
+            )
+            content = json.dumps(comparison.to_dict(), indent=2).encode()
+            revise_bundle(
+                calibrated.bundle, "compare", user, files={COMPARISON: content}, sign_key=sign_key
+            )
+            sha256 = manifest_sha256(folder)
     made = next(version for version in list_versions(path) if version.sha256 == sha256)
-    ChangeLog(station.records.path).enter(
-        "candidate", user, {}, {"job": job, "bundle": made.name, "sha256": sha256}
-    )
-    return made, comparison
+    return made, _entered(made, comparison, station, job, user)
+
+
+def _entered(
+    made: Version, comparison: Comparison, station: StationFile, job: int, user: str
+) -> Comparison:
+    """Enter the candidate in the log of changes. It is there whether that succeeds or not, and the
+    comparison that is returned says so."""
+    facts = {"job": job, "bundle": made.name, "sha256": made.sha256}
+    try:
+        ChangeLog(station.records.path).enter("candidate", user, {}, facts)
+    except RecordError as error:
+        said = f"the candidate is not in the log of changes: {error}"
+        return replace(comparison, notes=(*comparison.notes, said))
+    return comparison
 
 
 def _check_still_released(

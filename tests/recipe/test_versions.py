@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -356,10 +358,47 @@ def test_versions_are_removed(bundle: Path) -> None:
     assert earlier_versions(bundle, 3) == []
     remove_versions(bundle, [of.sha256 for of in earlier_versions(bundle, 1)])
     assert states(bundle) == {made[2]: "released", made[1]: "previous", made[3]: "candidate"}
-    for wrong, text in ((made[2], "the released version"), ("0" * 64, "no version")):
+    for wrong, text in ((made[2], "the released version stays"), ("0" * 64, "no version")):
         with pytest.raises(BundleError, match=text):
             remove_versions(bundle, [made[3], wrong])
     assert made[3] in states(bundle)
     remove_versions(bundle, [made[3]])
     assert limit(bundle) == 4.0
     assert set(states(bundle)) == {made[2], made[1]}
+
+
+def test_a_version_that_is_renamed_while_it_is_removed(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever releases holds the folder; what it is called afterwards is removed."""
+    first = manifest_sha256(bundle)
+    made = [candidate(bundle, 2.0), candidate(bundle, 3.0)]
+
+    @contextmanager
+    def after_a_release(folder: Path) -> Iterator[None]:
+        monkeypatch.undo()
+        for sha256 in made:
+            release(bundle, sha256)
+        with versions.locked(folder):
+            yield
+
+    monkeypatch.setattr(versions, "locked", after_a_release)
+    remove_versions(bundle, [made[0]])
+    assert states(bundle) == {made[1]: "released", first: "previous"}
+
+
+def test_a_removal_that_is_killed(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of what is left no version is told, and it is removed by whatever comes next."""
+    made = [candidate(bundle, 2.0), candidate(bundle, 3.0)]
+
+    def killed(folder: Path) -> None:
+        (folder / "manifest.json").unlink()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(shutil, "rmtree", killed)
+    with pytest.raises(KeyboardInterrupt):
+        remove_versions(bundle, made[:1])
+    monkeypatch.undo()
+    assert set(states(bundle)) == {manifest_sha256(bundle), made[1]}
+    remove_versions(bundle, made[1:])
+    assert list(versions_folder(bundle).iterdir()) == []

@@ -124,7 +124,7 @@ def test_parts_that_are_inspected_again(station: StationFile) -> None:
 
 @pytest.mark.parametrize(
     ("ok_labelled", "rejected_labelled", "complete"),
-    [(40, 10, True), (38, 10, True), (37, 10, False), (40, 9, False), (4, 10, False)],
+    [(40, 10, True), (38, 9, True), (37, 10, False), (40, 8, False), (4, 10, False)],
 )
 def test_sample_that_is_partly_labelled(
     ok_labelled: int, rejected_labelled: int, complete: bool
@@ -179,7 +179,28 @@ def test_labels_of_the_sample_are_counted(station: StationFile) -> None:
     label(station, 4, "good")
     label(station, 4, "bad", "otto")
     found = confirmed(station).sample
-    assert found == SampleLabels(ok=2, ok_labelled=1, rejected=3, rejected_labelled=1)
+    assert found == SampleLabels(2, 1, rejected=3, rejected_labelled=1, disputed=(4,))
+
+
+def test_disputed_parts_of_the_sample(station: StationFile) -> None:
+    """One among few rejected parts may lack; of two, it is said what can be done."""
+    for number in range(1, 51):
+        record(station, number, FRAME, sampled=1, result="OK" if number <= 40 else "NG")
+        label(station, number, "good")
+    folder, wish = [Path("a.png")], Wish(0.05, weaker=True)
+    label(station, 45, "bad", "otto")
+    found = confirmed(station)
+    assert found.sample.complete
+    assert found.sample.told().endswith("; 1 is disputed: settle it (inspection 45)")
+    assert limit_images(folder, found, (), wish, 1).line
+    label(station, 46, "bad", "otto")
+    record(station, 51, FRAME, sampled=1, triggered_at="2026-01-01T00:00:51+00:00")
+    (said,) = limit_images(folder, confirmed(station), (), wish, 1).notes
+    assert said.endswith(
+        "too little of the random sample is labelled to stand for all: 40 of 40 parts with the "
+        "result OK and 8 of 11 with REVIEW or NG have labels that agree; 1 without labels: label "
+        "all; 2 are disputed: settle them (inspections 45, 46)"
+    )
 
 
 def test_limits_come_from_the_line_alone_if_it_suffices() -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,10 +14,13 @@ import pytest
 
 from rdx_fast.bundle.bundle import Bundle, open_bundle
 from rdx_fast.errors import DatasetError
+from rdx_fast.images import find_bad_images
 from rdx_fast.preprocess import FrameOptions
 from rdx_fast.recipe.recipe import FrameSpec, InspectionRecipe
+from rdx_fast.retraining import material
 from rdx_fast.retraining.confirmed import RetrainError
 from rdx_fast.retraining.material import Material, gather
+from rdx_fast.retraining.own_frames import keep_frame, own_frames
 from rdx_fast.station.config import StationFile
 from rdx_fast.training.checkpoint import Checkpoint, save_checkpoint
 from support.labelled_line import a_week, draw_dusty, label, record, write_station
@@ -39,7 +45,8 @@ def gathered(
     if recipe is not None:
         released = replace(released, manifest=replace(released.manifest, recipe=recipe))
     table = replace(station.retrain["1"], **config)
-    return gather(station, 1, table, released, start, FrameOptions(), lambda stage: None)
+    frames = Path(tempfile.mkdtemp(dir=station.records.path.parent))
+    return gather(station, 1, table, released, start, FrameOptions(), frames, lambda stage: None)
 
 
 def test_all_is_well(station: StationFile, checkpoint: Checkpoint) -> None:
@@ -47,6 +54,56 @@ def test_all_is_well(station: StationFile, checkpoint: Checkpoint) -> None:
     assert (len(found.originals), len(found.calibration)) == (24, 20)
     assert [frame.inspection_id for frame in found.confirmed.frames] == [1, 2, 3, 4, 5]
     assert (found.trained_before, found.calibrated_before, found.notes) == (set(), set(), [])
+
+
+def test_frames_stay_whatever_the_picture_store_deletes(
+    station: StationFile, checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that it deletes while they are collected are missing."""
+    stored = sorted(station.records.pictures.rglob("*_frame.png"))
+
+    def keep(path: Path, folder: Path) -> Path | None:
+        if path == stored[1]:
+            path.unlink()
+        return keep_frame(path, folder)
+
+    monkeypatch.setattr(material, "keep_frame", keep)
+    found = gathered(station, checkpoint).confirmed
+    shutil.rmtree(station.records.pictures)
+    assert (found.missing, found.missing_since[:10]) == ((2,), "2026-01-01")
+    assert [frame.inspection_id for frame in found.frames] == [1, 3, 4, 5]
+    named = [f"{frame.path.parent.name}/{frame.path.name}" for frame in found.frames]
+    assert named == [f"2026-01-01/{number:010d}_frame.png" for number in (1, 3, 4, 5)]
+    assert find_bad_images([frame.path for frame in found.frames]) == []
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_frames_are_kept_by_links_or_copies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool
+) -> None:
+    def no_links(*_: object) -> None:
+        raise OSError(errno.EXDEV, "another file system")
+
+    if not links:
+        monkeypatch.setattr(os, "link", no_links)
+    frame = tmp_path / "2026-01-01" / "1_frame.png"
+    frame.parent.mkdir()
+    frame.write_bytes(b"a frame")
+    left = tmp_path / "retrained" / ".frames-left"
+    left.mkdir(parents=True)  # of a process that was killed
+    with own_frames(tmp_path) as first, own_frames(tmp_path) as second:
+        assert not left.exists()
+        kept = keep_frame(frame, first)
+        assert kept == first / "2026-01-01" / "1_frame.png"
+        assert kept.samefile(frame) == links
+        frame.unlink()
+        assert kept.read_bytes() == b"a frame"
+        assert keep_frame(frame, first) is None
+        assert second.is_dir()
+        (first / "2026-01-02").write_text("a file")
+        with pytest.raises(RetrainError, match="cannot be kept in"):
+            keep_frame(tmp_path / "2026-01-02" / "2_frame.png", first)
+    assert list((tmp_path / "retrained").iterdir()) == []
 
 
 def test_sets_that_share_images(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,7 +36,8 @@ from rdx_fast.retraining.training import (
 )
 from rdx_fast.retraining.watch import Watch
 from rdx_fast.station.config import StationFile, read_station
-from rdx_fast.station.records.changes import read_changes
+from rdx_fast.station.records.changes import ChangeLog, read_changes
+from rdx_fast.station.records.store import RecordError
 from rdx_fast.training.checkpoint import FILE, Checkpoint, load_checkpoint, save_checkpoint
 from support.commands import run as command
 from support.labelled_line import a_week, label, record, write_station
@@ -211,6 +213,42 @@ def test_interrupted(station: StationFile) -> None:
     assert any("an interrupted retraining is given up" in line for line in told)
     assert len(list((station.retrain["1"].run / RETRAINED).iterdir())) == 2
     assert found.images == 24 + len(found.trained_on)
+
+
+@pytest.mark.slow
+def test_the_picture_store_deletes_frames_meanwhile(station: StationFile) -> None:
+    """A full one does all the time. What is known when the retraining begins is used to its end."""
+    a_week(station, 1, 24, 2, seed=1)
+    config = station.retrain["1"]
+
+    def stage(said: str) -> None:
+        if said.startswith("training further"):
+            shutil.rmtree(station.records.pictures)
+
+    found = short(station, watch=Watch(stage))
+    assert found.trained_on == tuple(i for i in range(1, 25) if not is_held_out(i))
+    assert found.calibrated_on
+    assert found.labelled is not None
+    assert (found.labelled.good, found.labelled.bad, found.missing) == (24, 2, ())
+    assert [folder.name for folder in (config.run / RETRAINED).glob(".*")] == []
+
+
+@pytest.mark.slow
+def test_records_that_cannot_be_written(
+    station: StationFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The candidate is there, and says how it compares."""
+    a_week(station, 1, 8, 2, seed=1)
+
+    def enter(*_: object) -> None:
+        raise RecordError("the disk is full")
+
+    monkeypatch.setattr(ChangeLog, "enter", enter)
+    found = short(station)
+    assert found.notes[-1] == "the candidate is not in the log of changes: the disk is full"
+    candidate = list_versions(station.bundles[1])[1]
+    assert candidate.comparison is not None
+    assert candidate.comparison["new_network"] == found.new_network
 
 
 @pytest.mark.slow

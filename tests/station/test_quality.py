@@ -59,6 +59,21 @@ def test_the_newest_label_of_a_user_counts() -> None:
     assert (found.sampled_ok_labelled, found.escapes, found.labelled_twice) == (2, 0, 0)
 
 
+def test_agreement_is_that_of_first_labels() -> None:
+    """Who corrects a label has seen those of others; what the part is, the correction says."""
+    ng = Kind("NG", False)
+    parts = dict.fromkeys(range(10), ng)
+    said = [(i, "ada", "bad") for i in range(10)]
+    said += [(i, "bob", "good" if i < 4 else "bad") for i in range(10)]
+    blind = quality_of({ng: 10}, parts, labels(*said))
+    said += [(i, "bob", "bad") for i in range(3)] + [(9, "bob", "good")]
+    found = quality_of({ng: 10}, parts, labels(*said))
+    for of in (blind, found):
+        assert (of.labelled_twice, of.agreements, of.agreement) == (10, 6, 0.6)
+    assert (blind.disputed, blind.rejects_labelled) == (4, 6)
+    assert (found.disputed, found.rejects_labelled) == (2, 8)
+
+
 def test_disputed_parts_of_the_sample_widen_the_interval_of_escapes() -> None:
     said = [(i, "ada", "bad" if i < 2 else "good") for i in range(20)]
     said += [(i, "bob", "bad") for i in range(17, 20)]  # disputed

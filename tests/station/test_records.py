@@ -201,6 +201,22 @@ def test_pictures_keep_within_their_budget(tmp_path: Path) -> None:
         PictureStore(tmp_path, 0)
 
 
+def test_pictures_of_inspections_that_are_counted_from_1_again(tmp_path: Path) -> None:
+    """A new file of records does so: what is written again counts once, and is the newest."""
+    frame = np.random.default_rng(0).integers(0, 255, (100, 100), dtype=np.uint8)  # 10 kB as PNG
+    day = datetime(2026, 1, 1, tzinfo=UTC)
+    for i in range(1, 5):
+        PictureStore(tmp_path, budget_mb=1).keep(i, day, frame, None)
+    store = PictureStore(tmp_path, budget_mb=0.055)  # room for five
+    for i in (1, 2):
+        store.keep(i, day, frame, None)
+    assert len(list(tmp_path.rglob("*.png"))) == 4
+    for i in (11, 12):
+        store.keep(i, day, frame, None)
+    kept = [int(path.name[:10]) for path in sorted(tmp_path.rglob("*.png"))]
+    assert kept == [1, 2, 4, 11, 12]
+
+
 def test_records_cannot_be_opened(
     detector: Detector, camera: ScriptedCamera, tmp_path: Path
 ) -> None:

@@ -137,6 +137,18 @@ def newest(labels: Iterable[Label]) -> list[Label]:
     return sorted(last.values(), key=lambda label: label.label_id)
 
 
+def first(labels: Iterable[Label]) -> list[Label]:
+    """Of each user and inspection the label that was given first, the oldest first.
+
+    Args:
+        labels: the oldest first
+    """
+    given: dict[tuple[int, str], Label] = {}
+    for label in labels:
+        given.setdefault((label.inspection_id, label.user), label)
+    return list(given.values())
+
+
 def agreed(labels: Iterable[Label]) -> Agreed | None:
     """What the labels of one inspection say together.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections import deque
+from collections import OrderedDict
 from datetime import datetime
 from pathlib import Path
 
@@ -41,8 +41,8 @@ class PictureStore:
         for partial in folder.glob("*/*.partial"):  # of a process that was killed
             partial.unlink()
         found = sorted(folder.glob("*/*.png"), key=lambda path: (path.parent.name, path.name))
-        self._files = deque((path, path.stat().st_size) for path in found)
-        self._bytes = sum(size for _, size in self._files)
+        self._files = OrderedDict((path, path.stat().st_size) for path in found)
+        self._bytes = sum(self._files.values())
 
     def keep(
         self,
@@ -87,12 +87,13 @@ class PictureStore:
         except OSError:
             partial.unlink(missing_ok=True)
             raise
-        self._files.append((path, size))
-        self._bytes += size
+        # A new file of records counts its inspections from 1 again: the path may be a former one's.
+        self._bytes += size - self._files.pop(path, 0)
+        self._files[path] = size
 
     def _make_room(self, size: int) -> None:
         while self._files and self._bytes + size > self._budget:
-            path, oldest = self._files.popleft()
+            path, oldest = self._files.popitem(last=False)
             path.unlink(missing_ok=True)
             self._bytes -= oldest
             if path.parent != self._folder and not any(path.parent.iterdir()):

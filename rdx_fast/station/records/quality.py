@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from rdx_fast.limits.calibration import share
 from rdx_fast.limits.limits import NG, OK, REVIEW, VERDICTS
-from rdx_fast.station.records.labels import Label, agreed, newest
+from rdx_fast.station.records.labels import Label, agreed, first, newest
 
 
 class Kind(NamedTuple):
@@ -61,7 +61,8 @@ class Quality:
         false_reject_high: upper end of its interval
         disputed: parts whose users disagree
         labelled_twice: parts that at least two users labelled
-        agreements: those of them of which all users say the same
+        agreements: those of them of which all users said the same with their first labels: others'
+            are shown after one's own, and who corrects it then has seen them
         agreement: ``agreements / labelled_twice``. Assumes that users label without having seen
             what others said
         agreement_low: lower end of its interval
@@ -113,10 +114,9 @@ def quality_of(
         again_rejected: ids of the inspections that the released bundle's comparison names as
             labelled good and rejected; those that are not labelled good any more are left out
     """
-    by_part: dict[int, list[Label]] = {}
-    for label in newest(labels):
-        by_part.setdefault(label.inspection_id, []).append(label)
-    said = {part: agreed(given) for part, given in by_part.items()}
+    given = list(labels)
+    said = {part: agreed(of) for part, of in _by_part(newest(given)).items()}
+    blind = _by_part(first(given))
 
     def count(result: str) -> int:
         return counts.get(Kind(result, True), 0) + counts.get(Kind(result, False), 0)
@@ -127,10 +127,10 @@ def quality_of(
 
     sample = really(Kind(OK, True))
     rejects = really(*(Kind(result, drawn) for result in (NG, REVIEW) for drawn in (True, False)))
-    twice = [said[part] for part in labelled if len(by_part.get(part, [])) > 1]
+    twice = [agreed(blind[part]) for part in labelled if len(blind.get(part, [])) > 1]
     verdicts, reviews = sum(map(count, VERDICTS)), count(REVIEW)
     escapes, false_rejects = sample.count("bad"), rejects.count("good")
-    disputed = twice.count("disputed")
+    agreements = len(twice) - twice.count("disputed")
     open_ok = sum(
         said.get(part) == "disputed" for part, kind in labelled.items() if kind == Kind(OK, True)
     )
@@ -140,7 +140,7 @@ def quality_of(
     _, _, escape_high = _share(escapes + open_ok, len(sample) + open_ok)
     review_share, review_low, review_high = _share(reviews, verdicts)
     false_share, false_low, false_high = _share(false_rejects, len(rejects))
-    agreement, agreement_low, agreement_high = _share(len(twice) - disputed, len(twice))
+    agreement, agreement_low, agreement_high = _share(agreements, len(twice))
     return Quality(
         parts=sum(counts.values()),
         verdicts=verdicts,
@@ -161,14 +161,21 @@ def quality_of(
         false_reject_share=false_share,
         false_reject_low=false_low,
         false_reject_high=false_high,
-        disputed=disputed,
+        disputed=sum(said.get(part) == "disputed" for part in labelled),
         labelled_twice=len(twice),
-        agreements=len(twice) - disputed,
+        agreements=agreements,
         agreement=agreement,
         agreement_low=agreement_low,
         agreement_high=agreement_high,
         again_rejected=tuple(sorted(i for i in again_rejected if said.get(i) == "good")),
     )
+
+
+def _by_part(labels: Iterable[Label]) -> dict[int, list[Label]]:
+    found: dict[int, list[Label]] = {}
+    for label in labels:
+        found.setdefault(label.inspection_id, []).append(label)
+    return found
 
 
 def _share(count: int, of: int) -> tuple[float, float, float] | tuple[None, None, None]:
