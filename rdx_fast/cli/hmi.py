@@ -23,7 +23,7 @@ from rdx_fast.station.records.entered import entered
 users_app = typer.Typer(no_args_is_help=True, help="Add, remove or list users of a station's page.")
 
 Station = Annotated[
-    Path, typer.Option("--station", help="The station's configuration, with a table [hmi].")
+    Path, typer.Option("--station", help="The station's configuration, with a table \\[hmi].")
 ]
 Name = Annotated[str, typer.Argument(help="Name of the user.")]
 PasswordFile = Annotated[
@@ -34,7 +34,7 @@ PasswordFile = Annotated[
 
 def hmi(
     configuration: Annotated[
-        Path, typer.Argument(help="The station's configuration, with a table [hmi].")
+        Path, typer.Argument(help="The station's configuration, with a table \\[hmi].")
     ],
 ) -> None:
     """Serve the operator's page of a station. It runs beside 'station', as a process of its own.

@@ -128,6 +128,9 @@ def _release(
     bundle: Path, there: Sequence[Version], start: str, entering: _Entering, anyway: bool
 ) -> None:
     chosen, file = _the_one(there, start, bundle), entering.file
+    if chosen == there[0]:
+        _note(f"{chosen.sha256[:12]} is released already: nothing was changed")
+        return
     if chosen.outdated and not anyway:
         raise BundleError(_outdated(chosen))
     with entering.of(
@@ -137,12 +140,12 @@ def _release(
     ):
         key = None if file is None else file.public_key
         versions.release(bundle, chosen.sha256, key, over=there[0].sha256)
-    notes.print(
+    _note(
         f"released {chosen.sha256[:12]} ({chosen.action} by {chosen.user}); before: "
-        f"{there[0].sha256[:12]}. A station changes over when the job is selected next",
-        markup=False,
-        highlight=False,
+        f"{there[0].sha256[:12]}. A station changes over when the job is selected next"
     )
+    if file is None:
+        _note("this is entered in no log of changes: name the station's configuration (--station)")
 
 
 def _remove(bundle: Path, keep: int | None, start: str | None, entering: _Entering) -> None:
@@ -163,7 +166,11 @@ def _remove(bundle: Path, keep: int | None, start: str | None, entering: _Enteri
         ):
             remove_versions(bundle, sha256s)
     names = ", ".join(sha256[:12] for sha256 in sha256s) or "nothing"
-    notes.print(f"removed: {names}", markup=False, highlight=False)
+    _note(f"removed: {names}")
+
+
+def _note(text: str) -> None:
+    notes.print(text, markup=False, highlight=False)
 
 
 def _the_one(there: Sequence[Version], start: str, bundle: Path) -> Version:

@@ -229,7 +229,9 @@ class Feed:
         """In the records' thread: events of new parts, or of other records, and the counts."""
         try:
             update = self._tail.look()
-            self._fails("")
+            # A station that has inspected parts has a file of records.
+            missing = self.shown_id is not None and not self._tail.follows
+            self._fails(f"{self._tail.path.name} is missing" if missing else "")
         except (sqlite3.Error, OSError) as error:
             self._fails(str(error))
             return None, None, self._counts

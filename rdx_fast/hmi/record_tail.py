@@ -54,12 +54,13 @@ class RecordTail:
         now: returns the present time, with a time zone
 
     Attributes:
+        path: as given
         rows: of the window, by ascending id
         strip: rows of the newest rejected parts with pictures, at most ``STRIP``, newest first
     """
 
     def __init__(self, path: Path, shifts: ShiftCounts, now: Callable[[], datetime]) -> None:
-        self._path, self._shifts, self._now = path, shifts, now
+        self.path, self._shifts, self._now = path, shifts, now
         self._connection: sqlite3.Connection | None = None
         self._recount_at: datetime | None = None
         self._recount_until = now()
@@ -98,6 +99,11 @@ class RecordTail:
         update.anew = anew
         return update
 
+    @property
+    def follows(self) -> bool:
+        """Whether there is a file."""
+        return self._connection is not None
+
     def labels_of(self, inspection_ids: Iterable[int]) -> dict[int, list[Label]]:
         """Labels by inspection, the oldest first; none where there is no file."""
         found: dict[int, list[Label]] = {}
@@ -126,7 +132,7 @@ class RecordTail:
     def _follow(self) -> bool:
         """Open the file that is there now. Whether it is another one, or gone."""
         try:
-            found = self._path.stat()
+            found = self.path.stat()
         except FileNotFoundError:
             file = None
         else:
@@ -138,7 +144,7 @@ class RecordTail:
             return True
         # Read-only, so that this process writes nothing into the station's file, not even at the
         # end.
-        address = f"file:{quote(str(self._path.absolute()))}?mode=ro"
+        address = f"file:{quote(str(self.path.absolute()))}?mode=ro"
         connection = sqlite3.connect(
             address, uri=True, isolation_level=None, check_same_thread=False, timeout=0.2
         )

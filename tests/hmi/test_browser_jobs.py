@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -83,9 +84,17 @@ def test_limits_and_the_way_back(line: PageLine, emil: Person) -> None:
     fill_in(emil, "2.6", "2.4", "new lamp")
     emil.click(".limits form button.primary")
     emil.see(".limits .wrong", emil.text("limits.order"))
-    emil.fill(".limits form > label:nth-of-type(2) input", "3.5")
+    ng = ".limits form > label:nth-of-type(2) input"
+    emil.fill(ng, "35")
     emil.click(".limits form button.primary")
-    assert "OK to 2.600, NG above 3.500" in emil.see("dialog[open]").text
+    asked = emil.see("dialog[open]").text
+    assert "check the decimal point" in asked
+    emil.click("dialog[open] button")
+    emil.fill(ng, "3,5")  # of a person who writes so, whatever the page's language is
+    emil.click(".limits form button.primary")
+    asked = emil.see("dialog[open]").text
+    assert re.search(r"OK to 2\.600 \(now [0-9.]+\), NG above 3\.500 \(now [0-9.]+\)", asked)
+    assert "decimal point" not in asked
     emil.confirm()
     emil.see(".note", emil.text("job.released"))
     emil.see(".limits td.figure", "3.500")
@@ -138,7 +147,7 @@ def corners(emil: Person) -> list[list[list[float]]]:
     script = (
         "return [...document.querySelectorAll('.region-list ol > li')].map((region) =>"
         "[...region.querySelectorAll('.corners tbody tr')].map((row) =>"
-        "[...row.querySelectorAll('input')].map((input) => input.valueAsNumber)))"
+        "[...row.querySelectorAll('input')].map((input) => Number(input.value))))"
     )
     found: list[list[list[float]]] = emil.script(script)
     return found

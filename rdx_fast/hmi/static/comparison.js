@@ -13,6 +13,8 @@ const COUNTS = { false_rejects: "good", good_reviews: "good", escapes: "bad", ba
 /** The comparison of a version; null if it has none that this page knows. */
 export function comparisonTable({ comparison, comparison_current: current }, folded) {
   if (!FORMATS.includes(comparison?.format)) return null;
+  // Its figures are those of what the bundle was made from.
+  if (!current) return h("p", { class: "hint" }, t("comparison.changed_since"));
   const sets = SETS.filter((name) => comparison[name]);
   const head = sets.map((name) =>
     h(
@@ -39,7 +41,6 @@ export function comparisonTable({ comparison, comparison_current: current }, fol
   );
   const earlier = comparison.format === 1;
   const notes = [
-    ...(current ? [] : [t("comparison.changed_since")]),
     ...(earlier ? [t("comparison.earlier")] : []),
     ...(earlier || comparison.sample ? [] : [t("comparison.no_sample")]),
     ...(comparison.sample && !comparison.sample.auroc ? [t("comparison.small_sample")] : []),

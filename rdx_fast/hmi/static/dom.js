@@ -71,3 +71,13 @@ export function select(options, value, properties = {}) {
   made.value = value;
   return made;
 }
+
+/**
+ * An input of a number. A browser's own drops a decimal comma or a point, depending on its language:
+ * 1,2 becomes 12. This one takes both.
+ */
+export const decimalInput = (properties = {}) =>
+  h("input", { inputmode: "decimal", pattern: "\\s*[0-9]+([.,][0-9]+)?\\s*", size: 9, ...properties });
+
+/** What such an input holds; NaN for nothing or no number. */
+export const decimal = ({ value }) => (value.trim() ? Number(value.trim().replace(",", ".")) : NaN);

@@ -1,7 +1,7 @@
 // Limits of a job by precision and region, and their change with a reason.
 
 import { isEngineer, post } from "./api.js";
-import { field, h } from "./dom.js";
+import { decimal, decimalInput, field, h } from "./dom.js";
 import { attempt, confirmed, note } from "./notes.js";
 import { number, t } from "./texts.js";
 
@@ -36,26 +36,14 @@ export function limitsPanel(job, reload) {
   ];
 
   function form(limit) {
-    const ok = h("input", {
-      type: "number",
-      step: "any",
-      min: 0,
-      required: true,
-      value: limit.ok_below,
-    });
-    const ng = h("input", {
-      type: "number",
-      step: "any",
-      min: 0,
-      required: true,
-      value: limit.ng_above,
-    });
+    const ok = decimalInput({ required: true, value: limit.ok_below });
+    const ng = decimalInput({ required: true, value: limit.ng_above });
     const reason = h("input", { required: true, maxlength: 300 });
     const enter = h("button", { class: "primary" }, t("limits.enter"));
     const wrong = h("p", { class: "wrong", role: "alert" });
     async function enterLimits(event) {
       event.preventDefault();
-      const [low, high] = [ok.valueAsNumber, ng.valueAsNumber];
+      const [low, high] = [decimal(ok), decimal(ng)];
       wrong.textContent = low > 0 && high >= low ? "" : t("limits.order");
       if (wrong.textContent) return;
       const body = {
@@ -71,8 +59,12 @@ export function limitsPanel(job, reload) {
         executed: limit.executed,
         ok: number(low, 4),
         ng: number(high, 4),
+        ok_before: number(limit.ok_below, 4),
+        ng_before: number(limit.ng_above, 4),
       });
-      if (!(await confirmed(t("limits.change"), text, t("limits.enter")))) return;
+      const factor = farthest(low / limit.ok_below, high / limit.ng_above);
+      const far = factor ? ` ${t("limits.far", { factor: number(factor, 3) })}` : "";
+      if (!(await confirmed(t("limits.change"), text + far, t("limits.enter")))) return;
       if (await attempt(() => post(`/api/jobs/${job.job}/limits`, body), enter)) {
         note(t("job.released"));
         reload();
@@ -118,4 +110,10 @@ export function limitsPanel(job, reload) {
     edit,
   );
   return { element };
+}
+
+/** The factor by which a limit changes most; 0 if no decimal point can have slipped. */
+function farthest(...factors) {
+  const [most] = factors.sort((a, b) => Math.abs(Math.log(b)) - Math.abs(Math.log(a)));
+  return most >= 5 || most <= 0.2 ? most : 0;
 }

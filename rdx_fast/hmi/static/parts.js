@@ -1,7 +1,7 @@
 // Search of parts, and export of what was found.
 
 import { get, query, session } from "./api.js";
-import { field, h, select } from "./dom.js";
+import { decimalInput, field, h, select } from "./dom.js";
 import { attempt, complain, note } from "./notes.js";
 import { count, moment, number, t } from "./texts.js";
 import { agreedBadge, badge, RESULTS } from "./verdict.js";
@@ -98,10 +98,17 @@ async function save(format, values) {
   note(t("parts.writing", { format: format.toUpperCase() }));
 }
 
-/** Local times as the server wants them. */
+/** Local times and decimal commas as the server wants them. */
 function asked(values) {
   const utc = (local) => (local ? new Date(local).toISOString() : "");
-  return { ...values, since: utc(values.since), until: utc(values.until) };
+  const point = (number) => number.trim().replace(",", ".");
+  return {
+    ...values,
+    since: utc(values.since),
+    until: utc(values.until),
+    min_score: point(values.min_score),
+    max_score: point(values.max_score),
+  };
 }
 
 function filterForm(given) {
@@ -116,8 +123,8 @@ function filterForm(given) {
     ),
     since: h("input", { type: "datetime-local" }),
     until: h("input", { type: "datetime-local" }),
-    min_score: h("input", { type: "number", step: "any", min: 0 }),
-    max_score: h("input", { type: "number", step: "any", min: 0 }),
+    min_score: decimalInput(),
+    max_score: decimalInput(),
     labelled: yesNo(),
     sampled: yesNo(),
     pictured: yesNo(),

@@ -153,9 +153,9 @@ function again(ids, compared) {
     "section",
     { class: "panel card" },
     h("h2", {}, t("quality.again")),
-    h("p", { class: "big" }, count(ids.length)),
+    h("p", { class: "big" }, compared.length ? count(ids.length) : t("quality.unknown")),
     h("ul", { class: "inline" }, ids.slice(0, 30).map(entry)),
-    compared.map(asOf),
+    compared.length ? compared.map(asOf) : h("p", {}, t("quality.again_unknown")),
     h("p", { class: "muted" }, t("quality.again_meaning")),
   );
 }

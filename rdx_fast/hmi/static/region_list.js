@@ -1,6 +1,6 @@
 // An entry of the list of regions: name, kind, order, and its corners as numbers.
 
-import { h, select } from "./dom.js";
+import { decimal, decimalInput, h, select } from "./dom.js";
 import { t } from "./texts.js";
 
 /**
@@ -68,7 +68,7 @@ function cornersTable(editor, i, may) {
     const change = (event) => {
       const polygon = region.polygon.map((corner) => [...corner]);
       polygon[k][axis] = Math.min(
-        Math.max(event.target.valueAsNumber || 0, 0),
+        Math.max(decimal(event.target) || 0, 0),
         editor.size()?.[1 - axis] ?? 1e6,
       );
       event.target.value = polygon[k][axis];
@@ -78,10 +78,7 @@ function cornersTable(editor, i, may) {
     return h(
       "td",
       {},
-      h("input", {
-        type: "number",
-        min: 0,
-        step: "any",
+      decimalInput({
         value: region.polygon[k][axis],
         disabled: !may,
         "aria-label": label,

@@ -1,13 +1,15 @@
 // Regions of a job's recipe, drawn on a frame; the same by numbers in a table.
 
 import { get, isEngineer, post } from "./api.js";
-import { field, h } from "./dom.js";
+import { decimal, decimalInput, field, h } from "./dom.js";
 import { addKeys } from "./keys.js";
 import { attempt, complain, confirmed, note } from "./notes.js";
 import { Picture } from "./picture.js";
 import { crossing, polygonEditor } from "./polygons.js";
 import { regionEntry } from "./region_list.js";
 import { t } from "./texts.js";
+
+const inRange = (share) => share >= 0.0001 && share <= 0.5;
 
 export function regionsPanel(job, reload) {
   const original = JSON.stringify(job.recipe.regions);
@@ -24,14 +26,8 @@ export function regionsPanel(job, reload) {
     attempt(() => show(number.value ? { inspection_id: Number(number.value) } : null));
   };
   const status = h("p", { class: "muted", role: "status" });
-  const share = h("input", {
-    type: "number",
-    min: 0.0001,
-    max: 0.5,
-    step: "any",
-    value: job.false_reject ?? 0.005, // what the present limits promise
-    required: true,
-  });
+  // As the present limits promise.
+  const share = decimalInput({ value: job.false_reject ?? 0.005, required: true });
   const enter = h(
     "button",
     { type: "button", class: "primary", onclick: enterRegions },
@@ -115,12 +111,12 @@ export function regionsPanel(job, reload) {
   async function enterRegions() {
     editor.finish();
     const regions = editor.regions();
-    status.textContent = wrong(regions) || (share.checkValidity() ? "" : t("regions.wrong_share"));
+    status.textContent = wrong(regions) || (inRange(decimal(share)) ? "" : t("regions.wrong_share"));
     if (status.textContent) return;
     if (!(await confirmed(t("regions.enter"), t("regions.confirm"), t("regions.enter")))) return;
     const body = {
       regions: stated(regions),
-      false_reject: share.valueAsNumber,
+      false_reject: decimal(share),
       base: job.sha256,
     };
     if (await attempt(() => post(`/api/jobs/${job.job}/regions`, body), enter)) {
