@@ -98,11 +98,13 @@ class JobSource(Protocol):
             JobError: the first bundle that is missing or broken
         """
 
-    def select(self, job: int) -> Job:
+    def select(self, job: int, wait: bool = True) -> Job:
         """Return a job; open it if it is not open or if its bundle was replaced on disk.
 
         Args:
             job: id of the job, one of ``ids``
+            wait: whether to wait until a replaced bundle is open; False to go on with the one
+                that is open until ``prepare`` has opened the other
 
         Returns:
             The job with its detector.
@@ -110,6 +112,11 @@ class JobSource(Protocol):
         Raises:
             JobError: the bundle is missing or broken; a detector that was open stays open
         """
+
+    @property
+    def due(self) -> set[int]:
+        """Jobs that ``select`` did not wait for and that are prepared now: select them again. Any
+        thread may read it."""
 
     def prepare(self) -> dict[int, JobError]:
         """Open what was replaced on disk, so that ``select`` need not. Any thread may call it.
@@ -139,7 +146,8 @@ class Jobs:
     """Keeps the detectors of all jobs open.
 
     A bundle that is replaced on disk is used when its job is selected next. ``prepare`` opens it
-    before that, so that no part waits for it.
+    before that, so that no part waits for it. If a selection comes first and shall not wait, the
+    bundle that is open goes on, and the job is ``due`` as soon as the other one is open.
 
     Args:
         bundles: job id, 1 to 65535, to path of the bundle
@@ -166,6 +174,7 @@ class Jobs:
         self._open_detector, self._on_opened = open_detector, on_opened
         self._opened: dict[int, tuple[Stamp, Job]] = {}
         self._prepared: dict[int, tuple[Stamp, Job | JobError]] = {}
+        self._asked: dict[int, Stamp] = {}  # what a selection did not get
         # Of each job: held while its bundle is opened or taken.
         self._locks = {job: threading.Lock() for job in bundles}
         self._closed = False
@@ -180,14 +189,22 @@ class Jobs:
         for job in sorted(self.ids):
             self.select(job)
 
-    def select(self, job: int) -> Job:
+    def select(self, job: int, wait: bool = True) -> Job:
         """Return a job, (re)opened where needed: see ``JobSource.select``."""
         stamp = _stamp(self._bundles[job])
         held = self._opened.get(job)
         if held is not None and held[0] == stamp:
             return held[1]
+        if held is not None and not wait:
+            return self._take_prepared(job, stamp) or held[1]
         with self._locks[job]:  # waits for the one that is being prepared
             return self._take(job, stamp, self._prepared.pop(job, None))
+
+    @property
+    def due(self) -> set[int]:
+        """Jobs to select again: see ``JobSource.due``."""
+        asked = self._asked.copy()
+        return {job for job in asked if isinstance(self._prepared_as(job, asked[job]), Job)}
 
     def prepare(self) -> dict[int, JobError]:
         """Open what was replaced on disk: see ``JobSource.prepare``."""
@@ -214,15 +231,36 @@ class Jobs:
         held, prepared = self._opened.get(job), self._prepared.get(job)
         wanted = held is not None and held[0] != stamp and not self._closed
         if wanted and prepared is not None and prepared[0] == stamp:
-            return
-        _close(self._prepared.pop(job, None))
+            if isinstance(prepared[1], Job) or self._asked.get(job) != stamp:
+                return
+        else:
+            _close(self._prepared.pop(job, None))
         if not wanted:
+            self._asked.pop(job, None)
             return
         try:
             self._prepared[job] = stamp, self._open(job)
         except JobError as error:
             log.error("job cannot change over", extra={"job": job, "detail": str(error)})
             self._prepared[job] = stamp, error
+            self._asked.pop(job, None)  # is not tried again before it is asked for again
+
+    def _prepared_as(self, job: int, stamp: Stamp) -> Job | JobError | None:
+        prepared = self._prepared.get(job)
+        return prepared[1] if prepared is not None and prepared[0] == stamp else None
+
+    def _take_prepared(self, job: int, stamp: Stamp) -> Job | None:
+        """As ``_take``, but open nothing: None if nothing is prepared yet."""
+        if self._locks[job].acquire(blocking=False):  # else it is being prepared
+            try:
+                if isinstance(self._prepared_as(job, stamp), Job):
+                    return self._take(job, stamp, self._prepared.pop(job))
+            finally:
+                self._locks[job].release()
+        self._asked[job] = stamp
+        if isinstance(error := self._prepared_as(job, stamp), JobError):
+            raise JobError(str(error)) from error
+        return None
 
     def _take(self, job: int, stamp: Stamp, prepared: tuple[Stamp, Job | JobError] | None) -> Job:
         """Make the bundle on disk the job's, by what was prepared if it is of that."""
@@ -238,6 +276,7 @@ class Jobs:
             raise JobError(f"job {job}: {error}") from error
         held = self._opened.get(job)
         self._opened[job] = stamp, opened
+        self._asked.pop(job, None)
         _close(held)
         return opened
 
@@ -295,10 +334,15 @@ class OneDetector:
         except RdxError as error:
             raise JobError(f"job {self._job.id}: {error}") from error
 
-    def select(self, job: int) -> Job:
+    def select(self, job: int, wait: bool = True) -> Job:
         """Return the only job."""
         assert job in self.ids
         return self._job
+
+    @property
+    def due(self) -> set[int]:
+        """None: nothing is replaced."""
+        return set()
 
     def prepare(self) -> dict[int, JobError]:
         """Nothing to prepare: the caller opened the detector."""
