@@ -118,8 +118,12 @@ class JobSource(Protocol):
         """Jobs that ``select`` did not wait for and that are prepared now: select them again. Any
         thread may read it."""
 
-    def prepare(self) -> dict[int, JobError]:
+    def prepare(self, again: bool = False) -> dict[int, JobError]:
         """Open what was replaced on disk, so that ``select`` need not. Any thread may call it.
+
+        Args:
+            again: whether to try again what could not be opened before; False to do so only once
+                the bundle is replaced or its job is selected
 
         Returns:
             By job, why its replaced bundle cannot be opened.
@@ -206,12 +210,12 @@ class Jobs:
         asked = self._asked.copy()
         return {job for job in asked if isinstance(self._prepared_as(job, asked[job]), Job)}
 
-    def prepare(self) -> dict[int, JobError]:
+    def prepare(self, again: bool = False) -> dict[int, JobError]:
         """Open what was replaced on disk: see ``JobSource.prepare``."""
         failed = {}
         for job in list(self._opened):
             with self._locks[job]:
-                self._prepare(job)
+                self._prepare(job, again)
                 prepared = self._prepared.get(job)
                 if prepared is not None and isinstance(prepared[1], JobError):
                     failed[job] = prepared[1]
@@ -223,7 +227,7 @@ class Jobs:
         self._opened.pop(job, None)
         return self._take(job, _stamp(self._bundles[job]), None)
 
-    def _prepare(self, job: int) -> None:
+    def _prepare(self, job: int, again: bool) -> None:
         try:
             stamp = _stamp(self._bundles[job])
         except JobError:
@@ -231,7 +235,7 @@ class Jobs:
         held, prepared = self._opened.get(job), self._prepared.get(job)
         wanted = held is not None and held[0] != stamp and not self._closed
         if wanted and prepared is not None and prepared[0] == stamp:
-            if isinstance(prepared[1], Job) or self._asked.get(job) != stamp:
+            if isinstance(prepared[1], Job) or not (again or self._asked.get(job) == stamp):
                 return
         else:
             _close(self._prepared.pop(job, None))
@@ -344,7 +348,7 @@ class OneDetector:
         """None: nothing is replaced."""
         return set()
 
-    def prepare(self) -> dict[int, JobError]:
+    def prepare(self, again: bool = False) -> dict[int, JobError]:
         """Nothing to prepare: the caller opened the detector."""
         return {}
 

@@ -241,7 +241,7 @@ class Station:
             StationError: the station is not running, or the job's replaced bundle cannot be opened:
                 the one that is open goes on
         """
-        if (error := self._jobs.prepare().get(job)) is not None:
+        if (error := self._jobs.prepare(again=True).get(job)) is not None:
             raise StationError(f"the job stays as it is: {error}") from error
         self.select_job(job)
 

@@ -323,6 +323,24 @@ def test_a_bundle_that_cannot_be_opened_makes_no_part_wait(bundle: Bundle, tmp_p
     jobs.close()
 
 
+def test_the_page_tries_again_what_could_not_be_opened(
+    bundle: Bundle, camera: ScriptedCamera, config: StationConfig, tmp_path: Path
+) -> None:
+    path = shutil.copytree(bundle.path, tmp_path / "part.rdx")
+    opens = SlowOpening()
+    with Station(Jobs({1: path}, opens), camera, config, prepare_bundles=True) as station:
+        first = station.inspect(1).bundle_sha256
+        opens.fails = True
+        replaced(path)
+        with pytest.raises(StationError, match="no memory"):
+            station.change_over(1)
+        assert station.inspect(2).bundle_sha256 == first
+        opens.fails = False
+        station.change_over(1)
+        wait_until(lambda: station.opened_jobs[1].bundle_sha256 != first)
+        assert station.inspect(3).result == "OK"
+
+
 def replaced(path: Path, factor: int = 3) -> None:
     opened = open_bundle(path)
     value = opened.manifest.executions[0].threshold.value
