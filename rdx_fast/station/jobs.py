@@ -6,11 +6,13 @@ import hashlib
 import logging
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from rdx_fast.bundle.signature import MANIFEST
+from rdx_fast.bundle.versions import manifest_sha256
 from rdx_fast.detector import Detector
 from rdx_fast.errors import RdxError
 from rdx_fast.station.handshake.codes import ErrorCode
@@ -18,6 +20,7 @@ from rdx_fast.station.settings import JobSettings
 
 log = logging.getLogger(__name__)
 Stamp = tuple[int, int, int]
+_TRIES = 3  # to open a bundle that is replaced meanwhile
 _CLOSE_S = 5.0  # longest wait for a bundle that is being opened
 OpenDetector = Callable[[Path], Detector]
 
@@ -243,7 +246,7 @@ class Jobs:
             self._asked.pop(job, None)
             return
         try:
-            self._prepared[job] = stamp, self._open(job)
+            self._prepared[job] = self._open(job)
         except JobError as error:
             log.error("job cannot change over", extra={"job": job, "detail": str(error)})
             self._prepared[job] = stamp, error
@@ -272,7 +275,7 @@ class Jobs:
             opened = prepared[1]
         else:
             _close(prepared)
-            opened = self._open(job)
+            stamp, opened = self._open(job)
         try:
             self._on_opened(opened)
         except (RdxError, ValueError, OSError) as error:
@@ -284,7 +287,20 @@ class Jobs:
         _close(held)
         return opened
 
-    def _open(self, job: int) -> Job:
+    def _open(self, job: int) -> tuple[Stamp, Job]:
+        """Open the bundle on disk; anew if it is another one by then."""
+        path = self._bundles[job]
+        for _ in range(_TRIES):
+            stamp = _stamp(path)
+            opened = self._open_once(job)
+            with suppress(RdxError):
+                # A version that was released and taken back meanwhile left the stamp as it was.
+                if (_stamp(path), manifest_sha256(path)) == (stamp, opened.bundle_sha256):
+                    return stamp, opened
+            opened.detector.close()
+        raise JobError(f"job {job}: {path} was replaced each time while it was opened: try again")
+
+    def _open_once(self, job: int) -> Job:
         try:
             detector = self._open_detector(self._bundles[job])
         except (RdxError, ValueError, OSError) as error:

@@ -17,7 +17,7 @@ import pytest
 from rdx_fast import Detector
 from rdx_fast.bundle.bundle import Bundle, open_bundle
 from rdx_fast.bundle.changes import override_limits
-from rdx_fast.bundle.versions import manifest_sha256
+from rdx_fast.bundle.versions import manifest_sha256, new_candidate, release
 from rdx_fast.errors import EngineError
 from rdx_fast.station import Controls, DriftConfig, Jobs, Station, StationConfig, StationError
 from rdx_fast.station.interfaces import StatusConfig
@@ -339,6 +339,46 @@ def test_the_page_tries_again_what_could_not_be_opened(
         station.change_over(1)
         wait_until(lambda: station.opened_jobs[1].bundle_sha256 != first)
         assert station.inspect(3).result == "OK"
+
+
+@pytest.mark.parametrize("taken_back", [False, True])
+def test_a_bundle_that_is_replaced_while_it_is_opened(
+    bundle: Bundle, tmp_path: Path, taken_back: bool
+) -> None:
+    path = shutil.copytree(bundle.path, tmp_path / "part.rdx")
+    first = manifest_sha256(path)
+    with new_candidate(path) as folder:
+        replaced(folder)
+        second = manifest_sha256(folder)
+    opened: list[Detector] = []
+
+    def open_one(path: Path) -> Detector:
+        if not opened and taken_back:  # what is opened is on disk neither before nor after
+            release(path, second)
+        opened.append(Detector(path))
+        if len(opened) == 1:
+            release(path, first if taken_back else second)
+        return opened[-1]
+
+    jobs = Jobs({1: path}, open_one)
+    jobs.open_all()
+    assert len(opened) == 2
+    on_disk = first if taken_back else second
+    assert jobs.opened[1].bundle_sha256 == manifest_sha256(path) == on_disk
+    jobs.close()
+
+
+def test_a_bundle_that_is_replaced_all_the_time(bundle: Bundle, tmp_path: Path) -> None:
+    path = shutil.copytree(bundle.path, tmp_path / "part.rdx")
+
+    def open_one(path: Path) -> Detector:
+        detector = Detector(path)
+        shutil.copy(path / "manifest.json", path / "new")
+        (path / "new").replace(path / "manifest.json")
+        return detector
+
+    with pytest.raises(JobError, match="was replaced each time"):
+        Jobs({1: path}, open_one).open_all()
 
 
 def replaced(path: Path, factor: int = 3) -> None:
