@@ -16,7 +16,7 @@ from rdx_fast.bundle.changes import override_limits
 from rdx_fast.bundle.history import START, Change
 from rdx_fast.bundle.versions import manifest_sha256
 from rdx_fast.cli.tables import changes_table
-from rdx_fast.station import StationConfig
+from rdx_fast.station import DriftConfig, StationConfig
 from rdx_fast.station.config import CameraConfig, JobConfig, StationFile
 from rdx_fast.station.jobs import Jobs
 from rdx_fast.station.records import bundle_log
@@ -154,7 +154,11 @@ def test_a_station_enters_later_what_it_could_not_enter(
     records = config.records.path
     jobs = {"1": JobConfig(bundle=copy.path)}
     file = StationFile(
-        jobs, CameraConfig("still", tmp_path), handshake=config.handshake, records=config.records
+        jobs,
+        CameraConfig("still", tmp_path),
+        handshake=config.handshake,
+        records=config.records,
+        drift=DriftConfig(path=tmp_path / "drift"),
     )
     with running(file, source=camera) as line, closing(sqlite3.connect(records)) as other:
         sha256 = line.station.inspect(1).bundle_sha256
