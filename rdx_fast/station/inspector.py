@@ -57,12 +57,18 @@ class Inspector:
         source: the camera
         config: the station's configuration
         keep_maps: whether anomaly maps are computed and kept in the ``Capture``
+        wait: whether a selection waits for a replaced bundle, see ``JobSource.select``
     """
 
     def __init__(
-        self, jobs: JobSource, source: FrameSource, config: StationConfig, keep_maps: bool
+        self,
+        jobs: JobSource,
+        source: FrameSource,
+        config: StationConfig,
+        keep_maps: bool,
+        wait: bool,
     ) -> None:
-        self._jobs, self._config, self._keep_maps = jobs, config, keep_maps
+        self._jobs, self._config, self._keep_maps, self._wait = jobs, config, keep_maps, wait
         self._camera = CheckedCamera(source, config.frame_timeout_ms / 1000)
         self._active: Job | None = None
         self._reopen: int | None = None
@@ -105,7 +111,7 @@ class Inspector:
             if job == self._reopen:
                 opened, self._reopen = self._jobs.reopen(job), None
             else:
-                opened = self._jobs.select(job)
+                opened = self._jobs.select(job, self._wait)
             try:
                 settings = self._config.settings(job, opened.settings)
                 self._camera.set_up(settings)

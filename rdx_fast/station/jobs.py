@@ -6,11 +6,13 @@ import hashlib
 import logging
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from rdx_fast.bundle.signature import MANIFEST
+from rdx_fast.bundle.versions import manifest_sha256
 from rdx_fast.detector import Detector
 from rdx_fast.errors import RdxError
 from rdx_fast.station.handshake.codes import ErrorCode
@@ -18,6 +20,7 @@ from rdx_fast.station.settings import JobSettings
 
 log = logging.getLogger(__name__)
 Stamp = tuple[int, int, int]
+_TRIES = 3  # to open a bundle that is replaced meanwhile
 _CLOSE_S = 5.0  # longest wait for a bundle that is being opened
 OpenDetector = Callable[[Path], Detector]
 
@@ -98,11 +101,13 @@ class JobSource(Protocol):
             JobError: the first bundle that is missing or broken
         """
 
-    def select(self, job: int) -> Job:
+    def select(self, job: int, wait: bool = True) -> Job:
         """Return a job; open it if it is not open or if its bundle was replaced on disk.
 
         Args:
             job: id of the job, one of ``ids``
+            wait: whether to wait until a replaced bundle is open; False to go on with the one
+                that is open until ``prepare`` has opened the other
 
         Returns:
             The job with its detector.
@@ -111,8 +116,17 @@ class JobSource(Protocol):
             JobError: the bundle is missing or broken; a detector that was open stays open
         """
 
-    def prepare(self) -> dict[int, JobError]:
+    @property
+    def due(self) -> set[int]:
+        """Jobs that ``select`` did not wait for and that are prepared now: select them again. Any
+        thread may read it."""
+
+    def prepare(self, again: bool = False) -> dict[int, JobError]:
         """Open what was replaced on disk, so that ``select`` need not. Any thread may call it.
+
+        Args:
+            again: whether to try again what could not be opened before; False to do so only once
+                the bundle is replaced or its job is selected
 
         Returns:
             By job, why its replaced bundle cannot be opened.
@@ -139,7 +153,8 @@ class Jobs:
     """Keeps the detectors of all jobs open.
 
     A bundle that is replaced on disk is used when its job is selected next. ``prepare`` opens it
-    before that, so that no part waits for it.
+    before that, so that no part waits for it. If a selection comes first and shall not wait, the
+    bundle that is open goes on, and the job is ``due`` as soon as the other one is open.
 
     Args:
         bundles: job id, 1 to 65535, to path of the bundle
@@ -166,6 +181,7 @@ class Jobs:
         self._open_detector, self._on_opened = open_detector, on_opened
         self._opened: dict[int, tuple[Stamp, Job]] = {}
         self._prepared: dict[int, tuple[Stamp, Job | JobError]] = {}
+        self._asked: dict[int, Stamp] = {}  # what a selection did not get
         # Of each job: held while its bundle is opened or taken.
         self._locks = {job: threading.Lock() for job in bundles}
         self._closed = False
@@ -180,21 +196,29 @@ class Jobs:
         for job in sorted(self.ids):
             self.select(job)
 
-    def select(self, job: int) -> Job:
+    def select(self, job: int, wait: bool = True) -> Job:
         """Return a job, (re)opened where needed: see ``JobSource.select``."""
         stamp = _stamp(self._bundles[job])
         held = self._opened.get(job)
         if held is not None and held[0] == stamp:
             return held[1]
+        if held is not None and not wait:
+            return self._take_prepared(job, stamp) or held[1]
         with self._locks[job]:  # waits for the one that is being prepared
             return self._take(job, stamp, self._prepared.pop(job, None))
 
-    def prepare(self) -> dict[int, JobError]:
+    @property
+    def due(self) -> set[int]:
+        """Jobs to select again: see ``JobSource.due``."""
+        asked = self._asked.copy()
+        return {job for job in asked if isinstance(self._prepared_as(job, asked[job]), Job)}
+
+    def prepare(self, again: bool = False) -> dict[int, JobError]:
         """Open what was replaced on disk: see ``JobSource.prepare``."""
         failed = {}
         for job in list(self._opened):
             with self._locks[job]:
-                self._prepare(job)
+                self._prepare(job, again)
                 prepared = self._prepared.get(job)
                 if prepared is not None and isinstance(prepared[1], JobError):
                     failed[job] = prepared[1]
@@ -206,7 +230,7 @@ class Jobs:
         self._opened.pop(job, None)
         return self._take(job, _stamp(self._bundles[job]), None)
 
-    def _prepare(self, job: int) -> None:
+    def _prepare(self, job: int, again: bool) -> None:
         try:
             stamp = _stamp(self._bundles[job])
         except JobError:
@@ -214,15 +238,36 @@ class Jobs:
         held, prepared = self._opened.get(job), self._prepared.get(job)
         wanted = held is not None and held[0] != stamp and not self._closed
         if wanted and prepared is not None and prepared[0] == stamp:
-            return
-        _close(self._prepared.pop(job, None))
+            if isinstance(prepared[1], Job) or not (again or self._asked.get(job) == stamp):
+                return
+        else:
+            _close(self._prepared.pop(job, None))
         if not wanted:
+            self._asked.pop(job, None)
             return
         try:
-            self._prepared[job] = stamp, self._open(job)
+            self._prepared[job] = self._open(job)
         except JobError as error:
             log.error("job cannot change over", extra={"job": job, "detail": str(error)})
             self._prepared[job] = stamp, error
+            self._asked.pop(job, None)  # is not tried again before it is asked for again
+
+    def _prepared_as(self, job: int, stamp: Stamp) -> Job | JobError | None:
+        prepared = self._prepared.get(job)
+        return prepared[1] if prepared is not None and prepared[0] == stamp else None
+
+    def _take_prepared(self, job: int, stamp: Stamp) -> Job | None:
+        """As ``_take``, but open nothing: None if nothing is prepared yet."""
+        if self._locks[job].acquire(blocking=False):  # else it is being prepared
+            try:
+                if isinstance(self._prepared_as(job, stamp), Job):
+                    return self._take(job, stamp, self._prepared.pop(job))
+            finally:
+                self._locks[job].release()
+        self._asked[job] = stamp
+        if isinstance(error := self._prepared_as(job, stamp), JobError):
+            raise JobError(str(error)) from error
+        return None
 
     def _take(self, job: int, stamp: Stamp, prepared: tuple[Stamp, Job | JobError] | None) -> Job:
         """Make the bundle on disk the job's, by what was prepared if it is of that."""
@@ -230,7 +275,7 @@ class Jobs:
             opened = prepared[1]
         else:
             _close(prepared)
-            opened = self._open(job)
+            stamp, opened = self._open(job)
         try:
             self._on_opened(opened)
         except (RdxError, ValueError, OSError) as error:
@@ -238,10 +283,24 @@ class Jobs:
             raise JobError(f"job {job}: {error}") from error
         held = self._opened.get(job)
         self._opened[job] = stamp, opened
+        self._asked.pop(job, None)
         _close(held)
         return opened
 
-    def _open(self, job: int) -> Job:
+    def _open(self, job: int) -> tuple[Stamp, Job]:
+        """Open the bundle on disk; anew if it is another one by then."""
+        path = self._bundles[job]
+        for _ in range(_TRIES):
+            stamp = _stamp(path)
+            opened = self._open_once(job)
+            with suppress(RdxError):
+                # A version that was released and taken back meanwhile left the stamp as it was.
+                if (_stamp(path), manifest_sha256(path)) == (stamp, opened.bundle_sha256):
+                    return stamp, opened
+            opened.detector.close()
+        raise JobError(f"job {job}: {path} was replaced each time while it was opened: try again")
+
+    def _open_once(self, job: int) -> Job:
         try:
             detector = self._open_detector(self._bundles[job])
         except (RdxError, ValueError, OSError) as error:
@@ -295,12 +354,17 @@ class OneDetector:
         except RdxError as error:
             raise JobError(f"job {self._job.id}: {error}") from error
 
-    def select(self, job: int) -> Job:
+    def select(self, job: int, wait: bool = True) -> Job:
         """Return the only job."""
         assert job in self.ids
         return self._job
 
-    def prepare(self) -> dict[int, JobError]:
+    @property
+    def due(self) -> set[int]:
+        """None: nothing is replaced."""
+        return set()
+
+    def prepare(self, again: bool = False) -> dict[int, JobError]:
         """Nothing to prepare: the caller opened the detector."""
         return {}
 

@@ -19,6 +19,7 @@ from rdx_fast.station.config import CameraConfig, ConfigError, StationFile
 from rdx_fast.station.jobs import Jobs, OpenDetector
 from rdx_fast.station.records.bundle_log import BundleLog
 from rdx_fast.station.station import OnStatus, Station
+from rdx_fast.station.worker import Worker
 
 if TYPE_CHECKING:
     from rdx_fast.station.plc.modbus import ModbusServer
@@ -109,6 +110,8 @@ def running(
             raise ConfigError(f"[camera] path of the configuration: {error}") from error
         stack.callback(camera.close)
         changes = BundleLog(file.records.path)
+        stack.callback(changes.flush)
+        stack.callback(Worker[None]("changes", lambda _: None, idle=changes.flush).stop)
         jobs = Jobs(
             file.bundles,
             open_one,

@@ -62,7 +62,8 @@ class Station:
         on_result: as for ``listen``
         prepare_bundles: whether a bundle that is replaced on disk is opened at once, in a thread of
             its own, so that no part waits for it when its job is selected next. Until then both
-            take memory
+            take memory. If the job is selected before the bundle is open, the station goes on with
+            the one before, and changes over as soon as it is
         wall_clock: returns seconds since 1970; used for the records only, all other times are of a
             monotonic clock
 
@@ -98,7 +99,9 @@ class Station:
         self._bundles: Worker[None] | None = None
         self._first_job = first_job if first_job is not None else min(self._jobs.ids)
         with_pictures = records is not None and records.pictures_mb > 0
-        self._inspector = Inspector(self._jobs, source, self.config, with_pictures)
+        self._inspector = Inspector(
+            self._jobs, source, self.config, with_pictures, wait=not prepare_bundles
+        )
         self._jobs.open_all()
         settings = self._inspector.start(self._first_job)
         self._recorder = Recorder(records, wall_clock, self._recorded, self._records_failing)
@@ -238,7 +241,7 @@ class Station:
             StationError: the station is not running, or the job's replaced bundle cannot be opened:
                 the one that is open goes on
         """
-        if (error := self._jobs.prepare().get(job)) is not None:
+        if (error := self._jobs.prepare(again=True).get(job)) is not None:
             raise StationError(f"the job stays as it is: {error}") from error
         self.select_job(job)
 
@@ -296,7 +299,7 @@ class Station:
         self._inspections = self._new_inspections()
         self._results = Worker[InspectionRecord]("results", self._tell)
         if self._prepare:
-            self._bundles = Worker[None]("bundles", lambda _: None, idle=self._jobs.prepare)
+            self._bundles = Worker[None]("bundles", lambda _: None, idle=self._prepare_replaced)
         self._recorder.start()
         if self.drift is not None:
             self.drift.start()
@@ -421,6 +424,13 @@ class Station:
                 self._do(self._handshake.job_failed(job, found.code, str(found), now))
             else:
                 self._do(self._handshake.job_selected(job, now, found.deadline_ms))
+
+    def _prepare_replaced(self) -> None:
+        self._jobs.prepare()
+        with self._lock:
+            job = self._handshake.requested_job
+            if job in self._jobs.due:  # any other job changes over when it is selected next
+                self._do(self._handshake.select_job(job, time.monotonic()))
 
     def _recorded(self, inspection: Inspection, succeeded: bool) -> None:
         with self._lock:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import shutil
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -13,13 +14,18 @@ from rich.console import Console
 from rdx_fast.bundle.bundle import Bundle, open_bundle
 from rdx_fast.bundle.changes import override_limits
 from rdx_fast.bundle.history import START, Change
+from rdx_fast.bundle.versions import manifest_sha256
 from rdx_fast.cli.tables import changes_table
+from rdx_fast.station import DriftConfig, StationConfig
+from rdx_fast.station.config import CameraConfig, JobConfig, StationFile
 from rdx_fast.station.jobs import Jobs
 from rdx_fast.station.records import bundle_log
 from rdx_fast.station.records.bundle_log import BundleLog
 from rdx_fast.station.records.changes import ChangeLog, read_changes
 from rdx_fast.station.records.store import RecordError, RecordWriter
+from rdx_fast.station.run import running
 from support.commands import run
+from support.scripted import ScriptedCamera, wait_until
 
 
 @pytest.fixture
@@ -104,6 +110,67 @@ def test_a_changeover_does_not_read_the_log(
     jobs.select(1)
     jobs.close()
     assert [c.after["job"] for c in read_changes(records)] == [1, 7, 1]
+
+
+@pytest.mark.parametrize("bundles", [1, 2])
+def test_an_entry_that_cannot_be_written_waits(
+    copy: Bundle, tmp_path: Path, caplog: pytest.LogCaptureFixture, bundles: int
+) -> None:
+    """The station inspects with the bundle meanwhile."""
+    records = tmp_path / "records.sqlite"
+    changes = BundleLog(records)
+    jobs = Jobs(
+        {1: copy.path},
+        on_opened=lambda j: changes.opened(j.id, j.detector.engine.bundle, j.bundle_sha256),
+    )
+    jobs.open_all()
+    value = copy.manifest.executions[0].threshold.value
+    opened = [jobs.opened[1].bundle_sha256]
+    with closing(sqlite3.connect(records, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        for number in range(bundles):
+            changed = open_bundle(copy.path)
+            override_limits(changed, "lamp", ng_above=(2 + number) * value, user="otto")
+            opened.append(jobs.select(1).bundle_sha256)
+            changes.flush()
+        assert opened[-1] == manifest_sha256(copy.path)
+    told = [r for r in caplog.records if r.getMessage() == "log of changes fails"]
+    assert len(told) == 1
+    assert "locked" in told[0].detail
+    assert len(read_changes(records)) == 1
+    for _ in range(2):
+        changes.flush()
+        assert [c.after["sha256"] for c in read_changes(records)] == opened
+    override_limits(open_bundle(copy.path), "lamp", ng_above=9 * value, user="otto")
+    jobs.select(1)
+    jobs.close()
+    assert read_changes(records)[-1].before["sha256"] == opened[-1]
+
+
+def test_a_station_enters_later_what_it_could_not_enter(
+    copy: Bundle, camera: ScriptedCamera, config: StationConfig, tmp_path: Path
+) -> None:
+    assert config.records is not None
+    records = config.records.path
+    jobs = {"1": JobConfig(bundle=copy.path)}
+    file = StationFile(
+        jobs,
+        CameraConfig("still", tmp_path),
+        handshake=config.handshake,
+        records=config.records,
+        drift=DriftConfig(path=tmp_path / "drift"),
+    )
+    with running(file, source=camera) as line, closing(sqlite3.connect(records)) as other:
+        sha256 = line.station.inspect(1).bundle_sha256
+        other.execute("BEGIN IMMEDIATE")
+        value = copy.manifest.executions[0].threshold.value
+        override_limits(copy, "lamp", ng_above=3 * value, user="otto")
+        line.station.select_job(1)
+        wait_until(lambda: line.station.opened_jobs[1].bundle_sha256 != sha256)
+        other.rollback()
+        answer = line.station.inspect(2)
+        assert (answer.result, answer.bundle_sha256) == ("OK", manifest_sha256(copy.path))
+        wait_until(lambda: len(read_changes(records)) == 2)
 
 
 def test_changes_before_the_first_part(tmp_path: Path) -> None:

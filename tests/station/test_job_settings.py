@@ -40,10 +40,10 @@ class Stating(Jobs):
     stated: Mapping[int, JobSettings] = {}
     broken = 0
 
-    def select(self, job: int) -> Job:
+    def select(self, job: int, wait: bool = True) -> Job:
         if job == self.broken:
             raise JobError(f"job {job}: broken")
-        return replace(super().select(job), settings=self.stated.get(job, JobSettings()))
+        return replace(super().select(job, wait), settings=self.stated.get(job, JobSettings()))
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -126,6 +127,28 @@ def test_pictures_half_written_by_a_process_that_was_killed_go(tmp_path: Path) -
     partial.touch()
     PictureStore(tmp_path, budget_mb=1)
     assert not partial.exists()
+
+
+def test_pictures_that_a_killed_process_stored_are_in_their_rows(
+    detector: Detector, camera: ScriptedCamera, config: StationConfig, parts: Path
+) -> None:
+    camera.frame = read_image(list_images(parts / "test" / "notch")[0])
+    with Station(detector, camera, config) as station:
+        for part in range(3):
+            assert station.inspect(part).result == "NG"
+    assert config.records is not None
+    before = rows(config)
+    assert all(row.picture for row in before)
+    with closing(sqlite3.connect(config.records.path)) as database:
+        database.execute("UPDATE inspections SET picture = NULL WHERE inspection_id > 1")
+        # As a part of new records that has the id of a picture of those before.
+        database.execute(
+            "UPDATE inspections SET triggered_at = '2999' || substr(triggered_at, 5) "
+            "WHERE inspection_id = 2"
+        )
+        database.commit()
+    with Station(detector, camera, config):
+        assert [r.picture for r in rows(config)] == [before[0].picture, None, before[2].picture]
 
 
 def test_records_go_on_where_they_ended(

@@ -17,9 +17,11 @@ import pytest
 from rdx_fast import Detector
 from rdx_fast.bundle.bundle import Bundle, open_bundle
 from rdx_fast.bundle.changes import override_limits
+from rdx_fast.bundle.versions import manifest_sha256, new_candidate, release
+from rdx_fast.errors import EngineError
 from rdx_fast.station import Controls, DriftConfig, Jobs, Station, StationConfig, StationError
 from rdx_fast.station.interfaces import StatusConfig
-from rdx_fast.station.jobs import Job
+from rdx_fast.station.jobs import Job, JobError
 from rdx_fast.station.status_client import StatusClient, StatusError
 from rdx_fast.station.status_socket import StatusSocket
 from support.scripted import ScriptedCamera, wait_until
@@ -165,7 +167,7 @@ def test_a_replaced_bundle_is_opened_before_its_job_is_selected(
         before = station.inspect(1)
         value = copy.manifest.executions[0].threshold.value
         changed = override_limits(copy, "new lamp", ng_above=3 * value, user="eva")
-        wait_until(lambda: len(opened) == 2)
+        wait_until(lambda: jobs._prepared)
         assert station.inspect(2).bundle_sha256 == before.bundle_sha256, "not before a job change"
         station.select_job(1)
         after = station.inspect(3)
@@ -222,10 +224,167 @@ def test_a_bundle_is_opened_once_and_waits_for_no_other_job(bundle: Bundle, tmp_
     jobs.close()
 
 
-def replaced(path: Path) -> None:
+class SlowOpening:
+    """Opens bundles; while ``slow`` it waits for ``go_on``, while ``fails`` it cannot."""
+
+    def __init__(self) -> None:
+        self.slow = self.fails = False
+        self.tried = 0
+        self.opening, self.go_on = threading.Event(), threading.Event()
+
+    def __call__(self, path: Path) -> Detector:
+        self.tried += 1
+        if self.slow:
+            self.opening.set()
+            assert self.go_on.wait(60)
+        if self.fails:
+            raise EngineError("no memory")
+        return Detector(path)
+
+
+def test_no_part_waits_for_a_bundle_that_is_replaced(
+    bundle: Bundle, camera: ScriptedCamera, config: StationConfig, tmp_path: Path
+) -> None:
+    """The PLC changes between two jobs, before the replaced bundle is open."""
+    paths = {j: shutil.copytree(bundle.path, tmp_path / f"{j}.rdx") for j in (1, 2)}
+    opens = SlowOpening()
+    with Station(Jobs(paths, opens), camera, config, prepare_bundles=True) as station:
+        first = station.inspect(1, job=1).bundle_sha256
+        opens.slow = True
+        replaced(paths[1])
+        for part in range(4):  # nothing is being opened yet, or it is
+            answer = station.inspect(part, job=2 - part % 2)
+            assert (answer.result, answer.bundle_sha256) == ("OK", first)
+            if part == 1:
+                assert opens.opening.wait(60)
+        opens.go_on.set()
+        station.inspect(5, job=2)
+        wait_until(lambda: station._jobs.due == {1})
+        assert station.inspect(6, job=2).bundle_sha256 == first
+        answer = station.inspect(7, job=1)
+        assert (answer.result, answer.bundle_sha256) == ("OK", manifest_sha256(paths[1]))
+        assert opens.tried == 3, "the selection took what was prepared"
+        assert station.status.counts.missed == 0
+
+
+def test_a_single_job_changes_over_when_its_bundle_is_open(
+    bundle: Bundle, camera: ScriptedCamera, config: StationConfig, tmp_path: Path
+) -> None:
+    path = shutil.copytree(bundle.path, tmp_path / "part.rdx")
+    opens = SlowOpening()
+    with Station(Jobs({1: path}, opens), camera, config, prepare_bundles=True) as station:
+        first = station.inspect(1).bundle_sha256
+        opens.slow = True
+        replaced(path)
+        station.select_job(1)
+        assert station.inspect(2).bundle_sha256 == first
+        opens.go_on.set()
+        wait_until(lambda: station.opened_jobs[1].bundle_sha256 == manifest_sha256(path))
+        answer = station.inspect(3)
+        assert (answer.result, answer.bundle_sha256) == ("OK", manifest_sha256(path))
+
+
+def test_a_selection_asks_only_for_what_it_found(bundle: Bundle, tmp_path: Path) -> None:
+    """What is released after it waits for the next one."""
+    path = shutil.copytree(bundle.path, tmp_path / "part.rdx")
+    jobs = Jobs({1: path})
+    jobs.open_all()
+    held = jobs.opened[1]
+    replaced(path)
+    assert jobs.select(1, wait=False) is held
+    replaced(path, 4)
+    jobs.prepare()
+    assert jobs.due == set()
+    assert jobs.select(1, wait=False).bundle_sha256 == manifest_sha256(path)
+    jobs.close()
+
+
+def test_a_bundle_that_cannot_be_opened_makes_no_part_wait(bundle: Bundle, tmp_path: Path) -> None:
+    path = shutil.copytree(bundle.path, tmp_path / "part.rdx")
+    opens = SlowOpening()
+    jobs = Jobs({1: path}, opens)
+    jobs.open_all()
+    held = jobs.opened[1]
+    replaced(path)
+    assert jobs.select(1, wait=False) is held
+    opens.fails = True
+    for _ in range(3):
+        assert list(jobs.prepare()) == [1]
+    assert (opens.tried, jobs.due) == (2, set()), "tried once, though it was asked for"
+    with pytest.raises(JobError, match="no memory"):
+        jobs.select(1, wait=False)
+    assert opens.tried == 2, "not in the thread that inspects"
+    assert jobs.opened[1] is held
+    opens.fails = False
+    assert jobs.prepare() == {}
+    assert jobs.due == {1}, "tried again, since it was asked for again"
+    assert jobs.select(1, wait=False).bundle_sha256 == manifest_sha256(path)
+    assert jobs.due == set()
+    jobs.close()
+
+
+def test_the_page_tries_again_what_could_not_be_opened(
+    bundle: Bundle, camera: ScriptedCamera, config: StationConfig, tmp_path: Path
+) -> None:
+    path = shutil.copytree(bundle.path, tmp_path / "part.rdx")
+    opens = SlowOpening()
+    with Station(Jobs({1: path}, opens), camera, config, prepare_bundles=True) as station:
+        first = station.inspect(1).bundle_sha256
+        opens.fails = True
+        replaced(path)
+        with pytest.raises(StationError, match="no memory"):
+            station.change_over(1)
+        assert station.inspect(2).bundle_sha256 == first
+        opens.fails = False
+        station.change_over(1)
+        wait_until(lambda: station.opened_jobs[1].bundle_sha256 != first)
+        assert station.inspect(3).result == "OK"
+
+
+@pytest.mark.parametrize("taken_back", [False, True])
+def test_a_bundle_that_is_replaced_while_it_is_opened(
+    bundle: Bundle, tmp_path: Path, taken_back: bool
+) -> None:
+    path = shutil.copytree(bundle.path, tmp_path / "part.rdx")
+    first = manifest_sha256(path)
+    with new_candidate(path) as folder:
+        replaced(folder)
+        second = manifest_sha256(folder)
+    opened: list[Detector] = []
+
+    def open_one(path: Path) -> Detector:
+        if not opened and taken_back:  # what is opened is on disk neither before nor after
+            release(path, second)
+        opened.append(Detector(path))
+        if len(opened) == 1:
+            release(path, first if taken_back else second)
+        return opened[-1]
+
+    jobs = Jobs({1: path}, open_one)
+    jobs.open_all()
+    assert len(opened) == 2
+    on_disk = first if taken_back else second
+    assert jobs.opened[1].bundle_sha256 == manifest_sha256(path) == on_disk
+    jobs.close()
+
+
+def test_a_bundle_that_is_replaced_all_the_time(bundle: Bundle, tmp_path: Path) -> None:
+    path = shutil.copytree(bundle.path, tmp_path / "part.rdx")
+
+    def open_one(path: Path) -> Detector:
+        detector = Detector(path)
+        shutil.copy(path / "manifest.json", path / "new")
+        (path / "new").replace(path / "manifest.json")
+        return detector
+
+    with pytest.raises(JobError, match="was replaced each time"):
+        Jobs({1: path}, open_one).open_all()
+
+
+def replaced(path: Path, factor: int = 3) -> None:
     opened = open_bundle(path)
     value = opened.manifest.executions[0].threshold.value
-    override_limits(opened, "another lamp", ng_above=3 * value, user="eva")
+    override_limits(opened, "another lamp", ng_above=factor * value, user="eva")
 
 
 def test_scores_of_drift_are_those_of_the_open_bundle(

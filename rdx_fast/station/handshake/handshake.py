@@ -281,6 +281,11 @@ class Handshake:
         return self._published
 
     @property
+    def requested_job(self) -> int:
+        """Id of the job that parts are triggered for, which need not be active yet."""
+        return self._job.wanted
+
+    @property
     def controls(self) -> Controls | None:
         """The controls that the PLC wrote last; None before the first."""
         return self._controls

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,8 @@ class BundleLog:
 
     The log is read once, when the station starts: it has an entry of each label, and a changeover
     must not take longer because there are many. That its chain is broken is told, and does not keep
-    the station from inspecting.
+    the station from inspecting. Nor does it that an entry cannot be written: it waits in memory, as
+    rows do. If the process ends before, the next start enters what is open then.
 
     Args:
         path: the SQLite file of the records
@@ -34,6 +36,9 @@ class BundleLog:
     def __init__(self, path: Path) -> None:
         self._log = ChangeLog(path)
         self._had: dict[int, list[dict[str, Any]]] = defaultdict(list)
+        self._waiting: list[tuple[dict[str, Any], dict[str, Any]]] = []  # before and after
+        self._failing = False
+        self._lock = threading.Lock()  # held while entries are written
         if not path.is_file():
             return
         lines = change_lines(path)
@@ -52,7 +57,8 @@ class BundleLog:
     def opened(self, job: int, bundle: Bundle, sha256: str) -> None:
         """Enter that a job has a bundle now; nothing if that is what it had.
 
-        The entry states the bundle's own changes that the ones before did not have.
+        An entry that cannot be written waits for ``flush``, and so does what comes after it. The
+        entry states the bundle's own changes that the ones before did not have.
 
         Args:
             job: id of the job
@@ -60,7 +66,6 @@ class BundleLog:
             sha256: of the bundle's manifest
 
         Raises:
-            RecordError: the entry cannot be written
             BundleError: the chain of the bundle's history is broken
         """
         had = self._had[job]
@@ -75,5 +80,21 @@ class BundleLog:
             "sha256": sha256,
             "history": [entry for entry in history if entry not in known],
         }
-        self._log.enter("replace", system_user(), before, after)
         had.append(after)
+        self._waiting.append((before, after))
+        if not self._failing:  # else no part waits for a file that is locked
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the entries that wait, as far as they can be written."""
+        with self._lock:
+            while self._waiting:
+                try:
+                    self._log.enter("replace", system_user(), *self._waiting[0])
+                except RecordError as error:
+                    if not self._failing:
+                        log.error("log of changes fails", extra={"detail": str(error)})
+                    self._failing = True
+                    return
+                del self._waiting[0]
+            self._failing = False

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from datetime import datetime
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from rdx_fast.preprocess import Frame
 
 # 16-bit grey level of a region's OK limit in a stored map: a quarter of the range.
 LEVEL_OF_LIMIT = 16384
+_FRAME = "_frame.png"
 
 
 class PictureStore:
@@ -67,13 +70,29 @@ class PictureStore:
             OSError: the files cannot be written, for example because the disk is full
         """
         name = f"{taken:%Y-%m-%d}/{inspection_id:010d}"
-        self._write(self._folder / f"{name}_frame.png", frame)
+        self._write(self._folder / f"{name}{_FRAME}", frame)
         if relative is not None:
             levels = relative * LEVEL_OF_LIMIT
             self._write(
                 self._folder / f"{name}_map.png", levels.clip(0, 65535).round().astype(np.uint16)
             )
         return name
+
+    def newest(self, count: int) -> Iterator[tuple[int, str, datetime]]:
+        """The frames that were stored last.
+
+        Args:
+            count: how many at most
+
+        Yields:
+            Id of the inspection, path as ``keep`` returns it, and time when it was written, UTC.
+        """
+        frames = (path for path in reversed(self._files) if path.name.endswith(_FRAME))
+        for path in islice(frames, count):
+            name = path.name.removesuffix(_FRAME)
+            written = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+            if name.isdecimal():
+                yield int(name), f"{path.parent.name}/{name}", written
 
     def _write(self, path: Path, pixels: Frame) -> None:
         path.parent.mkdir(exist_ok=True)

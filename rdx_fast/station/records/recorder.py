@@ -76,6 +76,7 @@ class Recorder:
 
     def start(self) -> None:
         """Start the threads."""
+        self._restore_pictures()
         self._rows = Worker[WriteRecord | Taken | _Note]("records", self._handle, self._idle)
         self._photos = Worker[tuple[Inspection, Capture]](
             "pictures", self._keep, max_waiting=_PICTURES_WAITING
@@ -164,6 +165,16 @@ class Recorder:
             region=outcome.region,
             sampled=int(capture.sampled),
         )
+
+    def _restore_pictures(self) -> None:
+        """A process that was killed may have stored pictures that their rows do not name yet."""
+        if self._writer is None or self._pictures is None:
+            return
+        try:
+            for restored in self._pictures.newest(_PICTURES_WAITING):
+                self._writer.restore_picture(*restored)
+        except (RecordError, OSError) as error:
+            log.error("pictures of the run before not looked for", extra={"detail": str(error)})
 
     # In the thread that writes rows
 

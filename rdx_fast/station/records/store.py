@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
+from datetime import datetime
 from itertools import islice
 from pathlib import Path
 
@@ -224,6 +225,28 @@ class RecordWriter:
             self._waiting[inspection_id] = InspectionRecord(**changed)
         else:
             self._notes.append((column, value, inspection_id))
+
+    def restore_picture(self, inspection_id: int, name: str, written: datetime) -> None:
+        """Set the picture of a row that has none, since the process was killed before.
+
+        Without effect if there is no such row, or a later one: ids begin anew with a new file.
+
+        Args:
+            inspection_id: id of the row
+            name: as ``InspectionRecord.picture``
+            written: when the picture was written, UTC
+
+        Raises:
+            RecordError: the disk cannot be written
+        """
+        try:
+            self._connection.execute(
+                "UPDATE inspections SET picture = ? "
+                "WHERE inspection_id = ? AND picture IS NULL AND triggered_at <= ?",
+                (name, inspection_id, written.isoformat(timespec="microseconds")),
+            )
+        except sqlite3.Error as error:
+            raise RecordError(f"the records cannot be written: {error}") from error
 
     def flush(self) -> None:
         """Write all waiting rows and values.
