@@ -211,7 +211,8 @@ class _JobsApi:
         if stated is None:
             raise DatasetError(
                 f"the limits of other regions are calibrated on images of good parts: name their "
-                f"folder as calibration in the table [retrain.{job}] of the configuration"
+                f"folder as calibration in the table [retrain.{job}] of the configuration, and "
+                f"start the page's server again"
             )
         return list_images(stated.calibration)
 

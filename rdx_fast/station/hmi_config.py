@@ -46,7 +46,14 @@ class HmiConfig:
     session_hours: float = 12.0
     language: str = "en"
     texts: Path | None = None
-    good_reasons: tuple[str, ...] = ("dust", "reflection", "lighting", "tolerable", "other")
+    good_reasons: tuple[str, ...] = (
+        "as usual",
+        "dust",
+        "reflection",
+        "lighting",
+        "tolerable",
+        "other",
+    )
     bad_reasons: tuple[str, ...] = (
         "crack",
         "scratch",

@@ -270,8 +270,8 @@ def test_a_labelling_session_by_keyboard_alone(line: PageLine) -> None:
         before = labels_of(line, "emil")
         emil.press(Keys.ARROW_RIGHT)
         emil.see(".queue-part", second)
-        emil.press("2")  # no reason without a verdict
-        emil.press("g", "2")
+        emil.press("3")  # no reason without a verdict
+        emil.press("g", "3")
         emil.see(".queue-part", third)
         emil.press("c", "dent, 2 mm", Keys.ENTER, "b", "1")
         emil.until(lambda: third not in emil.see(".queue-part").text)
