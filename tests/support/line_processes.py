@@ -24,6 +24,7 @@ class LineProcess:
     def __init__(self, *command: object) -> None:
         self._command = list(map(str, command))
         self.rows: list[dict[str, Any]] = []
+        self._wrong: str | None = None
 
     def start(self) -> None:
         self.process = subprocess.Popen(
@@ -35,7 +36,11 @@ class LineProcess:
     def _read(self) -> None:
         assert self.process.stdout is not None
         for line in self.process.stdout:
-            self.rows.append(json.loads(line))
+            try:
+                self.rows.append(json.loads(line))
+            except ValueError:
+                self._wrong = line
+                return
 
     def order(self, text: str) -> None:
         assert self.process.stdin is not None
@@ -49,8 +54,8 @@ class LineProcess:
                 raise TimeoutError(f"{self._command}: not within {seconds} s")
             if self.process.poll() not in (None, 0):
                 raise RuntimeError(f"{self._command} ended with {self.process.returncode}")
-            if self.process.poll() is None and not self._reader.is_alive():
-                raise RuntimeError(f"{self._command} printed what is no row")
+            if self._wrong is not None:
+                raise RuntimeError(f"{self._command} printed what is no row: {self._wrong}")
             time.sleep(0.005)
         return found
 
