@@ -34,6 +34,7 @@ path = "cells/stream"
 
 [handshake]
 deadline_ms = 2000
+review = "review"      # tell the PLC so; by default it reads NG and a bit
 
 [records]
 ok_share = 0.2         # of so few parts many are drawn; on a line 0.01 does
