@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -27,11 +28,15 @@ from PIL import Image
 from rdx_fast import Detector, Result, threshold_regions
 from rdx_fast.bundle.bundle import Bundle, open_bundle
 from rdx_fast.bundle.changes import override_limits
+from rdx_fast.datasets import find_dataset
 from rdx_fast.errors import EngineError
 from rdx_fast.evaluation import evaluate
 from rdx_fast.export.standalone import write_standalone
 from rdx_fast.images import list_images, read_image
-from rdx_fast.station import read_records
+from rdx_fast.station import FolderReplay, HandshakeConfig, Station, StationConfig, read_records
+from rdx_fast.station.config import RecordConfig, read_station
+from rdx_fast.station.interfaces import ModbusConfig
+from rdx_fast.station.plc.modbus import ModbusServer
 from support.checkout import ROOT
 
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
@@ -47,18 +52,21 @@ class Done(NamedTuple):
     errors: list[str]
 
 
-def command_of(example: Path) -> list[str]:
-    """The one command of the docstring."""
+def commands_of(example: Path) -> list[list[str]]:
+    """The commands of the docstring, of which there is at least one."""
     docstring = ast.get_docstring(ast.parse(example.read_text()))
     assert docstring is not None
-    (command,) = (line for line in docstring.splitlines() if line.startswith("python "))
-    return shlex.split(command)
+    commands = [line for line in docstring.splitlines() if line.startswith("python ")]
+    assert commands
+    return [shlex.split(command) for command in commands]
 
 
-def run(name: str, folder: Path, given: Given, *options: object, code: int = 0) -> Done:
-    """Run an example in ``folder``: its command with these in place of words, and more options, of
-    which the last counts."""
-    interpreter, script, *words = command_of(ROOT / "examples" / name)
+def run(
+    name: str, folder: Path, given: Given, *options: object, code: int = 0, which: int = 0
+) -> Done:
+    """Run an example in ``folder``: its command (``which``, if it has several) with these in place
+    of words, and more options, of which the last counts."""
+    interpreter, script, *words = commands_of(ROOT / "examples" / name)[which]
     assert (interpreter, script) == ("python", f"examples/{name}")
     assert given.keys() <= set(words)
     words = [str(given.get(word, word)) for word in words]
@@ -117,7 +125,8 @@ def test_every_example_is_tested_and_listed() -> None:
     listed = re.findall(r"^\| \[(\w+\.py)\]\(\1\)", table, re.MULTILINE)
     assert sorted(listed) == [path.name for path in EXAMPLES]
     for path in EXAMPLES:
-        assert f"`{shlex.join(command_of(path))}`" in table
+        for command in commands_of(path):
+            assert f"`{shlex.join(command)}`" in table
 
 
 # Not controller.py: its thirty lines leave Python to report errors.
@@ -332,6 +341,54 @@ def test_plc_modbus_too_late(bundle: Bundle, parts: Path, tmp_path: Path) -> Non
     results = {record.result for record in read_records(tmp_path / "records.sqlite")}
     assert "LATE" in results
     assert "OK" not in results
+
+
+def test_weekly_line(bundle: Bundle, tmp_path: Path) -> None:
+    """What it writes is what training, station and retraining read; no cell is in two folders."""
+    done = run("weekly_line.py", tmp_path, {})
+    assert done.lines == ["line: station.toml, and a stream of 240 parts"]
+    station = read_station(tmp_path / "line" / "station.toml")
+    assert station.hmi is not None
+    retrain = station.retrain["1"]
+    data, stream = find_dataset(retrain.frozen), list_images(tmp_path / "line/cells/stream")
+    folders = [find_dataset(retrain.good).train(), list_images(retrain.calibration), stream]
+    folders.append([image.path for image in data.test()])
+    assert [len(images) for images in folders] == [40, 20, 240, 180]
+    assert data.train() == folders[0]
+    cells = [path.resolve() for images in folders for path in images]
+    assert len(set(cells)) == len(cells)
+    assert [path.name.partition("_")[0] for path in stream] == [f"{i:03}" for i in range(1, 241)]
+    assert sum(path.stem.endswith("defective") for path in stream) == 40
+
+    (error,) = run("weekly_line.py", tmp_path, {}, code=1).errors
+    assert error.startswith("error: ")
+    assert "line/cells" in error
+
+
+def test_weekly_line_plc(
+    bundle: Bundle, parts: Path, expected: list[Result], tmp_path: Path
+) -> None:
+    config = StationConfig(
+        HandshakeConfig(watchdog_ms=FOREVER_MS), RecordConfig(tmp_path / "records.sqlite")
+    )
+    counts = Counter(map(verdict, expected))
+    total = ", ".join(f"{counts[told]} {told}" for told in sorted(counts))
+    with Detector(bundle.path) as detector:
+        station = Station(detector, FolderReplay(parts / "test"), config)
+        server = ModbusServer(station, ModbusConfig(port=0))
+        with station, server:
+            options = ("--parts", PARTS, "--rate", 100, "--port", server.port)
+            done = run("weekly_line.py", tmp_path, {}, *options, which=1)
+            assert done.lines == [total, f"next: --first {PARTS + 1}"]
+            done = run("weekly_line.py", tmp_path, {}, *options, "--first", 17, which=1)
+            assert done.lines == [total, f"next: --first {2 * PARTS + 1}"]
+    told = [record.part_id for record in read_records(tmp_path / "records.sqlite")]
+    assert told == list(range(1, 2 * PARTS + 1))
+    assert (
+        run("weekly_line.py", tmp_path, {}, *options, code=1, which=1)
+        .errors[-1]
+        .startswith("error: ")
+    )
 
 
 @pytest.mark.slow
