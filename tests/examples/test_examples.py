@@ -368,9 +368,8 @@ def test_weekly_line(bundle: Bundle, tmp_path: Path) -> None:
 def test_weekly_line_plc(
     bundle: Bundle, parts: Path, expected: list[Result], tmp_path: Path
 ) -> None:
-    config = StationConfig(
-        HandshakeConfig(watchdog_ms=FOREVER_MS), RecordConfig(tmp_path / "records.sqlite")
-    )
+    records = RecordConfig(tmp_path / "records.sqlite", pictures=tmp_path / "pictures")
+    config = StationConfig(HandshakeConfig(watchdog_ms=FOREVER_MS), records)
     counts = Counter(map(verdict, expected))
     total = ", ".join(f"{counts[told]} {told}" for told in sorted(counts))
     with Detector(bundle.path) as detector:
