@@ -182,6 +182,9 @@ class TrainingBar:
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
+    def end(self) -> None:
+        """Nothing: the bar shows the last step."""
+
     def say(self, line: str) -> None:
         """Print a line above the bar."""
         self._bar.console.out(line, highlight=False)

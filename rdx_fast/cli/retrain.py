@@ -82,6 +82,7 @@ def retrain(
 
         def on_stage(stage: str) -> None:
             lines.begin()
+            shown.end()
             shown.say(stage)
 
         version, comparison = make_candidate(

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from rdx_fast.bundle.bundle import Bundle, read_steadily
-from rdx_fast.bundle.bundle_history import bundle_history, origin, what_changed
+from rdx_fast.bundle.bundle_history import bundle_history, what_changed
 from rdx_fast.bundle.manifest import Manifest
 from rdx_fast.bundle.manifest_file import parse_manifest
 from rdx_fast.bundle.versions import list_versions
-from rdx_fast.limits.limits import rates_of_parts
+from rdx_fast.limits.limits import ThresholdSpec, rates_of_parts
 from rdx_fast.recipe.recipe import InspectionRecipe
 
 
@@ -82,10 +82,15 @@ def _limits(manifest: Manifest) -> list[dict[str, Any]]:
             "region": of.region,
             "ok_below": of.ok_below.value,
             "ng_above": of.ng_above.value,
-            "origin": origin(of.ng_above)
-            if of.ok_below == of.ng_above
-            else f"OK: {origin(of.ok_below)}; NG: {origin(of.ng_above)}",
+            "origin": {"ok": _origin(of.ok_below), "ng": _origin(of.ng_above)},
         }
         for e in manifest.executions
         for of in e.limits
     ]
+
+
+def _origin(limit: ThresholdSpec) -> dict[str, Any]:
+    """How a limit came about: a reason, or the method and what it promises."""
+    promised = limit.expected_false_reject_rate
+    text = limit.method if promised is not None else limit.reason or limit.method
+    return {"text": text, "promised": promised}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from threading import Lock
 
@@ -49,7 +49,7 @@ class _JobsApi:
         """What a job's bundle is, its versions and its history."""
         job, bundle = self._of(call)
         return describe_job(job, bundle) | {
-            "open_sha256": self._held_by_station(job),
+            **self._held_by_station(job),
             "running": self._context.tasks.describe(job, with_folders=call.is_engineer),
         }
 
@@ -196,15 +196,15 @@ class _JobsApi:
             raise not_found(f"job {job}")
         return job, bundle
 
-    def _held_by_station(self, job: int) -> str | None:
-        """SHA-256 of the manifest that the station holds open; None if it cannot be asked."""
-        if self._context.station is None:
-            return None
-        try:
-            held = self._context.station.status()["jobs"].get(str(job))
-        except StatusError:
-            return None
-        return None if held is None else str(held["sha256"])
+    def _held_by_station(self, job: int) -> dict[str, str | None]:
+        """SHA-256 of the manifest that the station holds open, and which of its executions; None if
+        it cannot be asked."""
+        held = None
+        if self._context.station is not None:
+            with suppress(StatusError):
+                held = self._context.station.status()["jobs"].get(str(job))
+        names = {"open_sha256": "sha256", "open_execution": "execution"}
+        return {name: held and held[of] for name, of in names.items()}
 
     def _calibration_images(self, job: int) -> list[Path]:
         stated = self._context.file.retrain.get(str(job))

@@ -130,6 +130,7 @@ class StatusSocket:
                     "bundle": str(held.detector.engine.bundle.path.resolve()),
                     "name": held.name,
                     "sha256": held.bundle_sha256,
+                    "execution": held.detector.engine.execution.label,
                 }
                 for job, held in sorted(station.opened_jobs.items())
             },

@@ -96,6 +96,7 @@ def test_limits_and_the_way_back(line: PageLine, emil: Person) -> None:
     emil.confirm()
     emil.see(".note", emil.text("job.released"))
     emil.see(".limits td.figure", "3.500")
+    emil.see(".limits td .chip", emil.text("versions.open"))  # of what the station executes
     assert before.bundle_sha256 is not None
     state_of(emil, before.bundle_sha256, "previous")
     changed = manifest_sha256(line.bundles[1])

@@ -85,7 +85,8 @@ def test_limits_are_released_at_once(page: Page) -> None:
     found = page.client("emil").post("/api/jobs/1/limits", json=LIMITS).json()
     (limits,) = found["limits"]
     assert (limits["ok_below"], limits["ng_above"]) == (1.2, 1.6)
-    assert "lamp" in limits["origin"]
+    origin = {"text": "lamp", "promised": None}
+    assert limits["origin"] == {"ok": origin, "ng": origin}
     assert [of["state"] for of in found["versions"]] == ["released", "previous"]
     assert found["versions"][1]["sha256"] == before
     last = verify_bundle(open_bundle(path))[-1]
@@ -288,7 +289,8 @@ class _Station:
     def status(self) -> dict[str, Any]:
         if self.error:
             raise StatusError(self.error)
-        return {"active_job": 3, "jobs": {"1": {"sha256": "5" * 64}}}
+        held = {"sha256": "5" * 64, "execution": "fp32"}
+        return {"active_job": 3, "jobs": {"1": held}}
 
     def select_job(self, job: int) -> None:
         if self.error:
@@ -307,7 +309,8 @@ def test_select_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_bundle(tmp_path / "part.rdx")
     RecordWriter(page.file.records.path).close()
     client = page.client("emil")
-    assert client.get("/api/jobs/1").json()["open_sha256"] == "5" * 64
+    shown = client.get("/api/jobs/1").json()
+    assert (shown["open_sha256"], shown["open_execution"]) == ("5" * 64, "fp32")
     assert client.post("/api/job", json={"job": 1}).json() == {"done": True}
     assert _Station.selected == [1]
     assert client.post("/api/job", json={"job": 2}).status_code == 404

@@ -54,6 +54,7 @@ def test_status_and_frame(station: Station, camera: ScriptedCamera, path: Path) 
     assert (status["last_id"], status["counts"]["passed"]) == (record.inspection_id, 1)
     assert status["plc_enable"] is True
     assert status["jobs"]["1"]["sha256"] == record.bundle_sha256
+    assert status["jobs"]["1"]["execution"] == "fp32"
     assert (Path(status["jobs"]["1"]["bundle"]) / "manifest.json").is_file()
     live = client.frame()
     assert live is not None

@@ -3,7 +3,7 @@
 import { isEngineer, post } from "./api.js";
 import { decimal, decimalInput, field, h } from "./dom.js";
 import { attempt, confirmed, note } from "./notes.js";
-import { number, t } from "./texts.js";
+import { number, percent, t } from "./texts.js";
 
 export function limitsPanel(job, reload) {
   const edit = h("div", {});
@@ -11,11 +11,18 @@ export function limitsPanel(job, reload) {
     h(
       "tr",
       {},
-      h("td", {}, limit.execution),
+      h(
+        "td",
+        {},
+        limit.execution,
+        limit.execution === job.open_execution
+          ? h("span", { class: "chip", data: { on: true } }, t("versions.open"))
+          : null,
+      ),
       h("td", {}, limit.region),
       h("td", { class: "figure" }, number(limit.ok_below, 4)),
       h("td", { class: "figure" }, number(limit.ng_above, 4)),
-      h("td", {}, limit.origin),
+      h("td", {}, originText(limit.origin)),
       isEngineer()
         ? h(
             "td",
@@ -116,4 +123,11 @@ export function limitsPanel(job, reload) {
 function farthest(...factors) {
   const [most] = factors.sort((a, b) => Math.abs(Math.log(b)) - Math.abs(Math.log(a)));
   return most >= 5 || most <= 0.2 ? most : 0;
+}
+
+/** How both limits came about. */
+function originText({ ok, ng }) {
+  const told = ({ text, promised }) =>
+    promised === null ? text : t("limits.promised", { text, share: percent(promised, 4) });
+  return told(ok) === told(ng) ? told(ok) : `OK: ${told(ok)}; NG: ${told(ng)}`;
 }
