@@ -92,6 +92,23 @@ class RegionsForm:
 
 
 @dataclass(frozen=True, slots=True)
+class DiscardForm:
+    """The candidate to remove.
+
+    Attributes:
+        sha256: of its manifest
+
+    Raises:
+        ValueError: ``sha256`` is none
+    """
+
+    sha256: str
+
+    def __post_init__(self) -> None:
+        _check_sha256(self.sha256)
+
+
+@dataclass(frozen=True, slots=True)
 class ReleaseForm:
     """The version to release.
 
@@ -107,8 +124,7 @@ class ReleaseForm:
     base: str | None = None
 
     def __post_init__(self) -> None:
-        if not _SHA256.fullmatch(self.sha256):
-            raise ValueError("sha256 is not 64 hexadecimal digits")
+        _check_sha256(self.sha256)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,3 +143,8 @@ class AuditQuery:
     def __post_init__(self) -> None:
         if not 1 <= self.last <= 10_000:
             raise ValueError(f"last is {self.last}, wanted 1 to 10000")
+
+
+def _check_sha256(sha256: str) -> None:
+    if not _SHA256.fullmatch(sha256):
+        raise ValueError("sha256 is not 64 hexadecimal digits")

@@ -9,12 +9,26 @@ from threading import Lock
 
 from rdx_fast.bundle.bundle import open_bundle
 from rdx_fast.bundle.changes import check_recipe, override_limits, replace_recipe
-from rdx_fast.bundle.versions import find_version, manifest_sha256, new_candidate, release
+from rdx_fast.bundle.versions import (
+    find_version,
+    list_versions,
+    manifest_sha256,
+    new_candidate,
+    release,
+    remove_versions,
+)
 from rdx_fast.errors import DatasetError
 from rdx_fast.hmi.access import MAX_BODY, Access, ApiRoute, Call, get, post
 from rdx_fast.hmi.calibration import Calibration, calibrate_apart
 from rdx_fast.hmi.context import Context
-from rdx_fast.hmi.job_forms import AuditQuery, JobForm, LimitsForm, RegionsForm, ReleaseForm
+from rdx_fast.hmi.job_forms import (
+    AuditQuery,
+    DiscardForm,
+    JobForm,
+    LimitsForm,
+    RegionsForm,
+    ReleaseForm,
+)
 from rdx_fast.hmi.job_view import describe_job, describe_regions, present_limits
 from rdx_fast.hmi.refusal import Refused, not_found
 from rdx_fast.hmi.regions import calibration_wish, check_images, recipe_with
@@ -34,6 +48,7 @@ def routes(context: Context) -> list[ApiRoute]:
         post("/api/jobs/{job:id}/limits", Access.ENGINEER, api.limits, LimitsForm),
         post("/api/jobs/{job:id}/regions", Access.ENGINEER, api.regions, RegionsForm, MAX_BODY),
         post("/api/jobs/{job:id}/release", Access.ENGINEER, api.release, ReleaseForm),
+        post("/api/jobs/{job:id}/discard", Access.ENGINEER, api.discard, DiscardForm),
         post("/api/job", Access.ENGINEER, api.select, JobForm),
         get("/api/audit", Access.ENGINEER, api.audit, query=AuditQuery),
     ]
@@ -151,6 +166,23 @@ class _JobsApi:
                 made=lambda: manifest_sha256(bundle) == form.sha256,
             ):
                 release(bundle, form.sha256, self._context.file.public_key, over=form.base)
+        return self.job(call)
+
+    def discard(self, call: Call, form: DiscardForm) -> object:
+        """Remove a candidate."""
+        job, bundle = self._of(call)
+        with self._changing[job]:
+            if find_version(bundle, form.sha256).state != "candidate":
+                raise Refused(409, "no_candidate", "this version is no candidate any more")
+            with entered(
+                self._context.changes,
+                "release",
+                call.user,
+                {"job": job},
+                {"job": job, "removed": [form.sha256]},
+                made=lambda: form.sha256 not in {of.sha256 for of in list_versions(bundle)},
+            ):
+                remove_versions(bundle, [form.sha256])
         return self.job(call)
 
     def select(self, call: Call, form: JobForm) -> object:

@@ -227,6 +227,18 @@ def test_regions_become_a_candidate_that_is_released(line: PageLine, emil: Perso
     emil.expected = ["/api/jobs/1/regions .* 409 ", told]
 
 
+def test_a_candidate_is_discarded(line: PageLine, emil: Person) -> None:
+    before = [version.sha256 for version in list_versions(line.bundles[1])]
+    with new_candidate(line.bundles[1]) as copy:
+        override_limits(open_bundle(copy), "a test", ng_above=9.0, user="emil")
+    emil.open("parts")
+    emil.open("job?job=1")
+    emil.click(".version[data-state=candidate] button", emil.text("versions.discard"))
+    emil.confirm()
+    emil.gone(".version[data-state=candidate]")
+    assert [version.sha256 for version in list_versions(line.bundles[1])] == before
+
+
 def test_regions_by_keyboard_and_numbers(line: PageLine, emil: Person) -> None:
     """Of a job of which no frame is kept."""
     emil.open("job?job=2")

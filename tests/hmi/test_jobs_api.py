@@ -16,8 +16,9 @@ from PIL import Image
 
 from rdx_fast.bundle.bundle import Bundle, open_bundle
 from rdx_fast.bundle.bundle_history import bundle_history, verify_bundle
+from rdx_fast.bundle.changes import override_limits
 from rdx_fast.bundle.history import Change
-from rdx_fast.bundle.versions import list_versions, manifest_sha256, release
+from rdx_fast.bundle.versions import list_versions, manifest_sha256, new_candidate, release
 from rdx_fast.errors import BundleError, CalibrationError
 from rdx_fast.hmi.calibration import Calibration, calibrate_apart
 from rdx_fast.hmi.tasks import Task
@@ -135,6 +136,26 @@ def test_release_and_back(page: Page) -> None:
     ]
     assert client.post("/api/jobs/1/release", json={"sha256": "0" * 64}).status_code == 409
     assert client.post("/api/jobs/1/release", json={"sha256": "../x"}).status_code == 400
+
+
+def test_a_candidate_is_discarded(page: Page) -> None:
+    client, path = page.client("emil"), page.folder / "part.rdx"
+    with new_candidate(path) as copy:
+        override_limits(open_bundle(copy), "a test", ng_above=3.0, user="emil")
+    candidate = list_versions(path)[1]
+    assert candidate.state == "candidate"
+    form = {"sha256": candidate.sha256}
+    found = client.post("/api/jobs/1/discard", json=form).json()
+    assert [of["state"] for of in found["versions"]] == ["released"]
+    assert not candidate.path.exists()
+    removed = {"job": 1, "removed": [candidate.sha256]}
+    assert entries(page, "release") == [("emil", {"job": 1}, removed)]
+    assert client.post("/api/jobs/1/discard", json=form).status_code == 409
+    client.post("/api/jobs/1/limits", json=LIMITS)
+    for version in list_versions(path):
+        answer = client.post("/api/jobs/1/discard", json={"sha256": version.sha256})
+        assert (answer.status_code, answer.json()["code"]) == (409, "no_candidate")
+    assert len(list_versions(path)) == 2
 
 
 def test_a_job_is_shown_while_a_version_is_released(

@@ -23,6 +23,13 @@ export function versionsPanel(job, reload) {
       reload();
     }
   };
+  const discard = (version) => async (event) => {
+    const button = event.currentTarget;
+    const text = t("versions.confirm_discard", { sha256: version.sha256.slice(0, 12) });
+    if (!(await confirmed(t("versions.discard"), text, t("versions.discard")))) return;
+    const body = { sha256: version.sha256 };
+    if (await attempt(() => post(`/api/jobs/${job.job}/discard`, body), button)) reload();
+  };
   const entry = (version) => {
     const title = t(version.state === "previous" ? "versions.back" : "versions.release");
     const button =
@@ -62,6 +69,9 @@ export function versionsPanel(job, reload) {
           }),
         ),
         h("span", { class: "spacer" }),
+        isEngineer() && version.state === "candidate"
+          ? h("button", { type: "button", onclick: discard(version) }, t("versions.discard"))
+          : null,
         button,
       ),
       version.lacks.length ? h("p", { class: "hint" }, lacking(version)) : null,
