@@ -16,7 +16,7 @@ from rdx_fast.station.records.labels import Agreed, Label, agreed, read_labels
 from rdx_fast.station.records.read import Filter, read_records
 from rdx_fast.station.records.store import InspectionRecord
 
-_MAY_LACK = 20  # one part of so many, and one of fewer: the labelled ones stand for all the same
+_MAY_LACK = 20  # one part of so many: the labelled ones stand for all the same
 
 
 class RetrainError(RdxError):
@@ -76,9 +76,11 @@ class SampleLabels:
     @property
     def complete(self) -> bool:
         """Whether the labelled parts stand for all: those that were rejected are often labelled
-        first, and limits of these alone would be too high."""
+        first, and limits of these alone would be too high. A part that is disputed may lack among
+        few, too, since no further label need settle it."""
+        few = min(1, len(self.disputed))
         return all(
-            of - labelled <= max(1, of // _MAY_LACK)
+            of - labelled <= max(few, of // _MAY_LACK)
             for labelled, of in (
                 (self.ok_labelled, self.ok),
                 (self.rejected_labelled, self.rejected),

@@ -123,14 +123,23 @@ def test_parts_that_are_inspected_again(station: StationFile) -> None:
 
 
 @pytest.mark.parametrize(
-    ("ok_labelled", "rejected_labelled", "complete"),
-    [(40, 10, True), (38, 9, True), (37, 10, False), (40, 8, False), (4, 10, False)],
+    ("ok_labelled", "rejected_labelled", "disputed", "complete"),
+    [
+        (40, 10, (), True),
+        (38, 10, (), True),
+        (37, 10, (), False),
+        (40, 9, (), False),
+        (40, 9, (7,), True),
+        (40, 8, (7,), False),
+        (40, 8, (7, 8), False),
+        (4, 10, (), False),
+    ],
 )
 def test_sample_that_is_partly_labelled(
-    ok_labelled: int, rejected_labelled: int, complete: bool
+    ok_labelled: int, rejected_labelled: int, disputed: tuple[int, ...], complete: bool
 ) -> None:
     """Rejects alone, or most of all parts, do not stand for the sample."""
-    sample = SampleLabels(40, ok_labelled, 10, rejected_labelled)
+    sample = SampleLabels(40, ok_labelled, 10, rejected_labelled, disputed)
     assert sample.complete == complete
     wish = Wish(0.05, weaker=True)
     line = tuple(
