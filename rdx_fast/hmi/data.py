@@ -129,10 +129,10 @@ class StationData:
         by_part: dict[int, list[Label]] = {of.inspection_id: [] for of in records}
         for label in labels:
             by_part[label.inspection_id].append(label)
-        shown = self.feed.shown_id
+        live = self.feed.live_parts
         found = [(of, by_part[of.inspection_id]) for of in records]
         return [
-            part_json(of, labels, self.pictures, shown, shows(of, labels)) for of, labels in found
+            part_json(of, labels, self.pictures, live, shows(of, labels)) for of, labels in found
         ]
 
 

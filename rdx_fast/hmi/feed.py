@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from rdx_fast.hmi.live_frames import LiveFrames
-from rdx_fast.hmi.part_json import finite, part_json
+from rdx_fast.hmi.part_json import LiveParts, finite, part_json
 from rdx_fast.hmi.pictures import Pictures
 from rdx_fast.hmi.record_tail import RecordTail
 from rdx_fast.hmi.shifts import ShiftCounts
@@ -79,8 +79,7 @@ class Feed:
         clock: returns seconds, never going back. Tests replace it
 
     Attributes:
-        shown_id: id of the inspection that the station shows; None if it is away, or before the
-            first one
+        live_parts: whose frames the station shows; None if it is away
     """
 
     def __init__(
@@ -103,7 +102,7 @@ class Feed:
         self._awake = asyncio.Event()
         self._looking = asyncio.Lock()
         self._status: dict[str, Any] = {}
-        self.shown_id: int | None = None
+        self.live_parts: LiveParts | None = None
         self._counts: list[dict[str, Any]] = []
         self._status_told = self._counts_told = -1e9
         self._failing, self._failing_since = "", 0.0
@@ -187,7 +186,9 @@ class Feed:
                 status = await loop.run_in_executor(self._status_thread, self._station.status)
             except StatusError as error:
                 trouble = without_folders(str(error))
-        self.shown_id = (status["last_id"] or None) if status else None  # 0: no part yet
+        self.live_parts = None
+        if status is not None:
+            self.live_parts = LiveParts(status["last_id"], status["started_at"])
         unreadable = ""
         if self._failing and self._clock() - self._failing_since > _FAILING_S:
             unreadable = without_folders(self._failing)
@@ -230,7 +231,8 @@ class Feed:
         try:
             update = self._tail.look()
             # A station that has inspected parts has a file of records.
-            missing = self.shown_id is not None and not self._tail.follows
+            inspected = self.live_parts is not None and self.live_parts.first_id > 0
+            missing = inspected and not self._tail.follows
             self._fails(f"{self._tail.path.name} is missing" if missing else "")
         except (sqlite3.Error, OSError) as error:
             self._fails(str(error))
@@ -255,7 +257,7 @@ class Feed:
         self, records: Iterable[InspectionRecord], labels: dict[int, list[Label]]
     ) -> list[dict[str, Any]]:
         return [
-            part_json(of, labels.get(of.inspection_id, []), self._pictures, self.shown_id)
+            part_json(of, labels.get(of.inspection_id, []), self._pictures, self.live_parts)
             for of in records
         ]
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from enum import Enum
-from typing import Any
+from typing import Any, NamedTuple
 
 from rdx_fast.hmi.pictures import Pictures
 from rdx_fast.station.records.labels import Label, agreed, newest
@@ -21,11 +21,28 @@ class Shown(Enum):
     NOTHING = 0  # so that whoever is to label the part is not led by them
 
 
+class LiveParts(NamedTuple):
+    """Parts whose frames the station shows, or will in a moment, stored or not.
+
+    Attributes:
+        first_id: id of the inspection that it showed last; 0 for none yet
+        since: when it was started, UTC as in the records
+    """
+
+    first_id: int
+    since: str
+
+    def have(self, record: InspectionRecord) -> bool:
+        """Whether a part is one of them."""
+        later = record.inspection_id >= self.first_id and record.triggered_at >= self.since
+        return later and record.score is not None
+
+
 def part_json(
     record: InspectionRecord,
     labels: Sequence[Label],
     pictures: Pictures,
-    shown_id: int | None = None,
+    live_parts: LiveParts | None = None,
     shown: Shown = Shown.AGREED,
 ) -> dict[str, Any]:
     """A part as JSON can state it.
@@ -34,12 +51,11 @@ def part_json(
         record: its record
         labels: all of it, the oldest first
         pictures: where its pictures are stored
-        shown_id: id of the inspection that the station shows; None if it is away. This part and
-            later ones have a frame that is not stored
+        live_parts: what the station shows; None if it is away
         shown: what is shown of the labels; "labels_shown" states whether all are
     """
     fields = {name: finite(value) for name, value in asdict(record).items()}
-    live = shown_id is not None and record.inspection_id >= shown_id and record.score is not None
+    live = live_parts is not None and live_parts.have(record)
     return {
         **fields,
         "labels": [

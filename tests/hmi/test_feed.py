@@ -389,11 +389,16 @@ def test_records_that_cannot_be_read_are_an_alarm(world: World) -> None:
 
 
 def test_a_station_that_has_begun_has_no_frame_of_earlier_parts(world: World) -> None:
-    write_records(world.path, a_record(1), a_record(2, "NG"))
+    """Its own have one, also the first, of which the page has not been told yet."""
+    later = START + timedelta(minutes=1)
+    world.station.told["started_at"] = later.isoformat(timespec="seconds")
+    own = a_record(3, triggered_at=later.isoformat(timespec="microseconds"))
+    write_records(world.path, a_record(1), a_record(2, "NG"), own)
 
     async def test(browser: Subscriber) -> None:
         (snapshot,) = (await waiting(browser)).values()
-        assert [part["has_frame"] for part in snapshot["recent"]] == [False, False]
+        frames = {part["inspection_id"]: part["has_frame"] for part in snapshot["recent"]}
+        assert frames == {3: True, 2: False, 1: False}
 
     world.runs(test)
 
