@@ -21,10 +21,7 @@ from rdx_fast.export.quantize import quantize
 from rdx_fast.models import BACKBONES, METHODS, make_network
 from rdx_fast.models.efficientnet import InvertedResidual
 
-QUICK = [
-    ("rd4ad", "resnet18"),
-    ("rd4ad", "efficientnet_lite0"),
-]
+QUICK = [("rd4ad", "efficientnet_lite0")]
 NETWORKS = [
     pytest.param(*which, marks=[] if which in QUICK else [pytest.mark.slow])
     for which in product(METHODS, BACKBONES)
