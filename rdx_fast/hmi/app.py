@@ -91,6 +91,7 @@ def create_app(
         exception_handlers={
             Refused: _refused,
             HTTPException: _no_such_route,
+            ReplacedError: _replaced,
             RdxError: _conflict,
             Exception: _failed,
         },
@@ -121,14 +122,17 @@ def _no_such_route(request: Request, error: Exception) -> Response:
 def _conflict(request: Request, error: Exception) -> Response:
     """What was asked for cannot be done as things are: a limit out of order, a full disk. Where
     files lie is told to engineers only."""
-    if isinstance(error, ReplacedError):
-        return Refused(409, "changed_meanwhile", without_folders(str(error))).response()
     context, engineer = context_of(request), False
     if not isinstance(error, UsersError):  # where nobody can be known
         session = context.sessions.find(request.cookies.get(cookie_name(context)), renew=False)
         engineer = session is not None and session.user.role == "engineer"
     text = str(error) if engineer else without_folders(str(error))
     return Refused(409, "refused", text).response()
+
+
+def _replaced(request: Request, error: Exception) -> Response:
+    """Somebody else was faster."""
+    return Refused(409, "changed_meanwhile", without_folders(str(error))).response()
 
 
 def _failed(request: Request, error: Exception) -> Response:

@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, fields
 from datetime import UTC, datetime
 from io import BufferedReader
@@ -70,7 +70,7 @@ class _ExportApi:
                 {"Retry-After": "5"},
             )
         if query.check:
-            await self._data.query(self._check, query)
+            await self._data.query(self._selection, query)
             return {"possible": True}
         self._busy = True
         try:
@@ -108,8 +108,11 @@ class _ExportApi:
         finally:
             left.set()  # if this was cancelled
 
-    def _check(self, query: ExportQuery, stop: Stop | None = None) -> None:
-        """Raises ``Refused`` if nothing can be written, or too much would be."""
+    def _selection(
+        self, query: ExportQuery, stop: Stop | None = None
+    ) -> tuple[Iterator[InspectionRecord], list[Path]]:
+        """The records to write, and of a ZIP file the frames. Raises ``Refused`` if there is
+        nothing, or too much."""
         path, wanted = self._data.path, query.filter()
         if not has_records(path):
             raise not_found("record yet")
@@ -118,8 +121,11 @@ class _ExportApi:
         most = MOST_ZIPPED if query.format == "zip" else MOST_ROWS
         if found > most:
             raise _too_many(f"{found} parts are selected, at most {most} fit a {query.format} file")
+        records, frames = read_records(path, wanted, stop), []
         if query.format == "zip":
-            frames = self._frames(read_records(path, wanted, stop))
+            few = list(records)
+            records = iter(few)
+            frames = [file for of in few if (file := self._data.pictures.frame_file(of))]
             size = sum(file.stat().st_size for file in frames if file.exists())
             if size > MOST_ZIPPED_BYTES:
                 raise _too_many(
@@ -132,25 +138,27 @@ class _ExportApi:
             raise Refused(
                 409, "export_no_room", "the station's disk has too little room for this file"
             )
-
-    def _frames(self, records: Iterable[InspectionRecord]) -> list[Path]:
-        return [file for of in records if (file := self._data.pictures.frame_file(of))]
+        return records, frames
 
     def _written(self, query: ExportQuery, stop: Stop, with_labels: bool) -> BufferedReader:
         """The file, which has no name any more and is gone when it is closed."""
-        self._check(query, stop)
+        records, frames = self._selection(query, stop)
         self._data.exports_folder.mkdir(mode=0o700, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=self._data.exports_folder) as folder:
             output = Path(folder) / f"inspections.{query.format}"
-            records = read_records(self._data.path, query.filter(), stop)
             if query.format == "zip":
-                self._zip(output, list(records), stop, with_labels)
+                self._zip(output, list(records), frames, stop, with_labels)
             else:
                 write_records(records, output)
             return output.open("rb")
 
     def _zip(
-        self, output: Path, records: list[InspectionRecord], stop: Stop, with_labels: bool
+        self,
+        output: Path,
+        records: list[InspectionRecord],
+        frames: list[Path],
+        stop: Stop,
+        with_labels: bool,
     ) -> None:
         tables = [output.parent / "inspections.csv"]
         write_records(iter(records), tables[0])
@@ -161,7 +169,7 @@ class _ExportApi:
         with zipfile.ZipFile(output, "w", zipfile.ZIP_STORED) as archive:  # PNGs shrink no more
             for table in tables:
                 archive.write(table, table.name, zipfile.ZIP_DEFLATED)
-            for file in self._frames(records):
+            for file in frames:
                 if stop():
                     raise RecordError("writing the zip file was stopped")
                 try:

@@ -27,7 +27,7 @@ from rdx_fast.hmi.context import Context
 from rdx_fast.hmi.page_texts import read_texts
 from rdx_fast.hmi.refusal import Refused
 from rdx_fast.hmi.sessions import Session
-from rdx_fast.hmi.users import PASSWORD_LENGTHS, User, is_user_name
+from rdx_fast.hmi.users import PasswordLengthError, User, is_user_name
 from rdx_fast.station.records.entered import entered
 from rdx_fast.station.records.store import RecordError
 
@@ -119,10 +119,10 @@ class _SessionApi:
         """Change one's own password; one's other sessions end."""
         if await self._checked(call, call.user, form.old) is None:
             raise Refused(403, "wrong_password", "the old password is wrong")
-        if len(form.new) not in PASSWORD_LENGTHS:
-            text = f"the password has {len(form.new)} characters, wanted 8 to 256"
-            raise Refused(400, "password_length", text)
-        return await run_in_threadpool(self._changed_password, call, form.new)
+        try:
+            return await run_in_threadpool(self._changed_password, call, form.new)
+        except PasswordLengthError as error:
+            raise Refused(400, "password_length", str(error)) from None
 
     def _changed_password(self, call: Call, new: str) -> object:
         assert call.session is not None

@@ -50,11 +50,14 @@ class Tasks:
         task = self._tasks.get(job)
         if task is None or not (task.running or task.error):
             return None
+        error = task.error
+        if error is not None and not with_folders:
+            error = without_folders(error)
         return {
             "task": task.task,
             "user": task.user,
             "progress": task.progress,
-            "error": task.error if with_folders else without_folders(task.error or "") or None,
+            "error": error,
         }
 
     def start(self, job: int, name: str, user: str, work: Callable[[OnProgress], None]) -> Task:

@@ -24,11 +24,15 @@ from rdx_fast.reading import in_words
 
 ROLES = ("operator", "engineer")  # each may do what those before may
 _NAME = re.compile(r"[\w.@-]{1,64}")
-PASSWORD_LENGTHS = range(8, 257)  # in characters
+_LENGTHS = range(8, 257)  # of a password, in characters
 
 
 class UsersError(RdxError):
     """The file of users cannot be read or written, or a user cannot be added or removed."""
+
+
+class PasswordLengthError(UsersError):
+    """A password is too short or too long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,10 +196,10 @@ class Users:
         return user
 
     def _user(self, name: str, role: str, password: str) -> User:
-        if len(password) not in PASSWORD_LENGTHS:
-            raise UsersError(
-                f"the password has {len(password)} characters, wanted {PASSWORD_LENGTHS.start} to "
-                f"{PASSWORD_LENGTHS.stop - 1}"
+        if len(password) not in _LENGTHS:
+            raise PasswordLengthError(
+                f"the password has {len(password)} characters, wanted {_LENGTHS.start} to "
+                f"{_LENGTHS.stop - 1}"
             )
         try:
             return User(name, role, Hashed.of(password, self._n))

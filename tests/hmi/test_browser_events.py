@@ -12,8 +12,8 @@ import pytest
 
 from support.labelled_line import record
 from support.line_processes import free_port
-from support.page import PASSWORDS, Page, open_page
-from support.page_browser import Person, person
+from support.page import Page, open_page
+from support.page_browser import Person, logged_in
 from support.page_line import serving
 
 pytestmark = pytest.mark.slow
@@ -46,11 +46,9 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
 
 @pytest.fixture(scope="module")
 def browser(page: Page) -> Iterator[Person]:
-    with person(f"http://127.0.0.1:{page.context.hmi.port}") as someone:
-        command = "Page.addScriptToEvaluateOnNewDocument"
+    with logged_in("olga", f"http://127.0.0.1:{page.context.hmi.port}") as someone:
+        command = "Page.addScriptToEvaluateOnNewDocument"  # of what is opened from now on
         someone.browser.execute_cdp_cmd(command, {"source": SOURCE})
-        someone.open()
-        someone.log_in("olga", PASSWORDS["olga"])
         yield someone
 
 

@@ -19,7 +19,7 @@ from rdx_fast.bundle.revision import revise_bundle
 from rdx_fast.bundle.versions import COMPARISON, list_versions, manifest_sha256, new_candidate
 from rdx_fast.station.records.changes import read_changes
 from support.page import PASSWORDS
-from support.page_browser import Person, person
+from support.page_browser import Person, logged_in
 from support.page_line import NG_ABOVE, PageLine
 
 pytestmark = pytest.mark.slow
@@ -43,9 +43,7 @@ def line(
 
 @pytest.fixture(scope="module")
 def browser(line: PageLine) -> Iterator[Person]:
-    with person(line.address, 1600, 1200) as someone:
-        someone.open()
-        someone.log_in("emil", PASSWORDS["emil"])
+    with logged_in("emil", line.address, 1600, 1200) as someone:
         yield someone
 
 

@@ -15,7 +15,7 @@ from rdx_fast.station.cameras.source import CameraTimeoutError
 from support.labelled_line import record
 from support.line_processes import free_port
 from support.page import PASSWORDS, Page
-from support.page_browser import PASSED, Person, not_current, person
+from support.page_browser import PASSED, Person, logged_in, not_current, person
 from support.page_hour import footprint
 from support.page_line import NG_ABOVE, PageLine, serving
 from support.scripted import ScriptedCamera
@@ -36,9 +36,7 @@ def line(
 
 @pytest.fixture(scope="module")
 def browser(line: PageLine) -> Iterator[Person]:
-    with person(line.address, *HD) as someone:
-        someone.open()
-        someone.log_in("olga", PASSWORDS["olga"])
+    with logged_in("olga", line.address, *HD) as someone:
         yield someone
 
 

@@ -26,7 +26,7 @@ from rdx_fast.station.records.read import read_records
 from support.browser import emulate
 from support.labelled_line import record
 from support.page import PASSWORDS
-from support.page_browser import Person, person
+from support.page_browser import Person, logged_in, person
 from support.page_line import PageLine
 
 pytestmark = pytest.mark.slow
@@ -57,9 +57,7 @@ def line(
 
 @pytest.fixture(scope="module")
 def browser(line: PageLine) -> Iterator[Person]:
-    with person(line.address) as someone:
-        someone.open()
-        someone.log_in("olga", PASSWORDS["olga"])
+    with logged_in("olga", line.address) as someone:
         yield someone
 
 

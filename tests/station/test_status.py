@@ -410,7 +410,11 @@ def test_frames_are_not_copied(station: Station, path: Path) -> None:
 
 
 def test_a_station_that_ends_leaves_the_socket_of_the_next(
-    bundle: Bundle, camera: ScriptedCamera, config: StationConfig, path: Path
+    bundle: Bundle,
+    camera: ScriptedCamera,
+    config: StationConfig,
+    path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Which opens one as soon as this one answers no more."""
     station = Station(Jobs({1: bundle.path}), camera, config)
@@ -423,7 +427,7 @@ def test_a_station_that_ends_leaves_the_socket_of_the_next(
             shutdown()
             second.__enter__()
 
-        first._server.shutdown = at_once  # type: ignore[method-assign]
+        monkeypatch.setattr(first._server, "shutdown", at_once)
         first.__exit__(None, None, None)
         assert StatusClient(path).status()["online"]
         second.__exit__(None, None, None)

@@ -17,6 +17,7 @@ from selenium.webdriver.support.select import Select
 from selenium.webdriver.support.wait import WebDriverWait
 
 from support.browser import chrome, complaints, requests
+from support.page import PASSWORDS
 
 WAIT_S = 60.0
 # Complaints of the console about frames that the station holds no longer: the line was faster.
@@ -200,6 +201,15 @@ def person(address: str, width: int = 1440, height: int = 900) -> Iterator[Perso
     """A person with a browser of their own."""
     with chrome(width, height) as browser:
         yield Person(browser, address)
+
+
+@contextmanager
+def logged_in(user: str, address: str, width: int = 1440, height: int = 900) -> Iterator[Person]:
+    """A person who has logged in as one of the page's users of tests."""
+    with person(address, width, height) as someone:
+        someone.open()
+        someone.log_in(user, PASSWORDS[user])
+        yield someone
 
 
 def not_current(someone: Person, why: str, result: str, part: int) -> None:

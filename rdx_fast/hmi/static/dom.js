@@ -79,5 +79,8 @@ export function select(options, value, properties = {}) {
 export const decimalInput = (properties = {}) =>
   h("input", { inputmode: "decimal", pattern: "\\s*[0-9]+([.,][0-9]+)?\\s*", size: 9, ...properties });
 
+/** What was typed there, with a decimal point. */
+export const withPoint = (text) => text.trim().replace(",", ".");
+
 /** What such an input holds; NaN for nothing or no number. */
-export const decimal = ({ value }) => (value.trim() ? Number(value.trim().replace(",", ".")) : NaN);
+export const decimal = ({ value }) => (value.trim() ? Number(withPoint(value)) : NaN);

@@ -1,7 +1,7 @@
 // Search of parts, and export of what was found.
 
 import { get, query, session } from "./api.js";
-import { decimalInput, field, h, select } from "./dom.js";
+import { decimalInput, field, h, select, withPoint } from "./dom.js";
 import { attempt, complain, note } from "./notes.js";
 import { count, moment, number, t } from "./texts.js";
 import { agreedBadge, badge, RESULTS } from "./verdict.js";
@@ -101,13 +101,12 @@ async function save(format, values) {
 /** Local times and decimal commas as the server wants them. */
 function asked(values) {
   const utc = (local) => (local ? new Date(local).toISOString() : "");
-  const point = (number) => number.trim().replace(",", ".");
   return {
     ...values,
     since: utc(values.since),
     until: utc(values.until),
-    min_score: point(values.min_score),
-    max_score: point(values.max_score),
+    min_score: withPoint(values.min_score),
+    max_score: withPoint(values.max_score),
   };
 }
 
