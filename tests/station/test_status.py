@@ -268,21 +268,30 @@ def test_no_part_waits_for_a_bundle_that_is_replaced(
         assert station.status.counts.missed == 0
 
 
-def test_a_single_job_changes_over_when_its_bundle_is_open(
+@pytest.fixture
+def preparing(
     bundle: Bundle, camera: ScriptedCamera, config: StationConfig, tmp_path: Path
-) -> None:
+) -> Iterator[tuple[Station, SlowOpening, Path]]:
+    """A station of one job that prepares bundles, what opens these, and the job's bundle."""
     path = shutil.copytree(bundle.path, tmp_path / "part.rdx")
     opens = SlowOpening()
     with Station(Jobs({1: path}, opens), camera, config, prepare_bundles=True) as station:
-        first = station.inspect(1).bundle_sha256
-        opens.slow = True
-        replaced(path)
-        station.select_job(1)
-        assert station.inspect(2).bundle_sha256 == first
-        opens.go_on.set()
-        wait_until(lambda: station.opened_jobs[1].bundle_sha256 == manifest_sha256(path))
-        answer = station.inspect(3)
-        assert (answer.result, answer.bundle_sha256) == ("OK", manifest_sha256(path))
+        yield station, opens, path
+
+
+def test_a_single_job_changes_over_when_its_bundle_is_open(
+    preparing: tuple[Station, SlowOpening, Path],
+) -> None:
+    station, opens, path = preparing
+    first = station.inspect(1).bundle_sha256
+    opens.slow = True
+    replaced(path)
+    station.select_job(1)
+    assert station.inspect(2).bundle_sha256 == first
+    opens.go_on.set()
+    wait_until(lambda: station.opened_jobs[1].bundle_sha256 == manifest_sha256(path))
+    answer = station.inspect(3)
+    assert (answer.result, answer.bundle_sha256) == ("OK", manifest_sha256(path))
 
 
 def test_a_selection_asks_only_for_what_it_found(bundle: Bundle, tmp_path: Path) -> None:
@@ -325,21 +334,19 @@ def test_a_bundle_that_cannot_be_opened_makes_no_part_wait(bundle: Bundle, tmp_p
 
 
 def test_the_page_tries_again_what_could_not_be_opened(
-    bundle: Bundle, camera: ScriptedCamera, config: StationConfig, tmp_path: Path
+    preparing: tuple[Station, SlowOpening, Path],
 ) -> None:
-    path = shutil.copytree(bundle.path, tmp_path / "part.rdx")
-    opens = SlowOpening()
-    with Station(Jobs({1: path}, opens), camera, config, prepare_bundles=True) as station:
-        first = station.inspect(1).bundle_sha256
-        opens.fails = True
-        replaced(path)
-        with pytest.raises(StationError, match="no memory"):
-            station.change_over(1)
-        assert station.inspect(2).bundle_sha256 == first
-        opens.fails = False
+    station, opens, path = preparing
+    first = station.inspect(1).bundle_sha256
+    opens.fails = True
+    replaced(path)
+    with pytest.raises(StationError, match="no memory"):
         station.change_over(1)
-        wait_until(lambda: station.opened_jobs[1].bundle_sha256 != first)
-        assert station.inspect(3).result == "OK"
+    assert station.inspect(2).bundle_sha256 == first
+    opens.fails = False
+    station.change_over(1)
+    wait_until(lambda: station.opened_jobs[1].bundle_sha256 != first)
+    assert station.inspect(3).result == "OK"
 
 
 @pytest.mark.parametrize("taken_back", [False, True])
