@@ -172,7 +172,7 @@ def _limits_changed(name: str, before: Any, after: Any) -> str:
             if present != earlier:
                 region = f"{of.named} " if of.named else ""
                 values = f"{earlier.value:.6g} -> " if earlier else ""
-                told.append(f"{region}{kind}{values}{present.value:.6g} ({origin(present)})")
+                told.append(f"{region}{kind}{values}{present.value:.6g} ({_origin(present)})")
     return f"{name}: {', '.join(told)}" if told else name
 
 
@@ -180,8 +180,15 @@ def _limits(facts: Any) -> list[Limits]:
     return [dacite.from_dict(Limits, of, dacite.Config(strict=True)) for of in facts]
 
 
-def origin(threshold: ThresholdSpec) -> str:
-    """How a limit came about: the reason, or the method and what it promises."""
-    if threshold.expected_false_reject_rate is None:
-        return threshold.reason or threshold.method
-    return f"{threshold.method}, promised {threshold.expected_false_reject_rate:.3%}"
+def _origin(threshold: ThresholdSpec) -> str:
+    """How a limit came about, in words: see ``reason_and_promise``."""
+    text, promised = reason_and_promise(threshold)
+    return text if promised is None else f"{text}, promised {promised:.3%}"
+
+
+def reason_and_promise(threshold: ThresholdSpec) -> tuple[str, float | None]:
+    """How a limit came about: the reason and None, or the method and the share that it promises."""
+    promised = threshold.expected_false_reject_rate
+    if promised is None:
+        return threshold.reason or threshold.method, None
+    return threshold.method, promised

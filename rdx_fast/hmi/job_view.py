@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rdx_fast.bundle.bundle import Bundle, read_steadily
-from rdx_fast.bundle.bundle_history import bundle_history, what_changed
+from rdx_fast.bundle.bundle_history import bundle_history, reason_and_promise, what_changed
 from rdx_fast.bundle.manifest import Manifest
 from rdx_fast.bundle.manifest_file import parse_manifest
 from rdx_fast.bundle.versions import list_versions
@@ -90,7 +90,5 @@ def _limits(manifest: Manifest) -> list[dict[str, Any]]:
 
 
 def _origin(limit: ThresholdSpec) -> dict[str, Any]:
-    """How a limit came about: a reason, or the method and what it promises."""
-    promised = limit.expected_false_reject_rate
-    text = limit.method if promised is not None else limit.reason or limit.method
+    text, promised = reason_and_promise(limit)
     return {"text": text, "promised": promised}
